@@ -1,0 +1,1 @@
+"""weightzoo: populations of trained networks as datasets."""

@@ -1,0 +1,1 @@
+"""Builds zoos: trains populations and writes them to HDF5."""

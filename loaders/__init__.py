@@ -1,0 +1,1 @@
+"""Reads zoos: rows, state dicts, modules, layer sets."""

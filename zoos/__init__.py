@@ -1,0 +1,1 @@
+"""What a zoo is: recipes, architectures, image data, file format."""

@@ -1,0 +1,21 @@
+"""The errors that weightzoo raises about zoos, recipes and builds."""
+
+
+class ZooError(Exception):
+    """Base of every error about a zoo; the CLI prints it without a traceback."""
+
+
+class ZooNotFoundError(ZooError, FileNotFoundError):
+    """No zoo lies where one was looked for."""
+
+
+class ZooFormatError(ZooError, ValueError):
+    """A file is not a zoo of a format version we read, or contradicts itself."""
+
+
+class RecipeError(ZooError, ValueError):
+    """A recipe has an unknown key, a value out of range, or expands to no model."""
+
+
+class BuildError(ZooError, RuntimeError):
+    """A build cannot start or go on; what existed before is untouched."""

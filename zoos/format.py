@@ -1,0 +1,396 @@
+"""The zoo file: columnar HDF5 that weightzoo, stock `datasets` and plain h5py all read.
+
+One file holds rows (checkpoints) of one architecture: root datasets of equal first dimension,
+scalar columns first, `weights` (N, D) float32 last, contiguous and unfiltered so that it can be
+mapped; JSON root attributes describe the rest. `docs/format.md` draws the tree.
+
+Shape letters: N rows, D length of the flat weight vector.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .architectures import Architecture
+from .errors import ZooFormatError, ZooNotFoundError
+from .layer_table import LayerTable
+
+FORMAT_VERSION = "1.0"  # readers take every minor version of the same major version
+WEIGHTS = "weights"
+SPLITS = ("train", "val", "test")
+IDENTITY: dict[str, type] = {
+    "model_id": int,
+    "epoch": int,
+    "split": str,
+    "seed": int,
+    "status": str,
+}
+METRICS = (
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "generalization_gap",
+)
+STATUSES = ("ok", "diverged")
+ALIGNMENT_BYTES = 4096
+ATTRIBUTE_LIMIT_BYTES = 60_000  # HDF5 keeps a compact attribute below 64 KiB
+
+Column = np.ndarray
+_JSON_ATTRIBUTES = (
+    "architecture",
+    "layer_table",
+    "hyper_parameters",
+    "recipe",
+    "split",
+    "provenance",
+    "checksums",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooHeader:
+    """What a zoo file says of itself in its root attributes.
+
+    Attributes:
+        architecture: from which the torch module is rebuilt; None if only the layer table is
+            known (an imported zoo).
+        layer_table: where each tensor lies in a row of `weights`.
+        hyper_parameters: names of the columns that are hyper-parameters.
+        recipe: the resolved recipe, plain data.
+        split: how models were assigned to splits: {by, fractions, seed}.
+        provenance: versions, device, times, image-set fingerprint, plain data.
+        checksums: "sha256:..." of each column, see `checksum`; empty while a build runs.
+    """
+
+    architecture: Architecture | None
+    layer_table: LayerTable
+    hyper_parameters: tuple[str, ...] = ()
+    recipe: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    checksums: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooFile:
+    """A checked zoo file; holds no open handle, so it pickles and survives fork and spawn.
+
+    Attributes:
+        path: where it lies.
+        header: its root attributes.
+        rows: N.
+        columns: numpy dtype of each scalar column, `object` for text, in file order.
+        weights_offset: byte at which the rows start.
+        size_bytes: size of the whole file when it was checked.
+        mtime_ns: its modification time when it was checked.
+    """
+
+    path: Path
+    header: ZooHeader
+    rows: int
+    columns: dict[str, np.dtype]
+    weights_offset: int
+    size_bytes: int
+    mtime_ns: int
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.header.layer_table.width
+
+    def map_weights(self, mode: str = "r") -> np.memmap:
+        """Map the rows, (N, D) float32, without reading them.
+
+        Raises:
+            ZooFormatError: if the file changed since it was checked (read-only maps).
+        """
+        if mode == "r":
+            stat = self.path.stat()
+            if (stat.st_size, stat.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
+                raise ZooFormatError(f"{self.path} changed since it was opened: load the zoo again")
+        shape = (self.rows, self.width)
+        return np.memmap(self.path, np.dtype("<f4"), mode, self.weights_offset, shape)  # type: ignore[call-overload]
+
+    def read_columns(self, names: list[str] | None = None) -> dict[str, Column]:
+        """Read scalar columns, each (N,); text as an object array of str.
+
+        Raises:
+            ZooFormatError: if a name is not a column; the message lists the columns.
+        """
+        names = list(self.columns) if names is None else names
+        unknown = [name for name in names if name not in self.columns]
+        if unknown:
+            raise ZooFormatError(
+                f"{self.path} has no column {unknown}, its columns are {list(self.columns)}"
+            )
+        with _opened(self.path) as file:
+            return {name: _read_column(file[name]) for name in names}
+
+
+def checksum(column: Column) -> str:
+    """SHA-256 of a column: little-endian C-order bytes, or each text in UTF-8 plus a zero byte."""
+    digest = hashlib.sha256()
+    if column.dtype.kind == "O":
+        for text in column:
+            digest.update(text.encode() + b"\0")
+    else:
+        for start in range(0, len(column), max(1, 2**24 // max(1, column[:1].nbytes))):
+            block = column[start : start + max(1, 2**24 // max(1, column[:1].nbytes))]
+            digest.update(np.ascontiguousarray(block).tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]) -> None:
+    """Create a file with its scalar columns written and room for the weights.
+
+    The room is reserved on the disk, so that a disk too small is found out at once.
+
+    Args:
+        path: where; an existing file is replaced.
+        header: root attributes.
+        columns: every scalar column, (N,) each, numbers or str objects, in file order.
+
+    Raises:
+        ZooFormatError: if the columns are empty or differ in length.
+        OSError: if the disk has no room.
+    """
+    rows = _common_length(path, {name: len(column) for name, column in columns.items()})
+    with h5py.File(
+        path,
+        "w",
+        libver=("v110", "v110"),
+        track_order=True,
+        alignment_threshold=ALIGNMENT_BYTES,
+        alignment_interval=ALIGNMENT_BYTES,
+    ) as file:
+        file.attrs["format_version"] = FORMAT_VERSION
+        _write_header(file, header)
+        for name, column in columns.items():
+            _create_dataset(file, name, column.shape, column.dtype)
+            file[name][...] = column
+        shape = (rows, header.layer_table.width)
+        offset = _create_dataset(file, WEIGHTS, shape, np.dtype("<f4")).id.get_offset()
+    _reserve(path, offset, shape[0] * shape[1] * 4)
+
+
+def finish_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]) -> None:
+    """Write `columns` over existing ones and the header with the checksum of every column.
+
+    Raises:
+        ZooFormatError: if a column is new or of another length.
+    """
+    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
+        for name, column in columns.items():
+            if name not in file or file[name].shape != column.shape:
+                raise ZooFormatError(f"{path} holds no column {name!r} of shape {column.shape}")
+            file[name][...] = column
+        names = [name for name in file if name != WEIGHTS]
+        checksums = {name: checksum(_read_column(file[name])) for name in names}
+        checksums[WEIGHTS] = checksum(_map_dataset(path, file[WEIGHTS]))
+        _write_header(file, replace(header, checksums=checksums))
+
+
+def write_zoo_file(
+    path: Path, header: ZooHeader, columns: Mapping[str, Column], weights: np.ndarray
+) -> None:
+    """Write a whole small zoo at once: under a temporary name, renamed when whole.
+
+    Args:
+        path: where; an existing file is replaced in the end.
+        header: root attributes; its checksums are computed here.
+        columns: scalar columns, (N,) each.
+        weights: (N, D), float32.
+    """
+    partial = path.with_name(path.name + ".tmp")
+    create_zoo_file(partial, header, columns)
+    if weights.shape != (len(next(iter(columns.values()))), header.layer_table.width):
+        raise ZooFormatError(f"weights have shape {weights.shape}, not (N, D) of the other columns")
+    rows = open_zoo_file(partial).map_weights("r+")
+    rows[:] = weights
+    rows.flush()
+    finish_zoo_file(partial, header, {})
+    os.replace(partial, path)
+
+
+def open_zoo_file(path: Path | str) -> ZooFile:
+    """Check a file's structure before anything of it is used; no weights are read.
+
+    Raises:
+        ZooNotFoundError: if there is no such file.
+        ZooFormatError: if it is no HDF5, truncated, of another format version, holds links,
+            groups, external or virtual data, or its shapes contradict its layer table.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ZooNotFoundError(
+            f"no zoo file at {path}: build one with `weightzoo build RECIPE --out FOLDER`"
+        )
+    stat = path.stat()
+    with _opened(path) as file:
+        header = _read_header(path, file)
+        columns = {}
+        for name in file:
+            _check_dataset(path, name, file)
+            columns[name] = object if _is_text(file[name]) else file[name].dtype
+        rows = _check_columns(path, file, header)
+        offset = file[WEIGHTS].id.get_offset()
+    if offset is None or offset + rows * header.layer_table.width * 4 > stat.st_size:
+        raise ZooFormatError(f"{path} is truncated: it ends before its weights do")
+    return ZooFile(
+        path=path,
+        header=header,
+        rows=rows,
+        columns={name: np.dtype(kind) for name, kind in columns.items() if name != WEIGHTS},
+        weights_offset=offset,
+        size_bytes=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """Open for reading, with HDF5's own complaints in our words."""
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        what = "truncated" if "truncated" in str(error) else "not an HDF5 file"
+        raise ZooFormatError(f"{path} is {what}: copy or build it again ({error})") from error
+    with file:
+        try:
+            yield file
+        except (RuntimeError, KeyError, OSError) as error:
+            raise ZooFormatError(f"{path} is corrupt: copy or build it again ({error})") from error
+
+
+def _create_dataset(
+    file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
+) -> h5py.Dataset:
+    """A contiguous dataset whose place in the file is fixed now."""
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    if dtype.kind == "O":
+        return file.create_dataset(name, shape, h5py.string_dtype("utf-8"), dcpl=plist)
+    plist.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    return file.create_dataset(name, shape, dtype.newbyteorder("<"), dcpl=plist)
+
+
+def _reserve(path: Path, offset: int, size_bytes: int) -> None:
+    """Claim the disk blocks of a range, where the system can."""
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), offset, size_bytes)
+        else:
+            file.truncate(max(path.stat().st_size, offset + size_bytes))
+
+
+def _map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    """Map a contiguous dataset of an open file."""
+    return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)  # type: ignore[call-overload]
+
+
+def _write_header(file: h5py.File, header: ZooHeader) -> None:
+    for name in _JSON_ATTRIBUTES:
+        value = getattr(header, name)
+        text = json.dumps(value.to_json() if hasattr(value, "to_json") else value)
+        if len(text.encode()) > ATTRIBUTE_LIMIT_BYTES:
+            raise ZooFormatError(
+                f"attribute {name!r} takes {len(text.encode())} bytes, "
+                f"HDF5 allows {ATTRIBUTE_LIMIT_BYTES}: shorten it"
+            )
+        file.attrs[name] = text
+
+
+def _read_header(path: Path, file: h5py.File) -> ZooHeader:
+    version = file.attrs.get("format_version")
+    if version is None:
+        raise ZooFormatError(f"{path} is no weightzoo file: it has no attribute 'format_version'")
+    if str(version).split(".")[0] != FORMAT_VERSION.split(".")[0]:
+        raise ZooFormatError(
+            f"{path} has format version {version!r}, this weightzoo reads "
+            f"{FORMAT_VERSION.split('.')[0]}.x: install the weightzoo that matches"
+        )
+    data = {name: _read_json(path, file, name) for name in _JSON_ATTRIBUTES}
+    spec = data.pop("architecture")
+    try:
+        return ZooHeader(
+            architecture=None if spec is None else Architecture.from_json(spec),
+            layer_table=LayerTable.from_json(data.pop("layer_table")),
+            hyper_parameters=tuple(data.pop("hyper_parameters")),
+            **data,
+        )
+    except (ZooFormatError, TypeError) as error:
+        raise ZooFormatError(f"{path}: {error}") from error
+
+
+def _read_json(path: Path, file: h5py.File, name: str) -> Any:
+    try:
+        return json.loads(file.attrs[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ZooFormatError(f"{path} has no readable JSON attribute {name!r}") from error
+
+
+def _check_dataset(path: Path, name: str, file: h5py.File) -> None:
+    """Refuse all that could read other files, or that stock readers misread."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ZooFormatError(f"{path}:{name} is a link to elsewhere, only own data is allowed")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise ZooFormatError(f"{path}:{name} is a group, only root datasets are allowed")
+    if dataset.is_virtual or dataset.external:
+        raise ZooFormatError(f"{path}:{name} keeps its data in other files, which is refused")
+    if dataset.dtype.kind not in "iuf" and not _is_text(dataset) or dataset.dtype.byteorder == ">":
+        raise ZooFormatError(
+            f"{path}:{name} has type {dataset.dtype}, allowed are little-endian numbers and "
+            "variable-length UTF-8 text"
+        )
+    if dataset.ndim != (2 if name == WEIGHTS else 1):
+        raise ZooFormatError(f"{path}:{name} has shape {dataset.shape}, expected one value per row")
+
+
+def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
+    """Check names, lengths and the weights' shape; return N."""
+    missing = [name for name in (*IDENTITY, *header.hyper_parameters, WEIGHTS) if name not in file]
+    if missing:
+        raise ZooFormatError(f"{path} lacks the columns {missing}")
+    for name, kind in IDENTITY.items():
+        if _is_text(file[name]) != (kind is str):
+            raise ZooFormatError(f"{path}:{name} must hold {kind.__name__} values")
+    rows = _common_length(path, {name: file[name].shape[0] for name in file})
+    weights = file[WEIGHTS]
+    if weights.shape[1] != header.layer_table.width:
+        raise ZooFormatError(
+            f"{path}:{WEIGHTS} has shape {weights.shape}, expected "
+            f"{(rows, header.layer_table.width)} from attribute 'layer_table'"
+        )
+    if weights.dtype != np.dtype("<f4") or weights.chunks is not None:
+        raise ZooFormatError(f"{path}:{WEIGHTS} must be contiguous float32, got {weights.dtype}")
+    return rows
+
+
+def _common_length(path: Path, lengths: Mapping[str, int]) -> int:
+    """N, if it is the length of every column."""
+    if len(set(lengths.values())) != 1:
+        raise ZooFormatError(f"{path}: columns differ in length: {dict(lengths)}")
+    if (rows := next(iter(lengths.values()))) == 0:
+        raise ZooFormatError(f"{path} has no rows: a zoo holds at least one model")
+    return rows
+
+
+def _read_column(dataset: h5py.Dataset) -> Column:
+    return dataset.asstr()[...] if _is_text(dataset) else dataset[...]
+
+
+def _is_text(dataset: Any) -> bool:
+    info = h5py.check_string_dtype(dataset.dtype)
+    return info is not None and info.length is None

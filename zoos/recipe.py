@@ -1,0 +1,334 @@
+"""Recipes: TOML files from which a population of models is trained.
+
+A recipe names an architecture, an image set, the generating factors (each fixed, a grid, or
+sampled), seeds, epochs, checkpoints and the split. It expands to the same list of models on
+every machine: models and splits are functions of the recipe and its one integer seed.
+"""
+
+import itertools
+import math
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .architectures import ACTIVATIONS, Architecture
+from .errors import RecipeError, ZooFormatError
+from .format import SPLITS
+from .images import IMAGE_SETS
+
+RECIPE_FOLDER = Path(__file__).parent / "recipes"
+INITS = (
+    "uniform",
+    "normal",
+    "kaiming_uniform",
+    "kaiming_normal",
+    "xavier_uniform",
+    "xavier_normal",
+)
+OPTIMIZERS = ("sgd", "adam")
+SAMPLERS = ("choice", "uniform", "log_uniform")
+_SPLIT_STREAM, _SUBSET_STREAM, _MODEL_STREAM = 1, 2, 3  # independent uses of the recipe's seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class HyperParameters:
+    """What may differ between the models of a zoo; every field is a column of the zoo file.
+
+    Attributes:
+        activation: a name in `architectures.ACTIVATIONS`.
+        init: a name in `INITS`; as in Model Zoos (arXiv 2209.14764), "uniform" is U[0, 1] and
+            "normal" is N(0, 1); the others are torch's with their default gain.
+        bias_init: constant that every bias starts from (0.01 in the published zoos).
+        optimizer: "sgd" (with `momentum`) or "adam" (betas 0.9 and 0.999), as in torch.optim.
+        lr: learning rate.
+        weight_decay: L2 coefficient added to the gradient, as in torch.optim.
+        momentum: of sgd; Adam ignores it.
+        dropout: rate in [0, 1) of every dropout layer.
+        batch_size: images per step; the last batch of an epoch may be smaller.
+        train_fraction: share of the train images, chosen by the model's seed.
+    """
+
+    activation: str = "relu"
+    init: str = "kaiming_uniform"
+    bias_init: float = 0.01
+    optimizer: str = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    dropout: float = 0.0
+    batch_size: int = 32
+    train_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        _one_of("activation", self.activation, ACTIVATIONS)
+        _one_of("init", self.init, INITS)
+        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _between("lr", self.lr, 0, math.inf)
+        _between("weight_decay", self.weight_decay, 0, math.inf)
+        _between("bias_init", self.bias_init, -math.inf, math.inf)
+        _between("momentum", self.momentum, 0, 1)
+        _between("dropout", self.dropout, 0, 0.999)
+        _between("train_fraction", self.train_fraction, 0, 1)
+        _whole("batch_size", self.batch_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """One model of the population.
+
+    Attributes:
+        model_id: its index in the recipe's full expansion.
+        seed: fixes its initial weights, data order, subset of images and dropout.
+        split: one of `SPLITS`.
+        hyper_parameters: its hyper-parameters.
+    """
+
+    model_id: int
+    seed: int
+    split: str
+    hyper_parameters: HyperParameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A population, before training.
+
+    Attributes:
+        name: the zoo's name.
+        description: one line.
+        architecture: the architecture that all models share.
+        images: a name in `images.IMAGE_SETS`.
+        factors: value by field of `HyperParameters`: a plain value is fixed, a list is a grid,
+            a table {choice | uniform | log_uniform = [...]} is drawn for every model.
+        seeds: models per combination of the grid.
+        seed_kind: "fixed" gives every combination the seeds 1 to `seeds`, "random" draws them.
+        epochs: passes over the model's training images.
+        checkpoints: epochs at which weights are stored; 0 is the initial state.
+        split: share of models by split.
+        seed: fixes sampling, subset and split.
+    """
+
+    name: str
+    description: str
+    architecture: Architecture
+    images: str
+    factors: dict[str, Any]
+    seeds: int
+    seed_kind: str
+    epochs: int
+    checkpoints: tuple[int, ...]
+    split: dict[str, float]
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Refuse contradictions, before any training."""
+        _one_of("images", self.images, IMAGE_SETS)
+        _one_of("seed_kind", self.seed_kind, ("fixed", "random"))
+        _whole("seeds", self.seeds, 1)
+        _whole("seed", self.seed, 0)
+        _whole("epochs", self.epochs, 1)
+        _known("factors", self.factors, [field.name for field in fields(HyperParameters)])
+        _known("split", self.split, SPLITS)
+        for split, share in self.split.items():
+            _between(f"split.{split}", share, 0, 1)
+        if not math.isclose(sum(self.split.values()), 1.0):
+            raise RecipeError(f"split shares must sum to 1, got {self.split!r}")
+        ordered = sorted(set(self.checkpoints)) == list(self.checkpoints)
+        if not self.checkpoints or not ordered or self.checkpoints[-1] > self.epochs:
+            raise RecipeError(
+                f"checkpoints must be rising epochs from 0 to {self.epochs}, "
+                f"got {list(self.checkpoints)!r}"
+            )
+        for combination in self._grid():
+            self._draw(combination, 0)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Recipe":
+        """Read a recipe from TOML or JSON data.
+
+        Raises:
+            RecipeError: on an unknown or missing key (the known ones are listed) or a value out
+                of range.
+        """
+        names = {field.name for field in fields(cls)}
+        _known("recipe", data, sorted(names))
+        optional = {"description": "", "seeds": 1, "seed_kind": "random", "seed": 0, "factors": {}}
+        if missing := names - set(data) - set(optional):
+            raise RecipeError(f"recipe lacks the keys {sorted(missing)}")
+        values = optional | dict(data)
+        try:
+            values["architecture"] = Architecture.from_json(values["architecture"])
+        except ZooFormatError as error:
+            raise RecipeError(str(error)) from error
+        for key, kind in {"checkpoints": list, "factors": Mapping, "split": Mapping}.items():
+            if not isinstance(values[key], kind):
+                raise RecipeError(f"{key} must be a {kind.__name__.lower()}, got {values[key]!r}")
+        for epoch in values["checkpoints"]:
+            _whole("checkpoints", epoch, 0)
+        values["checkpoints"] = tuple(values["checkpoints"])
+        return cls(**values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data from which `from_json` makes an equal recipe."""
+        data = {field.name: getattr(self, field.name) for field in fields(self)}
+        return data | {
+            "architecture": self.architecture.to_json(),
+            "checkpoints": list(self.checkpoints),
+        }
+
+    def models(self, count: int | None = None) -> list[Model]:
+        """Expand to the population, each model with its split.
+
+        Args:
+            count: take so many models: a random subset of a grid (the same for equal seeds), or
+                so many draws if no factor is a grid. None takes all.
+
+        Raises:
+            RecipeError: if there are not so many models, or too few for every split.
+        """
+        recipe = self
+        if count is not None and not self._grid_factors():
+            recipe = replace(self, seeds=_whole("models", count, 1))
+        chosen = recipe._chosen(count)
+        splits = self._assign_splits(len(chosen))
+        return [
+            Model(
+                model_id=index,
+                seed=recipe._model_seed(index),
+                split=split,
+                hyper_parameters=recipe._draw(combination, index),
+            )
+            for (index, combination), split in zip(chosen, splits, strict=True)
+        ]
+
+    def _chosen(self, count: int | None) -> list[tuple[int, dict[str, Any]]]:
+        """(model_id, grid values) of the models to train."""
+        everything = [
+            combination for combination in self._grid() for _ in range(self.seeds)
+        ]  # the seeds of one combination lie side by side
+        if count is None or count == len(everything):
+            return list(enumerate(everything))
+        _whole("models", count, 1)
+        if count > len(everything):
+            raise RecipeError(f"recipe {self.name!r} has {len(everything)} models, not {count}")
+        order = np.random.default_rng([self.seed, _SUBSET_STREAM]).permutation(len(everything))
+        return [(int(index), everything[index]) for index in sorted(order[:count])]
+
+    def _grid_factors(self) -> dict[str, list[Any]]:
+        return {key: value for key, value in self.factors.items() if isinstance(value, list)}
+
+    def _grid(self) -> Iterable[dict[str, Any]]:
+        grid = self._grid_factors()
+        if any(not values for values in grid.values()):
+            raise RecipeError(f"a grid factor needs at least one value, got {grid!r}")
+        for values in itertools.product(*grid.values()):
+            yield dict(zip(grid, values, strict=True))
+
+    def _draw(self, combination: dict[str, Any], index: int) -> HyperParameters:
+        """The hyper-parameters of model `index`: grid values, fixed values and draws."""
+        rng = np.random.default_rng([self.seed, _MODEL_STREAM, index])
+        rng.integers(2**31)  # the first draw of this stream is the model's seed
+        values = {
+            key: combination[key] if key in combination else _sample(key, value, rng)
+            for key, value in self.factors.items()
+        }
+        return HyperParameters(**values)
+
+    def _model_seed(self, index: int) -> int:
+        if self.seed_kind == "fixed":
+            return index % self.seeds + 1
+        return int(np.random.default_rng([self.seed, _MODEL_STREAM, index]).integers(2**31))
+
+    def _assign_splits(self, count: int) -> list[str]:
+        """Splits by model, a random assignment fixed by the recipe's seed."""
+        bounds = np.cumsum([0] + [self.split.get(split, 0.0) for split in SPLITS])
+        edges = np.round(bounds * count).astype(int)
+        order = np.random.default_rng([self.seed, _SPLIT_STREAM]).permutation(count)
+        assigned = [""] * count
+        for split, start, stop in zip(SPLITS, edges[:-1], edges[1:], strict=True):
+            if start == stop and self.split.get(split, 0.0) > 0:
+                raise RecipeError(f"{count} models leave split {split!r} empty: take more models")
+            for position in order[start:stop]:
+                assigned[position] = split
+        return assigned
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a shipped recipe by name, or any recipe by the path of its TOML file.
+
+    Raises:
+        RecipeError: if there is none (the shipped ones are listed), or it is not valid.
+    """
+    path = Path(name) if name.endswith(".toml") else RECIPE_FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise RecipeError(
+            f"no recipe {name!r}: shipped are {recipe_names()}, or give the path of a .toml file"
+        )
+    try:
+        return Recipe.from_json(tomllib.loads(path.read_text()))
+    except (tomllib.TOMLDecodeError, RecipeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes, sorted."""
+    return sorted(path.stem for path in RECIPE_FOLDER.glob("*.toml"))
+
+
+def hyper_parameter_names() -> tuple[str, ...]:
+    """The hyper-parameter columns, in file order."""
+    return tuple(field.name for field in fields(HyperParameters))
+
+
+def hyper_parameter_columns(models: Iterable[Model]) -> dict[str, list[Any]]:
+    """One list per hyper-parameter, one value per model."""
+    rows = [asdict(model.hyper_parameters) for model in models]
+    return {name: [row[name] for row in rows] for name in hyper_parameter_names()}
+
+
+def _sample(key: str, value: Any, rng: np.random.Generator) -> Any:
+    """A fixed value itself, or one draw from {sampler: arguments}."""
+    if not isinstance(value, Mapping):
+        return value
+    if len(value) != 1 or next(iter(value)) not in SAMPLERS:
+        raise RecipeError(f"factor {key!r} must have one sampler of {SAMPLERS}, got {value!r}")
+    sampler, arguments = next(iter(value.items()))
+    if not isinstance(arguments, list) or not arguments:
+        raise RecipeError(f"factor {key!r}: {sampler} takes a list, got {arguments!r}")
+    if sampler == "choice":
+        return arguments[int(rng.integers(len(arguments)))]
+    if len(arguments) != 2 or not all(isinstance(end, int | float) for end in arguments):
+        raise RecipeError(f"factor {key!r}: {sampler} takes [low, high], got {arguments!r}")
+    low, high = arguments
+    if low > high or (sampler == "log_uniform" and low <= 0):
+        raise RecipeError(f"factor {key!r}: {sampler} takes 0 < low <= high, got {arguments!r}")
+    if sampler == "uniform":
+        return float(rng.uniform(low, high))
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    if odd := sorted(set(given) - set(known)):
+        raise RecipeError(f"{what} has unknown keys {odd}, known are {list(known)}")
+
+
+def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
+    if value not in list(allowed):
+        raise RecipeError(f"{key} must be one of {list(allowed)}, got {value!r}")
+
+
+def _between(key: str, value: Any, low: float, high: float) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not low <= value <= high:
+        raise RecipeError(f"{key} must be a number from {low} to {high}, got {value!r}")
+
+
+def _whole(key: str, value: Any, low: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise RecipeError(f"{key} must be a whole number from {low}, got {value!r}")
+    return value
