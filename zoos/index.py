@@ -93,7 +93,8 @@ class ZooIndex:
                 if (file.rows, file.size_bytes) != (shard.rows, shard.size_bytes):
                     raise ZooFormatError(
                         f"{file.path} has {file.rows} rows in {file.size_bytes} bytes, "
-                        f"{INDEX_NAME} says {shard.rows} in {shard.size_bytes}: copy or build the zoo again"
+                        f"{INDEX_NAME} says {shard.rows} in {shard.size_bytes}: "
+                        "copy or build the zoo again"
                     )
                 files.append(file)
         check_same_columns(files)
