@@ -1,0 +1,240 @@
+"""Builds: whole, resumed after a kill, refused; nothing that existed is lost."""
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weightzoo.builders import build as build_module
+from weightzoo.builders.build import build_zoo
+from weightzoo.builders.writer import PartialZoo, plan_shards
+from weightzoo.zoos.errors import BuildError, RecipeError
+from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file
+from weightzoo.zoos.index import ZooIndex
+from weightzoo.zoos.recipe import Recipe, load_recipe
+
+
+def _recipe() -> Recipe:
+    recipe = load_recipe("digits-mlp")
+    factors = recipe.factors | {"train_fraction": {"choice": [0.05, 0.1]}, "dropout": 0.2}
+    return replace(recipe, factors=factors, seeds=12, epochs=2, checkpoints=(0, 1, 2))
+
+
+def _build(out: Path, recipe: Recipe | None = None, **options: object) -> Path:
+    options = {"workers": 1, "cohort_size": 3, "progress": False} | options
+    build_zoo(recipe or _recipe(), out, **options)  # type: ignore[arg-type]
+    return out
+
+
+def _columns(folder: Path) -> Iterator[tuple[str, str, bytes]]:
+    for file in ZooIndex.read(folder).open(folder):
+        yield file.path.name, "weights", file.map_weights().tobytes()
+        for name, column in file.read_columns().items():
+            yield file.path.name, name, checksum(column).encode()
+
+
+def test_build_zoo_writes_every_model_and_checkpoint_in_order(tmp_path: Path) -> None:
+    folder = _build(tmp_path / "zoo")
+    files = ZooIndex.read(folder).open(folder)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [file.path.name for file in files] + ["README.md", "zoo.json"]
+    )
+    seen: list[int] = []
+    for file in files:
+        columns = file.read_columns()
+        ids = columns["model_id"]
+        assert (np.diff(ids) >= 0).all()
+        assert columns["epoch"].tolist() == [0, 1, 2] * (file.rows // 3)
+        assert np.isfinite(columns["test_loss"]).all()
+        assert file.header.checksums["weights"] == checksum(file.map_weights())
+        seen += ids[::3].tolist()
+    assert sorted(seen) == list(range(12))
+
+
+def test_build_zoo_stores_provenance_recipe_and_hyper_parameters(tmp_path: Path) -> None:
+    folder = _build(tmp_path / "zoo")
+    file = ZooIndex.read(folder).open(folder, "train")[0]
+    provenance = file.header.provenance
+    assert provenance["device"] == "cpu" and provenance["images"]["name"] == "digits"
+    assert Recipe.from_json(file.header.recipe) == _recipe()
+    models = {model.model_id: model for model in _recipe().models()}
+    columns = file.read_columns()
+    for row in range(file.rows):
+        model = models[columns["model_id"][row]]
+        assert columns["lr"][row] == model.hyper_parameters.lr
+        assert columns["activation"][row] == model.hyper_parameters.activation
+        assert columns["split"][row] == model.split
+
+
+def test_build_zoo_gives_equal_columns_for_any_workers_and_cohorts(tmp_path: Path) -> None:
+    alone = list(_columns(_build(tmp_path / "a")))
+    assert alone == list(_columns(_build(tmp_path / "b", workers=2)))
+    assert alone == list(_columns(_build(tmp_path / "c", cohort_size=5)))
+    other_seed = replace(_recipe(), seed=1)
+    assert alone != list(_columns(_build(tmp_path / "d", other_seed)))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_build_zoo_resumes_after_kill_9(tmp_path: Path, workers: int) -> None:
+    recipe = replace(_recipe(), seeds=20, epochs=40, checkpoints=(0, 1, 40))
+    whole = list(_columns(_build(tmp_path / "whole", recipe)))
+    path, out = tmp_path / "recipe.json", tmp_path / "zoo"
+    path.write_text(json.dumps(recipe.to_json()))
+    script = tmp_path / "build.py"
+    script.write_text(
+        "import json, sys\n"
+        "from weightzoo.builders.build import build_zoo\n"
+        "from weightzoo.zoos.recipe import Recipe\n"
+        "if __name__ == '__main__':\n"
+        "    recipe = Recipe.from_json(json.load(open(sys.argv[1])))\n"
+        f"    build_zoo(recipe, sys.argv[2], workers={workers}, cohort_size=3)\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script), str(path), str(out)], stderr=-1)
+    partial = out.with_name("zoo.partial")
+    while not list(partial.glob("cohort-*.npz")) and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not out.exists()
+    kept = {path.name: path.stat().st_mtime_ns for path in partial.glob("cohort-*.npz")}
+    assert kept and len(kept) < 9
+    time.sleep(1.0)  # orphaned workers end themselves
+    trained = _count_trained(out, recipe)
+    assert list(_columns(out)) == whole
+    assert 0 < trained < 20
+
+
+def _count_trained(out: Path, recipe: Recipe) -> int:
+    """Finish a build and count the models that were trained for it."""
+    trained = 0
+    write = PartialZoo.write
+
+    def counting(self: PartialZoo, positions: list[int], *rest: object) -> None:
+        nonlocal trained
+        trained += len(positions)
+        write(self, positions, *rest)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PartialZoo, "write", counting)
+        _build(out, recipe)
+    return trained
+
+
+def test_build_zoo_refuses_to_overwrite(tmp_path: Path) -> None:
+    folder = _build(tmp_path / "zoo")
+    before = list(_columns(folder))
+    with pytest.raises(BuildError, match="--overwrite"):
+        _build(folder, replace(_recipe(), seed=5))
+    assert list(_columns(folder)) == before
+    _build(folder, replace(_recipe(), seed=5), overwrite=True)
+    assert list(_columns(folder)) != before
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo"]
+
+
+def test_build_zoo_never_overwrites_a_folder_that_is_no_zoo(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("data")
+    with pytest.raises(BuildError, match="no zoo folder"):
+        _build(tmp_path / "precious", overwrite=True)
+    assert (tmp_path / "precious" / "file").read_text() == "data"
+
+
+def test_build_zoo_refuses_a_second_builder(tmp_path: Path) -> None:
+    partial = tmp_path / "zoo.partial"
+    partial.mkdir()
+    with (partial / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(BuildError, match="another builder"):
+            _build(tmp_path / "zoo")
+    _build(tmp_path / "zoo")
+
+
+def test_build_zoo_refuses_to_go_on_with_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "_run", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path / "zoo")
+    monkeypatch.undo()
+    with pytest.raises(BuildError, match="unfinished build that differs in .*recipe"):
+        _build(tmp_path / "zoo", replace(_recipe(), epochs=3))
+    _build(tmp_path / "zoo", replace(_recipe(), epochs=3), overwrite=True)
+
+
+def _interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_build_zoo_reports_a_full_disk_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    folder = _build(tmp_path / "zoo")
+    before = list(_columns(folder))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(BuildError, match="No space left"):
+        _build(folder, replace(_recipe(), seed=2), overwrite=True)
+    assert list(_columns(folder)) == before
+
+
+def test_build_zoo_passes_on_a_workers_error(tmp_path: Path) -> None:
+    recipe = replace(_recipe(), factors=_recipe().factors | {"lr": 1e-3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "_work", _fail)
+        with pytest.raises(BuildError, match="no luck"):
+            _build(tmp_path / "zoo", recipe, workers=2)
+    assert not (tmp_path / "zoo").exists()
+
+
+def _fail(*arguments: object) -> None:
+    raise ValueError("no luck")
+
+
+def test_build_zoo_refuses_an_architecture_that_does_not_fit(tmp_path: Path) -> None:
+    architecture = load_recipe("digits-cnn").architecture
+    narrow = replace(architecture, layers=architecture.layers[:-1])
+    with pytest.raises(BuildError, match="10 classes"):
+        _build(tmp_path / "zoo", replace(_recipe(), architecture=narrow))
+
+
+def test_build_zoo_refuses_zero_models(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="models must be a whole number from 1, got 0"):
+        _build(tmp_path / "zoo", models=0)
+
+
+def test_build_zoo_flags_diverged_rows_and_keeps_them(tmp_path: Path) -> None:
+    factors = _recipe().factors | {"lr": 1e12, "optimizer": "sgd", "activation": "relu"}
+    folder = _build(tmp_path / "zoo", replace(_recipe(), factors=factors))
+    for file in ZooIndex.read(folder).open(folder):
+        columns = file.read_columns()
+        assert (columns["status"][columns["epoch"] == 0] == "ok").all()
+        assert (columns["status"][columns["epoch"] == 2] == "diverged").all()
+
+
+def test_plan_shards_never_cuts_a_model(tmp_path: Path) -> None:
+    models = load_recipe("digits-cnn").models(40)
+    plans = plan_shards(models, row_bytes=8_000_000, checkpoints=3)
+    assert sorted(p for plan in plans for p in plan.positions) == list(range(40))
+    assert {plan.split for plan in plans} == set(SPLITS)
+    assert max(len(plan.positions) for plan in plans) == 2
+    names = [plan.name for plan in plans if plan.split == "val"]
+    assert names[0] == f"validation-00000-of-{len(names):05d}.h5"
+
+
+def test_write_reserves_the_whole_file_at_once(tmp_path: Path) -> None:
+    folder = _build(tmp_path / "zoo")
+    file = open_zoo_file(folder / "train-00000-of-00001.h5")
+    assert file.weights_offset % 4096 == 0
+    assert file.path.stat().st_blocks * 512 >= file.rows * file.width * 4

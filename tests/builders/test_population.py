@@ -1,0 +1,69 @@
+"""A population equals its models run alone."""
+
+import pytest
+import torch
+
+from weightzoo.builders.initialization import initial_weights, stream
+from weightzoo.builders.population import Population
+from weightzoo.zoos.architectures import ACTIVATIONS
+from weightzoo.zoos.recipe import load_recipe
+
+
+def _flat(recipe_name: str, models: int) -> torch.Tensor:
+    recipe = load_recipe(recipe_name)
+    return initial_weights(recipe.architecture.layer_table(), recipe.models()[:models])
+
+
+@pytest.mark.parametrize("recipe_name", ["digits-cnn", "digits-mlp"])
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_population_logits_equal_rebuilt_modules(recipe_name: str, activation: str) -> None:
+    architecture = load_recipe(recipe_name).architecture
+    table, flat = architecture.layer_table(), _flat(recipe_name, 4)
+    images = torch.randn(6, 1, 28, 28)
+    ours = Population(architecture, flat, [activation] * 4).logits(images.movedim(0, -1)[None])
+    for weights, logits in zip(flat, ours, strict=True):
+        module = architecture.module(activation, 0.3).eval()
+        module.load_state_dict(table.state_dict(weights))
+        torch.testing.assert_close(logits.T, module(images), atol=1e-5, rtol=1e-5)
+
+
+def test_population_takes_mixed_activations() -> None:
+    architecture, flat = load_recipe("digits-cnn").architecture, _flat("digits-cnn", 3)
+    x = torch.randn(1, 1, 28, 28, 5)
+    mixed = Population(architecture, flat.clone(), ["relu", "relu", "tanh"]).logits(x)
+    relu = Population(architecture, flat.clone(), ["relu"] * 3).logits(x)
+    tanh = Population(architecture, flat.clone(), ["tanh"] * 3).logits(x)
+    assert torch.equal(mixed[:2], relu[:2])
+    assert torch.equal(mixed[2], tanh[2])
+    assert not torch.allclose(mixed[2], relu[2])
+
+
+def test_population_backward_equals_autograd_of_each_model() -> None:
+    architecture, flat = load_recipe("digits-cnn").architecture, _flat("digits-cnn", 2)
+    population = Population(architecture, flat, ["tanh", "tanh"])
+    images = torch.randn(2, 1, 28, 28, 4)
+    population.backward(population.logits(images).square().sum())
+    for model in range(2):
+        module = architecture.module("tanh")
+        module.load_state_dict(architecture.layer_table().state_dict(flat[model]))
+        module(images[model].movedim(-1, 0)).square().sum().backward()
+        want = torch.cat([parameter.grad.flatten() for parameter in module.parameters()])
+        torch.testing.assert_close(population.gradient[model], want, atol=1e-4, rtol=1e-4)
+
+
+def test_population_dropout_keeps_the_given_share_and_scales() -> None:
+    architecture, flat = load_recipe("digits-mlp").architecture, _flat("digits-mlp", 2)
+    population = Population(architecture, flat, ["relu"] * 2, [0.2, 0.6])
+    masks = population._masks(torch.empty(2, 400, 50), [stream(1, "dropout"), stream(2, "dropout")])
+    for mask, rate in zip(masks, (0.2, 0.6), strict=True):
+        assert mask.unique().tolist() == pytest.approx([0.0, 1 / (1 - rate)])
+        assert float((mask == 0).float().mean()) == pytest.approx(rate, abs=0.02)
+
+
+def test_population_dropout_depends_on_the_models_own_generator() -> None:
+    architecture, flat = load_recipe("digits-mlp").architecture, _flat("digits-mlp", 1)
+    x = torch.randn(1, 1, 28, 28, 3)
+    population = Population(architecture, flat, ["relu"], [0.5])
+    first, again, other = (population.logits(x, [stream(s, "dropout")]) for s in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
