@@ -1,1 +1,33 @@
-"""weightzoo: populations of trained networks as datasets."""
+"""weightzoo: populations of trained networks as datasets.
+
+`load_zoo` opens a zoo, `build_zoo` trains one from a recipe; the rest lies in the sub-packages
+`zoos`, `builders`, `loaders`, `encoders` and `tasks`.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .builders.build import build_zoo as build_zoo
+    from .loaders.dataset import ZooDataset as ZooDataset
+    from .loaders.dataset import load_zoo as load_zoo
+    from .zoos.recipe import Recipe as Recipe
+    from .zoos.recipe import load_recipe as load_recipe
+
+__all__ = ["Recipe", "ZooDataset", "build_zoo", "load_recipe", "load_zoo"]
+
+_HOMES = {
+    "build_zoo": "builders.build",
+    "load_zoo": "loaders.dataset",
+    "ZooDataset": "loaders.dataset",
+    "Recipe": "zoos.recipe",
+    "load_recipe": "zoos.recipe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import weightzoo` itself stays quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'weightzoo' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -30,12 +30,12 @@ class PopulationOptimizer:
             gradient: (M, D), read at every step and used as scratch.
             hyper_parameters: of the M models.
         """
-        self._parts: list[_Sgd | _Adam] = []
+        self._parts: list[_Part] = []
         start = 0
         for name, group in itertools.groupby(hyper_parameters, lambda values: values.optimizer):
             values = list(group)
             rows = slice(start, start + len(values))
-            kind = {"sgd": _Sgd, "adam": _Adam}[name]
+            kind = _PARTS[name]
             self._parts.append(kind(flat[rows], gradient[rows], values))
             start = rows.stop
 
@@ -59,6 +59,10 @@ class _Part:
 
     def _column(self, numbers: list[float]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.float32, device=self.flat.device)[:, None]
+
+    def step(self) -> None:
+        """Update the weights in place."""
+        raise NotImplementedError
 
     def decay(self) -> None:
         self.steps += 1
@@ -90,3 +94,6 @@ class _Adam(_Part):
         denominator = torch.sqrt(self.square, out=self.gradient).div_(scale).add_(EPS)
         rate = self.lr / (1 - BETA1**self.steps)
         self.flat.addcmul_(self.mean / denominator, rate, value=-1)
+
+
+_PARTS: dict[str, type[_Part]] = {"sgd": _Sgd, "adam": _Adam}

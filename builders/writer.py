@@ -117,7 +117,7 @@ class PartialZoo:
         path = self.folder / f"cohort-{min(positions):08d}.npz"
         partial = path.with_suffix(".tmp")
         with partial.open("wb") as journal:
-            np.savez(journal, positions=np.array(positions), **metrics)
+            np.savez(journal, **{"positions": np.array(positions), **metrics})  # type: ignore[arg-type]
             journal.flush()
             os.fsync(journal.fileno())
         os.replace(partial, path)

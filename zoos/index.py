@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .errors import ZooFormatError
+from .errors import ZooFormatError, ZooNotFoundError
 from .format import FORMAT_VERSION, SPLITS, ZooFile, open_zoo_file
 
 INDEX_NAME = "zoo.json"
@@ -61,10 +61,13 @@ class ZooIndex:
         """Read `zoo.json` of `folder`.
 
         Raises:
+            ZooNotFoundError: if there is none.
             ZooFormatError: if it is damaged, of another format version, or names a file outside
                 the folder.
         """
         path = folder / INDEX_NAME
+        if not path.is_file():
+            raise ZooNotFoundError(f"no zoo folder at {folder}: it holds no {INDEX_NAME}")
         try:
             data = json.loads(path.read_text())
             shards = tuple(_shard(path, row) for row in data["shards"])

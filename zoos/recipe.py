@@ -157,7 +157,13 @@ class Recipe:
         """
         names = {field.name for field in fields(cls)}
         _known("recipe", data, sorted(names))
-        optional = {"description": "", "seeds": 1, "seed_kind": "random", "seed": 0, "factors": {}}
+        optional: dict[str, Any] = {
+            "description": "",
+            "seeds": 1,
+            "seed_kind": "random",
+            "seed": 0,
+            "factors": {},
+        }
         if missing := names - set(data) - set(optional):
             raise RecipeError(f"recipe lacks the keys {sorted(missing)}")
         values = optional | dict(data)

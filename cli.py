@@ -1,0 +1,215 @@
+"""The command `weightzoo`: list, build, info, verify, plot, quickstart.
+
+Results go to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, 2 wrong usage.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .zoos.errors import ZooError
+
+QUICKSTART_RECIPE = "digits-cnn"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except (ZooError, ValueError, OSError) as error:
+        print(f"weightzoo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("weightzoo: stopped; a build goes on when started again", file=sys.stderr)
+        return 1
+
+
+def _list(options: argparse.Namespace) -> None:
+    from .zoos.recipe import load_recipe, recipe_names
+
+    rows = []
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        rows.append(
+            {
+                "name": name,
+                "models": len(recipe.models()),
+                "parameters": recipe.architecture.layer_table().parameters,
+                "checkpoints": len(recipe.checkpoints),
+                "description": recipe.description,
+            }
+        )
+    lines = [f"{row['name']:<14}{row['models']:>6} models  {row['description']}" for row in rows]
+    _print(options, rows, "\n".join(lines))
+
+
+def _build(options: argparse.Namespace) -> None:
+    from .zoos.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe)
+    if options.dry_run:
+        _print(options, plan := _plan(recipe, options.models), _plan_text(plan))
+        return
+    from .builders.build import build_zoo
+
+    out = options.out or Path(recipe.name)
+    index = build_zoo(
+        recipe,
+        out,
+        models=options.models,
+        device=options.device,
+        workers=options.workers,
+        overwrite=options.overwrite,
+    )
+    result = {
+        "path": str(out),
+        "models": sum(shard.models for shard in index.shards),
+        "rows": sum(shard.rows for shard in index.shards),
+        "bytes": sum(shard.size_bytes for shard in index.shards),
+    }
+    _print(options, result, "{path}: {models} models, {rows} rows, {bytes} bytes".format(**result))
+
+
+def _plan(recipe: Any, models: int | None) -> dict[str, Any]:
+    population = recipe.models(models)
+    table = recipe.architecture.layer_table()
+    rows = len(population) * len(recipe.checkpoints)
+    splits = [model.split for model in population]
+    return {
+        "recipe": recipe.name,
+        "architecture": recipe.architecture.name,
+        "parameters": table.parameters,
+        "models": len(population),
+        "splits": {split: splits.count(split) for split in recipe.split},
+        "epochs": recipe.epochs,
+        "rows": rows,
+        "bytes": rows * table.width * 4,
+    }
+
+
+def _plan_text(plan: dict[str, Any]) -> str:
+    return "\n".join(f"{key:<14}{value}" for key, value in plan.items())
+
+
+def _info(options: argparse.Namespace) -> None:
+    from .tasks.summary import summarise_zoo, summary_text
+
+    summary = summarise_zoo(_load(options))
+    _print(options, summary, summary_text(summary))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .tasks.verification import verify_zoo
+
+    checks = verify_zoo(options.zoo, options.models, options.seed)
+    marks = {True: "ok", False: "FAILED", None: "skipped"}
+    lines = [f"{marks[check.passed]:<9}{check.name}: {check.detail}" for check in checks]
+    _print(options, [asdict(check) for check in checks], "\n".join(lines))
+    return int(any(check.passed is False for check in checks))
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from .tasks.plots import plot_zoo
+
+    out = options.out or Path(f"{options.zoo.name}.png")
+    plot_zoo(_load(options), out)
+    print(out)
+
+
+def _quickstart(options: argparse.Namespace) -> None:
+    from .loaders.dataset import load_zoo
+    from .tasks.property_prediction import predict_property
+    from .tasks.report import write_report
+
+    folder = options.out / QUICKSTART_RECIPE
+    _build_once(folder, options.models)
+    zoo = load_zoo(folder)
+    report = predict_property(zoo, seeds=range(options.seeds))
+    command = f"weightzoo quickstart --models {options.models} --seeds {options.seeds}"
+    path = write_report(options.out, zoo, report, command)
+    _print(options, report.to_json(), report.to_markdown())
+    print(f"report with plots: {path}", file=sys.stderr)
+
+
+def _build_once(folder: Path, models: int) -> None:
+    """Build the quickstart's zoo, unless a run before this one left the same."""
+    from .builders.build import build_zoo
+    from .loaders.dataset import load_zoo
+    from .tasks.summary import summarise_zoo
+    from .zoos.recipe import load_recipe
+
+    recipe = load_recipe(QUICKSTART_RECIPE)
+    if not folder.exists():
+        build_zoo(recipe, folder, models=models)
+        return
+    zoo = load_zoo(folder)
+    held = sum(split["models"] for split in summarise_zoo(zoo)["splits"].values())
+    if held != models or next(iter(zoo.values())).header.recipe != recipe.to_json():
+        raise ZooError(f"{folder} holds another zoo ({held} models): choose another --out")
+    print(f"weightzoo: using the zoo in {folder}", file=sys.stderr)
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from .loaders.dataset import load_zoo
+
+    return load_zoo(options.zoo, options.name)
+
+
+def _print(options: argparse.Namespace, data: Any, text: str) -> None:
+    """Data for machines or text for people, on stdout."""
+    print(json.dumps(data, indent=1) if options.json else text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="weightzoo", description="Populations of trained networks as datasets."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add(commands, "list", _list, "list the shipped recipes")
+    build = _add(commands, "build", _build, "train a recipe's population and write it as a zoo")
+    build.add_argument("recipe", help="name of a shipped recipe, or a .toml file")
+    build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
+    build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
+    build.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    build.add_argument("--workers", type=int, help="processes on CPU (default: one per core)")
+    build.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    build.add_argument("--dry-run", action="store_true", help="say what would be built, and stop")
+    info = _add(commands, "info", _info, "say what a zoo holds")
+    verify = _add(commands, "verify", _verify, "prove that a zoo is whole and its models work")
+    verify.add_argument("--models", type=int, default=8, help="rows to rebuild (default: 8)")
+    verify.add_argument("--seed", type=int, default=0, help="of the choice of rows (default: 0)")
+    plot = _add(commands, "plot", _plot, "draw accuracy distribution and trajectories of a zoo")
+    plot.add_argument("--out", type=Path, help="PNG file (default: the zoo's name)")
+    for command in (info, verify, plot):
+        command.add_argument("zoo", type=Path, help="zoo file or folder")
+    for command in (info, plot):
+        command.add_argument("--name", help="which zoo of a folder of zoos")
+    quickstart = _add(
+        commands, "quickstart", _quickstart, "build a zoo and predict accuracy from its weights"
+    )
+    quickstart.add_argument(
+        "--out",
+        type=Path,
+        default=Path("weightzoo-quickstart"),
+        help="folder for zoo, report and plots (default: weightzoo-quickstart)",
+    )
+    quickstart.add_argument("--models", type=int, default=224, help="CNNs to train (default: 224)")
+    quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
+    return parser
+
+
+def _add(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.add_argument("--json", action="store_true", help="print JSON on stdout")
+    command.set_defaults(run=run)
+    return command
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Proves that a zoo is what it says it is: `weightzoo verify`."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..loaders.dataset import ZooDataset, load_zoo
+from ..zoos.errors import ZooError
+from ..zoos.format import SPLITS, STATUSES, WEIGHTS, ZooFile, checksum, open_zoo_file
+from ..zoos.images import IMAGE_SETS, Images, load_images
+from ..zoos.index import INDEX_NAME, ZooIndex
+
+# A rebuilt model may tip over on an image whose two best logits differ in the last digits.
+FLIPPED_IMAGES = 1
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        passed: True or False; None if it could not be looked at.
+        detail: what was found.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def verify_zoo(path: Path | str, models: int = 8, seed: int = 0) -> list[Check]:
+    """Check files, checksums, splits, values, and rebuild some models.
+
+    Args:
+        path: a zoo file or zoo folder.
+        models: rows, drawn at random, whose rebuilt model must reproduce its test accuracy.
+        seed: of that draw.
+
+    Returns:
+        All checks, failed ones too.
+
+    Raises:
+        ZooNotFoundError: if there is no zoo.
+        ZooFormatError: if a file cannot be read as a zoo at all.
+    """
+    path = Path(path)
+    if path.is_file():
+        files, checks = [open_zoo_file(path)], []
+    else:
+        index = ZooIndex.read(path)
+        files, checks = index.open(path), [_check_digests(path, index)]
+    checks.append(_check_checksums(files))
+    checks.append(_check_words(files))
+    checks.append(_check_splits(files))
+    checks.append(_check_finite(files))
+    checks.append(_check_rebuilt(path, models, seed))
+    return checks
+
+
+def _check_digests(folder: Path, index: ZooIndex) -> Check:
+    bad = []
+    for shard in index.shards:
+        with (folder / shard.path).open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+                bad.append(shard.path)
+    return _check(f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files")
+
+
+def _check_checksums(files: list[ZooFile]) -> Check:
+    bad = []
+    for file in files:
+        columns = file.read_columns() | {WEIGHTS: file.map_weights()}
+        expected = file.header.checksums
+        bad += [
+            f"{file.path.name}:{name}"
+            for name, column in columns.items()
+            if checksum(column) != expected.get(name)
+        ]
+    return _check("columns match their checksums", bad, f"{len(files[0].columns) + 1} columns")
+
+
+def _check_words(files: list[ZooFile]) -> Check:
+    allowed = {"split": SPLITS, "status": STATUSES}
+    bad = [
+        f"{file.path.name}:{name} holds {word!r}"
+        for file in files
+        for name, words in allowed.items()
+        for word in set(file.read_columns([name])[name]) - set(words)
+    ]
+    return _check("splits and statuses are known words", bad, "")
+
+
+def _check_splits(files: list[ZooFile]) -> Check:
+    """A model whose checkpoints lie in two splits leaks."""
+    seen: dict[int, set[str]] = {}
+    for file in files:
+        columns = file.read_columns(["model_id", "split"])
+        for model, split in zip(columns["model_id"].tolist(), columns["split"], strict=True):
+            seen.setdefault(model, set()).add(split)
+    bad = [
+        f"model {model} is in {sorted(splits)}" for model, splits in seen.items() if len(splits) > 1
+    ]
+    return _check("splits share no model", bad, f"{len(seen)} models")
+
+
+def _check_finite(files: list[ZooFile]) -> Check:
+    """Non-finite weights are allowed where the status says so."""
+    bad, diverged = [], 0
+    for file in files:
+        status = file.read_columns(["status"])["status"]
+        diverged += int((status == "diverged").sum())
+        for row, weights in enumerate(file.map_weights()):
+            if status[row] == "ok" and not np.isfinite(weights).all():
+                bad.append(f"{file.path.name} row {row}")
+    return _check("weights are finite where status is ok", bad, f"{diverged} rows diverged")
+
+
+def _check_rebuilt(path: Path, models: int, seed: int) -> Check:
+    name = "rebuilt models reproduce their test accuracy"
+    try:
+        zoo = load_zoo(path)
+    except ZooError as error:
+        return Check(name, False, f"the zoo cannot be loaded: {error}")
+    header = next(iter(zoo.values())).header
+    image_set = header.provenance.get("images", {}).get("name")
+    if header.architecture is None or image_set not in IMAGE_SETS:
+        return Check(name, None, f"needs architecture and image set, image set is {image_set!r}")
+    images = load_images(image_set)
+    if images.fingerprint != header.provenance["images"]["fingerprint"]:
+        return Check(name, False, f"image set {image_set!r} has another fingerprint here")
+    bad, worst = [], 0.0
+    for where, difference in _accuracy_differences(zoo, images.test, models, seed):
+        worst = max(worst, difference)
+        if not difference <= FLIPPED_IMAGES / len(images.test):
+            bad.append(f"{where}: off by {difference:.4f}")
+    return _check(name, bad, f"{models} rows, largest difference {worst:.4f}")
+
+
+def _accuracy_differences(
+    zoo: dict[str, ZooDataset], images: Images, models: int, seed: int
+) -> Iterator[tuple[str, float]]:
+    rows = [
+        (split, int(row))
+        for split, dataset in zoo.items()
+        for row in np.flatnonzero(dataset.columns["status"] == "ok")
+    ]
+    for index in np.random.default_rng(seed).permutation(len(rows))[:models]:
+        split, row = rows[index]
+        with torch.no_grad():
+            predicted = zoo[split].module(row)(images.pixels).argmax(1)
+        accuracy = float((predicted == images.labels).double().mean())
+        recorded = float(zoo[split].columns["test_accuracy"][row])
+        yield f"{split} row {row}", abs(accuracy - recorded)
+
+
+def _check(name: str, bad: list[str], detail: str) -> Check:
+    """Passed if nothing is bad; else the first few of what is."""
+    if not bad:
+        return Check(name, True, detail)
+    return Check(name, False, "; ".join(bad[:5]) + (f"; {len(bad)} in all" if len(bad) > 5 else ""))

@@ -1,0 +1,150 @@
+"""Row numbers, the gather, and memory that is never overwritten while somebody reads it."""
+
+import os
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from weightzoo.loaders.rows import POOLED_BUFFERS, BufferPool, WeightRows, positions
+from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
+from weightzoo.zoos.index import ZooIndex
+
+
+@pytest.fixture
+def sharded_rows(sharded_zoo: Path) -> WeightRows:
+    """12 rows in two files of six."""
+    return WeightRows(ZooIndex.read(sharded_zoo).open(sharded_zoo, "train"))
+
+
+def every_row(rows: WeightRows) -> np.ndarray:
+    """All rows, read without WeightRows."""
+    return np.concatenate([np.array(file.map_weights()) for file in rows.files])
+
+
+@pytest.mark.parametrize(
+    "indices",
+    [
+        [4, 1, 1, -1],
+        np.array([4, 1, 1, -1], np.int32),
+        torch.tensor([4, 1, 1, -1]),
+        np.array([4, 1, 1, 4], np.uint8),
+    ],
+)
+def test_positions_reads_lists_arrays_and_tensors(indices: object) -> None:
+    found = positions(indices, 5)
+    assert found.dtype == np.int64
+    assert found.tolist() == [4, 1, 1, 4]
+
+
+def test_positions_reads_slices_ranges_booleans_and_nothing() -> None:
+    assert positions(slice(-2, None), 5).tolist() == [3, 4]
+    assert positions(slice(None, None, -2), 5).tolist() == [4, 2, 0]
+    assert positions(range(1, 3), 5).tolist() == [1, 2]
+    assert positions([False, True, False, False, True], 5).tolist() == [1, 4]
+    assert positions([], 5).tolist() == []
+
+
+@pytest.mark.parametrize("index", [5, -6])
+def test_positions_names_the_row_out_of_range_and_the_length(index: int) -> None:
+    with pytest.raises(IndexError, match=f"row {index} is out of range: there are 5 rows"):
+        positions([0, index], 5)
+
+
+@pytest.mark.parametrize("indices", [[0.5], [True, False], [[0, 1]], ["a"]])
+def test_positions_rejects_what_is_no_list_of_whole_numbers(indices: object) -> None:
+    with pytest.raises(IndexError, match="indices must be a list of whole numbers"):
+        positions(indices, 5)
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("picked", [[11, 0, 6, 5, 0], [3], [], [4, 5, 6, 7], [1, 0], range(12)])
+def test_take_equals_plain_indexing_over_two_files(
+    sharded_rows: WeightRows, picked: list[int], in_memory: bool
+) -> None:
+    rows = WeightRows(sharded_rows.files, in_memory)
+    index = positions(picked, len(rows))
+    np.testing.assert_array_equal(rows.take(index), every_row(rows)[index])
+
+
+def test_take_equals_plain_indexing_in_one_file(sharded_rows: WeightRows) -> None:
+    rows = WeightRows(sharded_rows.files[:1])
+    index = np.array([5, 2, 2])
+    np.testing.assert_array_equal(rows.take(index), every_row(rows)[index])
+
+
+def test_take_never_overwrites_a_batch_in_use(sharded_rows: WeightRows) -> None:
+    rows = WeightRows(sharded_rows.files[:1])
+    expected = every_row(rows)
+    generator = np.random.default_rng(0)
+    held = []
+    for step in range(40):
+        index = generator.permutation(6)[:3]
+        tensor = torch.from_numpy(rows.take(index))
+        kept = [tensor, tensor[1:], tensor.unbind(), tensor.numpy()[:, :7]][step % 4]
+        held.append((kept, index, step % 4))
+    for kept, index, how in held:
+        full = torch.stack(kept) if how == 2 else torch.as_tensor(kept)
+        wanted = [expected[index], expected[index[1:]], expected[index], expected[index, :7]][how]
+        np.testing.assert_array_equal(full.numpy(), wanted)
+
+
+def test_take_in_many_threads_gives_each_its_own_rows(sharded_rows: WeightRows) -> None:
+    expected = every_row(sharded_rows)
+
+    def read(seed: int) -> bool:
+        index = np.random.default_rng(seed).permutation(12)[:5]
+        return np.array_equal(sharded_rows.take(index), expected[index])
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(read, range(400)))
+
+
+def test_take_reuses_memory_that_nobody_holds(sharded_rows: WeightRows) -> None:
+    index = np.array([3, 1, 7])
+    places = {torch.from_numpy(sharded_rows.take(index)).data_ptr() for _ in range(20)}
+    assert len(places) <= POOLED_BUFFERS
+
+
+def test_pool_gives_a_free_buffer_again_and_a_held_one_never() -> None:
+    pool = BufferPool()
+    first = pool.take(4, 3)
+    second = pool.take(4, 3)
+    assert not np.shares_memory(first, second)
+    address = first.ctypes.data
+    del first
+    assert pool.take(2, 3).ctypes.data == address
+
+
+def test_pickle_holds_no_weights_and_maps_again(sharded_rows: WeightRows) -> None:
+    sharded_rows.take(np.array([3, 1, 7]))
+    copy = pickle.loads(pickle.dumps(sharded_rows))
+    np.testing.assert_array_equal(every_row(copy), copy.take(np.arange(12)))
+    state = sharded_rows.__reduce__()
+    assert state[1] == (sharded_rows.files, False)
+
+
+@pytest.mark.parametrize("row", [7, 11])
+def test_take_refuses_a_file_that_changed(sharded_rows: WeightRows, row: int) -> None:
+    os.truncate(sharded_rows.files[1].path, 100)
+    sharded_rows.take(np.array([0, 5, 3]))
+    with pytest.raises(ZooFormatError, match="changed since it was opened"):
+        sharded_rows.take(np.array([row, 0, 3]))
+    with pytest.raises(ZooFormatError, match="changed since it was opened"):
+        sharded_rows.take(np.array([row]))
+
+
+def test_take_refuses_a_file_that_was_removed(sharded_rows: WeightRows) -> None:
+    sharded_rows.files[0].path.unlink()
+    with pytest.raises(ZooNotFoundError, match="was removed"):
+        sharded_rows.take(np.array([0]))
+
+
+def test_rows_in_memory_outlive_their_file(sharded_rows: WeightRows) -> None:
+    rows = WeightRows(sharded_rows.files, in_memory=True)
+    expected = every_row(rows)
+    os.truncate(rows.files[0].path, 100)
+    np.testing.assert_array_equal(rows.take(np.array([2, 0])), expected[[2, 0]])

@@ -1,0 +1,65 @@
+"""`verify` passes on a true zoo and fails, by name, on each kind of damage."""
+
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from weightzoo.tasks.verification import verify_zoo
+from weightzoo.zoos.errors import ZooNotFoundError
+from weightzoo.zoos.format import open_zoo_file
+
+TRAIN = "train-00000-of-00001.h5"
+
+
+@pytest.fixture
+def zoo(trained_zoo: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_zoo, tmp_path / "zoo"))
+
+
+def _failed(folder: Path, models: int = 4) -> set[str]:
+    return {check.name for check in verify_zoo(folder, models) if check.passed is False}
+
+
+def test_verify_zoo_passes_a_built_zoo(zoo: Path) -> None:
+    checks = verify_zoo(zoo, models=12)
+    assert all(check.passed for check in checks)
+    assert len(checks) == 6
+
+
+def test_verify_zoo_finds_a_flipped_byte(zoo: Path) -> None:
+    data = bytearray((zoo / TRAIN).read_bytes())
+    data[open_zoo_file(zoo / TRAIN).weights_offset + 100] ^= 1
+    (zoo / TRAIN).write_bytes(data)
+    assert _failed(zoo) == {"files match zoo.json", "columns match their checksums"}
+
+
+def test_verify_zoo_finds_a_model_in_two_splits(zoo: Path) -> None:
+    with h5py.File(zoo / TRAIN, "r+") as file:
+        file["split"][0] = "test"
+    assert "splits share no model" in _failed(zoo)
+
+
+def test_verify_zoo_finds_unflagged_nan(zoo: Path) -> None:
+    with h5py.File(zoo / TRAIN, "r+") as file:
+        file["weights"][0, 5] = np.nan
+    assert "weights are finite where status is ok" in _failed(zoo)
+
+
+def test_verify_zoo_finds_weights_that_do_not_give_the_accuracy(zoo: Path) -> None:
+    for path in zoo.glob("*.h5"):
+        with h5py.File(path, "r+") as file:
+            file["weights"][...] = file["weights"][...][:, ::-1]
+    assert "rebuilt models reproduce their test accuracy" in _failed(zoo, models=8)
+
+
+def test_verify_zoo_takes_a_single_file_and_skips_what_it_cannot_rebuild(tiny_zoo: Path) -> None:
+    checks = verify_zoo(tiny_zoo / TRAIN)
+    assert [check.passed for check in checks] == [True, True, True, True, None]
+
+
+def test_verify_zoo_reports_a_missing_zoo(tmp_path: Path) -> None:
+    with pytest.raises(ZooNotFoundError, match="nowhere"):
+        verify_zoo(tmp_path / "nowhere")

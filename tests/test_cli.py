@@ -1,0 +1,119 @@
+"""The command line: results on stdout, errors in one line on stderr, exit status."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from weightzoo.cli import main
+
+RECIPE = """
+name = "few"
+images = "digits"
+seeds = 8
+epochs = 1
+checkpoints = [0, 1]
+
+[architecture]
+name = "mlp"
+input_shape = [1, 28, 28]
+layers = [{ kind = "flatten" }, { kind = "linear", out = 10 }]
+
+[factors]
+lr = { log_uniform = [1e-4, 1e-2] }
+train_fraction = 0.05
+
+[split]
+train = 0.5
+val = 0.25
+test = 0.25
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "few.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_list_names_the_shipped_recipes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    assert {"digits-cnn", "digits-mlp"} <= set(capsys.readouterr().out.split())
+    assert main(["list", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["models"] == 256
+
+
+def test_build_info_verify_and_plot_a_zoo(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, plot = tmp_path / "zoo", tmp_path / "zoo.png"
+    assert main(["build", str(recipe), "--out", str(out), "--workers", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: 8 models, 16 rows")
+    assert main(["info", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["splits"]["train"]["models"] == 4
+    assert main(["verify", str(out)]) == 0
+    assert "FAILED" not in capsys.readouterr().out
+    assert main(["plot", str(out), "--out", str(plot)]) == 0
+    assert plot.stat().st_size > 5_000
+
+
+def test_build_dry_run_builds_nothing(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "zoo"
+    assert main(["build", str(recipe), "--out", str(out), "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["models"], plan["rows"], plan["bytes"]) == (8, 16, 16 * 7850 * 4)
+    assert not out.exists()
+
+
+def test_verify_of_a_damaged_zoo_exits_1(
+    tiny_zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_zoo / "test-00000-of-00001.h5"
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    assert main(["verify", str(tiny_zoo)]) == 1
+    assert "FAILED" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "nowhere"], "no zoo"),
+        (["build", "no-such-recipe"], "digits-cnn"),
+        (["build", "digits-cnn", "--models", "0"], "whole number from 1"),
+        (["build", "digits-cnn", "--models", "2"], "leave split"),
+        (["verify", __file__], "not an HDF5 file"),
+    ],
+)
+def test_bad_input_exits_1_with_one_line(
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("weightzoo: ") and message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["frobnicate"])
+    assert exit_.value.code == 2
+
+
+def test_build_onto_an_existing_zoo_exits_1(
+    recipe: Path, tiny_zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (tiny_zoo / "zoo.json").read_text()
+    assert main(["build", str(recipe), "--out", str(tiny_zoo)]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tiny_zoo / "zoo.json").read_text() == before
