@@ -296,7 +296,7 @@ def _reserve(path: Path, offset: int, size_bytes: int) -> None:
 
 def _map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     """Map a contiguous dataset of an open file."""
-    return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)  # type: ignore[call-overload]
+    return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
 
 
 def _write_header(file: h5py.File, header: ZooHeader) -> None:
