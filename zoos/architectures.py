@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from .errors import ZooFormatError
 from .layer_table import LayerTable
 
+LARGEST = 2**31 - 1  # of any number in an architecture, so that sizes fit torch's integers
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -219,7 +221,8 @@ class Architecture:
 
     def layer_table(self) -> LayerTable:
         """Where each tensor lies in the flat vector."""
-        return LayerTable.from_module(self.module())
+        with torch.device("meta"):  # shapes only: no memory, no draw from torch's generator
+            return LayerTable.from_module(self.module())
 
 
 def _layer(row: Any) -> Layer:
@@ -237,8 +240,10 @@ def _layer(row: Any) -> Layer:
 
 
 def _whole(value: Any, key: str, minimum: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ZooFormatError(f"{key} must be a whole number from {minimum}, got {value!r}")
+    if type(value) is not int or not minimum <= value <= LARGEST:
+        raise ZooFormatError(
+            f"{key} must be a whole number from {minimum} to {LARGEST}, got {value!r}"
+        )
     return value
 
 

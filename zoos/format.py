@@ -9,6 +9,7 @@ Shape letters: N rows, D length of the flat weight vector.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -147,7 +148,7 @@ def checksum(column: Column) -> str:
     else:
         for start in range(0, len(column), max(1, 2**24 // max(1, column[:1].nbytes))):
             block = column[start : start + max(1, 2**24 // max(1, column[:1].nbytes))]
-            digest.update(np.ascontiguousarray(block).tobytes())
+            digest.update(block.astype(block.dtype.newbyteorder("<"), copy=False).tobytes())
     return f"sha256:{digest.hexdigest()}"
 
 
@@ -166,12 +167,13 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
         OSError: if the disk has no room.
     """
     rows = _common_length(path, {name: len(column) for name, column in columns.items()})
+    shape = (rows, header.layer_table.width)
     with h5py.File(
         path,
         "w",
         libver=("v110", "v110"),
         track_order=True,
-        alignment_threshold=ALIGNMENT_BYTES,
+        alignment_threshold=min(ALIGNMENT_BYTES, math.prod(shape) * 4),  # small weights too
         alignment_interval=ALIGNMENT_BYTES,
     ) as file:
         file.attrs["format_version"] = FORMAT_VERSION
@@ -179,7 +181,6 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
         for name, column in columns.items():
             _create_dataset(file, name, column.shape, column.dtype)
             file[name][...] = column
-        shape = (rows, header.layer_table.width)
         offset = _create_dataset(file, WEIGHTS, shape, np.dtype("<f4")).id.get_offset()
     _reserve(path, offset, shape[0] * shape[1] * 4)
 
@@ -245,7 +246,7 @@ def open_zoo_file(path: Path | str) -> ZooFile:
             columns[name] = object if _is_text(file[name]) else file[name].dtype
         rows = _check_columns(path, file, header)
         offset = file[WEIGHTS].id.get_offset()
-    if offset is None or offset + rows * header.layer_table.width * 4 > stat.st_size:
+    if offset + rows * header.layer_table.width * 4 > stat.st_size:
         raise ZooFormatError(f"{path} is truncated: it ends before its weights do")
     return ZooFile(
         path=path,
@@ -269,7 +270,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     with file:
         try:
             yield file
-        except (RuntimeError, KeyError, OSError) as error:
+        except (RuntimeError, KeyError, OSError, UnicodeError) as error:
             raise ZooFormatError(f"{path} is corrupt: copy or build it again ({error})") from error
 
 
@@ -323,21 +324,36 @@ def _read_header(path: Path, file: h5py.File) -> ZooHeader:
     data = {name: _read_json(path, file, name) for name in _JSON_ATTRIBUTES}
     spec = data.pop("architecture")
     try:
-        return ZooHeader(
+        header = ZooHeader(
             architecture=None if spec is None else Architecture.from_json(spec),
             layer_table=LayerTable.from_json(data.pop("layer_table")),
             hyper_parameters=tuple(data.pop("hyper_parameters")),
             **data,
         )
-    except (ZooFormatError, TypeError) as error:
+    except ZooFormatError as error:
         raise ZooFormatError(f"{path}: {error}") from error
+    if header.architecture and header.architecture.layer_table() != header.layer_table:
+        raise ZooFormatError(f"{path}: attributes 'architecture' and 'layer_table' differ")
+    return header
 
 
 def _read_json(path: Path, file: h5py.File, name: str) -> Any:
     try:
-        return json.loads(file.attrs[name])
+        value = json.loads(file.attrs[name])
     except (KeyError, TypeError, ValueError) as error:
         raise ZooFormatError(f"{path} has no readable JSON attribute {name!r}") from error
+    if not _has_type(name, value):
+        raise ZooFormatError(f"{path} has a wrong JSON attribute {name!r}: {value!r:.80}")
+    return value
+
+
+def _has_type(name: str, value: Any) -> bool:
+    """Whether an attribute is what `ZooHeader` says; the two tables are checked by themselves."""
+    if name == "hyper_parameters":
+        return isinstance(value, list) and all(isinstance(key, str) for key in value)
+    if name == "checksums":
+        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+    return name in ("architecture", "layer_table") or isinstance(value, dict)
 
 
 def _check_dataset(path: Path, name: str, file: h5py.File) -> None:
@@ -360,11 +376,12 @@ def _check_dataset(path: Path, name: str, file: h5py.File) -> None:
 
 def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
     """Check names, lengths and the weights' shape; return N."""
-    missing = [name for name in (*IDENTITY, *header.hyper_parameters, WEIGHTS) if name not in file]
+    names = list(file)  # `in file` would take "." for a column
+    missing = [name for name in (*IDENTITY, *header.hyper_parameters, WEIGHTS) if name not in names]
     if missing:
         raise ZooFormatError(f"{path} lacks the columns {missing}")
     for name, kind in IDENTITY.items():
-        if _is_text(file[name]) != (kind is str):
+        if not (_is_text(file[name]) if kind is str else file[name].dtype.kind in "iu"):
             raise ZooFormatError(f"{path}:{name} must hold {kind.__name__} values")
     rows = _common_length(path, {name: file[name].shape[0] for name in file})
     weights = file[WEIGHTS]
@@ -373,8 +390,11 @@ def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
             f"{path}:{WEIGHTS} has shape {weights.shape}, expected "
             f"{(rows, header.layer_table.width)} from attribute 'layer_table'"
         )
-    if weights.dtype != np.dtype("<f4") or weights.chunks is not None:
-        raise ZooFormatError(f"{path}:{WEIGHTS} must be contiguous float32, got {weights.dtype}")
+    if weights.dtype != np.dtype("<f4") or weights.id.get_offset() is None:
+        layout = "chunked" if weights.chunks else "contiguous or compact"
+        raise ZooFormatError(
+            f"{path}:{WEIGHTS} must be contiguous float32, got {layout} {weights.dtype}"
+        )
     return rows
 
 

@@ -137,6 +137,10 @@ def _shard(path: Path, row: Mapping[str, Any]) -> Shard:
     names = [field.name for field in fields(Shard)]
     if sorted(row) != sorted(names) or row["split"] not in SPLITS:
         raise ZooFormatError(f"{path}: {row!r} must have the fields {names}, split in {SPLITS}")
+    for field in fields(Shard):
+        value = row[field.name]
+        if type(value) is not field.type or (field.type is int and value < 0):
+            raise ZooFormatError(f"{path}: {field.name} must not be {value!r}")
     name = PurePosixPath(row["path"])
     if name.is_absolute() or ".." in name.parts:
         raise ZooFormatError(f"{path} names a file outside its folder: {row['path']!r}")

@@ -65,6 +65,8 @@ class LayerTable(Sequence[TensorSpec]):
 
     def __post_init__(self) -> None:
         """Refuse a table with unknown words, gaps or overlaps."""
+        if not self.tensors:
+            raise ZooFormatError("layer table must hold at least one tensor")
         offset = 0
         for tensor in self.tensors:
             _check_tensor(tensor, offset)
@@ -162,7 +164,7 @@ class LayerTable(Sequence[TensorSpec]):
         lead = weights.shape[:-1]
         return {
             tensor.name: weights[..., tensor.offset : tensor.offset + tensor.size].reshape(
-                *lead, *tensor.shape
+                (*lead, *tensor.shape)
             )
             for tensor in self.tensors
         }
@@ -190,15 +192,17 @@ class LayerTable(Sequence[TensorSpec]):
 
 def _check_tensor(tensor: TensorSpec, offset: int) -> None:
     """Check one row against the words and the place we allow."""
+    if not all(isinstance(text, str) for text in (tensor.name, tensor.layer, tensor.dtype)):
+        raise ZooFormatError(f"layer table: name, layer and dtype must be texts, got {tensor!r}")
     numbers = (*tensor.shape, tensor.offset, tensor.depth)
-    if not all(isinstance(number, int) and number >= 0 for number in numbers):
+    if not all(type(number) is int and number >= 0 for number in numbers):
         raise ZooFormatError(f"layer table: {tensor.name!r} has a negative or non-integer number")
     if tensor.kind not in KINDS or tensor.role not in ROLES:
         raise ZooFormatError(
             f"layer table: {tensor.name!r} has kind {tensor.kind!r} and role {tensor.role!r}, "
             f"allowed are {KINDS} and {ROLES}"
         )
-    if not isinstance(getattr(torch, str(tensor.dtype), None), torch.dtype):
+    if not isinstance(getattr(torch, tensor.dtype, None), torch.dtype):
         raise ZooFormatError(f"layer table: {tensor.name!r} has unknown dtype {tensor.dtype!r}")
     if tensor.offset != offset:
         raise ZooFormatError(

@@ -74,6 +74,8 @@ class HyperParameters:
         _between("momentum", self.momentum, 0, 1)
         _between("dropout", self.dropout, 0, 0.999)
         _between("train_fraction", self.train_fraction, 0, 1)
+        if self.train_fraction == 0:
+            raise RecipeError("train_fraction must be above 0, got 0: a model needs images")
         _whole("batch_size", self.batch_size, 1)
 
 
@@ -127,6 +129,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse contradictions, before any training."""
+        for key in ("name", "description"):
+            if not isinstance(getattr(self, key), str):
+                raise RecipeError(f"{key} must be a text, got {getattr(self, key)!r}")
         _one_of("images", self.images, IMAGE_SETS)
         _one_of("seed_kind", self.seed_kind, ("fixed", "random"))
         _whole("seeds", self.seeds, 1)
@@ -253,7 +258,7 @@ class Recipe:
     def _assign_splits(self, count: int) -> list[str]:
         """Splits by model, a random assignment fixed by the recipe's seed."""
         bounds = np.cumsum([0] + [self.split.get(split, 0.0) for split in SPLITS])
-        edges = np.round(bounds * count).astype(int)
+        edges = np.floor(bounds * count + 0.5).astype(int)  # np.round halves to even
         order = np.random.default_rng([self.seed, _SPLIT_STREAM]).permutation(count)
         assigned = [""] * count
         for split, start, stop in zip(SPLITS, edges[:-1], edges[1:], strict=True):
@@ -276,8 +281,8 @@ def load_recipe(name: str) -> Recipe:
             f"no recipe {name!r}: shipped are {recipe_names()}, or give the path of a .toml file"
         )
     try:
-        return Recipe.from_json(tomllib.loads(path.read_text()))
-    except (tomllib.TOMLDecodeError, RecipeError) as error:
+        return Recipe.from_json(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecipeError) as error:
         raise RecipeError(f"{path}: {error}") from error
 
 
@@ -294,7 +299,10 @@ def hyper_parameter_names() -> tuple[str, ...]:
 def hyper_parameter_columns(models: Iterable[Model]) -> dict[str, list[Any]]:
     """One list per hyper-parameter, one value per model."""
     rows = [asdict(model.hyper_parameters) for model in models]
-    return {name: [row[name] for row in rows] for name in hyper_parameter_names()}
+    return {
+        field.name: [field.type(row[field.name]) for row in rows]  # type: ignore[operator]
+        for field in fields(HyperParameters)  # so that a dropout of 0 gives no column of integers
+    }
 
 
 def _sample(key: str, value: Any, rng: np.random.Generator) -> Any:
@@ -311,8 +319,12 @@ def _sample(key: str, value: Any, rng: np.random.Generator) -> Any:
     if len(arguments) != 2 or not all(isinstance(end, int | float) for end in arguments):
         raise RecipeError(f"factor {key!r}: {sampler} takes [low, high], got {arguments!r}")
     low, high = arguments
-    if low > high or (sampler == "log_uniform" and low <= 0):
-        raise RecipeError(f"factor {key!r}: {sampler} takes 0 < low <= high, got {arguments!r}")
+    lowest = 0 if sampler == "log_uniform" else -math.inf
+    if not lowest < low <= high < math.inf:
+        raise RecipeError(
+            f"factor {key!r}: {sampler} takes [low, high], {lowest} < low <= high < inf, "
+            f"got {arguments!r}"
+        )
     if sampler == "uniform":
         return float(rng.uniform(low, high))
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
@@ -330,7 +342,7 @@ def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
 
 def _between(key: str, value: Any, low: float, high: float) -> None:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not low <= value <= high:
+    if not number or not math.isfinite(value) or not low <= value <= high:
         raise RecipeError(f"{key} must be a number from {low} to {high}, got {value!r}")
 
 

@@ -10,6 +10,7 @@ import pytest
 from weightzoo.tasks.verification import verify_zoo
 from weightzoo.zoos.errors import ZooNotFoundError
 from weightzoo.zoos.format import open_zoo_file
+from weightzoo.zoos.index import ZooIndex, describe_shard
 
 TRAIN = "train-00000-of-00001.h5"
 
@@ -23,6 +24,13 @@ def _failed(folder: Path, models: int = 4) -> set[str]:
     return {check.name for check in verify_zoo(folder, models) if check.passed is False}
 
 
+def _list_again(folder: Path) -> None:
+    """Make the index agree with changed files."""
+    index = ZooIndex.read(folder)
+    shards = [describe_shard(folder, s.path, s.split, s.models) for s in index.shards]
+    ZooIndex(name=index.name, shards=tuple(shards)).write(folder)
+
+
 def test_verify_zoo_passes_a_built_zoo(zoo: Path) -> None:
     checks = verify_zoo(zoo, models=12)
     assert all(check.passed for check in checks)
@@ -33,25 +41,33 @@ def test_verify_zoo_finds_a_flipped_byte(zoo: Path) -> None:
     data = bytearray((zoo / TRAIN).read_bytes())
     data[open_zoo_file(zoo / TRAIN).weights_offset + 100] ^= 1
     (zoo / TRAIN).write_bytes(data)
-    assert _failed(zoo) == {"files match zoo.json", "columns match their checksums"}
+    assert _failed(zoo) == {"files match zoo.json"}
+    assert _failed(zoo / TRAIN) == {"columns match their checksums"}
+
+
+def test_verify_zoo_finds_a_missing_file(zoo: Path) -> None:
+    (zoo / TRAIN).unlink()
+    assert _failed(zoo) == {"files match zoo.json"}
 
 
 def test_verify_zoo_finds_a_model_in_two_splits(zoo: Path) -> None:
     with h5py.File(zoo / TRAIN, "r+") as file:
         file["split"][0] = "test"
+    _list_again(zoo)
     assert "splits share no model" in _failed(zoo)
 
 
 def test_verify_zoo_finds_unflagged_nan(zoo: Path) -> None:
     with h5py.File(zoo / TRAIN, "r+") as file:
         file["weights"][0, 5] = np.nan
-    assert "weights are finite where status is ok" in _failed(zoo)
+    assert "weights are finite where status is ok" in _failed(zoo / TRAIN)
 
 
 def test_verify_zoo_finds_weights_that_do_not_give_the_accuracy(zoo: Path) -> None:
     for path in zoo.glob("*.h5"):
         with h5py.File(path, "r+") as file:
             file["weights"][...] = file["weights"][...][:, ::-1]
+    _list_again(zoo)
     assert "rebuilt models reproduce their test accuracy" in _failed(zoo, models=8)
 
 

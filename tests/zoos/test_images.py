@@ -1,0 +1,67 @@
+"""Image sets: the same real digits, cut and scaled the same way, everywhere."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from weightzoo.zoos.errors import RecipeError
+from weightzoo.zoos.images import load_images
+
+FINGERPRINT = "sha256:88ba87aaf455ef70302b2147bd2002a335dc44ae2391295a754bc6fefe8f2d53"
+COUNTS = {"train": 1197, "val": 300, "test": 300}
+
+
+def test_digits_have_their_shapes_and_types() -> None:
+    digits = load_images("digits")
+    assert (digits.name, digits.classes, digits.shape) == ("digits", 10, (1, 28, 28))
+    for split, count in COUNTS.items():
+        images = getattr(digits, split)
+        assert len(images) == count
+        assert images.pixels.shape == (count, 1, 28, 28)
+        assert (images.pixels.dtype, images.labels.dtype) == (torch.float32, torch.int64)
+
+
+def test_digits_are_standardised_by_the_train_split() -> None:
+    digits = load_images("digits")
+    assert digits.train.pixels.mean().item() == pytest.approx(0, abs=1e-4)
+    assert digits.train.pixels.std().item() == pytest.approx(1, abs=1e-4)
+    assert digits.val.pixels.mean().item() != pytest.approx(0, abs=1e-4)
+
+
+def test_digits_fingerprint_is_stable() -> None:
+    assert load_images("digits").fingerprint == FINGERPRINT
+
+
+def test_every_split_has_every_class() -> None:
+    digits = load_images("digits")
+    for split in COUNTS:
+        assert torch.bincount(getattr(digits, split).labels).min() >= 15, split
+
+
+def test_splits_hold_every_digit_once() -> None:
+    """Labels and mean brightness, which scaling keeps, are those of scikit-learn's copy."""
+    digits, original = load_images("digits"), load_digits()
+    labels = torch.cat([getattr(digits, split).labels for split in COUNTS])
+    assert np.bincount(labels).tolist() == np.bincount(original.target).tolist()
+    pixels = torch.cat([getattr(digits, split).pixels for split in COUNTS])
+    assert len(torch.unique(pixels.flatten(1), dim=0)) == len(original.target)
+
+
+def test_images_are_the_scaled_originals() -> None:
+    """Averaged back to 8x8, each image is nearest to an original of its own label."""
+    digits, original = load_images("digits"), load_digits()
+    small = torch.nn.functional.interpolate(
+        digits.test.pixels[:100], size=(8, 8), mode="bilinear", antialias=True
+    ).flatten(1)
+    source = torch.from_numpy(original.data).to(torch.float32)
+    centred = source - source.mean(1, keepdim=True)
+    likeness = (small - small.mean(1, keepdim=True)) @ (centred / centred.norm(dim=1)[:, None]).T
+    nearest = likeness.argmax(dim=1)
+    assert digits.test.labels[:100].tolist() == original.target[nearest].tolist()
+
+
+@pytest.mark.parametrize("name", ["mnist", "", "Digits"])
+def test_unknown_image_set_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"image set must be one of \['digits'\], got '{name}'"):
+        load_images(name)
