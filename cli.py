@@ -1,10 +1,11 @@
-"""The command `weightzoo`: list, build, info, verify, plot, quickstart.
+"""The command `weightzoo`: build, look at, check, publish and predict from zoos.
 
 Results go to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, 2 wrong usage.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +123,44 @@ def _plot(options: argparse.Namespace) -> None:
     print(out)
 
 
+def _pull(options: argparse.Namespace) -> None:
+    from .loaders.hub import fetch_zoo
+
+    folder = fetch_zoo(options.repo, options.name, options.split, revision=options.revision)
+    _print(options, {"path": str(folder)}, str(folder))
+
+
+def _push(options: argparse.Namespace) -> None:
+    import tempfile
+
+    from .loaders.dataset import load_zoo
+    from .loaders.publishing import push_to_hub
+    from .tasks.plots import plot_zoo
+
+    with tempfile.TemporaryDirectory() as scratch:
+        plot = None
+        if (options.zoo / "zoo.json").is_file():
+            plot_zoo(load_zoo(options.zoo), plot := Path(scratch) / "plot.png")
+        commit = push_to_hub(
+            options.zoo,
+            options.repo,
+            private=options.private,
+            plot=plot,
+            overwrite=options.overwrite,
+        )
+    _print(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")
+
+
+def _card(options: argparse.Namespace) -> None:
+    from .zoos.card import CARD_NAME, write_card
+    from .zoos.index import ZooIndex
+
+    index = ZooIndex.read(options.zoo)
+    write_card(options.zoo, index, index.open(options.zoo)[0].header)
+    path = options.zoo / CARD_NAME
+    _print(options, {"path": str(path)}, str(path))
+
+
 def _quickstart(options: argparse.Namespace) -> None:
     from .loaders.dataset import load_zoo
     from .tasks.property_prediction import predict_property
@@ -130,7 +169,7 @@ def _quickstart(options: argparse.Namespace) -> None:
     folder = options.out / QUICKSTART_RECIPE
     _build_once(folder, options.models)
     zoo = load_zoo(folder)
-    report = predict_property(zoo, seeds=range(options.seeds))
+    report = predict_property(zoo, seeds=range(options.seeds), workers=os.cpu_count() or 1)
     command = f"weightzoo quickstart --models {options.models} --seeds {options.seeds}"
     path = write_report(options.out, zoo, report, command)
     _print(options, report.to_json(), report.to_markdown())
@@ -186,9 +225,18 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("--seed", type=int, default=0, help="of the choice of rows (default: 0)")
     plot = _add(commands, "plot", _plot, "draw accuracy distribution and trajectories of a zoo")
     plot.add_argument("--out", type=Path, help="PNG file (default: the zoo's name)")
-    for command in (info, verify, plot):
+    pull = _add(commands, "pull", _pull, "download a zoo from the Hub, checked; print its folder")
+    pull.add_argument("repo", help="org/name")
+    pull.add_argument("--split", help="only this split: train, val or test")
+    pull.add_argument("--revision", help="tag, branch or commit (default: of the format version)")
+    push = _add(commands, "push", _push, "publish a zoo folder, or a folder of them, on the Hub")
+    push.add_argument("--private", action="store_true", help="make a new repo private")
+    push.add_argument("--overwrite", action="store_true", help="replace a zoo of the same name")
+    card = _add(commands, "card", _card, "write the dataset card of a zoo folder again")
+    for command in (info, verify, plot, push, card):
         command.add_argument("zoo", type=Path, help="zoo file or folder")
-    for command in (info, plot):
+    push.add_argument("repo", help="org/name to publish under")
+    for command in (info, plot, pull):
         command.add_argument("--name", help="which zoo of a folder of zoos")
     quickstart = _add(
         commands, "quickstart", _quickstart, "build a zoo and predict accuracy from its weights"

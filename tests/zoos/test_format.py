@@ -485,8 +485,8 @@ def test_open_takes_extra_columns(path: Path) -> None:
 
 def test_columns_of_broken_text_are_refused(path: Path) -> None:
     raw = path.read_bytes()
-    assert raw.count(b"kaiming_uniform")
-    path.write_bytes(raw.replace(b"kaiming_uniform", b"kaiming_\xff\xfeiform"))
+    assert raw.count(b"kaiming_normal")
+    path.write_bytes(raw.replace(b"kaiming_normal", b"kaiming_\xff\xfermal"))
     with pytest.raises(ZooFormatError, match="corrupt"):
         open_zoo_file(path).read_columns(["init"])
 

@@ -1,0 +1,116 @@
+"""Attention over sets: the set-to-set and set-to-vector functions of the Set Transformer.
+
+Source: Lee et al. 2019, arXiv:1810.00825, with the layer norms and the row-wise feed-forward
+layer before pooling that SNE (arXiv:2305.16625, section 3.7) writes down. As in the published
+Set Transformer code the residual is the projected query, which lets a set enter with another
+width than it leaves, the heads are joined without a further projection, and the feed-forward
+layer is one linear layer with ReLU. Scores are scaled by the width of a head.
+
+Shape letters: M sets, S elements of the largest set, Q queries, I width in, H width out.
+A mask is (M, S), bool, True for an element and False for padding; every set needs an element.
+What stands in a padded place never changes the output at another place.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+SCALAR_BIAS = 0.3
+
+
+def initialize(linear: nn.Linear) -> None:
+    """Xavier-uniform weights and no bias, so that sets stay different through many poolings.
+
+    With torch's default, the poolings of SNE shrink what differs between two networks to a
+    thousandth of the output, and training does not start. A scalar input keeps torch's weights
+    and a small bias: without one the layer norm of w x is the sign of x, and with one of equal
+    size all but large values look alike.
+    """
+    if linear.in_features > 1:
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    else:
+        nn.init.uniform_(linear.bias, -SCALAR_BIAS, SCALAR_BIAS)
+
+
+class MAB(nn.Module):
+    """Multihead attention block: elements of X look at the set Y.
+
+    MAB(X, Y) = LayerNorm(A + rFF(A)) with A = LayerNorm(X W + Multihead(X, Y, Y)).
+    """
+
+    def __init__(self, query_width: int, set_width: int, width: int, heads: int) -> None:
+        """Make the block; `heads` must divide `width`."""
+        super().__init__()
+        if width < 1 or heads < 1 or width % heads:
+            raise ValueError(f"heads must divide width, got width {width!r} and heads {heads!r}")
+        self.heads = heads
+        self.query = nn.Linear(query_width, width)
+        self.key = nn.Linear(set_width, width)
+        self.value = nn.Linear(set_width, width)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feed_forward = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        for linear in (self.query, self.key, self.value, self.feed_forward):
+            initialize(linear)
+
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+        """Map queries (M or 1, Q, I) and sets (M, S, I) with their mask to (M, Q, H)."""
+        query = self.query(x)
+        attended = F.scaled_dot_product_attention(
+            self._split_heads(query.expand(len(y), -1, -1)),
+            self._split_heads(self.key(y)),
+            self._split_heads(self.value(y)),
+            attn_mask=mask[:, None, None, :],
+        )
+        hidden = self.attention_norm(query + attended.transpose(1, 2).flatten(2))
+        return self.norm(hidden + torch.relu(self.feed_forward(hidden)))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """(M, S, H) to (M, heads, S, H / heads)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class SAB(nn.Module):
+    """Set attention block: SAB(X) = MAB(X, X)."""
+
+    def __init__(self, width_in: int, width: int, heads: int) -> None:
+        """Make the block for elements of width `width_in`."""
+        super().__init__()
+        self.block = MAB(width_in, width_in, width, heads)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map sets (M, S, I) to sets (M, S, H)."""
+        return self.block(x, x, mask)
+
+
+class SetToSet(nn.Module):
+    """Phi of SNE: a stack of set attention blocks, two in the paper."""
+
+    def __init__(self, width_in: int, width: int, heads: int, blocks: int = 2) -> None:
+        """Make `blocks` set attention blocks."""
+        super().__init__()
+        widths = [width_in] + [width] * (blocks - 1)
+        self.blocks = nn.ModuleList(SAB(width_in, width, heads) for width_in in widths)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map sets (M, S, I) to sets (M, S, H)."""
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
+
+
+class PMA(nn.Module):
+    """Pooling by multihead attention, Gamma of SNE: PMA(X) = MAB(seed, rFF(X)), one seed."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        """Make the seed, as in the published code Xavier-uniform, and the block."""
+        super().__init__()
+        self.seed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, width)))
+        self.feed_forward = nn.Linear(width, width)
+        self.block = MAB(width, width, width, heads)
+        initialize(self.feed_forward)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map sets (M, S, H) to vectors (M, H)."""
+        return self.block(self.seed, torch.relu(self.feed_forward(x)), mask)[:, 0]

@@ -1,0 +1,60 @@
+"""Weight statistics: seven numbers per tensor, the strong baseline of every learned encoder.
+
+Source: Unterthiner et al. 2020, "Predicting Neural Network Accuracy from Weights",
+arXiv:2002.11448, with the unbiased variance of the NFN code (arXiv:2302.14040), which the
+baselines called StatNN use. Reordering the values of a tensor changes nothing.
+
+Shape letters: B models, D length of the flat vector, T parameter tensors, V values of a tensor.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..zoos.layer_table import LayerTable
+
+QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+STATISTICS = ("mean", "variance", *(f"quantile_{level}" for level in QUANTILES))
+
+
+def layer_statistics(weights: Tensor, layer_table: LayerTable) -> Tensor:
+    """Summarise every parameter tensor by mean, variance and five quantiles.
+
+    Args:
+        weights: (B, D), flat weight vectors of one architecture.
+        layer_table: its layer table; buffers are left out.
+
+    Returns:
+        (B, 7 * T), float32: the `STATISTICS` of the first tensor, then of the second, and so on.
+        The variance of a single value is 0; quantiles are interpolated linearly.
+
+    Raises:
+        ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
+    """
+    if weights.ndim != 2 or weights.shape[1] != layer_table.width:
+        raise ValueError(
+            f"weights must be (B, D) with D={layer_table.width} of the layer table, "
+            f"got {tuple(weights.shape)}"
+        )
+    tensors = [spec for spec in layer_table if spec.role != "buffer" and spec.size]
+    if not tensors:
+        raise ValueError("layer table has no parameter: there is nothing to summarise")
+    values = [weights[:, spec.offset : spec.offset + spec.size].float() for spec in tensors]
+    return torch.cat([_summary(value) for value in values], dim=1)
+
+
+def _summary(values: Tensor) -> Tensor:
+    """(B, V) to (B, 7)."""
+    variance, mean = torch.var_mean(values, dim=1, correction=min(1, values.shape[1] - 1))
+    return torch.cat([mean[:, None], variance[:, None], _quantiles(values, QUANTILES)], dim=1)
+
+
+def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    """(B, V) to (B, levels); torch.quantile refuses large tensors."""
+    ordered = values.sort(dim=1).values
+    place = torch.tensor(levels, dtype=torch.float64) * (values.shape[1] - 1)
+    below = place.floor().long().to(values.device)
+    above = place.ceil().long().to(values.device)
+    share = (place - place.floor()).to(values)
+    return torch.lerp(ordered[:, below], ordered[:, above], share)

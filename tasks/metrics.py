@@ -1,0 +1,109 @@
+"""How well a predicted number follows the true one, and how well it could.
+
+Shape letters: N predictions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Quality of predictions.
+
+    Attributes:
+        tau_b: Kendall's rank correlation with ties, see `kendall_tau`.
+        r2: coefficient of determination, see `r2`.
+        mae: mean absolute error, in the target's unit.
+    """
+
+    tau_b: float
+    r2: float
+    mae: float
+
+
+def score(true: np.ndarray, predicted: np.ndarray) -> Scores:
+    """All scores of predictions (N,) for a target (N,).
+
+    Raises:
+        ValueError: as the functions below.
+    """
+    return Scores(
+        tau_b=kendall_tau(true, predicted), r2=r2(true, predicted), mae=mae(true, predicted)
+    )
+
+
+def kendall_tau(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Kendall's tau_b, from -1 to 1.
+
+    Returns:
+        NaN if either side is constant: without two ranks there is no correlation of ranks.
+
+    Raises:
+        ValueError: if the inputs differ in length, hold fewer than two values, or a value that
+            is not finite.
+    """
+    from scipy.stats import kendalltau
+
+    true, predicted = _checked(true, predicted)
+    if np.ptp(true) == 0 or np.ptp(predicted) == 0:
+        return float("nan")
+    return float(kendalltau(true, predicted, variant="b").statistic)
+
+
+def tau_ceiling(true: np.ndarray) -> float:
+    """The tau_b of a perfect ranker that predicts no ties, sqrt((n0 - n1) / n0).
+
+    Of the n0 pairs of values, n1 are tied. The ranker agrees on all pairs that are not, and
+    tau_b divides by sqrt((n0 - n1) * n0). Repeating the truth itself, ties included, gives 1;
+    no ranker without knowledge of the ties gets there.
+
+    Raises:
+        ValueError: as `kendall_tau`.
+    """
+    true, _ = _checked(true, true)
+    _, counts = np.unique(true, return_counts=True)
+    pairs = len(true) * (len(true) - 1) / 2
+    tied = float((counts * (counts - 1) / 2).sum())
+    return float(np.sqrt((pairs - tied) / pairs))
+
+
+def r2(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Share of the target's variance that is explained, at most 1; 0 for its mean.
+
+    Returns:
+        NaN if the target is constant.
+
+    Raises:
+        ValueError: as `kendall_tau`.
+    """
+    true, predicted = _checked(true, predicted)
+    total = ((true - true.mean()) ** 2).sum()
+    if np.ptp(true) == 0:
+        return float("nan")
+    return float(1 - ((true - predicted) ** 2).sum() / total)
+
+
+def mae(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean absolute error, in the target's unit.
+
+    Raises:
+        ValueError: as `kendall_tau`.
+    """
+    true, predicted = _checked(true, predicted)
+    return float(np.abs(true - predicted).mean())
+
+
+def _checked(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 (N,), or an error."""
+    true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
+    if true.ndim != 1 or true.shape != predicted.shape or len(true) < 2:
+        raise ValueError(
+            "target and predictions must be (N,) with equal N of at least 2, "
+            f"got shapes {true.shape} and {predicted.shape}"
+        )
+    for name, values in {"target": true, "prediction": predicted}.items():
+        if odd := int((~np.isfinite(values)).sum()):
+            raise ValueError(f"{odd} of {len(values)} {name} values are not finite: drop the rows")
+    return true, predicted
