@@ -9,15 +9,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .builders.build import build_zoo as build_zoo
     from .loaders.dataset import ZooDataset as ZooDataset
+    from .loaders.dataset import concatenate_zoos as concatenate_zoos
     from .loaders.dataset import load_zoo as load_zoo
+    from .loaders.device import DeviceLoader as DeviceLoader
     from .zoos.recipe import Recipe as Recipe
     from .zoos.recipe import load_recipe as load_recipe
 
-__all__ = ["Recipe", "ZooDataset", "build_zoo", "load_recipe", "load_zoo"]
+__all__ = [
+    "DeviceLoader",
+    "Recipe",
+    "ZooDataset",
+    "build_zoo",
+    "concatenate_zoos",
+    "load_recipe",
+    "load_zoo",
+]
 
 _HOMES = {
     "build_zoo": "builders.build",
     "load_zoo": "loaders.dataset",
+    "concatenate_zoos": "loaders.dataset",
+    "DeviceLoader": "loaders.device",
     "ZooDataset": "loaders.dataset",
     "Recipe": "zoos.recipe",
     "load_recipe": "zoos.recipe",

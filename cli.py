@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("weightzoo-quickstart"),
         help="folder for zoo, report and plots (default: weightzoo-quickstart)",
     )
-    quickstart.add_argument("--models", type=int, default=224, help="CNNs to train (default: 224)")
+    quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
     quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
     return parser
 

@@ -4,8 +4,9 @@
 
 Writes a synthetic zoo (random weights, the real columns) to a temporary folder, reads random
 batches from it with every reader in turn, several rounds, and prints the median rates and ratios
-as a Markdown table, once for the weights alone and once with all columns. All readers run in one
-process with one thread, with the file in the page cache; slow ones are stopped by time.
+as Markdown tables: weights alone, all columns, one tenth of every row. All readers run with one
+thread, with the file in the page cache; a reader whose batch takes longer than its time is given
+one batch per round.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -14,162 +15,139 @@ import argparse
 import json
 import logging
 import os
-import platform
 import shlex
-import statistics
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from peers import H5pyRows, SafetensorsFiles, StateDicts, model_count, stock_dataset
+from synthetic_zoo import SEED, write_sharded_zoo, write_zoo
+from timing import Reader, machine, measure, summary, table
+from torch.utils.data import DataLoader
 
-from weightzoo.loaders import load_zoo
-from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.format import (
-    METRICS,
-    WEIGHTS,
-    ZooFile,
-    ZooHeader,
-    create_zoo_file,
-    finish_zoo_file,
-    open_zoo_file,
-)
-from weightzoo.zoos.recipe import hyper_parameter_columns, hyper_parameter_names, load_recipe
+from weightzoo.loaders import BatchOrder, DeviceLoader, ZooDataset, load_zoo
+from weightzoo.zoos.format import WEIGHTS, ZooFile, open_zoo_file
 
-SEED = 0
-EPOCHS = 7
-DISTINCT_MODELS = 500  # models whose hyper-parameters are repeated over the rows
-STATE_DICTS = 5_000  # rows in the torch.load-ed list: 50,000 take minutes to write and load
-BLOCK_ROWS = 4096
-WARM_UP_BATCHES = 4  # what two workers prefetch
 LIMIT = "(a) numpy memmap, `np.take` into one buffer"
+PART_LIMIT = "(a) numpy memmap, `rows[index, start:stop]`"
 OURS = "ours, `DataLoader`"
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One way to read.
-
-    Attributes:
-        name: in the table.
-        batches: endless batches; nothing is read before the first is asked for.
-    """
-
-    name: str
-    batches: Iterator[Any]
+OUR_ORDER = "ours, `DataLoader(batch_sampler=BatchOrder)`"
+OUR_PART = "ours, `ds.window(start, stop)`, `ds.__getitems__`"
 
 
 def main() -> None:
     """Parse arguments, measure, print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rows", type=int, default=50_000, help="rows N (default 50000)")
-    parser.add_argument("--width", type=int, default=2464, help="values per row D (default 2464)")
-    parser.add_argument("--batch", type=int, default=256, help="rows per batch (default 256)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds (default 7)")
-    parser.add_argument(
-        "--seconds", type=float, default=0.7, help="per reader and round, in seconds (default 0.7)"
-    )
-    parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
-    args = parser.parse_args()
+    args = _arguments()
     _quiet()
     result: dict[str, Any] = {"header": _header(args)}
     print(result["header"], flush=True)
-    with tempfile.TemporaryDirectory(prefix="random_batches_") as folder:
-        path = Path(folder) / "train.h5"
-        write_zoo(path, args.rows, args.width)
-        for title, every_column in (("weights alone", False), ("all columns", True)):
-            readers = make_readers(Path(folder), path, args.batch, every_column)
-            rates = measure(readers, args.batch, args.rounds, args.seconds)
-            result[title] = summary(rates)
-            print(f"\n**{title}**\n\n{table(result[title])}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="random_batches_", dir=args.folder) as folder:
+        if args.shards > 1:
+            result |= measure_shards(Path(folder) / "zoo", args)
+        else:
+            result |= measure_file(Path(folder), args)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def write_zoo(path: Path, rows: int, width: int) -> None:
-    """Write a zoo file of random weights block by block, in flat memory."""
-    header = ZooHeader(
-        architecture=None,
-        layer_table=architecture(width).layer_table(),
-        hyper_parameters=hyper_parameter_names(),
-        recipe={"name": "random"},
-    )
-    rng = np.random.default_rng(SEED)
-    create_zoo_file(path, header, synthetic_columns(rows, rng))
-    weights = open_zoo_file(path).map_weights("r+")
-    for start in range(0, rows, BLOCK_ROWS):
-        block = weights[start : start + BLOCK_ROWS]
-        block[:] = rng.standard_normal(block.shape, dtype=np.float32)
-    weights.flush()
-    del weights
-    finish_zoo_file(path, header, {})
+def measure_file(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The three tables of one file, printed and returned."""
+    path = folder / "train.h5"
+    write_zoo(path, args.rows, args.width)
+    file, found = open_zoo_file(path), {}
+    for title, every_column in (("weights alone", False), ("all columns", True)):
+        readers = make_readers(folder, file, args, every_column)
+        rates = measure(readers, args.batch, args.rounds, args.seconds)
+        found[title] = summary(rates, LIMIT, OURS)
+        print(f"\n**{title}**\n\n{table(found[title], 4 * args.width)}", flush=True)
+    start, stop = args.width // 2, args.width // 2 + max(1, args.width // 10)
+    rates = measure(part_readers(file, args.batch, start, stop), args.batch, args.rounds, 0.3)
+    title = f"values {start} to {stop} of every row"
+    found[title] = summary(rates, PART_LIMIT, OUR_PART)
+    print(f"\n**{title}**\n\n{table(found[title], 4 * (stop - start))}", flush=True)
+    return found
 
 
-def architecture(width: int) -> Architecture:
-    """The CNN of digits-cnn if it has that width, else one neuron of the width."""
-    cnn = load_recipe("digits-cnn").architecture
-    if cnn.layer_table().width == width:
-        return cnn
-    layers = [{"kind": "linear", "out": 1}]
-    return Architecture.from_json({"name": "n", "input_shape": [width - 1], "layers": layers})
+def measure_shards(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What many files cost: opening, the first reads, random batches."""
+    write_sharded_zoo(folder, args.rows, args.width, args.shards)
+    seconds, clock = {}, time.perf_counter()
+    dataset = load_zoo(folder, split="train")
+    seconds["load_zoo"], clock = time.perf_counter() - clock, time.perf_counter()
+    dataset.columns["epoch"]
+    seconds["open every file, read all columns"] = time.perf_counter() - clock
+    readers = [
+        Reader("ours, weights alone", each_batch(args, dataset.select_columns([]).__getitems__)),
+        Reader("ours, all columns", each_batch(args, dataset.__getitems__)),
+    ]
+    rates = measure(readers, args.batch, args.rounds, args.seconds)
+    numbers = summary(rates, readers[0].name, readers[0].name)
+    lines = [f"- {what}: {1000 * value:,.1f} ms" for what, value in seconds.items()]
+    print("\n".join([f"\n**{args.shards} files**\n", *lines, "", table(numbers, 4 * args.width)]))
+    return {"seconds": seconds, "shards": numbers}
 
 
-def synthetic_columns(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The columns that a built zoo has: identity, hyper-parameters, metrics."""
-    models = load_recipe("digits-cnn").models(DISTINCT_MODELS)
-    number = np.arange(rows)
-    model_id = number // EPOCHS
-    columns: dict[str, np.ndarray] = {
-        "model_id": model_id,
-        "epoch": number % EPOCHS,
-        "split": np.full(rows, "train", dtype=object),
-        "seed": model_id * 7919,
-        "status": np.full(rows, "ok", dtype=object),
-    }
-    for name, values in hyper_parameter_columns(models).items():
-        dtype = object if isinstance(values[0], str) else None
-        columns[name] = np.array(values, dtype)[model_id % DISTINCT_MODELS]
-    for name in METRICS:
-        columns[name] = rng.random(rows, dtype=np.float32)
-    return columns
-
-
-def make_readers(folder: Path, path: Path, batch: int, every_column: bool) -> list[Reader]:
+def make_readers(
+    folder: Path, file: ZooFile, args: argparse.Namespace, every_column: bool
+) -> list[Reader]:
     """Every reader over the same rows and columns; checks first that they read the same."""
-    file = open_zoo_file(path)
-    ours = load_zoo(path, split="train", columns=None if every_column else [])
-    stock = stock_dataset(folder, path, every_column)
-    rows = H5pyRows(path, list(ours.columns))
-    models = state_dicts(folder, file, every_column)
-    check_equal(ours, stock, rows, models, file)
-    limit, direct = memmap_reader(file, batch), each_batch(len(ours), batch, ours.__getitems__)
-    return [
-        Reader(LIMIT, each_batch(file.rows, batch, limit)),
+    batch = args.batch
+    ours = load_zoo(file.path, split="train", columns=None if every_column else [])
+    readers = [
+        Reader(LIMIT, each_batch(args, memmap_reader(file, batch))),
         Reader(OURS, loop(ours, batch)),
-        Reader("ours, `ds.__getitems__`", direct),
-        Reader("(b) stock `datasets`, torch, `DataLoader`", loop(stock, batch)),
-        Reader("(b) the same, 2 workers", loop(stock, batch, workers=2)),
-        Reader("(b) the same, `ds[indices]`", each_batch(len(stock), batch, stock.__getitem__)),
-        Reader("(c) h5py row by row, `DataLoader`", loop(rows, batch)),
-        Reader("(d) list of state dicts, `DataLoader`", loop(models, batch)),
+        Reader(OUR_ORDER, ordered(ours, batch)),
+        Reader("ours, `ds.__getitems__`", each_batch(args, ours.__getitems__)),
+        Reader("ours, `DeviceLoader`, streaming", device_loop(ours, batch, "streaming")),
+    ]
+    if not every_column:
+        readers.append(Reader("ours, layer sets, `DataLoader`", layer_sets(ours, batch)))
+    if args.peers:
+        stock = stock_dataset(folder, file, every_column)
+        rows = H5pyRows(file.path, list(ours.columns))
+        models = StateDicts(folder, file, every_column)
+        files = SafetensorsFiles(folder, file, every_column)
+        check_equal({"stock": stock, "h5py": rows, "list": models, "files": files}, ours, file)
+        readers += [
+            Reader("(b) stock `datasets`, torch, `DataLoader`", loop(stock, batch)),
+            Reader("(b) the same, 2 workers", loop(stock, batch, workers=2)),
+            Reader("(b) the same, `ds[indices]`", each_batch(args, stock.__getitem__)),
+            Reader("(c) h5py row by row, `DataLoader`", loop(rows, batch)),
+            Reader("(d) list of state dicts, `DataLoader`", loop(models, batch)),
+            Reader("(e) one safetensors file per model, `DataLoader`", loop(files, batch)),
+        ]
+    return readers
+
+
+def part_readers(file: ZooFile, batch: int, start: int, stop: int) -> list[Reader]:
+    """Readers of a part of every row."""
+    rows = np.asarray(file.map_weights())
+    part = load_zoo(file.path, split="train", columns=[]).window(start, stop)
+    args = argparse.Namespace(rows=file.rows, batch=batch)
+    return [
+        Reader(PART_LIMIT, each_batch(args, lambda index: rows[np.array(index), start:stop])),
+        Reader(OUR_PART, each_batch(args, part.__getitems__)),
+        Reader("ours, the same in a `DataLoader`", loop(part, batch)),
+        Reader(
+            "whole rows, then cut", each_batch(args, lambda i: rows[np.array(i)][:, start:stop])
+        ),
     ]
 
 
-def each_batch(rows: int, batch: int, read: Callable[[list[int]], Any]) -> Iterator[Any]:
+def each_batch(args: argparse.Namespace, read: Callable[[list[int]], Any]) -> Iterator[Any]:
     """Endless random batches of a function that takes a list of row numbers."""
     rng = np.random.default_rng(SEED)
     while True:
-        order = rng.permutation(rows).tolist()
-        for start in range(0, rows - batch + 1, batch):
-            yield read(order[start : start + batch])
+        order = rng.permutation(args.rows).tolist()
+        for start in range(0, args.rows - args.batch + 1, args.batch):
+            yield read(order[start : start + args.batch])
 
 
 def loop(dataset: Any, batch: int, workers: int = 0) -> Iterator[Any]:
@@ -187,6 +165,26 @@ def loop(dataset: Any, batch: int, workers: int = 0) -> Iterator[Any]:
         yield from loader
 
 
+def ordered(dataset: ZooDataset, batch: int) -> Iterator[Any]:
+    """Endless batches of a DataLoader that follows our order, which makes no lists."""
+    order = BatchOrder(len(dataset), batch, drop_last=True)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=order)  # type: ignore[arg-type]
+    while True:
+        yield from loader
+
+
+def device_loop(dataset: ZooDataset, batch: int, mode: str) -> Iterator[Any]:
+    """Endless batches of a DeviceLoader on the CPU."""
+    loader = DeviceLoader(dataset, batch, mode=mode, drop_last=True, columns=dataset.shown)
+    while True:
+        yield from loader
+
+
+def layer_sets(dataset: ZooDataset, batch: int) -> Iterator[Any]:
+    """Endless batches of tokens; made when they are asked for, since the plan takes memory."""
+    yield from loop(dataset.with_format("layer_sets"), batch)
+
+
 def memmap_reader(file: ZooFile, batch: int) -> Callable[[list[int]], np.ndarray]:
     """The limit: a raw gather without columns, checks or new memory."""
     rows = np.memmap(file.path, "<f4", "r", file.weights_offset, (file.rows, file.width))
@@ -194,131 +192,33 @@ def memmap_reader(file: ZooFile, batch: int) -> Callable[[list[int]], np.ndarray
     return lambda index: np.take(table, np.array(index), axis=0, mode="clip", out=buffer)
 
 
-def stock_dataset(folder: Path, path: Path, every_column: bool) -> Any:
-    """The file through `load_dataset`, memory-mapped Arrow in torch format."""
-    import datasets
-
-    cache = str(folder / "cache")
-    stock = datasets.load_dataset("hdf5", data_files=str(path), split="train", cache_dir=cache)
-    return (stock if every_column else stock.select_columns([WEIGHTS])).with_format("torch")
-
-
-class H5pyRows(Dataset[dict[str, Any]]):
-    """What one writes first: an open h5py file, one read per value."""
-
-    def __init__(self, path: Path, columns: list[str]) -> None:
-        """Open the file and the datasets."""
-        file = h5py.File(path, "r")
-        text = {name for name in columns if h5py.check_string_dtype(file[name].dtype)}
-        self._columns = {n: file[n].asstr() if n in text else file[n] for n in columns}
-        self._weights = file[WEIGHTS]
-
-    def __len__(self) -> int:
-        """N."""
-        return len(self._weights)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One row."""
-        row = {name: column[index] for name, column in self._columns.items()}
-        return row | {WEIGHTS: torch.from_numpy(self._weights[index])}
-
-
-class StateDicts(Dataset[dict[str, Any]]):
-    """The list that `torch.load` gives, flattened on access."""
-
-    def __init__(self, models: list[dict[str, Any]]) -> None:
-        """Hold the list: (properties, state dict) per model."""
-        self._models = models
-
-    def __len__(self) -> int:
-        """Number of models."""
-        return len(self._models)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One model."""
-        model = self._models[index]
-        flat = torch.cat([tensor.flatten() for tensor in model["state_dict"].values()])
-        return model["properties"] | {WEIGHTS: flat}
-
-
-def state_dicts(folder: Path, file: ZooFile, every_column: bool) -> StateDicts:
-    """The first rows as a list of state dicts, saved and loaded with torch."""
-    count, path = min(STATE_DICTS, file.rows), folder / "models.pt"
-    if not path.exists():
-        columns = {name: column[:count].tolist() for name, column in file.read_columns().items()}
-        weights = torch.from_numpy(np.array(file.map_weights()[:count]))
-        models = []
-        for place, row in enumerate(weights):
-            tensors = file.header.layer_table.split(row)
-            state = {name: tensor.clone() for name, tensor in tensors.items()}
-            values = {name: column[place] for name, column in columns.items()}
-            models.append({"state_dict": state, "properties": values})
-        torch.save(models, path)
-    models = torch.load(path)
-    if not every_column:
-        models = [{"state_dict": model["state_dict"], "properties": {}} for model in models]
-    return StateDicts(models)
-
-
-def check_equal(ours: Any, stock: Any, rows: Any, models: Any, file: ZooFile) -> None:
+def check_equal(peers: dict[str, Any], ours: ZooDataset, file: ZooFile) -> None:
     """Refuse to time readers that read different rows."""
-    index = [3, 1, min(STATE_DICTS, len(ours)) - 1]
+    index = [3, 1, model_count(file) - 1]
     expected = torch.from_numpy(np.array(file.map_weights()[index]))
-    for name, dataset in {"ours": ours, "stock": stock, "h5py": rows, "list": models}.items():
+    for name, dataset in {"ours": ours, **peers}.items():
         found = torch.stack([dataset[place][WEIGHTS] for place in index])
         if not torch.equal(found, expected) or set(dataset[0]) != {*ours.columns, WEIGHTS}:
             raise SystemExit(f"reader {name!r} does not read the same rows")
 
 
-def measure(
-    readers: list[Reader], batch: int, rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    """Rows per second of every reader in every round, readers taking turns."""
-    rates: dict[str, list[float]] = {reader.name: [] for reader in readers}
-    for round_ in range(-1, rounds):  # the first round warms caches and worker processes
-        for reader in readers:
-            for _ in range(WARM_UP_BATCHES):
-                next(reader.batches)
-            rate = batch / _seconds_per_batch(reader.batches, seconds)
-            if round_ >= 0:
-                rates[reader.name].append(rate)
-    return rates
-
-
-def _seconds_per_batch(batches: Iterator[Any], seconds: float) -> float:
-    """Mean over as many batches as fit the time, at least one."""
-    start, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds or count == 0:
-        next(batches)
-        count += 1
-    return elapsed / count
-
-
-def summary(rates: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Median rate, and median over rounds of the ratio to the limit and of ours to it."""
-    return {
-        name: {
-            "rows_per_second": statistics.median(values),
-            "of_limit": _median_ratio(values, rates[LIMIT]),
-            "ours_is_times": _median_ratio(rates[OURS], values),
-        }
-        for name, values in rates.items()
-    }
-
-
-def _median_ratio(above: list[float], below: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
-
-
-def table(numbers: dict[str, dict[str, float]]) -> str:
-    """Markdown."""
-    lines = ["| reader | rows/s | × memmap | ours is × |", "|---|---|---|---|"]
-    for name, row in numbers.items():
-        lines.append(
-            f"| {name} | {row['rows_per_second']:,.0f} | {row['of_limit']:.3g} | "
-            f"{row['ours_is_times']:.3g} |"
-        )
-    return "\n".join(lines)
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--rows", type=int, default=50_000, help="rows N (default 50000)")
+    parser.add_argument("--width", type=int, default=2464, help="values per row D (default 2464)")
+    parser.add_argument("--batch", type=int, default=256, help="rows per batch (default 256)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds (default 7)")
+    parser.add_argument("--shards", type=int, default=1, help="files; many skip the peers")
+    parser.add_argument(
+        "--seconds", type=float, default=0.7, help="per reader and round, in seconds (default 0.7)"
+    )
+    parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--folder", help="where the temporary folder is made")
+    parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
+    args = parser.parse_args()
+    if 2 * args.batch > args.rows:
+        parser.error(f"--batch {args.batch} is more than half of --rows {args.rows}")
+    return args
 
 
 def _header(args: argparse.Namespace) -> str:
@@ -328,10 +228,9 @@ def _header(args: argparse.Namespace) -> str:
         f"{module.__name__} {module.__version__}" for module in (np, torch, h5py, datasets)
     )
     return (
-        f"{platform.platform()}, {platform.machine()}, {os.cpu_count()} cores, 1 thread; "
-        f"Python {platform.python_version()}, {versions}; {args.rows} rows of {args.width} float32 "
-        f"(list of state dicts: {min(STATE_DICTS, args.rows)} rows), batches of {args.batch}, "
-        f"seed {SEED}, median of {args.rounds} rounds of {args.seconds} s; "
+        f"{machine()}, {versions}, 1 thread; {args.rows} rows of {args.width} float32, "
+        f"batches of {args.batch}, seed {SEED}, median of {args.rounds} rounds of "
+        f"{args.seconds} s; (d) and (e) hold at most 5,000 rows or 2 GiB; "
         f"command: python {shlex.join(sys.argv)}"
     )
 

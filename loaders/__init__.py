@@ -1,7 +1,42 @@
-"""Reads zoos: rows, state dicts, modules, layer sets."""
+"""Reads zoos: rows, state dicts, modules, layer sets; on the CPU or a device."""
 
+from .alignment import align
+from .augmentations import AdditiveNoise, Compose, Erasing, MultiplicativeNoise, Permute
 from .batch import Batch, Row
-from .dataset import ZooDataset, load_zoo
+from .chunks import Chunks
+from .dataset import ZooDataset, concatenate_zoos, load_zoo
+from .device import DeviceLoader
 from .layer_sets import LayerSets
+from .mixed import MixedLoader
+from .neurons import Neurons, RowChunks
+from .order import BatchOrder, BlockShuffle
+from .permutations import HiddenPermutations
+from .standardization import LayerStandardization
+from .trajectories import Trajectories
+from .windows import Windows
 
-__all__ = ["Batch", "LayerSets", "Row", "ZooDataset", "load_zoo"]
+__all__ = [
+    "AdditiveNoise",
+    "Batch",
+    "BatchOrder",
+    "BlockShuffle",
+    "Chunks",
+    "Compose",
+    "DeviceLoader",
+    "Erasing",
+    "HiddenPermutations",
+    "LayerSets",
+    "LayerStandardization",
+    "MixedLoader",
+    "MultiplicativeNoise",
+    "Neurons",
+    "Permute",
+    "Row",
+    "RowChunks",
+    "Trajectories",
+    "Windows",
+    "ZooDataset",
+    "align",
+    "concatenate_zoos",
+    "load_zoo",
+]

@@ -1,67 +1,101 @@
-"""Load a zoo as a dataset: columns in memory, weights mapped, one gather per batch.
+"""`load_zoo`: open a zoo from the disk or the Hub as a dataset, and join datasets.
 
-`ZooDataset` feeds a plain `torch.utils.data.DataLoader`: leave `num_workers=0`, since a worker
-process costs more time for passing a batch on than the batch takes to read.
-
-Shape letters: N rows of the dataset, n rows asked for, D length of the flat weight vector.
+Shape letters: N rows of a dataset.
 """
 
-import operator
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset
 
-from ..zoos.errors import ZooFormatError, ZooNotFoundError
-from ..zoos.format import SPLITS, WEIGHTS, ZooFile, ZooHeader, open_zoo_file
-from ..zoos.index import FILE_SPLITS, INDEX_NAME, ZooIndex
-from ..zoos.layer_table import LayerTable
-from .batch import Batch, Row, as_torch
-from .layer_sets import SHARED_KEYS, LayerSets
-from .rows import WeightRows, positions
+from ..zoos.format import WEIGHTS
+from .columns import ColumnTable
+from .opening import OpenSplit, find_zoo, open_splits
+from .rows import WeightRows
+from .splits import SplitPart, parse_split
+from .zoo_dataset import FORMATS, ZooDataset
 
-FORMATS = ("torch", "numpy", "layer_sets")
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["FORMATS", "ZooDataset", "concatenate_zoos", "load_zoo"]
+
+_HUB_PREFIX = "hf://datasets/"
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @overload
 def load_zoo(
-    path: str | Path,
+    path_or_repo: str | Path,
     name: str | None = None,
     split: None = None,
     *,
+    revision: str | None = None,
+    streaming: Literal[False] = False,
     columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
     in_memory: bool = False,
-) -> "dict[str, ZooDataset]": ...
+) -> dict[str, ZooDataset]: ...
 @overload
 def load_zoo(
-    path: str | Path,
+    path_or_repo: str | Path,
     name: str | None = None,
     split: str = ...,
     *,
+    revision: str | None = None,
+    streaming: Literal[False] = False,
     columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
     in_memory: bool = False,
-) -> "ZooDataset": ...
+) -> ZooDataset: ...
+@overload
 def load_zoo(
-    path: str | Path,
+    path_or_repo: str | Path,
     name: str | None = None,
     split: str | None = None,
     *,
+    revision: str | None = None,
+    streaming: Literal[True],
     columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
     in_memory: bool = False,
-) -> "ZooDataset | dict[str, ZooDataset]":
+) -> "datasets.IterableDataset | datasets.IterableDatasetDict": ...
+def load_zoo(
+    path_or_repo: str | Path,
+    name: str | None = None,
+    split: str | None = None,
+    *,
+    revision: str | None = None,
+    streaming: bool = False,
+    columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    in_memory: bool = False,
+) -> Any:
     """Open a zoo; no weights are read until they are asked for.
 
+    Of a split of up to 16 files all are checked at once; of more, each when it is first read.
+
     Args:
-        path: a zoo file, a zoo folder (one with `zoo.json`), or a folder of zoo folders.
-        name: which zoo of a folder of zoo folders; may be left out if it holds only one.
-        split: "train", "val" (or "validation", the Hub's word) or "test"; None takes all.
+        path_or_repo: a zoo file, a zoo folder (one with `zoo.json`), a folder of zoo folders, or
+            a Hub repository, "org/name" or "hf://datasets/org/name". A path that exists wins.
+        name: which zoo of a folder of zoo folders or of a repository; may be left out if there
+            is only one.
+        split: "train", "val" (or "validation", the Hub's word) or "test"; None takes all. A part
+            of a split is "train[:50%]" or "train[10:20]", a sum "train[:50%]+val". Slices count
+            models in the order of the file and never cut one: all checkpoints of a model are in
+            or out. Percent of the number of models are rounded down.
+        revision: tag, branch or commit of the repository.
+        streaming: read a repository row by row without keeping it, as a stock `IterableDataset`.
         columns: scalar columns to read; None reads all. The weights are always there.
+        cache_dir: where downloads are kept; None takes the Hub's own place.
+        token: for a private repository; None takes the one that is logged in.
         in_memory: copy the weights of the opened files to memory at once, for slow disks.
 
     Returns:
@@ -72,295 +106,94 @@ def load_zoo(
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
         ValueError: if name or split is not one of those there are, which are listed.
     """
-    split, path = _checked_split(split), _find_zoo(Path(path), name)
-    load = _load_file if path.is_file() else _load_folder
-    datasets = load(path, split, columns, in_memory)
-    return datasets if split is None else datasets[split]
+    parts = None if split is None else parse_split(split)
+    if streaming:
+        from .streaming import stream_zoo
+
+        wanted = None if columns is None else [*columns, WEIGHTS]
+        return stream_zoo(path_or_repo, name, split, revision=revision, columns=wanted, token=token)
+    if _is_repo(path_or_repo):
+        from .hub import fetch_zoo
+
+        words = {part.split for part in parts or ()}
+        only = words.pop() if len(words) == 1 else None
+        path = fetch_zoo(
+            str(path_or_repo), name, only, revision=revision, cache_dir=cache_dir, token=token
+        )
+    elif revision is not None:
+        raise ValueError(f"a zoo on the disk has no revision {revision!r}: leave it out")
+    else:
+        path = find_zoo(Path(path_or_repo), name)
+    return _load(path, parts, columns, in_memory)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class ZooDataset(Dataset[Row]):
-    """Rows (checkpoints) of one architecture and one split; made by `load_zoo`.
+def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
+    """Join datasets of equal layer tables and columns, one after the other.
 
-    Datasets made by `select`, `filter`, `trajectory` and `with_format` share the mapped files.
+    The result has name, format and tokenizer of the first. `model_id` is kept as it is, so
+    models of different zoos may share one: it then no longer tells them apart.
 
-    Attributes:
-        name: of the zoo.
-        columns: every scalar column, (N,), numbers, or str objects. Read-only.
-        source: the weights of the files.
-        rows: (N,) row numbers in `source`.
-        format: how items look, one of `FORMATS`.
-        layer_sets: cuts the weights of every item, in format "layer_sets".
+    Raises:
+        ValueError: if there is no dataset, or two differ in layer table, part of the weights or
+            columns.
     """
-
-    name: str
-    columns: Mapping[str, np.ndarray]
-    source: WeightRows
-    rows: np.ndarray
-    format: str = "torch"
-    layer_sets: LayerSets | None = None
-
-    @property
-    def header(self) -> ZooHeader:
-        """The root attributes of the first file."""
-        return self.source.files[0].header
-
-    @property
-    def layer_table(self) -> LayerTable:
-        """Where each tensor lies in the flat vector."""
-        return self.header.layer_table
-
-    def __len__(self) -> int:
-        """N."""
-        return len(self.rows)
-
-    def __repr__(self) -> str:
-        """Name, size and columns."""
-        return (
-            f"ZooDataset({self.name!r}, {len(self)} rows, D={self.layer_table.width}, "
-            f"format={self.format!r}, columns={list(self.columns)})"
-        )
-
-    def __getitem__(self, key: Any) -> Any:
-        """One row, one column, or many rows.
-
-        Args:
-            key: a whole number for a `Row`; a column's name, or "weights", for that column of
-                all rows; a slice, list, array or tensor of row numbers, or N booleans, for a
-                dict of columns.
-
-        Returns:
-            In format "torch" text is str and a text column is a list; numbers and `weights`
-            (n, D) are tensors (numpy scalars in a `Row`). In format "numpy" all are arrays. In
-            format "layer_sets" the keys of `LayerSets` stand in place of `weights`.
-
-        Raises:
-            IndexError: if a row number is out of range.
-            KeyError: if there is no such column.
-        """
-        if isinstance(key, str):
-            return self._column(key)
-        if isinstance(key, int | np.integer) or isinstance(key, Tensor) and key.ndim == 0:
-            row = self.__getitems__([operator.index(key)])[0]
-            return Row(row, weights=row[WEIGHTS].numpy()) if self.format == "numpy" else row
-        batch = self.__getitems__(key)
-        return batch.as_numpy() if self.format == "numpy" else batch.as_torch()
-
-    def __getitems__(self, indices: Any) -> Batch:
-        """Rows read together: what a `DataLoader` asks for and `default_collate` takes whole.
-
-        Raises:
-            IndexError: if a row number is out of range.
-        """
-        index = positions(indices, len(self))
-        columns = {name: column.take(index) for name, column in self.columns.items()}
-        weights = torch.from_numpy(self.source.take(self.rows[index]))
-        if self.layer_sets is None:
-            return Batch(columns, {WEIGHTS: weights}, {})
-        tokens = self.layer_sets(weights)
-        return Batch(columns, {"values": tokens.pop("values")}, tokens)
-
-    def __iter__(self) -> Iterator[Row]:
-        """Rows in order."""
-        return (self[index] for index in range(len(self)))
-
-    def weights(self, indices: Any = None) -> Tensor:
-        """Flat weights of some rows, or of all.
-
-        Returns:
-            (n, D), float32; never written again while anything refers to it.
-        """
-        index = slice(None) if indices is None else positions(indices, len(self))
-        return torch.from_numpy(self.source.take(self.rows[index]))
-
-    def state_dict(self, index: int) -> dict[str, Tensor]:
-        """The weights of one row by tensor name, in the tensors' own shapes and types."""
-        return self.layer_table.state_dict(self.weights([index])[0])
-
-    def module(self, index: int) -> nn.Module:
-        """The network of one row, with its weights, activation and dropout, in eval mode.
-
-        Raises:
-            ZooFormatError: if the file holds a layer table only, and no architecture.
-            ValueError: if the columns it needs were not loaded.
-        """
-        architecture = self.header.architecture
-        if architecture is None:
-            raise ZooFormatError(
-                f"zoo {self.name!r} holds no architecture to rebuild a module from: "
-                "use state_dict(i) with a module of your own"
-            )
-        if missing := [name for name in ("activation", "dropout") if name not in self.columns]:
-            raise ValueError(f"module needs the columns {missing}: load the zoo with them")
-        [place] = positions([index], len(self))
-        activation, dropout = self.columns["activation"][place], self.columns["dropout"][place]
-        module = architecture.module(activation, float(dropout))
-        module.load_state_dict(self.state_dict(index))
-        return module.eval()
-
-    def select(self, indices: Any) -> "ZooDataset":
-        """The dataset of some rows, in the order given.
-
-        Raises:
-            IndexError: if a row number is out of range.
-        """
-        index = positions(indices, len(self))
-        columns = {name: _frozen(column[index]) for name, column in self.columns.items()}
-        return replace(self, columns=columns, rows=self.rows[index])
-
-    def filter(self, condition: Callable[[Mapping[str, np.ndarray]], Any]) -> "ZooDataset":
-        """The dataset of the rows for which a condition on the columns holds.
-
-        Args:
-            condition: takes `columns`, returns (N,) booleans; it is called once.
-
-        Raises:
-            ValueError: if it returns anything else.
-        """
-        keep = np.asarray(condition(self.columns))
-        if keep.dtype != np.bool_ or keep.shape != (len(self),):
-            raise ValueError(
-                f"condition must return {len(self)} booleans, one per row, "
-                f"got {keep.dtype} of shape {keep.shape}"
-            )
-        return self.select(keep)
-
-    def trajectory(self, model_id: int) -> "ZooDataset":
-        """The dataset of one model's checkpoints.
-
-        Raises:
-            ValueError: if no row has this model_id, or the column was not loaded.
-        """
-        if "model_id" not in self.columns:
-            raise ValueError("trajectory needs the column 'model_id': load the zoo with it")
-        chosen = self.filter(lambda columns: columns["model_id"] == model_id)
-        if len(chosen) == 0:
-            ids = np.unique(self.columns["model_id"]).tolist()
-            raise ValueError(
-                f"no model {model_id!r} among these {len(ids)}, the first ids are {ids[:5]}"
-            )
-        return chosen
-
-    def with_format(self, format: str, *, chunk_size: int = 32) -> "ZooDataset":
-        """The same rows, handed out in another format.
-
-        Args:
-            format: "torch", "numpy" or "layer_sets", see `__getitem__`.
-            chunk_size: values per chunk, of layer sets only.
-
-        Raises:
-            ValueError: if the format is unknown, or a column has a name that layer sets use.
-        """
-        if format not in FORMATS:
-            raise ValueError(f"format must be one of {FORMATS}, got {format!r}")
-        if format != "layer_sets":
-            return replace(self, format=format, layer_sets=None)
-        if clash := sorted({"values", *SHARED_KEYS} & set(self.columns)):
-            raise ValueError(f"layer sets use the names {clash}: load the zoo without them")
-        return replace(self, format=format, layer_sets=LayerSets(self.layer_table, chunk_size))
-
-    def _column(self, name: str) -> Any:
-        """All rows of one column, in the dataset's format."""
-        if name == WEIGHTS:
-            return self.weights().numpy() if self.format == "numpy" else self.weights()
-        if name not in self.columns:
-            raise KeyError(f"no column {name!r}, there are {[*self.columns, WEIGHTS]}")
-        column = self.columns[name].copy()
-        return column if self.format == "numpy" else as_torch(column)
-
-
-def _checked_split(split: str | None) -> str | None:
-    """Our word for a split."""
-    words = {hub: ours for ours, hub in FILE_SPLITS.items()} | {ours: ours for ours in SPLITS}
-    if split is not None and split not in words:
-        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
-    return None if split is None else words[split]
-
-
-def _find_zoo(path: Path, name: str | None) -> Path:
-    """The zoo file or folder that path and name stand for."""
-    if path.is_file() or (path / INDEX_NAME).is_file():
-        if name is not None:
-            raise ValueError(f"{path} is one zoo, not a folder of zoos: leave out name={name!r}")
-        return path
-    folders = path.iterdir() if path.is_dir() else ()
-    zoos = sorted(folder.name for folder in folders if (folder / INDEX_NAME).is_file())
     if not zoos:
-        raise ZooNotFoundError(
-            f"no zoo at {path}: neither a file, nor a folder with {INDEX_NAME} in it or in its "
-            "folders; build one with `weightzoo build RECIPE --out FOLDER`"
+        raise ValueError("concatenate_zoos needs at least one dataset, got none")
+    for zoo in zoos[1:]:
+        _check_joinable(zoos[0], zoo)
+    if all(zoo.source is zoos[0].source and zoo.table is zoos[0].table for zoo in zoos):
+        return replace(zoos[0], rows=np.concatenate([zoo.rows for zoo in zoos]))
+    sources = [zoo.source for zoo in zoos]
+    starts = np.cumsum([0, *(len(source) for source in sources[:-1])])
+    return replace(
+        zoos[0],
+        source=WeightRows.joined(sources),
+        table=ColumnTable.joined([zoo.table for zoo in zoos]),
+        rows=np.concatenate(
+            [zoo.rows + start for zoo, start in zip(zoos, starts.tolist(), strict=True)]
+        ),
+    )
+
+
+def _load(
+    path: Path, parts: list[SplitPart] | None, columns: Sequence[str] | None, in_memory: bool
+) -> Any:
+    """The datasets of a zoo on the disk: one by a split expression, or all."""
+    if parts is None:
+        found = open_splits(path, None, columns, in_memory)
+        return {split: _dataset(opened) for split, opened in found.items()}
+    found = open_splits(path, list(dict.fromkeys(part.split for part in parts)), columns, in_memory)
+    return concatenate_zoos([_sliced(_dataset(found[part.split]), part) for part in parts])
+
+
+def _dataset(opened: OpenSplit) -> ZooDataset:
+    return ZooDataset(opened.name, opened.source, opened.table, opened.rows, opened.table.names)
+
+
+def _sliced(dataset: ZooDataset, part: SplitPart) -> ZooDataset:
+    if part.whole:
+        return dataset
+    return dataset.select(part.rows(dataset.hidden_column("model_id", f"split {str(part)!r}")))
+
+
+def _is_repo(path_or_repo: str | Path) -> bool:
+    """Whether a Hub repository is meant, not a path."""
+    text = str(path_or_repo)
+    if not isinstance(path_or_repo, str) or text.startswith(_HUB_PREFIX):
+        return isinstance(path_or_repo, str)
+    return _REPO_ID.fullmatch(text) is not None and not Path(text).exists()
+
+
+def _check_joinable(one: ZooDataset, other: ZooDataset) -> None:
+    if other.layer_table != one.layer_table or other.source.window != one.source.window:
+        raise ValueError(
+            f"zoos {one.name!r} and {other.name!r} differ in their layer table or part of it: "
+            "mixed architectures are read by MixedLoader"
         )
-    if name is None and len(zoos) == 1:
-        return path / zoos[0]
-    if name not in zoos:
-        raise ValueError(f"{path} holds several zoos: name must be one of {zoos}, got {name!r}")
-    return path / name
-
-
-def _load_file(
-    path: Path, split: str | None, columns: Sequence[str] | None, in_memory: bool
-) -> dict[str, ZooDataset]:
-    """The splits of one file, by its column `split`."""
-    file = open_zoo_file(path)
-    datasets = _by_split(str(file.header.recipe.get("name", path.stem)), [file], columns, in_memory)
-    _check_has_rows(path, split, datasets)
-    return datasets
-
-
-def _load_folder(
-    folder: Path, split: str | None, columns: Sequence[str] | None, in_memory: bool
-) -> dict[str, ZooDataset]:
-    """One split of a zoo folder, or all."""
-    index = ZooIndex.read(folder)
-    files_of: dict[str, list[ZooFile]] = {shard.split: [] for shard in index.shards}
-    _check_has_rows(folder, split, files_of)
-    shards = [shard for shard in index.shards if split in (None, shard.split)]
-    for shard, file in zip(shards, index.open(folder, split), strict=True):
-        files_of[shard.split].append(file)
-    datasets: dict[str, ZooDataset] = {}
-    for part, files in files_of.items():
-        if files:
-            found = _by_split(index.name, files, columns, in_memory)
-            if list(found) != [part]:
-                raise ZooFormatError(
-                    f"{folder}: {INDEX_NAME} lists {[str(file.path.name) for file in files]} as "
-                    f"split {part!r}, but their rows are of {list(found)}"
-                )
-            datasets |= found
-    return datasets
-
-
-def _by_split(
-    name: str, files: Sequence[ZooFile], names: Sequence[str] | None, in_memory: bool
-) -> dict[str, ZooDataset]:
-    """One dataset for every split that has rows in the files."""
-    if names is None:
-        names = list(files[0].columns)
-    names = [column for column in names if column != WEIGHTS]
-    parts = [file.read_columns([*names, "split"]) for file in files]
-    columns = {key: _interned(np.concatenate([part[key] for part in parts])) for key in parts[0]}
-    split = columns["split"]
-    if odd := set(split) - set(SPLITS):
-        raise ZooFormatError(f"{files[0].path}:split must be one of {SPLITS}, got {sorted(odd)}")
-    shown = {key: _frozen(columns[key]) for key in names}
-    source = WeightRows(files, in_memory)
-    everything = ZooDataset(name, shown, source, np.arange(len(source)))
-    return {part: everything.select(split == part) for part in SPLITS if part in split}
-
-
-def _check_has_rows(path: Path, split: str | None, there: Mapping[str, Any]) -> None:
-    if split is not None and split not in there:
-        raise ValueError(f"{path} has no rows of split {split!r}, it has {list(there)}")
-
-
-def _interned(column: np.ndarray) -> np.ndarray:
-    """A text column with one object per distinct text, which is small and stays in cache."""
-    if column.dtype.kind != "O":
-        return column
-    return np.array([sys.intern(text) for text in column], dtype=object)
-
-
-def _frozen(column: np.ndarray) -> np.ndarray:
-    """The same column, protected from being written."""
-    column.flags.writeable = False
-    return column
+    kinds = [{name: zoo.table.kinds[name] for name in zoo.table.names} for zoo in (one, other)]
+    if kinds[0] != kinds[1]:
+        odd = sorted({name for name, _ in kinds[0].items() ^ kinds[1].items()})
+        raise ValueError(
+            f"zoos {one.name!r} and {other.name!r} differ in the columns {odd}: "
+            "load both with columns=[...] that they share"
+        )

@@ -3,11 +3,14 @@
 No HDF5 handle stays open: the files' rows are mapped, so that what is read once stays in the
 system's page cache, shared by all processes, and `WeightRows` pickles as a list of files.
 
-Shape letters: N rows in all files, n rows asked for, D length of the flat weight vector.
+Shape letters: N rows in all files, n rows asked for, D values read of each row.
 """
 
+import mmap
+import os
 import sys
-from collections import deque
+import threading
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +19,10 @@ from torch import Tensor
 
 from ..zoos.errors import ZooFormatError, ZooNotFoundError
 from ..zoos.format import ZooFile
+from .shards import Shards
 
-POOLED_BUFFERS = 4  # one being filled, one in use, two to spare
+POOLED_BUFFERS = 5  # three ahead in a ring, one in use, one to spare
+LARGE_ROW_BYTES = 2**16  # from here on a second copy costs more than a loop over rows
 
 
 def positions(indices: Any, length: int) -> np.ndarray:
@@ -60,26 +65,38 @@ class WeightRows:
     """The weights of one or more zoo files with equal layer tables, as one (N, D) table.
 
     Attributes:
-        files: the files, in row order.
+        files: the files, in row order, opened when something of them is first read.
         in_memory: whether the rows were copied to memory at once.
+        window: (start, stop), the part of every row that is read; all of it by default.
     """
 
-    def __init__(self, files: Sequence[ZooFile], in_memory: bool = False) -> None:
-        """Map the files, or copy all their rows to memory.
+    def __init__(
+        self,
+        files: Sequence[ZooFile],
+        in_memory: bool = False,
+        window: tuple[int, int] | None = None,
+    ) -> None:
+        """List the files, or copy all their rows to memory.
 
         Raises:
             ZooFormatError: if a file changed since it was opened.
         """
-        self.files = tuple(files)
+        self.files = files if isinstance(files, Shards) else Shards(files)
         self.in_memory = in_memory
-        shards = [np.asarray(file.map_weights()) for file in self.files]
-        self._shards = [shard.copy() for shard in shards] if in_memory else shards
-        self._starts = np.cumsum([0] + [file.rows for file in self.files])
+        self.window = (0, self.files[0].width) if window is None else window
+        self._starts = np.concatenate([[0], np.cumsum(self.files.counts)])
+        self._maps = _Maps(self.files, whole_rows=self.width == self.files[0].width)
         self._pool = BufferPool()
+        self._copies: list[np.ndarray] = []
+        if in_memory:
+            start, stop = self.window
+            self._copies = [
+                self._maps[place][:, start:stop].copy() for place in range(len(self.files))
+            ]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the list of files alone; they are mapped again, and checked, on the other side."""
-        return WeightRows, (self.files, self.in_memory)
+        return WeightRows, (self.files, self.in_memory, self.window)
 
     def __len__(self) -> int:
         """N."""
@@ -88,13 +105,31 @@ class WeightRows:
     @property
     def width(self) -> int:
         """D."""
-        return self.files[0].width
+        return self.window[1] - self.window[0]
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
+    def part(self, start: int, stop: int) -> "WeightRows":
+        """The same rows, of which only the values from start to stop are read.
+
+        Args:
+            start: first value, counted within the present window.
+            stop: one past the last.
+        """
+        first = self.window[0]
+        return WeightRows(self.files, self.in_memory, (first + start, first + stop))
+
+    @classmethod
+    def joined(cls, sources: "Sequence[WeightRows]") -> "WeightRows":
+        """The rows of several sources with the same window, one source after the other."""
+        first = sources[0]
+        files = first.files.joined(source.files for source in sources[1:])
+        return cls(files, all(source.in_memory for source in sources), first.window)
+
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy rows out.
 
         Args:
             rows: (n,), int64, within 0 and N - 1, as `positions` returns.
+            out: (n, D), float32, where to; None takes reused or new memory.
 
         Returns:
             (n, D), float32, the caller's own for as long as anything refers to it.
@@ -102,29 +137,48 @@ class WeightRows:
         Raises:
             ZooFormatError: if a file changed since it was opened.
         """
-        if len(rows) > 0 and rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):
-            return self._copy_run(int(rows[0]), int(rows[-1]) + 1)
-        out = self._room(len(rows))
-        if len(self._shards) == 1:
-            self._check_unchanged(0)
-            # "clip" spares numpy a buffered copy for its own range check
-            return np.take(self._shards[0], rows, axis=0, mode="clip", out=out)
-        owners = np.searchsorted(self._starts, rows, side="right") - 1
-        for shard in np.unique(owners):
-            self._check_unchanged(shard)
-        locals_ = (rows - self._starts[owners]).tolist()
-        for place, (shard, row) in enumerate(zip(owners.tolist(), locals_, strict=True)):
-            out[place] = self._shards[shard][row]  # a take per shard would need a second copy
+        if out is None:
+            out = self._room(len(rows))
+        if len(rows) == 0:
+            return out
+        if rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):
+            return self._copy_run(int(rows[0]), int(rows[-1]) + 1, out)
+        if len(self.files) == 1:
+            return _gather(self._shard(0), rows, out)
+        return self._take_from_many(rows, out)
+
+    def _take_from_many(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """File by file; rows in rising order need no copy between."""
+        order = None if np.all(rows[1:] >= rows[:-1]) else np.argsort(rows, kind="stable")
+        ranked = rows if order is None else rows[order]
+        bounds = np.searchsorted(ranked, self._starts)
+        for place in np.flatnonzero(np.diff(bounds)).tolist():
+            low, high = int(bounds[place]), int(bounds[place + 1])
+            local = ranked[low:high] - self._starts[place]
+            if order is None:
+                _gather(self._shard(place), local, out[low:high])
+            else:
+                self._scatter(self._shard(place), local, order[low:high], out)
         return out
 
-    def _copy_run(self, start: int, stop: int) -> np.ndarray:
-        """Rows start to stop, as one plain copy per file into new memory."""
-        out = np.empty((stop - start, self.width), np.float32)
-        for shard, first in enumerate(self._starts[:-1].tolist()):
-            low, high = max(start, first), min(stop, first + self.files[shard].rows)
-            if low < high:
-                self._check_unchanged(shard)
-                out[low - start : high - start] = self._shards[shard][low - first : high - first]
+    def _scatter(
+        self, shard: np.ndarray, rows: np.ndarray, places: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Rows of one file to their places in the batch."""
+        if len(rows) < 4 or 4 * self.width > LARGE_ROW_BYTES:
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                out[place] = shard[row]
+        else:  # the copy between stays in the processor's cache
+            out[places] = _gather(shard, rows, self._pool.take(len(rows), self.width))
+
+    def _copy_run(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
+        """Rows start to stop, as one plain copy per file."""
+        place = int(np.searchsorted(self._starts, start, side="right")) - 1
+        while place < len(self.files) and self._starts[place] < stop:
+            first, last = int(self._starts[place]), int(self._starts[place + 1])
+            low, high = max(start, first), min(stop, last)
+            out[low - start : high - start] = self._shard(place)[low - first : high - first]
+            place += 1
         return out
 
     def _room(self, count: int) -> np.ndarray:
@@ -133,17 +187,75 @@ class WeightRows:
             return np.empty((count, self.width), np.float32)
         return self._pool.take(count, self.width)
 
-    def _check_unchanged(self, shard: int) -> None:
-        """Refuse a file that was changed: reading past its new end would kill the process."""
+    def _shard(self, place: int) -> np.ndarray:
+        """The window of all rows of a file that was not changed."""
         if self.in_memory:
-            return
-        file = self.files[shard]
-        try:
-            stat = file.path.stat()
-        except FileNotFoundError as error:
-            raise ZooNotFoundError(f"{file.path} was removed while in use") from error
-        if (stat.st_size, stat.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
-            raise ZooFormatError(f"{file.path} changed since it was opened: load the zoo again")
+            return self._copies[place]
+        shard = self._maps[place]
+        return shard if self.width == shard.shape[1] else shard[:, slice(*self.window)]
+
+
+def _gather(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Rows of one array, in any order."""
+    if shard.flags.c_contiguous:
+        # "clip" spares numpy a buffered copy for its own range check
+        return np.take(shard, rows, axis=0, mode="clip", out=out)
+    if 4 * shard.shape[1] > LARGE_ROW_BYTES:
+        for place, row in enumerate(rows.tolist()):
+            out[place] = shard[row]
+    else:  # numpy's take would first copy the whole window of the whole file
+        out[...] = shard[rows]
+    return out
+
+
+class _Maps:
+    """Mapped files, no more at a time than a process may hold open.
+
+    Each map keeps a file descriptor, of which many systems grant 1024.
+    """
+
+    def __init__(self, files: Shards, whole_rows: bool) -> None:
+        self._files, self._whole_rows = files, whole_rows
+        self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+        self._limit = _map_limit()
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        """All rows of a file, mapped, after a check that the file was not changed."""
+        _check_unchanged(self._files[place])
+        with self._lock:
+            if place not in self._maps:
+                self._maps[place] = self._map(self._files[place])
+            self._maps.move_to_end(place)
+            if len(self._maps) > self._limit:
+                self._maps.popitem(last=False)
+            return self._maps[place]
+
+    def _map(self, file: ZooFile) -> np.ndarray:
+        rows = file.map_weights()
+        if not self._whole_rows and hasattr(mmap, "MADV_RANDOM"):
+            rows._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]  # no readahead
+        return np.asarray(rows)
+
+
+def _map_limit() -> int:
+    """Half of the files that this process may open, at most 4096."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 256
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if soft == resource.RLIM_INFINITY else max(16, min(4096, soft // 2))
+
+
+def _check_unchanged(file: ZooFile) -> None:
+    """Refuse a file that was changed: reading past its new end would kill the process."""
+    try:
+        stat = os.stat(file.path)
+    except FileNotFoundError as error:
+        raise ZooNotFoundError(f"{file.path} was removed while in use") from error
+    if (stat.st_size, stat.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
+        raise ZooFormatError(f"{file.path} changed since it was opened: load the zoo again")
 
 
 class BufferPool:

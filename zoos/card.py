@@ -1,86 +1,343 @@
-"""The dataset card of a zoo folder: what the zoo is, and where stock `datasets` finds its files."""
+"""The dataset card: what a zoo is, and where stock `datasets` finds its files.
+
+`write_card` makes the card of one zoo folder; `repo_card` that of a Hub repo with any number of
+zoos, one config each, and keeps what an earlier card says of other zoos.
+"""
 
 import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from .format import SPLITS, ZooHeader
-from .index import FILE_SPLITS, ZooIndex
+import numpy as np
+
+from .format import SPLITS, WEIGHTS, ZooFile, ZooHeader, open_zoo_file
+from .index import FILE_SPLITS, Shard, ZooIndex, shard_name
 
 CARD_NAME = "README.md"
+PLOT_NAME = "plot.png"
 LICENCE = "cc-by-4.0"
+TAGS = ("model-zoo", "weight-space-learning", "weightzoo")
+LISTED_SHARDS = 8  # of a split; the metadata names more of them by one pattern
+SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")  # of rows, by digits
+MEANINGS = {
+    "model_id": "index of the model in the recipe",
+    "epoch": "passes over the training images; 0 is the initial state",
+    "split": '"train", "val" or "test", one per model',
+    "seed": "fixes initial weights, data order, subset and dropout",
+    "status": '"ok", or "diverged": weights or losses are not finite',
+    "bias_init": "constant that every bias starts from",
+    "weight_decay": "L2 coefficient added to the gradient",
+    "dropout": "rate of every dropout layer, a fraction",
+    "batch_size": "images per step",
+    "train_fraction": "share of the train images that the model saw, a fraction",
+    "train_loss": "mean cross-entropy, nats per image",
+    "val_loss": "mean cross-entropy, nats per image",
+    "test_loss": "mean cross-entropy, nats per image",
+    "train_accuracy": "a fraction",
+    "val_accuracy": "a fraction",
+    "test_accuracy": "a fraction",
+    "generalization_gap": "train_accuracy - test_accuracy, a fraction",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardZoo:
+    """What a card needs to know of one zoo.
+
+    Attributes:
+        name: of the config by which people load it.
+        index: its files.
+        header: the root attributes of any of its files.
+        columns: numpy dtype of each scalar column, `object` for text, in file order.
+        num_bytes: of the rows of each split in memory, as Arrow holds them.
+        has_plot: whether `PLOT_NAME` lies beside its files.
+    """
+
+    name: str
+    index: ZooIndex
+    header: ZooHeader
+    columns: dict[str, np.dtype]
+    num_bytes: dict[str, int]
+    has_plot: bool = False
+
+
+def read_card_zoo(
+    folder: Path, index: ZooIndex, name: str | None = None, has_plot: bool = False
+) -> CardZoo:
+    """Read of a zoo's files what its card says of them.
+
+    Raises:
+        ZooNotFoundError: if a file of the index is missing.
+        ZooFormatError: if one is no zoo file.
+    """
+    files = [open_zoo_file(folder / shard.path) for shard in index.shards]
+    sizes = dict.fromkeys((shard.split for shard in index.shards), 0)
+    for shard, file in zip(index.shards, files, strict=True):
+        sizes[shard.split] += _arrow_bytes(file)
+    return CardZoo(
+        name=name or index.name,
+        index=index,
+        header=files[0].header,
+        columns=files[0].columns,
+        num_bytes=sizes,
+        has_plot=has_plot,
+    )
 
 
 def write_card(folder: Path, index: ZooIndex, header: ZooHeader) -> None:
     """Write `README.md` in the Hub's conventions, so that `load_dataset(folder)` works.
 
     Args:
-        folder: the zoo folder.
+        folder: the zoo folder, with the files of the index.
         index: its index.
         header: the header of any of its files.
     """
-    (folder / CARD_NAME).write_text(f"---\n{_metadata(index)}\n---\n\n{_body(index, header)}")
+    zoo = replace(read_card_zoo(folder, index), header=header)
+    card = _new_card(index.name, "")
+    _enter(card.data, zoo, "")
+    card.text = f"\n{_section(zoo, '#', _LOCAL_USE.format(name=zoo.name), '')}"
+    (folder / CARD_NAME).write_text(_text(card))
 
 
-def _metadata(index: ZooIndex) -> str:
-    """The YAML block: one config whose data files are the shards of each split."""
-    from huggingface_hub import DatasetCardData
+def repo_card(repo_id: str, zoos: Sequence[CardZoo], existing: str | None = None) -> str:
+    """The card of a Hub repo in which each zoo lies in the folder of its name.
 
-    splits = [split for split in SPLITS if any(shard.split == split for shard in index.shards)]
-    data_files = [
-        {
-            "split": FILE_SPLITS[split],
-            "path": [shard.path for shard in index.shards if shard.split == split],
-        }
-        for split in splits
-    ]
-    card = DatasetCardData(
-        license=LICENCE,
-        pretty_name=index.name,
-        tags=["model-zoo", "weight-space-learning", "weightzoo"],
-        configs=[{"config_name": index.name, "default": True, "data_files": data_files}],
+    Args:
+        repo_id: "org/name".
+        zoos: those to describe.
+        existing: the repo's card so far; all that it says beside these zoos is kept.
+
+    Returns:
+        The text of `README.md`: metadata with one config per zoo, one of them the default.
+
+    Raises:
+        ValueError: if the metadata of the existing card cannot be read.
+    """
+    title = repo_id.split("/")[-1]
+    card = _new_card(title, _OPENING.format(title=title, licence=LICENCE))
+    if existing is not None:
+        card = _parsed(existing)
+    for zoo in zoos:
+        _enter(card.data, zoo, f"{zoo.name}/")
+        use = _HUB_USE.format(repo=repo_id, name=zoo.name)
+        section = _section(zoo, "##", use, f"https://huggingface.co/datasets/{repo_id}")
+        start, end = f"<!-- zoo: {zoo.name} -->", f"<!-- end of zoo: {zoo.name} -->"
+        text = re.sub(f"\n*{re.escape(start)}.*?{re.escape(end)}", "", card.text, flags=re.DOTALL)
+        card.text = f"{text.rstrip()}\n\n{start}\n{section}{end}\n"
+    return _text(card)
+
+
+def _text(card: Any) -> str:
+    return f"{str(card).rstrip()}\n"
+
+
+def _new_card(title: str, text: str) -> Any:
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    data = DatasetCardData(
+        license=LICENCE, pretty_name=title, tags=list(TAGS), task_categories=["other"]
     )
-    return card.to_yaml()
+    return DatasetCard(f"---\n{data.to_yaml()}\n---\n{text}")
 
 
-def _body(index: ZooIndex, header: ZooHeader) -> str:
-    table, recipe = header.layer_table, header.recipe
-    models = {
-        split: sum(shard.models for shard in index.shards if shard.split == split)
-        for split in SPLITS
+def _parsed(existing: str) -> Any:
+    from huggingface_hub import DatasetCard
+
+    try:
+        card: Any = DatasetCard(existing)
+    except Exception as error:  # of a YAML library that is not ours to name
+        raise ValueError(
+            f"the metadata of the repo's {CARD_NAME} cannot be read ({error}): correct it on the "
+            "Hub, or delete the file to have a new one made"
+        ) from error
+    tags = card.data.get("tags") or []
+    card.data.license = card.data.get("license") or LICENCE
+    card.data.tags = [*tags, *(tag for tag in TAGS if tag not in tags)]
+    return card
+
+
+def _enter(data: Any, zoo: CardZoo, folder: str) -> None:
+    """Put a zoo's config and facts into a card's metadata, in place of earlier ones."""
+    configs = _with(
+        data.get("configs"), {"config_name": zoo.name, "data_files": _files(zoo, folder)}
+    )
+    if not any(config.get("default") for config in configs):
+        configs[0]["default"] = True
+    data.configs = configs
+    data.dataset_info = _with(data.get("dataset_info"), _facts(zoo))
+    splits = [split for info in data.dataset_info for split in info.get("splits") or ()]
+    digits = len(str(sum(split.get("num_examples", 0) for split in splits)))
+    data.size_categories = [SIZES[min(max(digits - 3, 0), len(SIZES) - 1)]]
+
+
+def _with(entries: Any, entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """Entries by config name, one of them new or replaced; a replaced default stays the default."""
+    entries = [entries] if isinstance(entries, dict) else list(entries or [])
+    names = [old.get("config_name") for old in entries]
+    if entry["config_name"] not in names:
+        return [*entries, entry]
+    place = names.index(entry["config_name"])
+    kept = {"default": True} if entries[place].get("default") else {}
+    return [*entries[:place], entry | kept, *entries[place + 1 :]]
+
+
+def _files(zoo: CardZoo, folder: str) -> list[dict[str, Any]]:
+    """The files of each split that has any."""
+    files = []
+    for split in SPLITS:
+        names = [shard.path for shard in zoo.index.shards if shard.split == split]
+        count = len(names)
+        if count > LISTED_SHARDS and names == [shard_name(split, i, count) for i in range(count)]:
+            names = [shard_name(split, 0, count).replace("-00000-of-", "-*-of-")]
+        if names:
+            paths = [folder + name for name in names]
+            files.append({"split": FILE_SPLITS[split], "path": paths})
+    return files
+
+
+def _facts(zoo: CardZoo) -> dict[str, Any]:
+    """Columns and sizes, as `datasets` checks them on loading."""
+    table, shards = zoo.header.layer_table, zoo.index.shards
+    features: list[dict[str, Any]] = [
+        {"name": name, "dtype": "string" if kind.kind == "O" else kind.name}
+        for name, kind in zoo.columns.items()
+    ]
+    features.append({"name": WEIGHTS, "list": "float32", "length": table.width})
+    splits = [
+        {"name": FILE_SPLITS[split], "num_examples": _rows(shards, split), "num_bytes": size}
+        for split, size in zoo.num_bytes.items()
+    ]
+    return {
+        "config_name": zoo.name,
+        "features": features,
+        "splits": splits,
+        "download_size": sum(shard.size_bytes for shard in shards),
+        "dataset_size": sum(zoo.num_bytes.values()),
     }
-    return f"""# {index.name}
+
+
+def _arrow_bytes(file: ZooFile) -> int:
+    """Values, plus the bytes and an int32 offset of each text."""
+    texts = [name for name, kind in file.columns.items() if kind.kind == "O"]
+    size = sum(kind.itemsize for kind in file.columns.values() if kind.kind != "O")
+    row_bytes = size + 4 * len(texts) + 4 * file.width
+    columns = file.read_columns(texts).values()
+    return file.rows * row_bytes + sum(len(text.encode()) for c in columns for text in c)
+
+
+def _section(zoo: CardZoo, level: str, use: str, url: str) -> str:
+    """What a person wants to know of one zoo."""
+    table, recipe, shards = zoo.header.layer_table, zoo.header.recipe, zoo.index.shards
+    models = sum(shard.models for shard in shards)
+    counts = f"{models} models, {sum(shard.rows for shard in shards)} checkpoints"
+    plot = f"\n![test accuracy of {zoo.name}]({zoo.name}/{PLOT_NAME})\n" if zoo.has_plot else ""
+    built = {"recipe": recipe, "provenance": zoo.header.provenance}
+    return f"""{level} {zoo.name}
 
 {recipe.get("description", "")}
 
-{sum(models.values())} models, {sum(shard.rows for shard in index.shards)} checkpoints, \
-{table.parameters:,} parameters each (rows of {table.width:,} values with buffers).
+{counts}, \
+{table.parameters:,} parameters each (rows of {table.width:,} values with buffers), \
+{sum(shard.size_bytes for shard in shards) / 1e6:,.1f} MB.
 
 | split | models | checkpoints |
 |---|---|---|
-{_split_rows(index, models)}
+{_split_rows(shards)}
+{plot}
+{use}
+{level}# Columns
 
-Splits are by model: no model has checkpoints in two splits. `weights` is (N, D) float32, one
-checkpoint per row; the other columns hold its epoch, hyper-parameters and metrics (accuracies
-are fractions). Rows with `status` "diverged" hold non-finite weights or losses.
+One row is one checkpoint of one model, ordered by model, then epoch; N rows.
 
-```python
-from weightzoo import load_zoo
+{_column_lines(zoo)}
 
-train = load_zoo("{index.name}", split="train")  # the folder's path
-```
+{level}# Limits
 
-Stock `datasets` reads the same files: `load_dataset("{index.name}", split="train")`.
+Splits are by model: no model has checkpoints in two splits. Rows with `status` "diverged" hold
+non-finite weights or losses. Metrics are of the one image set that the recipe names.
 
-## How it was built
+{level}# How it was built
 
 ```json
-{json.dumps({"recipe": recipe, "provenance": header.provenance}, indent=1)}
+{json.dumps(built, indent=1)}
+```
+
+{level}# Licence and citation
+
+{LICENCE}.
+
+```bibtex
+{_citation(zoo, counts, url)}
 ```
 """
 
 
-def _split_rows(index: ZooIndex, models: dict[str, int]) -> str:
-    rows = {split: 0 for split in SPLITS}
-    for shard in index.shards:
-        rows[shard.split] += shard.rows
-    return "\n".join(f"| {split} | {models[split]} | {rows[split]} |" for split in SPLITS)
+def _split_rows(shards: Sequence[Shard]) -> str:
+    models = {
+        split: sum(shard.models for shard in shards if shard.split == split) for split in SPLITS
+    }
+    return "\n".join(f"| {split} | {models[split]} | {_rows(shards, split)} |" for split in SPLITS)
+
+
+def _column_lines(zoo: CardZoo) -> str:
+    meanings = {name: "a hyper-parameter" for name in zoo.header.hyper_parameters} | MEANINGS
+    width = zoo.header.layer_table.width
+    lines = []
+    for name, kind in zoo.columns.items():
+        meaning = f": {meanings[name]}" if name in meanings else ""
+        lines.append(f"- `{name}` {'text' if kind.kind == 'O' else kind.name} (N,){meaning}")
+    lines.append(f"- `{WEIGHTS}` float32 (N, {width}): one flat weight vector per row")
+    return "\n".join(lines)
+
+
+def _citation(zoo: CardZoo, counts: str, url: str) -> str:
+    provenance = zoo.header.provenance
+    fields = {"title": f"{{{zoo.name}: {counts}}}"}
+    if url:
+        fields["howpublished"] = f"\\url{{{url}}}"
+    if year := re.match(r"\d{4}", str(provenance.get("finished", ""))):
+        fields["year"] = year[0]
+    fields["note"] = f"Built with weightzoo {provenance.get('weightzoo', '')}".rstrip()
+    lines = "".join(f"  {key} = {{{value}}},\n" for key, value in fields.items())
+    return f"@misc{{{zoo.name},\n{lines}}}"
+
+
+def _rows(shards: Sequence[Shard], split: str) -> int:
+    return sum(shard.rows for shard in shards if shard.split == split)
+
+
+_LOCAL_USE = """```python
+from weightzoo import load_zoo
+
+train = load_zoo("{name}", split="train")  # the folder's path
+```
+
+Stock `datasets` reads the same files: `load_dataset("{name}", split="train")`.
+"""
+
+_HUB_USE = """```python
+from weightzoo import load_zoo
+
+train = load_zoo("{repo}", "{name}", split="train")
+```
+
+Without weightzoo, stock `datasets` reads the same files, whole or streaming:
+
+```python
+from datasets import load_dataset
+
+train = load_dataset("{repo}", "{name}", split="train", streaming=True)
+```
+"""
+
+_OPENING = """
+# {title}
+
+Populations of trained networks: each row is one checkpoint of one model, with its flat weight
+vector, its hyper-parameters and its measured properties. One config is one zoo, of one
+architecture. The files are plain HDF5: `h5py`, `datasets` and weightzoo read them.
+Licence: {licence}.
+"""

@@ -11,16 +11,10 @@ from make_tiny_zoo import make_tiny_zoo
 from torch.func import functional_call
 from torch.utils.data import ConcatDataset, DataLoader, Subset, default_collate, random_split
 
-from weightzoo.loaders import Batch, LayerSets, Row, ZooDataset, load_zoo
+from weightzoo.loaders import Batch, LayerSets, Row, ZooDataset, concatenate_zoos, load_zoo
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
 from weightzoo.zoos.format import SPLITS, open_zoo_file, write_zoo_file
 from weightzoo.zoos.index import ZooIndex
-
-
-@pytest.fixture
-def train(sharded_zoo: Path) -> ZooDataset:
-    """12 rows in two files."""
-    return load_zoo(sharded_zoo, split="train")
 
 
 @pytest.fixture
@@ -127,8 +121,55 @@ def test_load_zoo_rejects_an_index_that_contradicts_the_split_column(tiny_zoo: P
     swapped = {"train": "train", "val": "test", "test": "val"}
     shards = tuple(replace(shard, split=swapped[shard.split]) for shard in index.shards)
     replace(index, shards=shards).write(tiny_zoo)
-    with pytest.raises(ZooFormatError, match=r"as split 'test', but their rows are of \['val'\]"):
+    with pytest.raises(ZooFormatError, match=r"split \['val'\], allowed are \['test'\]"):
         load_zoo(tiny_zoo, split="test")
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tiny_zoo: Path) -> list[tuple]:
+    """Calls of the Hub's functions, which give the tiny zoo and no stream."""
+    calls: list[tuple] = []
+
+    def fetch_zoo(*args: object, **options: object) -> Path:
+        calls.append((args, options))
+        return tiny_zoo
+
+    def stream_zoo(*args: object, **options: object) -> str:
+        calls.append((args, options))
+        return "a stream"
+
+    monkeypatch.setattr("weightzoo.loaders.hub.fetch_zoo", fetch_zoo)
+    monkeypatch.setattr("weightzoo.loaders.streaming.stream_zoo", stream_zoo)
+    return calls
+
+
+def test_load_zoo_fetches_a_repository(hub: list[tuple]) -> None:
+    options = {"revision": "v1", "cache_dir": "here", "token": "t"}
+    assert len(load_zoo("org/name", "tiny", "train[:1]", **options)) == 3
+    assert len(load_zoo("hf://datasets/org/name", split="train+val")) == 9
+    assert list(load_zoo("org/name")) == list(SPLITS)
+    nothing = {"revision": None, "cache_dir": None, "token": None}
+    assert hub == [
+        (("org/name", "tiny", "train"), options),
+        (("hf://datasets/org/name", None, None), nothing),
+        (("org/name", None, None), nothing),
+    ]
+
+
+def test_load_zoo_streams_when_asked(hub: list[tuple], tiny_zoo: Path) -> None:
+    assert load_zoo(tiny_zoo, split="train", streaming=True, columns=["lr"]) == "a stream"
+    wanted = {"revision": None, "columns": ["lr"], "token": None}
+    assert hub == [((tiny_zoo, None, "train"), wanted)]
+
+
+def test_load_zoo_takes_a_path_that_exists_before_a_repository(
+    hub: list[tuple], tiny_zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_zoo.parent.parent)
+    assert len(load_zoo(f"{tiny_zoo.parent.name}/tiny", split="train")) == 6
+    with pytest.raises(ValueError, match="a zoo on the disk has no revision 'v1'"):
+        load_zoo(tiny_zoo, revision="v1")
+    assert hub == []
 
 
 def test_load_zoo_reads_the_columns_asked_for(sharded_zoo: Path) -> None:
@@ -233,10 +274,9 @@ def test_pickled_dataset_reads_the_same_and_notices_a_changed_file(train: ZooDat
     assert_same(pickle.loads(data)[:], train[[3, 8]])
     path = train.source.files[0].path
     path.write_bytes(path.read_bytes())
-    with pytest.raises(ZooFormatError, match="changed since it was opened"):
-        pickle.loads(data)
-    with pytest.raises(ZooFormatError, match="changed since it was opened"):
-        train[0]
+    for dataset in (pickle.loads(data), train):
+        with pytest.raises(ZooFormatError, match="changed since it was opened"):
+            dataset[0]
 
 
 def test_select_and_filter_keep_rows_and_columns_together(train: ZooDataset) -> None:
@@ -253,6 +293,65 @@ def test_select_and_filter_keep_rows_and_columns_together(train: ZooDataset) -> 
 def test_filter_rejects_what_is_not_one_boolean_per_row(train: ZooDataset, answer: object) -> None:
     with pytest.raises(ValueError, match="condition must return 12 booleans"):
         train.filter(lambda columns: answer)
+
+
+def test_filter_takes_a_condition_as_text(train: ZooDataset) -> None:
+    chosen = train.filter("test_accuracy >= 0.5 and epoch == 2")
+    wanted = (train.columns["test_accuracy"] >= 0.5) & (train.columns["epoch"] == 2)
+    assert 0 < len(chosen) < 4
+    assert torch.equal(chosen.weights(), train.weights()[wanted])
+    optimizer = train.columns["optimizer"][0]
+    assert set(train.filter(f"optimizer == {optimizer!r}").columns["optimizer"]) == {optimizer}
+    with pytest.raises(ValueError, match="no column 'size'"):
+        train.filter("size > 3")
+
+
+def test_select_columns_leaves_the_weights(train: ZooDataset) -> None:
+    chosen = train.select_columns(["lr", "weights", "init"])
+    assert list(chosen[3]) == ["lr", "init", "weights"]
+    assert list(chosen.columns) == ["lr", "init"]
+    assert_same(chosen[[3, 1]], {name: train[[3, 1]][name] for name in chosen[3]})
+    assert list(chosen.select_columns("lr")[3]) == ["lr", "weights"]
+    assert list(chosen.select_columns([])[[3]]) == ["weights"]
+    chosen.module(3)  # the columns it needs were loaded, if not shown
+    with pytest.raises(KeyError, match=r"no columns \['epoch'\], there are \['lr', 'init'"):
+        chosen.select_columns(["epoch"])
+
+
+def test_features_name_every_type(train: ZooDataset) -> None:
+    features = train.features
+    assert list(features) == [*train.columns, "weights"]
+    assert (features["model_id"], features["init"], features["weights"]) == (
+        "int64",
+        "text",
+        "float32[71]",
+    )
+
+
+def test_concatenate_zoos_joins_rows_and_columns(tiny_zoo: Path, sharded_zoo: Path) -> None:
+    one, other = load_zoo(tiny_zoo, split="train"), load_zoo(sharded_zoo, split="val")
+    both = concatenate_zoos([one.select([5, 0]), other, one])
+    assert torch.equal(
+        both.weights(), torch.cat([one[[5, 0]]["weights"], *map(_all, (other, one))])
+    )
+    for name, column in both.columns.items():
+        parts = [one.columns[name][[5, 0]], other.columns[name], one.columns[name]]
+        np.testing.assert_array_equal(column, np.concatenate(parts))
+    assert_same(both[[0, 3]], {**both.select([0, 3])[:]})
+    assert pickle.loads(pickle.dumps(both))[3]["optimizer"] == other.columns["optimizer"][1]
+
+
+def _all(dataset: ZooDataset) -> torch.Tensor:
+    return dataset.weights()
+
+
+def test_concatenate_zoos_refuses_what_does_not_fit(train: ZooDataset, sharded_zoo: Path) -> None:
+    with pytest.raises(ValueError, match="at least one dataset"):
+        concatenate_zoos([])
+    with pytest.raises(ValueError, match="differ in their layer table"):
+        concatenate_zoos([train, train.layer("conv1")])
+    with pytest.raises(ValueError, match=r"differ in the columns .*'lr'"):
+        concatenate_zoos([train, load_zoo(sharded_zoo, split="val", columns=["epoch"])])
 
 
 def test_trajectory_is_one_model_by_epoch(train: ZooDataset) -> None:
@@ -306,6 +405,32 @@ def test_numpy_format_gives_arrays(train: ZooDataset) -> None:
     assert_same(default_collate(arrays.__getitems__([3, 9])), tensors)
 
 
+def test_state_dict_format_gives_tensors_by_name(train: ZooDataset) -> None:
+    states = train.with_format("state_dict")
+    batch, row = states[[3, 9]]["state_dict"], states[9]["state_dict"]
+    for name, value in train.state_dict(9).items():
+        assert torch.equal(batch[name][1], value)
+        assert torch.equal(row[name], value)
+    loaded = next(iter(DataLoader(states.select([3, 9]), batch_size=2)))
+    assert torch.equal(loaded["state_dict"]["conv1.weight"], batch["conv1.weight"])
+    assert loaded["epoch"].tolist() == [0, 0]
+
+
+def test_module_format_gives_networks(train: ZooDataset) -> None:
+    modules = train.with_format("module").select_columns(["epoch"])
+    images = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    batch = next(iter(DataLoader(modules, batch_size=3)))
+    assert list(batch) == ["epoch", "module"]
+    for index, module in enumerate([*batch["module"], modules[3]["module"]]):
+        assert torch.equal(module(images), train.module(index)(images))
+
+
+def test_layer_sets_format_takes_any_tokenizer(train: ZooDataset) -> None:
+    tokens = train.with_format("layer_sets", lambda weights: {"double": 2 * weights})
+    assert torch.equal(tokens[[4, 2]]["double"], 2 * train.weights([4, 2]))
+    assert "weights" not in tokens[4]
+
+
 def test_layer_sets_format_gives_tokens_in_place_of_weights(train: ZooDataset) -> None:
     tokens = train.with_format("layer_sets", chunk_size=8)
     expected = LayerSets(train.layer_table, 8)(train.weights([3, 9]))
@@ -314,7 +439,7 @@ def test_layer_sets_format_gives_tokens_in_place_of_weights(train: ZooDataset) -
         next(iter(DataLoader(tokens.select([3, 9]), batch_size=2))),
         default_collate([tokens[3], tokens[9]]),
     ):
-        assert list(batch) == [*train.columns, *expected]
+        assert set(batch) == {*train.columns, *expected}
         assert all(torch.equal(batch[name], value) for name, value in expected.items())
         assert batch["epoch"].tolist() == [0, 0]
     assert torch.equal(tokens[9]["values"], expected["values"][1])
@@ -322,8 +447,8 @@ def test_layer_sets_format_gives_tokens_in_place_of_weights(train: ZooDataset) -
 
 
 def test_with_format_rejects_unknown_formats_and_clashing_columns(train: ZooDataset) -> None:
-    with pytest.raises(ValueError, match=r"\('torch', 'numpy', 'layer_sets'\), got 'jax'"):
+    with pytest.raises(ValueError, match=r"'module', 'layer_sets'\), got 'jax'"):
         train.with_format("jax")
-    clashing = replace(train, columns={"level": train.columns["epoch"]})
+    clashing = replace(train, shown=("epoch", "level"))
     with pytest.raises(ValueError, match=r"layer sets use the names \['level'\]"):
         clashing.with_format("layer_sets")

@@ -1,0 +1,116 @@
+"""Other ways to read the rows of a zoo file, as one writes them without this package.
+
+Shape letters: N rows, D length of the flat weight vector.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from weightzoo.zoos.format import WEIGHTS, ZooFile
+
+MOST_MODELS = 5_000  # kept as objects or files of their own: more take minutes to write
+MOST_BYTES = 2**31
+
+
+def model_count(file: ZooFile) -> int:
+    """Rows that peers with one object or file per model hold: fewer than N if N is large."""
+    return min(file.rows, MOST_MODELS, MOST_BYTES // (4 * file.width))
+
+
+def stock_dataset(folder: Path, file: ZooFile, every_column: bool) -> Any:
+    """The file through `load_dataset`, memory-mapped Arrow in torch format."""
+    import datasets
+
+    options: dict[str, Any] = {"cache_dir": str(folder / "cache"), "split": "train"}
+    if file.rows * file.width >= 2**31:  # Arrow's limit for one batch
+        options["batch_size"] = max(1, 2**28 // file.width)
+    stock = datasets.load_dataset("hdf5", data_files=str(file.path), **options)
+    return (stock if every_column else stock.select_columns([WEIGHTS])).with_format("torch")
+
+
+class H5pyRows(Dataset[dict[str, Any]]):
+    """What one writes first: an open h5py file, one read per value."""
+
+    def __init__(self, path: Path, columns: list[str]) -> None:
+        """Open the file and the datasets."""
+        file = h5py.File(path, "r")
+        text = {name for name in columns if h5py.check_string_dtype(file[name].dtype)}
+        self._columns = {n: file[n].asstr() if n in text else file[n] for n in columns}
+        self._weights = file[WEIGHTS]
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self._weights)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One row."""
+        row = {name: column[index] for name, column in self._columns.items()}
+        return row | {WEIGHTS: torch.from_numpy(self._weights[index])}
+
+
+class StateDicts(Dataset[dict[str, Any]]):
+    """The list of state dicts that `torch.load` gives, flattened on access."""
+
+    def __init__(self, folder: Path, file: ZooFile, every_column: bool) -> None:
+        """Save the first rows as such a list, unless it is there, and load it."""
+        path = folder / "models.pt"
+        if not path.exists():
+            torch.save(list(_models(file)), path)
+        self._models = torch.load(path)
+        self._every_column = every_column
+
+    def __len__(self) -> int:
+        """Number of models."""
+        return len(self._models)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One model."""
+        model = self._models[index]
+        flat = torch.cat([tensor.flatten() for tensor in model["state_dict"].values()])
+        return (model["properties"] if self._every_column else {}) | {WEIGHTS: flat}
+
+
+class SafetensorsFiles(Dataset[dict[str, Any]]):
+    """One safetensors file per model, flattened on access; properties in a list."""
+
+    def __init__(self, folder: Path, file: ZooFile, every_column: bool) -> None:
+        """Write the files, unless they are there."""
+        from safetensors.torch import save_file
+
+        self._folder = folder / "safetensors"
+        self._properties: list[dict[str, Any]] = []
+        write = not self._folder.exists()
+        self._folder.mkdir(exist_ok=True)
+        for place, model in enumerate(_models(file)):
+            self._properties.append(model["properties"] if every_column else {})
+            if write:
+                save_file(model["state_dict"], self._folder / f"{place}.safetensors")
+
+    def __len__(self) -> int:
+        """Number of models."""
+        return len(self._properties)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One model."""
+        from safetensors.torch import load_file
+
+        tensors = load_file(self._folder / f"{index}.safetensors")
+        flat = torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+        return self._properties[index] | {WEIGHTS: flat}
+
+
+def _models(file: ZooFile) -> Any:
+    """Properties and state dict of the first rows, whose names sort in the order of the table."""
+    count, table = model_count(file), file.header.layer_table
+    columns = {name: column[:count].tolist() for name, column in file.read_columns().items()}
+    order = {tensor.name: f"{place:03d}.{tensor.name}" for place, tensor in enumerate(table)}
+    for place in range(count):
+        tensors = table.split(torch.from_numpy(np.array(file.map_weights()[place])))
+        state = {order[name]: tensor.clone() for name, tensor in tensors.items()}
+        properties = {name: column[place] for name, column in columns.items()}
+        yield {"state_dict": state, "properties": properties}

@@ -1,0 +1,76 @@
+"""What an item of a dataset holds in place of its weights, by format.
+
+Shape letters: n rows, D length of the flat weight vector.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from ..zoos.errors import ZooFormatError
+from ..zoos.format import WEIGHTS
+
+if TYPE_CHECKING:
+    from .zoo_dataset import ZooDataset
+
+FORMATS = ("torch", "numpy", "state_dict", "module", "layer_sets")
+Tokenizer = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+def item_contents(
+    dataset: "ZooDataset", rows: np.ndarray, weights: Tensor
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Turn weights into what the dataset's format says.
+
+    Args:
+        dataset: whose format it is.
+        rows: (n,) rows of the dataset's table.
+        weights: (n, D), of these rows.
+
+    Returns:
+        What there is per row, and what holds for every row alike.
+    """
+    if dataset.format == "state_dict":
+        return {"state_dict": dataset.layer_table.state_dict(weights)}, {}
+    if dataset.format == "module":
+        return {"module": networks(dataset, rows, weights)}, {}
+    if dataset.tokenizer is None:
+        return {WEIGHTS: weights}, {}
+    tokens, alike = dataset.tokenizer(weights), getattr(dataset.tokenizer, "shared", ())
+    return (
+        {name: value for name, value in tokens.items() if name not in alike},
+        {name: value for name, value in tokens.items() if name in alike},
+    )
+
+
+def networks(dataset: "ZooDataset", rows: np.ndarray, weights: Tensor) -> list[nn.Module]:
+    """Rebuild the network of every row, in eval mode.
+
+    Args:
+        dataset: of the rows.
+        rows: (n,) rows of the dataset's table.
+        weights: (n, D), of these rows.
+
+    Raises:
+        ZooFormatError: if the file holds a layer table only, and no architecture.
+        ValueError: if the columns it needs were not loaded, or the weights are only a part.
+    """
+    architecture, columns = dataset.header.architecture, dataset.table
+    if architecture is None:
+        raise ZooFormatError(
+            f"zoo {dataset.name!r} holds no architecture to rebuild a module from: "
+            "use state_dict(i) with a module of your own"
+        )
+    if missing := [name for name in ("activation", "dropout") if name not in columns.names]:
+        raise ValueError(f"module needs the columns {missing}: load the zoo with them")
+    if dataset.layer_table != dataset.header.layer_table:
+        raise ValueError("a part of the weights makes no module: take it from the whole dataset")
+    activations, rates = (columns.column(name, rows) for name in ("activation", "dropout"))
+    modules: list[nn.Module] = []
+    for vector, activation, rate in zip(weights, activations, rates, strict=True):
+        module = architecture.module(activation, float(rate))
+        module.load_state_dict(dataset.layer_table.state_dict(vector))
+        modules.append(module.eval())
+    return modules

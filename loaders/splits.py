@@ -1,0 +1,101 @@
+"""Parts of splits by name: `"train"`, `"train[:50%]"`, `"train[10:20]"`, `"train[:50%]+val"`.
+
+A slice counts models, not rows, in the order in which models appear, and never cuts one: all
+checkpoints of a model stay together. Percent are rounded down, so that `[:33%]` and `[33%:]`
+share no model and lose none.
+
+Shape letters: N rows.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..zoos.format import SPLITS
+from ..zoos.index import FILE_SPLITS
+
+_BOUND = r"(-?\d+%?)?"
+_PART = re.compile(rf"([a-z]+)(?:\[{_BOUND}:{_BOUND}\])?")
+_WORDS = {hub: ours for ours, hub in FILE_SPLITS.items()} | {ours: ours for ours in SPLITS}
+
+
+@dataclass(frozen=True)
+class SplitPart:
+    """One term of a split expression.
+
+    Attributes:
+        split: one of `SPLITS`.
+        start: first model as a number or percentage, None for the first of all.
+        stop: one past the last, None for the end.
+    """
+
+    split: str
+    start: str | None = None
+    stop: str | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the split without a slice."""
+        return self.start is None and self.stop is None
+
+    def __str__(self) -> str:
+        """As it is written."""
+        return self.split if self.whole else f"{self.split}[{self.start or ''}:{self.stop or ''}]"
+
+    def rows(self, model_id: np.ndarray) -> np.ndarray:
+        """Find the rows of the models in the slice.
+
+        Args:
+            model_id: (N,), of every row of the split.
+
+        Returns:
+            Row numbers in rising order.
+
+        Raises:
+            ValueError: if the slice holds no model.
+        """
+        ids, first, model = np.unique(model_id, return_index=True, return_inverse=True)
+        rank = np.empty(len(ids), np.int64)  # of each model in the order of appearance
+        rank[np.argsort(first)] = np.arange(len(ids))
+        start, stop, _ = slice(*self._bounds(len(ids))).indices(len(ids))
+        if start >= stop:
+            raise ValueError(f"split {str(self)!r} is empty: {self.split!r} has {len(ids)} models")
+        return np.flatnonzero((rank[model] >= start) & (rank[model] < stop))
+
+    def _bounds(self, models: int) -> tuple[int | None, int | None]:
+        return _bound(self.start, models), _bound(self.stop, models)
+
+
+def parse_split(text: str) -> list[SplitPart]:
+    """Read a split expression.
+
+    Args:
+        text: names of splits ("validation", the Hub's word, is "val"), each with an optional
+            slice of models `[start:stop]`, in numbers or percent, joined by `+`.
+
+    Raises:
+        ValueError: if a name is no split, or a slice is no slice.
+    """
+    return [_part(term.strip(), text) for term in text.split("+")]
+
+
+def _part(term: str, text: str) -> SplitPart:
+    match = _PART.fullmatch(term)
+    if match is None or match[1] not in _WORDS:
+        raise ValueError(
+            f"split must be one of {SPLITS}, got {text!r}; a slice of its models is written "
+            "'train[:50%]' or 'train[10:20]', a sum 'train+val'"
+        )
+    for bound in match.groups()[1:]:
+        if bound is not None and bound.endswith("%") and not -100 <= int(bound[:-1]) <= 100:
+            raise ValueError(f"split {text!r}: percent go from -100 to 100, got {bound!r}")
+    return SplitPart(_WORDS[match[1]], match[2], match[3])
+
+
+def _bound(bound: str | None, models: int) -> int | None:
+    """A bound in models; a percentage from the end counts from there."""
+    if bound is None or not bound.endswith("%"):
+        return None if bound is None else int(bound)
+    percent = int(bound[:-1])
+    return (percent if percent >= 0 else 100 + percent) * models // 100
