@@ -96,6 +96,21 @@ def _plan_text(plan: dict[str, Any]) -> str:
     return "\n".join(f"{key:<14}{value}" for key, value in plan.items())
 
 
+def _import(options: argparse.Namespace) -> None:
+    from .builders.imports import import_zoo
+
+    report = import_zoo(
+        options.format,
+        options.source,
+        options.out,
+        split_file=options.split_file,
+        seed=options.seed,
+        overwrite=options.overwrite,
+        strict=options.strict,
+    )
+    _print(options, report.to_json(), report.summary())
+
+
 def _info(options: argparse.Namespace) -> None:
     from .tasks.summary import summarise_zoo, summary_text
 
@@ -219,6 +234,14 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--workers", type=int, help="processes on CPU (default: one per core)")
     build.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and stop")
+    import_ = _add(commands, "import", _import, "turn a zoo that others published into ours")
+    import_.add_argument("format", help="published format; a wrong one lists those there are")
+    import_.add_argument("source", help="folder, archive or file")
+    import_.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    import_.add_argument("--split-file", type=Path, help="CSV with columns model_name, split")
+    import_.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    import_.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    import_.add_argument("--strict", action="store_true", help="refuse mixed architectures")
     info = _add(commands, "info", _info, "say what a zoo holds")
     verify = _add(commands, "verify", _verify, "prove that a zoo is whole and its models work")
     verify.add_argument("--models", type=int, default=8, help="rows to rebuild (default: 8)")

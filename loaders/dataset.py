@@ -110,7 +110,7 @@ def load_zoo(
     if streaming:
         from .streaming import stream_zoo
 
-        wanted = None if columns is None else [*columns, WEIGHTS]
+        wanted = None if columns is None else [*dict.fromkeys([*columns, WEIGHTS])]
         return stream_zoo(path_or_repo, name, split, revision=revision, columns=wanted, token=token)
     if _is_repo(path_or_repo):
         from .hub import fetch_zoo

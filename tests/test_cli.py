@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from weightzoo.cli import main
 
@@ -87,6 +88,8 @@ def test_verify_of_a_damaged_zoo_exits_1(
         (["build", "digits-cnn", "--models", "0"], "whole number from 1"),
         (["build", "digits-cnn", "--models", "2"], "leave split"),
         (["verify", __file__], "not an HDF5 file"),
+        (["import", "no-such-format", "nowhere", "--out", "zoo"], "state-dicts"),
+        (["import", "state-dicts", "nowhere", "--out", "zoo"], "nowhere"),
     ],
 )
 def test_bad_input_exits_1_with_one_line(
@@ -117,3 +120,18 @@ def test_build_onto_an_existing_zoo_exits_1(
     assert main(["build", str(recipe), "--out", str(tiny_zoo)]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert (tiny_zoo / "zoo.json").read_text() == before
+
+
+def test_import_of_a_folder_of_state_dicts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nets").mkdir()
+    for index in range(8):
+        torch.save(torch.nn.Linear(3, 2).state_dict(), tmp_path / "nets" / f"n{index}.pt")
+    out = tmp_path / "zoo"
+    assert main(["import", "state-dicts", str(tmp_path / "nets"), "--out", str(out)]) == 0
+    assert main(["info", str(out), "--json"]) == 0
+    printed = capsys.readouterr().out
+    summary = json.loads(printed[printed.index("{") :])
+    assert sum(split["models"] for split in summary["splits"].values()) == 8
+    assert summary["parameters"] == 8

@@ -18,7 +18,7 @@ from .index import FILE_SPLITS, Shard, ZooIndex, shard_name
 
 CARD_NAME = "README.md"
 PLOT_NAME = "plot.png"
-LICENCE = "cc-by-4.0"
+LICENCE, UNKNOWN_LICENCE = "cc-by-4.0", "unknown"  # of what we built; of what others published
 TAGS = ("model-zoo", "weight-space-learning", "weightzoo")
 LISTED_SHARDS = 8  # of a split; the metadata names more of them by one pattern
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")  # of rows, by digits
@@ -96,7 +96,7 @@ def write_card(folder: Path, index: ZooIndex, header: ZooHeader) -> None:
         header: the header of any of its files.
     """
     zoo = replace(read_card_zoo(folder, index), header=header)
-    card = _new_card(index.name, "")
+    card = _new_card(index.name, "", _licence([zoo]))
     _enter(card.data, zoo, "")
     card.text = f"\n{_section(zoo, '#', _LOCAL_USE.format(name=zoo.name), '')}"
     (folder / CARD_NAME).write_text(_text(card))
@@ -117,7 +117,8 @@ def repo_card(repo_id: str, zoos: Sequence[CardZoo], existing: str | None = None
         ValueError: if the metadata of the existing card cannot be read.
     """
     title = repo_id.split("/")[-1]
-    card = _new_card(title, _OPENING.format(title=title, licence=LICENCE))
+    licence = _licence(zoos)
+    card = _new_card(title, _OPENING.format(title=title, licence=licence), licence)
     if existing is not None:
         card = _parsed(existing)
     for zoo in zoos:
@@ -134,11 +135,20 @@ def _text(card: Any) -> str:
     return f"{str(card).rstrip()}\n"
 
 
-def _new_card(title: str, text: str) -> Any:
+def _imported(zoo: CardZoo) -> bool:
+    return "imported" in zoo.header.provenance
+
+
+def _licence(zoos: Sequence[CardZoo]) -> str:
+    """The Hub's word for it: an imported zoo is under whatever its publishers chose."""
+    return UNKNOWN_LICENCE if any(map(_imported, zoos)) else LICENCE
+
+
+def _new_card(title: str, text: str, licence: str) -> Any:
     from huggingface_hub import DatasetCard, DatasetCardData
 
     data = DatasetCardData(
-        license=LICENCE, pretty_name=title, tags=list(TAGS), task_categories=["other"]
+        license=licence, pretty_name=title, tags=list(TAGS), task_categories=["other"]
     )
     return DatasetCard(f"---\n{data.to_yaml()}\n---\n{text}")
 
@@ -267,7 +277,7 @@ non-finite weights or losses. Metrics are of the one image set that the recipe n
 
 {level}# Licence and citation
 
-{LICENCE}.
+{_licence([zoo])}.{_IMPORTED if _imported(zoo) else ""}
 
 ```bibtex
 {_citation(zoo, counts, url)}
@@ -300,7 +310,8 @@ def _citation(zoo: CardZoo, counts: str, url: str) -> str:
         fields["howpublished"] = f"\\url{{{url}}}"
     if year := re.match(r"\d{4}", str(provenance.get("finished", ""))):
         fields["year"] = year[0]
-    fields["note"] = f"Built with weightzoo {provenance.get('weightzoo', '')}".rstrip()
+    made = "Imported" if _imported(zoo) else "Built"
+    fields["note"] = f"{made} with weightzoo {provenance.get('weightzoo', '')}".rstrip()
     lines = "".join(f"  {key} = {{{value}}},\n" for key, value in fields.items())
     return f"@misc{{{zoo.name},\n{lines}}}"
 
@@ -333,6 +344,7 @@ train = load_dataset("{repo}", "{name}", split="train", streaming=True)
 ```
 """
 
+_IMPORTED = " Imported, not built here: see the licence of those who published it, and cite them."
 _OPENING = """
 # {title}
 

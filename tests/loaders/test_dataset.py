@@ -158,7 +158,7 @@ def test_load_zoo_fetches_a_repository(hub: list[tuple]) -> None:
 
 def test_load_zoo_streams_when_asked(hub: list[tuple], tiny_zoo: Path) -> None:
     assert load_zoo(tiny_zoo, split="train", streaming=True, columns=["lr"]) == "a stream"
-    wanted = {"revision": None, "columns": ["lr"], "token": None}
+    wanted = {"revision": None, "columns": ["lr", "weights"], "token": None}
     assert hub == [((tiny_zoo, None, "train"), wanted)]
 
 

@@ -80,3 +80,11 @@ def test_stock_datasets_finds_the_splits_by_the_card(tiny_zoo: Path, tmp_path: P
         "validation": 3,
         "test": 3,
     }
+
+
+def test_card_of_an_imported_zoo_claims_no_licence(tiny_zoo: Path) -> None:
+    index = ZooIndex.read(tiny_zoo)
+    header = index.open(tiny_zoo)[0].header
+    write_card(tiny_zoo, index, replace(header, provenance={"imported": "smallcnn"}))
+    text = (tiny_zoo / "README.md").read_text()
+    assert "license: unknown" in text and "cc-by" not in text and "Built with" not in text

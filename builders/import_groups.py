@@ -1,0 +1,82 @@
+"""Models grouped by their tensors: one group becomes one zoo."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..zoos.architectures import Architecture
+from ..zoos.format import ATTRIBUTE_LIMIT_BYTES
+from ..zoos.layer_table import LayerTable
+from .import_layers import Signature, derive_layer_table, signature
+from .import_models import FoundModel, Reader, Remark, Scan
+from .unpickling import UnreadableFileError
+
+
+@dataclass(frozen=True)
+class Group:
+    """Models of one layer table."""
+
+    architecture: Architecture | None
+    table: LayerTable
+    models: list[FoundModel]
+    digest: str
+
+
+def group_models(scan: Scan, reader: Reader) -> list[Group]:
+    """Group models by their tensors, which takes the first readable checkpoint of each.
+
+    A model without one is refused. Groups come with the most models first.
+    """
+    groups: dict[Signature, Group] = {}
+    for model in scan.models:
+        try:
+            tensors = _first_tensors(model, reader)
+        except UnreadableFileError as error:
+            scan.refused.append(Remark(model.name, str(error)))
+            continue
+        key = signature(tensors)
+        if key not in groups:
+            architecture = reader.architecture(tensors)
+            table = architecture.layer_table() if architecture else derive_layer_table(tensors)
+            digest = hashlib.sha256(repr(key).encode()).hexdigest()
+            groups[key] = Group(architecture, table, [], digest)
+        groups[key].models.append(model)
+    fitting = [group for group in groups.values() if _fits(group, scan)]
+    return sorted(fitting, key=lambda group: (-len(group.models), group.models[0].name))
+
+
+def _first_tensors(model: FoundModel, reader: Reader) -> Mapping[str, Any]:
+    failure = UnreadableFileError("has no checkpoint")
+    for row in range(len(model.places)):
+        try:
+            return reader.open(model, row).tensors
+        except UnreadableFileError as error:
+            failure = error
+        except OSError as error:
+            failure = UnreadableFileError(str(error))
+    raise failure
+
+
+def _fits(group: Group, scan: Scan) -> bool:
+    """Refuse models whose layer table is longer than a file's header holds."""
+    size = len(json.dumps(group.table.to_json()))
+    if size <= ATTRIBUTE_LIMIT_BYTES:
+        return True
+    reason = f"its {len(group.table)} tensors take a layer table of {size} bytes, too long for HDF5"
+    scan.refused += [Remark(model.name, reason) for model in group.models]
+    return False
+
+
+def folder_names(groups: Sequence[Group]) -> list[str]:
+    """A name for each zoo of a collection; a digest of the tensors where two would be alike."""
+    plain = []
+    for group in groups:
+        kind = "cnn" if any(tensor.kind == "conv" for tensor in group.table) else "net"
+        name = group.architecture.name if group.architecture else kind
+        plain.append(f"{name}-{group.table.parameters}")
+    return [
+        name if plain.count(name) == 1 else f"{name}-{group.digest[:8]}"
+        for name, group in zip(plain, groups, strict=True)
+    ]

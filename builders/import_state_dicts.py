@@ -1,0 +1,169 @@
+"""Any folder of state dicts (.pt, .pth, .safetensors) with a CSV or JSONL table of properties.
+
+The table has one line per model or per checkpoint. Its first column of these names says which:
+file, path, checkpoint, model_name, name. It may hold a path (with or without its ending), a file
+name, or a folder of checkpoints. Columns `model_name`, `epoch`, `seed` and `split` mean what they
+mean in a zoo; hyper-parameters and metrics are known by name; any other column is kept.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..zoos.errors import BuildError
+from ..zoos.format import SPLITS
+from .import_models import (
+    UNKNOWN_EPOCH,
+    UNKNOWN_SEED,
+    FoundModel,
+    Reader,
+    Remark,
+    Scan,
+    hyper_parameter_name,
+    metric_name,
+    parse_cell,
+    read_metrics,
+    sort_config,
+    whole,
+)
+
+KEYS = ("file", "path", "checkpoint", "model_name", "name")
+WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
+_EPOCH = re.compile(r"(?:epoch|ep|checkpoint|step)[-_=]?(\d+)")
+_OWN = ("model_name", "epoch", "seed", "split")
+
+Row = dict[str, Any]
+
+
+class StateDictReader(Reader):
+    """Reads one state dict per file, whatever its names."""
+
+    def scan(self) -> Scan:
+        """Join the files with the table."""
+        scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
+        files = [name for name in self.source.names if name.endswith(WEIGHT_ENDINGS)]
+        table = self._table()
+        if not table:
+            scan.notes.append("no table of properties: models have names only")
+        rows, used = _index(table), set[int]()
+        models: dict[str, list[Row]] = {}
+        for file in files:
+            found = next((rows[key] for key in _keys(file) if key in rows), None)
+            if table and found is None:
+                scan.refused.append(Remark(file, "weights without a line in the table"))
+                continue
+            row = {} if found is None else table[found]
+            used |= set() if found is None else {found}
+            name = str(row.get("model_name") or _stem(file))
+            epoch = whole(row.get("epoch"), _epoch_in(file))
+            models.setdefault(name, []).append(row | {"file": file, "epoch": epoch})
+        for name, members in sorted(models.items()):
+            scan.models.append(_model(name, members, scan))
+        for number, row in enumerate(table):
+            if number not in used:
+                scan.refused.append(Remark(_key(row), "a line in the table without weights"))
+        return scan
+
+    def _table(self) -> list[Row]:
+        """All lines of the table, or nothing if there is no table.
+
+        Raises:
+            BuildError: if there are several, or the one is damaged.
+        """
+        names = [name for name in self.source.names if name.endswith((".csv", ".jsonl"))]
+        if len(names) > 1:
+            raise BuildError(f"{self.source.path} holds several tables of properties: {names}")
+        if not names:
+            return []
+        try:
+            text = self.source.read(names[0]).decode("utf-8-sig")
+            rows = list(_parse(text, names[0]))
+            for row in rows:
+                _key(row)
+        except (ValueError, csv.Error, KeyError) as error:
+            raise BuildError(f"{self.source.path}: {names[0]} is damaged: {error}") from error
+        return rows
+
+
+def _parse(text: str, name: str) -> Iterator[Row]:
+    if name.endswith(".csv"):
+        for cells in csv.DictReader(io.StringIO(text)):
+            yield {str(key): parse_cell(cell) for key, cell in cells.items()}
+        return
+    for line in filter(str.strip, text.splitlines()):
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"{line!r} is no JSON object")
+        yield row
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    """What says which model or file a line is about."""
+    found = next((row[key] for key in KEYS if row.get(key) is not None), None)
+    if found is None:
+        raise KeyError(f"a line has none of {KEYS}: {dict(row)}")
+    return str(found)
+
+
+def _index(table: list[Row]) -> dict[tuple[str, int | None], int]:
+    """Number of a line by what it is about, and its epoch if it has one."""
+    rows: dict[tuple[str, int | None], int] = {}
+    for number, row in enumerate(table):
+        epoch = whole(row.get("epoch"), UNKNOWN_EPOCH)
+        rows.setdefault((_key(row), None if epoch == UNKNOWN_EPOCH else epoch), number)
+        if row.get("file") or row.get("path") or row.get("checkpoint"):
+            rows.setdefault((_key(row), None), number)
+    return rows
+
+
+def _keys(file: str) -> Iterator[tuple[str, int | None]]:
+    """All under which a line can name a file, the most exact first."""
+    last, folder = file.rpartition("/")[2], file.rpartition("/")[0]
+    for name in (file, _stem(file), last, _stem(last), folder, folder.rpartition("/")[2]):
+        if name:
+            yield name, _epoch_in(file)
+            yield name, None
+
+
+def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
+    by_epoch: dict[int, Row] = {}
+    for row in rows:
+        if row["epoch"] in by_epoch:
+            scan.refused.append(Remark(name, f"{row['file']}: this epoch is there twice"))
+        by_epoch.setdefault(row["epoch"], row)
+    kept = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    metrics, diverged = read_metrics(kept)
+    first = kept[0]
+    hyper_parameters, _ = sort_config({k: v for k, v in first.items() if k not in _OWN})
+    extra = {
+        key: [row.get(key) for row in kept]
+        for key in dict.fromkeys(key for row in kept for key in row)
+        if key not in (*KEYS, *_OWN) and not metric_name(key) and not hyper_parameter_name(key)
+    }
+    return FoundModel(
+        name=name,
+        places=[row["file"] for row in kept],
+        epochs=np.array([row["epoch"] for row in kept]),
+        metrics=metrics,
+        hyper_parameters=hyper_parameters,
+        properties=extra,
+        seed=whole(first.get("seed"), UNKNOWN_SEED),
+        split=first["split"] if first.get("split") in SPLITS else None,
+        diverged=diverged,
+    )
+
+
+def _stem(file: str) -> str:
+    """A path without its ending."""
+    return next((file.removesuffix(end) for end in WEIGHT_ENDINGS if file.endswith(end)), file)
+
+
+def _epoch_in(file: str) -> int:
+    """The epoch in a file's name, or `UNKNOWN_EPOCH`."""
+    match = _EPOCH.search(file.rpartition("/")[2])
+    return int(match[1]) if match else UNKNOWN_EPOCH

@@ -1,0 +1,226 @@
+"""Reads pickles without running what they name: an allow-list of plain data, stubs for the rest.
+
+A pickle is a program: it may call anything it can name. Here a name is looked up in a short
+list (plain containers, numpy arrays, paths) whose entries are replaced by harmless functions of
+our own; a caller may add its own replacements, and prefixes of modules whose objects are kept as
+`Stub`s. Nothing named in a pickle is ever imported, and any other name is refused.
+
+This keeps code from running. It does not keep a file made for it from asking for much memory.
+"""
+
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ..zoos.errors import ZooError
+
+_DTYPE = re.compile(r"[<>=|]?(?:[iu][1248]|f[248]|b1|\?)")
+_PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
+_TYPES = ("bool", "dict", "float", "int", "list", "long", "object", "str", "tuple", "unicode")
+
+
+class UnreadableFileError(ZooError, ValueError):
+    """A file is damaged, or not of the kind it should be."""
+
+
+class RefusedPickleError(UnreadableFileError):
+    """A pickle names something that is not on the allow-list."""
+
+
+class Sealed:
+    """A function that a pickle may call, but not change."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        """Stand for `function`."""
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it."""
+        return self._function(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        """Refuse."""
+        raise RefusedPickleError("pickle tries to change a function")
+
+
+class Stub:
+    """Stands for an object of a class that we do not import.
+
+    Attributes:
+        arguments: what its class was called with.
+        state: what its pickle set as state, or None.
+        members: items appended to it (a subclass of list).
+        entries: items set in it (a subclass of dict).
+    """
+
+    def __new__(cls, *arguments: Any, **keywords: Any) -> "Stub":
+        """Keep the arguments; nothing is run."""
+        stub = object.__new__(cls)
+        stub.arguments, stub.state = arguments, None
+        stub.members, stub.entries = [], {}
+        return stub
+
+    arguments: tuple[Any, ...]
+    state: Any
+    members: list[Any]
+    entries: dict[Any, Any]
+
+    def __setstate__(self, state: Any) -> None:
+        """Keep the state as it is."""
+        self.state = state
+
+    def append(self, member: Any) -> None:
+        """Keep a list item."""
+        self.members.append(member)
+
+    def extend(self, members: Sequence[Any]) -> None:
+        """Keep list items."""
+        self.members.extend(members)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Keep a dict item."""
+        self.entries[key] = value
+
+
+def load_pickle(
+    file: BinaryIO,
+    *,
+    stubs: Sequence[str] = (),
+    allowed: Mapping[str, Any] | None = None,
+    persistent: Callable[[Any], Any] | None = None,
+) -> Any:
+    """Read one pickle from where `file` stands.
+
+    Args:
+        file: opened for reading; it stands behind the pickle afterwards.
+        stubs: full names, or prefixes before a dot, whose objects become `Stub`s.
+        allowed: replacement by full name, in addition to the plain ones. Functions are `Sealed`.
+        persistent: turns a persistent id into an object, as torch's storages need.
+
+    Raises:
+        RefusedPickleError: naming the first global that is not allowed.
+        UnreadableFileError: if it is no pickle, or a damaged one.
+    """
+    unpickler = _AllowListUnpickler(file, encoding="latin1")
+    unpickler.stubs, unpickler.allowed = tuple(stubs), PLAIN | dict(allowed or {})
+    unpickler.persistent = persistent
+    try:
+        return unpickler.load()
+    except UnreadableFileError:
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way that Python knows
+        raise UnreadableFileError(f"damaged pickle: {type(error).__name__}: {error}") from error
+
+
+class _AllowListUnpickler(pickle.Unpickler):
+    stubs: tuple[str, ...]
+    allowed: dict[str, Any]
+    persistent: Callable[[Any], Any] | None
+
+    def find_class(self, module: str, name: str) -> Any:
+        full = f"{module}.{name}"
+        if full in self.allowed:
+            return self.allowed[full]
+        if any(full == stub or full.startswith(stub + ".") for stub in self.stubs):
+            return _stub_class(full)
+        raise RefusedPickleError(
+            f"pickle names {full!r}, which is not allowed: only tensors, arrays, paths and plain "
+            "containers are read, and nothing of it was run"
+        )
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self.persistent is None:
+            raise UnreadableFileError("pickle refers to data outside itself")
+        return self.persistent(pid)
+
+
+@lru_cache(maxsize=1024)
+def _stub_class(full: str) -> type[Stub]:
+    return type(full.rsplit(".", 1)[1], (Stub,), {"__doc__": full})
+
+
+class _Dtype:
+    """A numpy type in the making: the pickle gives its code, then its byte order."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if not isinstance(code, str) or not _DTYPE.fullmatch(code):
+            raise RefusedPickleError(f"pickle holds an array of numpy type {code!r}, not numbers")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class PickledArray:
+    """A numpy array in the making; `array` holds it when its pickle has been read."""
+
+    def __init__(self, *_: Any) -> None:
+        """Wait for the state."""
+        self.array = np.empty(0, np.float32)
+
+    def __setstate__(self, state: Any) -> None:
+        """Take (version, shape, type, fortran order, bytes)."""
+        _, shape, dtype, fortran, raw = state
+        raw = raw.encode("latin1") if isinstance(raw, str) else raw
+        self.array = _array(raw, dtype, shape, "F" if fortran else "C")
+
+
+def _array(raw: bytes, dtype: _Dtype, shape: Any, order: str) -> np.ndarray:
+    return np.frombuffer(raw, dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _from_buffer(raw: bytes, dtype: _Dtype, shape: Any, order: str) -> PickledArray:
+    pickled = PickledArray()
+    pickled.array = _array(raw, dtype, shape, order)
+    return pickled
+
+
+def _scalar(dtype: _Dtype, raw: Any = b"") -> Any:
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw
+    return np.frombuffer(raw, dtype.dtype)[0].item()
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    if encoding not in ("latin1", "utf-8"):
+        raise RefusedPickleError(f"pickle asks for the codec {encoding!r}")
+    return text.encode(encoding)
+
+
+def _path(*parts: str) -> str:
+    return "/".join(map(str, parts)).replace("//", "/")
+
+
+def _plain_dict(*_: Any) -> dict[Any, Any]:
+    return {}
+
+
+def _plain() -> dict[str, Any]:
+    """Replacement by full name, under all the names that Python and numpy have used."""
+    found: dict[str, Any] = {
+        "collections.OrderedDict": OrderedDict,
+        "collections.defaultdict": Sealed(_plain_dict),
+        "_codecs.encode": Sealed(_encode),
+        "numpy.dtype": _Dtype,
+        "numpy.ndarray": PickledArray,
+    }
+    for builtin in ("builtins", "__builtin__"):
+        found |= {f"{builtin}.set": set, f"{builtin}.frozenset": frozenset}
+        found |= {f"{builtin}.{name}": _stub_class(f"{builtin}.{name}") for name in _TYPES}
+    for core in ("numpy.core", "numpy._core"):
+        found[f"{core}.multiarray._reconstruct"] = PickledArray
+        found[f"{core}.multiarray.scalar"] = Sealed(_scalar)
+        found[f"{core}.numeric._frombuffer"] = Sealed(_from_buffer)
+    for module in ("pathlib", "pathlib._local"):
+        found |= {f"{module}.{name}": Sealed(_path) for name in _PATHS}
+    return found
+
+
+PLAIN = _plain()
