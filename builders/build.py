@@ -2,14 +2,12 @@
 
 import multiprocessing
 import os
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from ..zoos.format import ZooHeader
 from ..zoos.images import ImageSet, load_images
 from ..zoos.index import ZooIndex
 from ..zoos.recipe import Model, Recipe, hyper_parameter_names
+from .provenance import commit, package_version
 from .training import cut_cohorts, train_cohort
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
 
@@ -218,8 +217,8 @@ def _provenance(image_set: ImageSet, device: str, started: datetime) -> dict[str
     """Who made the zoo, with what, from what, when."""
     name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
     return {
-        "weightzoo": _package_version(),
-        "commit": _commit(),
+        "weightzoo": package_version(),
+        "commit": commit(),
         "torch": torch.__version__,
         "python": sys.version.split()[0],
         "device": name,
@@ -227,19 +226,3 @@ def _provenance(image_set: ImageSet, device: str, started: datetime) -> dict[str
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _package_version() -> str:
-    try:
-        return version("weightzoo")
-    except PackageNotFoundError:  # run from a checkout on the path
-        return "unknown"
-
-
-def _commit() -> str:
-    """The commit of the checkout this package runs from, or "" for an installed package."""
-    root = Path(__file__).parent.parent
-    if not (root / ".git").exists():
-        return ""
-    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,7 @@ from .import_splits import assign_splits
 from .import_state_dicts import StateDictReader
 from .import_wildpark import WildParkReader
 from .import_writer import Journal, PartialImport
+from .provenance import package_version
 from .writer import LOCK_NAME, partial_folder
 
 FORMATS: dict[str, type[Reader]] = {
@@ -227,7 +227,7 @@ class _Import:
     def _provenance(self, begun: datetime) -> dict[str, Any]:
         return {
             "imported": self.settings["format"],
-            "weightzoo": _package_version(),
+            "weightzoo": package_version(),
             "python": sys.version.split()[0],
             "numpy": np.__version__,
             "files": self.reader.source.fingerprint(),
@@ -324,10 +324,3 @@ def _empty(folder: Path, keep: Sequence[str]) -> None:
         if entry.name in keep:
             continue
         shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-
-def _package_version() -> str:
-    try:
-        return version("weightzoo")
-    except PackageNotFoundError:  # run from a checkout on the path
-        return "unknown"

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..zoos.errors import ZooFormatError, ZooNotFoundError
 from ..zoos.format import FORMAT_VERSION
-from ..zoos.index import FILE_SPLITS, INDEX_NAME, Shard, ZooIndex
+from ..zoos.index import FILE_SPLITS, INDEX_NAME, Shard, ZooIndex, file_sha256
 from .hub_requests import HubError, hub_errors, patiently
 
 MAJOR = FORMAT_VERSION.split(".")[0]
@@ -324,9 +324,3 @@ def _discard(path: Path) -> None:
     blob = path.resolve()
     path.unlink(missing_ok=True)
     blob.unlink(missing_ok=True)
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,8 +12,7 @@ from typing import Any
 from ..zoos.card import CARD_NAME, PLOT_NAME, CardZoo, read_card_zoo, repo_card
 from ..zoos.errors import ZooFormatError, ZooNotFoundError
 from ..zoos.format import FORMAT_VERSION
-from ..zoos.index import INDEX_NAME, ZooIndex
-from .hub import file_sha256
+from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
 from .hub_requests import HubError, hub_errors, patiently
 
 

@@ -7,7 +7,6 @@ Shape letters: N rows in all files, n rows asked for, D values read of each row.
 """
 
 import mmap
-import os
 import sys
 import threading
 from collections import OrderedDict, deque
@@ -17,7 +16,6 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..zoos.errors import ZooFormatError, ZooNotFoundError
 from ..zoos.format import ZooFile
 from .shards import Shards
 
@@ -222,7 +220,7 @@ class _Maps:
 
     def __getitem__(self, place: int) -> np.ndarray:
         """All rows of a file, mapped, after a check that the file was not changed."""
-        _check_unchanged(self._files[place])
+        self._files[place].check_unchanged()
         with self._lock:
             if place not in self._maps:
                 self._maps[place] = self._map(self._files[place])
@@ -246,16 +244,6 @@ def _map_limit() -> int:
         return 256
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 4096 if soft == resource.RLIM_INFINITY else max(16, min(4096, soft // 2))
-
-
-def _check_unchanged(file: ZooFile) -> None:
-    """Refuse a file that was changed: reading past its new end would kill the process."""
-    try:
-        stat = os.stat(file.path)
-    except FileNotFoundError as error:
-        raise ZooNotFoundError(f"{file.path} was removed while in use") from error
-    if (stat.st_size, stat.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
-        raise ZooFormatError(f"{file.path} changed since it was opened: load the zoo again")
 
 
 class BufferPool:

@@ -1,6 +1,5 @@
 """Proves that a zoo is what it says it is: `weightzoo verify`."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from ..loaders.dataset import ZooDataset, load_zoo
 from ..zoos.errors import ZooError
 from ..zoos.format import SPLITS, STATUSES, WEIGHTS, ZooFile, checksum, open_zoo_file
 from ..zoos.images import IMAGE_SETS, Images, load_images
-from ..zoos.index import INDEX_NAME, ZooIndex
+from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
 
 # A rebuilt model may tip over on an image whose two best logits differ in the last digits.
 FLIPPED_IMAGES = 1
@@ -68,9 +67,8 @@ def _check_digests(folder: Path, index: ZooIndex) -> Check:
         f"{shard.path} is missing" for shard in index.shards if not (folder / shard.path).exists()
     ]
     for shard in index.shards if not bad else ():
-        with (folder / shard.path).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
-                bad.append(shard.path)
+        if file_sha256(folder / shard.path) != shard.sha256:
+            bad.append(shard.path)
     return _check(f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files")
 
 

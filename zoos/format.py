@@ -110,6 +110,20 @@ class ZooFile:
         """D."""
         return self.header.layer_table.width
 
+    def check_unchanged(self) -> None:
+        """Refuse a changed file: reading a map past its new end would kill the process.
+
+        Raises:
+            ZooNotFoundError: if it was removed since it was checked.
+            ZooFormatError: if its size or time of change differs.
+        """
+        try:
+            stat = os.stat(self.path)
+        except FileNotFoundError as error:
+            raise ZooNotFoundError(f"{self.path} was removed while in use") from error
+        if (stat.st_size, stat.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
+            raise ZooFormatError(f"{self.path} changed since it was opened: load the zoo again")
+
     def map_weights(self, mode: str = "r") -> np.memmap:
         """Map the rows, (N, D) float32, without reading them.
 
@@ -117,9 +131,7 @@ class ZooFile:
             ZooFormatError: if the file changed since it was checked (read-only maps).
         """
         if mode == "r":
-            stat = self.path.stat()
-            if (stat.st_size, stat.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
-                raise ZooFormatError(f"{self.path} changed since it was opened: load the zoo again")
+            self.check_unchanged()
         shape = (self.rows, self.width)
         return np.memmap(self.path, np.dtype("<f4"), mode, self.weights_offset, shape)  # type: ignore[call-overload]
 

@@ -107,11 +107,16 @@ class ZooIndex:
 def describe_shard(folder: Path, name: str, split: str, models: int) -> Shard:
     """Measure a finished file for the index."""
     path = folder / name
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_sha256(path)
     size = path.stat().st_size
     rows = open_zoo_file(path).rows
     return Shard(path=name, split=split, rows=rows, models=models, size_bytes=size, sha256=digest)
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file, as a shard lists it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shard_name(split: str, index: int, count: int) -> str:

@@ -24,7 +24,9 @@ def test_population_logits_equal_rebuilt_modules(recipe_name: str, activation: s
     for weights, logits in zip(flat, ours, strict=True):
         module = architecture.module(activation, 0.3).eval()
         module.load_state_dict(table.state_dict(weights))
-        tolerance = 1e-5 * max(1.0, float(logits.detach().abs().max()))  # sums over 784 inputs round
+        tolerance = 1e-5 * max(
+            1.0, float(logits.detach().abs().max())
+        )  # sums over 784 inputs round
         torch.testing.assert_close(logits.T, module(images), atol=tolerance, rtol=0)
 
 
