@@ -226,7 +226,8 @@ class PositionEmbedding:
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
         """The torch layer for an input of `shape`."""
-        return modules.PositionEmbedding(*shape, self.class_token)
+        tokens, width = shape
+        return modules.PositionEmbedding(tokens, width, self.class_token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -310,7 +311,7 @@ Layer = (
     | TokenPool
     | Residual
 )
-LAYERS: dict[str, Any] = {layer.kind: layer for layer in Layer.__args__}  # type: ignore[attr-defined]
+LAYERS: dict[str, Any] = {layer.kind: layer for layer in Layer.__args__}
 
 
 def shapes(layers: Sequence[Layer], shape: Shape) -> list[Shape]:
