@@ -27,10 +27,11 @@ from ..encoders.sne import SNE
 from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
 from ..zoos.layer_table import LayerTable
+from .encoder_making import encoder_config, make_encoder
 from .invariance import Reorderings, half_squared_distance
 from .links import Link
 from .metrics import accuracy, kendall_tau, mse
-from .property_predictor import PREDICTION_BATCH, PropertyPredictor, encoder_config, threads
+from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
 from .training_checkpoints import TrainingCheckpoint
 from .training_checks import check_architecture, check_zoos
 from .training_settings import TrainingSettings
@@ -65,7 +66,8 @@ class EncoderRegressor:
 
         Args:
             name: what the report calls it.
-            encoder: makes an untrained encoder, called with `outputs=K`.
+            encoder: makes an untrained encoder, called with `outputs=K`, and with
+                `layer_table` if it takes one.
             settings: how to train it; None takes the defaults.
         """
         self.name = name
@@ -94,7 +96,8 @@ def train_encoder(
     """Train an encoder; keep the weights of the epoch that is best on val.
 
     Args:
-        encoder: makes an untrained encoder, called with `outputs=K`.
+        encoder: makes an untrained encoder, called with `outputs=K`, and with `layer_table` if
+            it takes one.
         train: the rows to learn from, of one zoo or of several.
         val: the rows to choose the epoch on.
         target: the column to predict; text, or a number.
@@ -142,7 +145,8 @@ class EncoderTraining:
         self.link = Link.of(settings.loss, target, _column(train, target))
         self.scaler = WeightScaler.measure(settings.scaling, train)
         torch.manual_seed(seed)
-        self.module = encoder(outputs=self.link.outputs).to(settings.device)
+        tables = [zoo.layer_table for zoo in train]
+        self.module = make_encoder(encoder, tables, self.link.outputs).to(settings.device)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
         self.averaged = AveragedModel(

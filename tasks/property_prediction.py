@@ -19,6 +19,7 @@ import torch
 from ..loaders import ZooDataset
 from ..zoos.format import SPLITS
 from .encoder_training import EncoderRegressor
+from .links import is_text
 from .metrics import score, tau_ceiling
 from .property_report import PredictorResult, PropertyReport, SplitCounts
 from .regressors import (
@@ -92,7 +93,8 @@ def usable_rows(dataset: ZooDataset, target: str, rows: str) -> ZooDataset:
     """The rows to use: all or the last of each model, without what cannot be predicted."""
     if rows == "last":
         dataset = dataset.filter(_is_last)
-    usable = np.isfinite(dataset.columns[target].astype(np.float64))
+    true = dataset.columns[target]
+    usable = np.full(len(true), True) if is_text(true) else np.isfinite(true.astype(np.float64))
     if "status" in dataset.columns:
         usable &= dataset.columns["status"] != "diverged"
     finite = [torch.isfinite(weights).all(dim=1).numpy() for weights in blocks(dataset)]

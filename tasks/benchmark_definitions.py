@@ -1,0 +1,196 @@
+"""The benchmarks of property prediction: zoos, predictors and runs of each."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from .benchmark_runs import Run
+from .benchmark_zoos import ZooPlan, plan
+from .benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome
+from .contestants import baselines, crossing, encoders, frequency_contestants, probes
+from .links import CATEGORIES
+from .regressors import Predictor
+
+FRACTIONS = (0.1, 0.25, 0.5, 1.0)
+WITHIN_TARGETS = ("test_accuracy", "generalization_gap", "epoch", *CATEGORIES)
+SMALL_TARGETS = ("test_accuracy", "generalization_gap", "epoch", "activation")
+
+
+def _seeded(
+    predictors: Iterable[Predictor], seeds: Sequence[int]
+) -> Iterable[tuple[Predictor, int]]:
+    """Every predictor with every seed that it needs."""
+    for predictor in predictors:
+        for seed in seeds if predictor.seeded else seeds[:1]:
+            yield predictor, seed
+
+
+def _within_plans(small: bool) -> list[ZooPlan]:
+    return [plan("digits-cnn", "digits-cnn", 100 if small else 1000, seed=11, seeds=1000)]
+
+
+def _within_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    runs = []
+    for target in SMALL_TARGETS if small else WITHIN_TARGETS:
+        category = target in CATEGORIES
+        plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
+        for predictor, seed in _seeded([*plain, *probes(), *encoders(epochs=10)], seeds):
+            runs.append(
+                Run(
+                    predictor=predictor,
+                    sources=(names[0],),
+                    tested=(names[0],),
+                    target=target,
+                    seed=seed,
+                )
+            )
+    return runs
+
+
+def _dataset_plans(small: bool) -> list[ZooPlan]:
+    images = ["digits", "glyphs-latin", "glyphs-textured"]
+    images += [] if small else ["glyphs-greek", "glyphs-cyrillic", "glyphs-digits"]
+    models = 80 if small else 500
+    return [
+        plan(name, "digits-cnn", models, seed=21 + place, images=name, seeds=1000)
+        for place, name in enumerate(images)
+    ]
+
+
+def _dataset_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    return _matrix([*baselines(), *encoders(epochs=10)], names, seeds)
+
+
+def _architecture_plans(small: bool) -> list[ZooPlan]:
+    recipes = ["digits-cnn", "digits-mlp", "digits-sne-cnn", "digits-vit"]
+    models = [80, 80, 80, 40] if small else [500, 500, 500, 300]
+    return [
+        plan(recipe, recipe, count, seed=31 + place, seeds=1000)
+        for place, (recipe, count) in enumerate(zip(recipes, models, strict=True))
+    ]
+
+
+def _architecture_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    runs = _matrix(crossing(epochs=10), names, seeds)
+    return runs if small else [*runs, *_leave_one_out(crossing(epochs=10), names, seeds)]
+
+
+def _matrix(
+    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
+) -> list[Run]:
+    """Trained on every zoo, tested on all."""
+    return [
+        Run(
+            predictor=predictor,
+            sources=(source,),
+            tested=tuple(names),
+            target="test_accuracy",
+            seed=seed,
+        )
+        for source in names
+        for predictor, seed in _seeded(predictors, seeds)
+    ]
+
+
+def _leave_one_out(
+    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
+) -> list[Run]:
+    """Trained on all zoos but one, tested on that one."""
+    several = [predictor for predictor in predictors if getattr(predictor, "several", False)]
+    return [
+        Run(
+            predictor=predictor,
+            sources=tuple(other for other in names if other != name),
+            tested=(name,),
+            target="test_accuracy",
+            seed=seed,
+        )
+        for name in names
+        for predictor, seed in _seeded(several, seeds)
+    ]
+
+
+def _frequency_plans(small: bool) -> list[ZooPlan]:
+    return [plan("sine-inr", "sine-inr", 400 if small else 2000, seed=41, seeds=2000)]
+
+
+def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    return [
+        Run(
+            predictor=predictor,
+            sources=(names[0],),
+            tested=(names[0],),
+            target="frequency",
+            seed=seed,
+            rows="last",
+        )
+        for predictor, seed in _seeded(frequency_contestants(small), seeds)
+    ]
+
+
+def _efficiency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    return [
+        Run(
+            predictor=predictor,
+            sources=(names[0],),
+            tested=(names[0],),
+            target="test_accuracy",
+            seed=seed,
+            fraction=fraction,
+        )
+        for fraction in FRACTIONS
+        for predictor, seed in _seeded([*baselines(), *encoders(epochs=10)], seeds)
+    ]
+
+
+BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            name="within-zoo",
+            question="what lies in the weights of one zoo?",
+            layout="rows",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_within_plans,
+            runs=_within_runs,
+        ),
+        Benchmark(
+            name="cross-dataset",
+            question="does it transfer to models of other images?",
+            layout="matrix",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_dataset_plans,
+            runs=_dataset_runs,
+            min_zoos=2,
+        ),
+        Benchmark(
+            name="cross-architecture",
+            question="does it transfer to other architectures?",
+            layout="matrix",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_architecture_plans,
+            runs=_architecture_runs,
+            min_zoos=2,
+        ),
+        Benchmark(
+            name="inr-frequency",
+            question="how fast is the sine that an INR has learned?",
+            layout="rows",
+            metric="mse",
+            target="frequency",
+            plans=_frequency_plans,
+            runs=_frequency_runs,
+        ),
+        Benchmark(
+            name="data-efficiency",
+            question="how many models does a predictor need?",
+            layout="curve",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_within_plans,
+            runs=_efficiency_runs,
+        ),
+    )
+}
+"""Benchmarks by name; each takes `BenchmarkOptions` and gives a `BenchmarkOutcome`."""

@@ -1,0 +1,81 @@
+"""The predictors that benchmarks compare, with the settings they are trained with.
+
+Settings were chosen on val splits; what was tried is in `LOG.md`.
+"""
+
+from functools import partial
+from typing import Any
+
+from ..encoders import SNE, DeepSets, FlatMLP, PaddedMLP, StatisticsMLP
+from .encoder_training import EncoderRegressor
+from .linear_probe import LinearProbe
+from .pooled_statistics import PooledStatisticsBoosting
+from .regressors import (
+    Constant,
+    HyperParameterBoosting,
+    Predictor,
+    StatisticsBoosting,
+    StatisticsRidge,
+)
+from .training_settings import TrainingSettings
+
+SNE_CONFIG: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}
+INR_SNE_CONFIG: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1, "chunk_size": 32}
+INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "patience": 50}
+ACROSS: dict[str, Any] = {"scaling": "fan_in"}
+
+
+def baselines() -> list[Predictor]:
+    """No neural encoder: constant, hyper-parameters, weight statistics."""
+    return [Constant(), HyperParameterBoosting(), StatisticsRidge(), StatisticsBoosting()]
+
+
+def probes() -> list[Predictor]:
+    """The linear probes of the Model Zoos paper."""
+    return [LinearProbe("weights"), LinearProbe("statistics")]
+
+
+def encoders(**settings: Any) -> list[Predictor]:
+    """Learned encoders for one architecture."""
+    return [
+        trained("flat MLP", FlatMLP, lr=1e-3, **settings),
+        trained("statistics MLP", StatisticsMLP, lr=1e-3, scaling="none", **settings),
+        trained("DeepSets", DeepSets, lr=3e-3, **settings),
+        trained("SNE", partial(SNE, **SNE_CONFIG), **settings),
+    ]
+
+
+def crossing(**settings: Any) -> list[Predictor]:
+    """What is defined for any architecture."""
+    return [
+        Constant(),
+        HyperParameterBoosting(),
+        PooledStatisticsBoosting(),
+        trained("padded MLP", PaddedMLP, lr=1e-3, **ACROSS, **settings),
+        trained("DeepSets", DeepSets, lr=3e-3, **ACROSS, **settings),
+        trained("SNE", partial(SNE, **SNE_CONFIG), **ACROSS, **settings),
+    ]
+
+
+def frequency_contestants(small: bool) -> list[Predictor]:
+    """SNE and its ablations beside what else reads an INR's weights."""
+    epochs = {"epochs": 60 if small else 200}
+    common = INR_SETTINGS | epochs
+    sne = partial(SNE, **INR_SNE_CONFIG)
+    blind = partial(SNE, **INR_SNE_CONFIG | {"positions": "none"})
+    return [
+        Constant(),
+        StatisticsBoosting(),
+        LinearProbe("weights"),
+        trained("flat MLP", FlatMLP, lr=1e-3, **common),
+        trained("DeepSets", DeepSets, lr=3e-3, **common),
+        trained("SNE", sne, invariance=1.0, **common),
+        trained("SNE without regulariser", sne, **common),
+        trained("SNE, wrong permutations", sne, invariance=1.0, permutations="uncoupled", **common),
+        trained("SNE without encodings", blind, invariance=1.0, **common),
+    ]
+
+
+def trained(name: str, encoder: Any, **settings: Any) -> EncoderRegressor:
+    """An encoder with its settings; no bar of its own beside the benchmark's."""
+    return EncoderRegressor(name, encoder, TrainingSettings(**{"progress": False} | settings))
