@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ..loaders import ZooDataset
 from ..loaders.dataset import load_zoo
 from ..zoos.index import INDEX_NAME
+from .encoder_making import describe_encoder
 from .encoder_training import EncoderRegressor
 from .evaluator import Evaluator, evaluation_inputs
 from .invariance import Reorderings, invariance_errors
@@ -111,12 +112,8 @@ def describe_predictor(predictor: Predictor) -> dict[str, Any]:
     """Name and settings of a predictor, as plain data."""
     about: dict[str, Any] = {"name": predictor.name, "class": type(predictor).__name__}
     if isinstance(predictor, EncoderRegressor):
-        encoder = predictor.encoder
-        made = encoder.func if isinstance(encoder, partial) else encoder
         settings = asdict(predictor.settings)
-        about |= {
-            "encoder": getattr(made, "__name__", str(made)),
-            "config": dict(encoder.keywords) if isinstance(encoder, partial) else {},
+        about |= describe_encoder(predictor.encoder) | {
             "settings": {k: v for k, v in settings.items() if k not in ("progress", "threads")},
         }
     return json.loads(json.dumps(about, default=str))

@@ -3,10 +3,9 @@
 Settings were chosen on val splits; what was tried is in `LOG.md`.
 """
 
-from functools import partial
 from typing import Any
 
-from ..encoders import SNE, DeepSets, FlatMLP, PaddedMLP, StatisticsMLP
+from .encoder_making import EncoderSpec
 from .encoder_training import EncoderRegressor
 from .linear_probe import LinearProbe
 from .pooled_statistics import PooledStatisticsBoosting
@@ -38,10 +37,12 @@ def probes() -> list[Predictor]:
 def encoders(**settings: Any) -> list[Predictor]:
     """Learned encoders for one architecture."""
     return [
-        trained("flat MLP", FlatMLP, lr=1e-3, **settings),
-        trained("statistics MLP", StatisticsMLP, lr=1e-3, scaling="none", **settings),
-        trained("DeepSets", DeepSets, lr=3e-3, **settings),
-        trained("SNE", partial(SNE, **SNE_CONFIG), **settings),
+        trained("flat MLP", EncoderSpec("flat-mlp"), lr=1e-3, **settings),
+        trained(
+            "statistics MLP", EncoderSpec("statistics-mlp"), lr=1e-3, scaling="none", **settings
+        ),
+        trained("DeepSets", EncoderSpec("deepsets"), lr=3e-3, **settings),
+        trained("SNE", EncoderSpec("sne", SNE_CONFIG), **settings),
     ]
 
 
@@ -51,9 +52,9 @@ def crossing(**settings: Any) -> list[Predictor]:
         Constant(),
         HyperParameterBoosting(),
         PooledStatisticsBoosting(),
-        trained("padded MLP", PaddedMLP, lr=1e-3, **ACROSS, **settings),
-        trained("DeepSets", DeepSets, lr=3e-3, **ACROSS, **settings),
-        trained("SNE", partial(SNE, **SNE_CONFIG), **ACROSS, **settings),
+        trained("padded MLP", EncoderSpec("padded-mlp"), lr=1e-3, **ACROSS, **settings),
+        trained("DeepSets", EncoderSpec("deepsets"), lr=3e-3, **ACROSS, **settings),
+        trained("SNE", EncoderSpec("sne", SNE_CONFIG), **ACROSS, **settings),
     ]
 
 
@@ -61,14 +62,14 @@ def frequency_contestants(small: bool) -> list[Predictor]:
     """SNE and its ablations beside what else reads an INR's weights."""
     epochs = {"epochs": 60 if small else 200}
     common = INR_SETTINGS | epochs
-    sne = partial(SNE, **INR_SNE_CONFIG)
-    blind = partial(SNE, **INR_SNE_CONFIG | {"positions": "none"})
+    sne = EncoderSpec("sne", INR_SNE_CONFIG)
+    blind = EncoderSpec("sne", INR_SNE_CONFIG | {"positions": "none"})
     return [
         Constant(),
         StatisticsBoosting(),
         LinearProbe("weights"),
-        trained("flat MLP", FlatMLP, lr=1e-3, **common),
-        trained("DeepSets", DeepSets, lr=3e-3, **common),
+        trained("flat MLP", EncoderSpec("flat-mlp"), lr=1e-3, **common),
+        trained("DeepSets", EncoderSpec("deepsets"), lr=3e-3, **common),
         trained("SNE", sne, invariance=1.0, **common),
         trained("SNE without regulariser", sne, **common),
         trained("SNE, wrong permutations", sne, invariance=1.0, permutations="uncoupled", **common),

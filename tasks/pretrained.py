@@ -11,6 +11,7 @@ import torch
 
 from ..loaders.hub_requests import hub_errors, patiently
 from ..zoos.errors import ZooError
+from ..zoos.layer_table import LayerTable
 from .encoder_making import encoder_config, encoder_name, remake_encoder
 from .links import Link
 from .property_predictor import PropertyPredictor
@@ -36,10 +37,12 @@ def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
     from safetensors.torch import save_file
 
     folder = Path(folder)
+    table = getattr(predictor.module, "layer_table", None)
     config = {
         "format": FORMAT,
         "encoder": encoder_name(predictor.module),
         "config": encoder_config(predictor.module),
+        "layer_table": table.to_json() if isinstance(table, LayerTable) else None,
         "link": predictor.link.to_json(),
         "scaler": predictor.scaler.to_json(),
         "training": dict(predictor.training),
@@ -75,7 +78,7 @@ def from_pretrained(
     config = _read_config(folder / CONFIG_NAME)
     link = Link.from_json(config["link"])
     try:
-        module = remake_encoder(config["encoder"], config["config"])
+        module = remake_encoder(config["encoder"], config["config"], config["layer_table"])
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{folder / CONFIG_NAME}: {error}") from error
     module.load_state_dict(_read_weights(folder / WEIGHTS_NAME, module))
@@ -138,7 +141,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else config
         raise ModelFormatError(f"{path} has format {found!r}, expected {FORMAT!r}")
-    keys = ("encoder", "config", "link", "scaler", "training")
+    keys = ("encoder", "config", "layer_table", "link", "scaler", "training")
     if missing := [key for key in keys if key not in config]:
         raise ModelFormatError(f"{path} lacks the keys {missing}")
     return config

@@ -15,9 +15,10 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ..encoders import ENCODERS
+from ..encoders.registry import ENCODERS
 from ..loaders import ZooDataset, load_zoo
 from .contestants import SNE_CONFIG
+from .encoder_making import EncoderSpec
 from .encoder_training import train_encoder
 from .evaluator import Evaluator, evaluation_inputs
 from .links import is_category
@@ -62,7 +63,7 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     scaling = "tensor" if len({zoo["train"].layer_table for zoo in zoos}) == 1 else "fan_in"
     settings = {"lr": defaults["lr"], "scaling": scaling} | dict(options.settings)
     trained = train_encoder(
-        partial(ENCODERS[encoder], **{**defaults["config"], **options.config}),
+        EncoderSpec(encoder, {**defaults["config"], **options.config}),
         [zoo["train"] for zoo in zoos],
         [zoo["val"] for zoo in zoos],
         options.target,

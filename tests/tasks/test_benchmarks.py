@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 import torch
 from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
-from weightzoo.encoders import DeepSets, FlatMLP
 from weightzoo.tasks import benchmark_runs
 from weightzoo.tasks.benchmark_definitions import BENCHMARKS
 from weightzoo.tasks.benchmark_report import Cell, to_markdown
@@ -20,6 +18,7 @@ from weightzoo.tasks.benchmark_runs import Run, execute
 from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
 from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions
 from weightzoo.tasks.contestants import trained
+from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.leaderboard import write_leaderboard
 from weightzoo.tasks.pooled_statistics import PooledStatisticsBoosting
 from weightzoo.tasks.regressors import Constant, Predictor, StatisticsRidge
@@ -61,8 +60,8 @@ def quick() -> list[Predictor]:
         Constant(),
         StatisticsRidge(),
         PooledStatisticsBoosting(),
-        trained("DeepSets", partial(DeepSets, width=8), epochs=1, scaling="fan_in"),
-        trained("flat MLP", partial(FlatMLP, widths=(8,)), epochs=1, scaling="fan_in"),
+        trained("DeepSets", EncoderSpec("deepsets", {"width": 8}), epochs=1, scaling="fan_in"),
+        trained("flat MLP", EncoderSpec("flat-mlp", {"widths": [8]}), epochs=1, scaling="fan_in"),
     ]
 
 
@@ -143,7 +142,7 @@ def test_started_again_nothing_is_fitted_twice(
 
 def test_a_changed_zoo_or_setting_is_fitted_anew(tmp_path: Path, zoos: dict[str, Path]) -> None:
     def run(**settings: Any) -> Run:
-        deep_sets = trained("DeepSets", partial(DeepSets, width=8), epochs=1, **settings)
+        deep_sets = trained("DeepSets", EncoderSpec("deepsets", {"width": 8}), epochs=1, **settings)
         names = ("first",)
         return Run(predictor=deep_sets, sources=names, tested=names, target="test_accuracy", seed=0)
 

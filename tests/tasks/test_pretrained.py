@@ -1,6 +1,5 @@
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from weightzoo.encoders import SNE, FlatMLP
+from weightzoo.encoders import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.encoder_making import make_encoder
+from weightzoo.tasks.encoder_making import EncoderSpec, encoder_name, make_encoder
 from weightzoo.tasks.links import Link
 from weightzoo.tasks.pretrained import (
     ModelFormatError,
@@ -24,7 +23,12 @@ from weightzoo.tasks.pretrained import (
 from weightzoo.tasks.property_predictor import PropertyPredictor
 from weightzoo.tasks.weight_scaling import WeightScaler
 
-ENCODERS = {"sne": partial(SNE, width=8, heads=1, blocks=1), "flat-mlp": FlatMLP}
+OPTIONS = {
+    "sne": {"width": 8, "heads": 1, "blocks": 1},
+    "flat-mlp": {"widths": [8]},
+    "nfn-np": {},
+    "padded-mlp": {"length": 50},
+}
 
 
 @pytest.fixture
@@ -35,14 +39,14 @@ def train(tiny_zoo: Path) -> ZooDataset:
 def predictor(train: ZooDataset, encoder: str = "sne") -> PropertyPredictor:
     torch.manual_seed(0)
     return PropertyPredictor(
-        module=make_encoder(ENCODERS[encoder], [train.layer_table], 1),
+        module=make_encoder(EncoderSpec(encoder, OPTIONS[encoder]), [train.layer_table], 1),
         link=Link(target="test_accuracy", loss_name="bce"),
         scaler=WeightScaler.measure("tensor", [train]),
         training={"seed": 3, "zoos": [{"name": "tiny", "rows": 6}]},
     )
 
 
-@pytest.mark.parametrize("encoder", list(ENCODERS))
+@pytest.mark.parametrize("encoder", list(OPTIONS))
 def test_saved_encoder_predicts_and_embeds_the_same(
     train: ZooDataset, tmp_path: Path, encoder: str
 ) -> None:
@@ -51,6 +55,7 @@ def test_saved_encoder_predicts_and_embeds_the_same(
     assert np.array_equal(after.predict(train), before.predict(train))
     assert torch.equal(after.embed(train), before.embed(train))
     assert after.training == before.training
+    assert encoder_name(after.module) == encoder
     assert not list(tmp_path.glob("**/*.tmp"))
 
 

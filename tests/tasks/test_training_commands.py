@@ -15,8 +15,8 @@ from weightzoo.loaders import load_zoo
 
 @pytest.fixture(scope="module")
 def model(trained_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "deep-sets"
-    assert main(["train", "deep-sets", str(trained_zoo), "--out", str(out), "--epochs", "2"]) == 0
+    out = tmp_path_factory.mktemp("models") / "deepsets"
+    assert main(["train", "deepsets", str(trained_zoo), "--out", str(out), "--epochs", "2"]) == 0
     return out
 
 
@@ -36,7 +36,7 @@ def test_train_takes_several_zoos(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     zoos, out = [str(trained_zoo)] * 2, str(tmp_path / "m")
-    assert main(["train", "deep-sets", *zoos, "--out", out, "--epochs", "1", "--json"]) == 0
+    assert main(["train", "deepsets", *zoos, "--out", out, "--epochs", "1", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["test"]) == {"digits-mlp-0", "digits-mlp-1"}
 
 
