@@ -17,7 +17,7 @@ Shape letters: N chunks, T tensors, L layers.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -57,6 +57,11 @@ class ChunkPlan:
     role: Tensor
     tensors: Ragged
     layer_level: Tensor
+
+    def without_codes(self) -> "ChunkPlan":
+        """The same chunks, tensors and layers, all of one kind, level, place and role."""
+        names = ("kind", "level", "place", "tensor_level", "role", "layer_level")
+        return replace(self, **{name: torch.zeros_like(getattr(self, name)) for name in names})
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,9 @@ ENCODERS: dict[str, EncoderEntry] = {
     "neural-graph": _several(
         "neural_graph", "NeuralGraph", "messages between units; any architecture with a graph"
     ),
+    "padded-mlp": _several(
+        "padded_mlp", "PaddedMLP", "a perceptron over the first values; any architecture"
+    ),
     "flat-mlp": _bound("flat_mlp", "FlatMLP", "a perceptron over all values"),
     "statistics-mlp": _bound(
         "statistics_mlp", "StatisticsMLP", "a perceptron over seven statistics per tensor"

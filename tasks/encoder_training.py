@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from ..encoders.invariance import half_squared_distance
 from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
 from ..zoos.layer_table import LayerTable
 from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
-from .invariance import Reorderings, half_squared_distance
+from .invariance import Reorderings
 from .links import Link
 from .metrics import accuracy, kendall_tau, mse
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
