@@ -478,10 +478,12 @@ def test_the_server_notices_what_the_tests_rely_on(hub: HubServer, repo: str) ->
         ("hf://datasets/org/name@v1.0/zoo", True),
         ("name", False),
         ("./org/name", False),
+        ("../name", False),
+        (Path("org/name"), False),
         ("/org/name", False),
     ],
 )
-def test_is_hub_path(path: str, expected: bool) -> None:
+def test_is_hub_path(path: str | Path, expected: bool) -> None:
     assert is_hub_path(path) is expected
 
 
