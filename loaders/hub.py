@@ -25,6 +25,7 @@ from .hub_requests import HubError, hub_errors, patiently
 MAJOR = FORMAT_VERSION.split(".")[0]
 THREADS = 8  # files downloaded at once
 CHECKED_NAME = "zoo.json.checked"  # files of a cached zoo whose checksum was once found right
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PATH = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/([^/]+))?/?")
 
 
@@ -71,11 +72,10 @@ class HubZoo:
 
 
 def is_hub_path(path: str | Path) -> bool:
-    """Whether a path means a repo: "hf://datasets/org/name", or "org/name" if no such file is."""
-    text = str(path)
-    if text.startswith("hf://"):
-        return True
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not Path(path).exists()
+    """Whether a repo is meant: text "hf://datasets/org/name", or "org/name" if no such path is."""
+    if not isinstance(path, str) or path.startswith("hf://"):
+        return isinstance(path, str)
+    return _REPO_ID.fullmatch(path) is not None and not Path(path).exists()
 
 
 def fetch_zoo(
