@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..encoders.invariance import half_squared_distance
 from ..loaders import HiddenPermutations, ZooDataset
-from ..loaders.permutations import PermutationGroup, hidden_groups
+from ..loaders.permutation_groups import PermutationGroup, hidden_groups
 from ..zoos.layer_table import LayerTable
 
 GROUPS = ("hidden", "uncoupled")

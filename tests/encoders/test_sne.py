@@ -133,14 +133,6 @@ def test_order_of_chunks_shows_only_with_element_positions(positions: str) -> No
     assert same == [positions == "layer"] * 2
 
 
-def test_without_positions_a_layers_place_in_the_network_does_not_show() -> None:
-    table = small_table()
-    sne, weights = make_sne(positions="none"), random_weights(table)
-    deeper = LayerTable(tuple(replace(spec, depth=5 - spec.depth) for spec in table))
-    torch.testing.assert_close(sne(weights, deeper), sne(weights, table))
-    assert not torch.allclose(*(make_sne()(weights, one) for one in (deeper, table)), atol=1e-4)
-
-
 def test_values_moved_between_layers_show_with_layer_positions() -> None:
     table = LayerTable.from_module(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)))
     sne, weights = make_sne(positions="layer"), random_weights(table)
@@ -215,7 +207,7 @@ def test_sne_learns_the_mean_of_a_tensor() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"positions": "chunk"}, "positions must be one of"),
+        ({"positions": "none"}, "positions must be one of"),
         ({"width": 6, "heads": 4}, "heads must divide width"),
         ({"chunk_size": 0}, "at least 1"),
     ],

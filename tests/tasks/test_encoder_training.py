@@ -10,6 +10,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.encoders.sne import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.encoder_training import EncoderRegressor, EncoderTraining, train_encoder
 from weightzoo.tasks.invariance import Reorderings, invariance_errors
 from weightzoo.tasks.metrics import accuracy, kendall_tau
@@ -20,6 +21,7 @@ from weightzoo.zoos.format import write_zoo_file
 
 Change = Callable[[dict[str, np.ndarray], np.ndarray], None]
 TINY = partial(SNE, width=8, heads=1, chunk_size=16, blocks=1)
+LAYERED = EncoderSpec("deepsets", {"width": 16, "codes": "layer"})
 
 
 def leave(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
@@ -157,7 +159,9 @@ def test_checkpoint_of_another_training_or_format_is_refused(
 
 
 def test_categories_are_learned_and_predicted_as_text(zoo: dict[str, ZooDataset]) -> None:
-    predicted = fitted(zoo, target="activation", epochs=12).predict(zoo["test"])
+    regressor = EncoderRegressor("DeepSets", LAYERED, settings(epochs=12, lr=1e-2))
+    regressor.fit(zoo["train"], zoo["val"], "activation", 0)
+    predicted = regressor.predict(zoo["test"])
     assert set(predicted) <= {"relu", "tanh"}
     assert accuracy(zoo["test"].columns["activation"], predicted) > 0.75
 
@@ -171,7 +175,8 @@ def test_several_architectures_train_one_encoder(
     zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
 ) -> None:
     both = [zoo["train"], deep["train"]], [zoo["val"], deep["val"]]
-    regressor = EncoderRegressor(encoder=TINY, settings=settings(epochs=8, scaling="fan_in"))
+    options = settings(epochs=12, lr=1e-2, scaling="fan_in")
+    regressor = EncoderRegressor("DeepSets", LAYERED, options)
     regressor.fit(*both, "test_accuracy", 0)
     for one in (zoo, deep):
         predicted = regressor.predict(one["test"])
