@@ -1,8 +1,9 @@
 """Benchmarks on tiny zoos with quick predictors: results, reports, caching, refusals."""
 
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from weightzoo.tasks.benchmark_definitions import BENCHMARKS
 from weightzoo.tasks.benchmark_report import Cell, to_markdown
 from weightzoo.tasks.benchmark_runs import Run, execute
 from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
-from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions
+from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome
 from weightzoo.tasks.contestants import trained
 from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.leaderboard import write_leaderboard
@@ -46,13 +47,32 @@ def write_zoo(path: Path, seed: int = 0, deeper: bool = False) -> Path:
     return path
 
 
+def write_zoos(folder: Path) -> dict[str, Path]:
+    return {
+        "first": write_zoo(folder / "zoos" / "first.h5"),
+        "second": write_zoo(folder / "zoos" / "second.h5", seed=1),
+        "deep": write_zoo(folder / "zoos" / "deep.h5", seed=2, deeper=True),
+    }
+
+
 @pytest.fixture
 def zoos(tmp_path: Path) -> dict[str, Path]:
-    return {
-        "first": write_zoo(tmp_path / "zoos" / "first.h5"),
-        "second": write_zoo(tmp_path / "zoos" / "second.h5", seed=1),
-        "deep": write_zoo(tmp_path / "zoos" / "deep.h5", seed=2, deeper=True),
-    }
+    return write_zoos(tmp_path)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A benchmark that ran once for several tests."""
+
+    options: BenchmarkOptions
+    outcome: BenchmarkOutcome
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("benchmark")
+    chosen = options(folder, write_zoos(folder))
+    return Finished(chosen, benchmark()(chosen))
 
 
 def quick() -> list[Predictor]:
@@ -74,7 +94,7 @@ def matrix(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]
             target="test_accuracy",
             seed=seed,
         )
-        for source in names
+        for source in names[:1]
         for predictor in quick()
         for seed in (seeds if predictor.seeded else seeds[:1])
     ]
@@ -99,17 +119,13 @@ def options(tmp_path: Path, zoos: dict[str, Path], **changes: Any) -> BenchmarkO
     return BenchmarkOptions(**fields | {"progress": False, "command": "a command"} | changes)
 
 
-def test_matrix_benchmark_writes_result_report_and_plot(
-    tmp_path: Path, zoos: dict[str, Path]
-) -> None:
-    outcome = benchmark()(options(tmp_path, zoos))
-    folder = tmp_path / "out"
+def test_matrix_benchmark_writes_result_report_and_plot(finished: Finished) -> None:
+    folder, text = finished.options.out, finished.outcome.text
     result = json.loads((folder / "result.json").read_text())
     assert (folder / "plot.png").stat().st_size > 5_000
-    assert to_markdown(result) == (folder / "report.md").read_text() == outcome.text
-    assert len(result["runs"]) == 3 * (2 + 2 * 3)  # ridge and constant need one seed
+    assert to_markdown(result) == (folder / "report.md").read_text() == text
+    assert len(result["runs"]) == 2 + 2 * 3  # ridge and constant need one seed
     assert result["zoos"]["deep"]["models"] == {"train": 30, "val": 10, "test": 12}
-    text = outcome.text
     for part in ("`a command`, seeds 0, 1", "## Summary", "### DeepSets", "ceiling of τ_b"):
         assert part in text
     assert "statistics have a place per tensor" in text  # why its cells are empty
@@ -117,10 +133,9 @@ def test_matrix_benchmark_writes_result_report_and_plot(
 
 
 def test_statistics_transfer_where_places_are_the_same_and_pooled_ones_anywhere(
-    tmp_path: Path, zoos: dict[str, Path]
+    finished: Finished,
 ) -> None:
-    runs = benchmark()(options(tmp_path, zoos, seeds=(0,))).data["runs"]
-    by_name = {run["predictor"]["name"]: run for run in runs if run["sources"] == ["first"]}
+    by_name = {run["predictor"]["name"]: run for run in finished.outcome.data["runs"]}
     ridge = by_name["statistics + ridge"]
     assert ridge["scores"]["second"]["tau_b"] > 0.6 and "deep" in ridge["refused"]
     assert by_name["pooled statistics + boosting"]["scores"]["deep"]["tau_b"] > 0.5
@@ -130,12 +145,10 @@ def test_statistics_transfer_where_places_are_the_same_and_pooled_ones_anywhere(
 
 
 def test_started_again_nothing_is_fitted_twice(
-    tmp_path: Path, zoos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    finished: Finished, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = options(tmp_path, zoos, seeds=(0,))
-    first = benchmark()(chosen).data["runs"]
     monkeypatch.setattr(benchmark_runs, "_fit_and_score", None)
-    again = benchmark()(chosen).data["runs"]
+    first, again = finished.outcome.data["runs"], benchmark()(finished.options).data["runs"]
     assert all(run["reused"] for run in again) and not any(run["reused"] for run in first)
     assert [run["scores"] for run in again] == [run["scores"] for run in first]
 
@@ -154,21 +167,23 @@ def test_a_changed_zoo_or_setting_is_fitted_anew(tmp_path: Path, zoos: dict[str,
     assert not reused(run())
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_scores(tmp_path: Path, zoos: dict[str, Path]) -> None:
+    """Slow because processes start: what runs in them gives the same scores."""
     runs = [run for run in matrix(["first"], (0,), True) if run.predictor.name != "DeepSets"]
     here = execute(runs, zoos, tmp_path / "here", progress=False)
     there = execute(runs, zoos, tmp_path / "there", workers=2, progress=False)
     assert [run["scores"] for run in here] == [run["scores"] for run in there]
 
 
-def test_leaderboard_is_made_from_result_files_alone(tmp_path: Path, zoos: dict[str, Path]) -> None:
-    benchmark()(options(tmp_path, zoos, seeds=(0,)))
-    (tmp_path / "out" / "other").mkdir()
-    (tmp_path / "out" / "other" / "result.json").write_text('{"format": "of something else"}')
-    text = write_leaderboard(tmp_path / "out", tmp_path / "LEADERBOARD.md").read_text()
+def test_leaderboard_is_made_from_result_files_alone(finished: Finished, tmp_path: Path) -> None:
+    results = shutil.copytree(finished.options.out, tmp_path / "results")
+    (results / "other").mkdir()
+    (results / "other" / "result.json").write_text('{"format": "of something else"}')
+    text = write_leaderboard(results, tmp_path / "LEADERBOARD.md").read_text()
     assert "## cross-architecture: does it transfer?" in text and "`a command`" in text
     with pytest.raises(ZooError, match="run one first"):
-        write_leaderboard(tmp_path / "zoos", tmp_path / "LEADERBOARD.md")
+        write_leaderboard(tmp_path / "results" / "other", tmp_path / "LEADERBOARD.md")
 
 
 @pytest.mark.parametrize("name", list(BENCHMARKS))
