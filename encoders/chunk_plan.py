@@ -60,8 +60,15 @@ class ChunkPlan:
 
     def without_codes(self) -> "ChunkPlan":
         """The same chunks, tensors and layers, all of one kind, level, place and role."""
-        names = ("kind", "level", "place", "tensor_level", "role", "layer_level")
-        return replace(self, **{name: torch.zeros_like(getattr(self, name)) for name in names})
+        return replace(
+            self,
+            kind=torch.zeros_like(self.kind),
+            level=torch.zeros_like(self.level),
+            place=torch.zeros_like(self.place),
+            tensor_level=torch.zeros_like(self.tensor_level),
+            role=torch.zeros_like(self.role),
+            layer_level=torch.zeros_like(self.layer_level),
+        )
 
 
 @dataclass(frozen=True)

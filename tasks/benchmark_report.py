@@ -162,7 +162,7 @@ def transfer_cells(
     runs: Sequence[Mapping[str, Any]], zoos: Sequence[str]
 ) -> tuple[list[Cell], list[Cell]]:
     """The cells tested on a zoo trained on, and those on others."""
-    seen, others = [], []
+    seen, others = list[Cell](), list[Cell]()
     for sources in distinct(runs, "sources"):
         for name in zoos:
             found = cell(runs, name, sources=sources)

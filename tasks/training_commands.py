@@ -190,7 +190,7 @@ def embed_zoo(
 
 
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    plain = {
+    plain: dict[str, Any] = {
         name: array.astype(str) if array.dtype.kind == "O" else array
         for name, array in arrays.items()
     }

@@ -23,7 +23,7 @@ from weightzoo.tasks.pretrained import (
 from weightzoo.tasks.property_predictor import PropertyPredictor
 from weightzoo.tasks.weight_scaling import WeightScaler
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "sne": {"width": 8, "heads": 1, "blocks": 1},
     "flat-mlp": {"widths": [8]},
     "nfn-np": {},
