@@ -285,13 +285,13 @@ def _zoo_table(result: Result) -> str:
 
 
 def _refusals(result: Result) -> str:
-    """Why cells are empty."""
+    """Why cells are empty, and which targets were left out."""
     reasons: dict[str, str] = {}
     for run in result["runs"]:
         for reason in run["refused"].values():
             reasons.setdefault(run["predictor"]["name"], reason)
-    lines = [f"- {name}: {reason}" for name, reason in reasons.items()]
-    return "Empty cells:\n\n" + "\n".join(lines) if lines else ""
+    lines = [f"- {name}: {reason}" for name, reason in (reasons | result["left_out"]).items()]
+    return "Left out:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _invariance_text(found: Cell, group: str) -> str:

@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from ..builders.provenance import package_version
+from ..loaders.dataset import load_zoo
 from .benchmark_plots import plot_result
 from .benchmark_report import PLOT_NAME, to_markdown, write_result
 from .benchmark_runs import Run, describe_predictor, execute
 from .benchmark_zoos import ZooPlan, describe_zoo, provide_zoos
+from .property_prediction import checked_rows
 
 FORMAT = "weightzoo-benchmark-1"
 SEEDS = (0, 1, 2)
@@ -97,7 +99,9 @@ class Benchmark:
         started = time.perf_counter()
         zoos, build_seconds = self._zoos(options)
         described = {name: describe_zoo(path, self.target) for name, path in zoos.items()}
-        runs = self.runs(list(zoos), options.seeds, options.small)
+        runs, left_out = usable_runs(
+            self.runs(list(zoos), options.seeds, options.small), zoos, self.target
+        )
         done = execute(runs, zoos, options.out / "runs", options.workers, options.progress)
         predictors = {run.predictor.name: describe_predictor(run.predictor) for run in runs}
         result = {
@@ -115,6 +119,7 @@ class Benchmark:
             "seconds": time.perf_counter() - started,
             "environment": environment(),
             "zoos": described,
+            "left_out": left_out,
             "predictors": predictors,
             "runs": done,
         }
@@ -138,6 +143,29 @@ class Benchmark:
         plans = self.plans(options.small)
         zoos = provide_zoos(plans, folder, options.workers, options.progress)
         return zoos, time.perf_counter() - started
+
+
+def usable_runs(
+    runs: Sequence[Run], zoos: Mapping[str, Path], target: str
+) -> tuple[list[Run], dict[str, str]]:
+    """The runs whose targets can be predicted in their zoos.
+
+    Returns:
+        The runs, and by target why it was left out.
+
+    Raises:
+        ValueError: if the main target cannot be predicted in one of the zoos.
+    """
+    left_out: dict[str, str] = {}
+    checked = {(name, run.target, run.rows) for run in runs for name in {*run.sources, *run.tested}}
+    for name, column, rows in sorted(checked):
+        try:
+            checked_rows(load_zoo(zoos[name]), column, rows)
+        except ValueError as error:
+            if column == target:
+                raise ValueError(f"zoo {name!r} ({zoos[name]}): {error}") from error
+            left_out[column] = f"zoo {name!r}: {error}"
+    return [run for run in runs if run.target not in left_out], left_out
 
 
 def environment() -> dict[str, str]:

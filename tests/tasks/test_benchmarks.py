@@ -17,7 +17,7 @@ from weightzoo.tasks.benchmark_definitions import BENCHMARKS
 from weightzoo.tasks.benchmark_report import Cell, to_markdown
 from weightzoo.tasks.benchmark_runs import Run, execute
 from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
-from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome
+from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome, usable_runs
 from weightzoo.tasks.contestants import trained
 from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.leaderboard import write_leaderboard
@@ -31,14 +31,14 @@ from weightzoo.zoos.recipe import load_recipe
 SPLITS = ["train"] * 30 + ["val"] * 10 + ["test"] * 12
 
 
-def write_zoo(path: Path, seed: int = 0, deeper: bool = False) -> Path:
+def write_zoo(path: Path, seed: int = 0, deeper: bool = False, splits: list[str] = SPLITS) -> Path:
     """Models whose accuracy is the spread of their first kernels."""
     spec = tiny_architecture().to_json()
     if deeper:
         spec["layers"].insert(6, {"kind": "linear", "out": 5})
     architecture = Architecture.from_json(spec)
     torch.manual_seed(seed)
-    columns, weights = tiny_rows(architecture, SPLITS)
+    columns, weights = tiny_rows(architecture, splits)
     scale = np.random.default_rng(seed).uniform(0.2, 2, len(weights)).astype(np.float32)
     weights[:, :18] *= scale[:, None]
     columns["test_accuracy"][:] = 0.1 + 0.4 * scale
@@ -206,10 +206,29 @@ def test_shipped_benchmarks_have_runs_for_their_zoos(name: str) -> None:
 def test_too_few_zoos_and_bad_options_are_refused(tmp_path: Path, zoos: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="needs at least 2 zoos, got .'first'"):
         benchmark()(options(tmp_path, {"first": zoos["first"]}))
+    tiny = write_zoo(tmp_path / "few.h5", splits=["train"] * 5 + ["val"] * 3 + ["test"] * 3)
+    with pytest.raises(ValueError, match="zoo 'few' .*'train' has 5 usable models, at least 10"):
+        benchmark()(options(tmp_path, {"first": zoos["first"], "few": tiny}))
+    with pytest.raises(ValueError, match=r"zoo 'first' .*no columns \['frequency'\]"):
+        BENCHMARKS["inr-frequency"](options(tmp_path, {"first": zoos["first"]}))
+    assert not (tmp_path / "out" / "runs").exists()
     with pytest.raises(ValueError, match="seeds must be different"):
         options(tmp_path, zoos, seeds=())
     with pytest.raises(ValueError, match="workers must be"):
         options(tmp_path, zoos, workers=0)
+
+
+def test_targets_that_do_not_vary_are_left_out_with_the_reason(
+    zoos: dict[str, Path],
+) -> None:
+    names = ("first",)
+    runs = [
+        Run(predictor=Constant(), sources=names, tested=names, target=target, seed=0)
+        for target in ("test_accuracy", "bias_init", "activation")
+    ]
+    usable, left_out = usable_runs(runs, zoos, "test_accuracy")
+    assert [run.target for run in usable] == ["test_accuracy", "activation"]
+    assert "is 0.01" in left_out["bias_init"]
 
 
 def test_zoo_is_built_once_and_another_is_not_overwritten(tmp_path: Path) -> None:
