@@ -44,7 +44,7 @@ def _list(options: argparse.Namespace) -> None:
                 "description": recipe.description,
             }
         )
-    lines = [f"{row['name']:<26}{row['models']:>7,} models  {row['description']}" for row in rows]
+    lines = [f"{row['name']:<30}{row['models']:>7,} models  {row['description']}" for row in rows]
     _print(options, rows, "\n".join(lines))
 
 
