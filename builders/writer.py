@@ -36,7 +36,6 @@ from ..zoos.recipe import Model, hyper_parameter_columns
 
 SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
 SETTINGS_NAME, LOCK_NAME, TOKEN_NAME = "build.json", "lock", "token"
-TEXT_COLUMNS = ("activation", "init", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -189,8 +188,7 @@ class PartialZoo:
         if self.lineage:
             columns |= lineage_columns([self.lineage[index] for index in plan.positions], repeat)
         for name, values in hyper_parameter_columns(models).items():
-            kind = object if name in TEXT_COLUMNS else None
-            columns[name] = np.repeat(np.array(values, dtype=kind), repeat)
+            columns[name] = np.repeat(values, repeat)
         unknown = np.full(len(models) * repeat, np.nan, np.float32)
         return columns | dict.fromkeys((*METRICS, *self.measures), unknown)
 
