@@ -1,11 +1,13 @@
 """The benchmarks of property prediction: zoos, predictors and runs of each."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from .benchmark_runs import Run
 from .benchmark_zoos import ZooPlan, plan
 from .benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome
 from .contestants import baselines, crossing, encoders, frequency_contestants, probes
+from .encoder_training import EncoderRegressor
 from .links import CATEGORIES
 from .regressors import Predictor
 
@@ -14,13 +16,27 @@ WITHIN_TARGETS = ("test_accuracy", "generalization_gap", "epoch", *CATEGORIES)
 SMALL_TARGETS = ("test_accuracy", "generalization_gap", "epoch", "activation")
 
 
-def _seeded(
-    predictors: Iterable[Predictor], seeds: Sequence[int]
-) -> Iterable[tuple[Predictor, int]]:
+def _runs(
+    predictors: Iterable[Predictor],
+    sources: Sequence[str],
+    tested: Sequence[str],
+    seeds: Sequence[int],
+    target: str = "test_accuracy",
+    **options: Any,
+) -> list[Run]:
     """Every predictor with every seed that it needs."""
-    for predictor in predictors:
-        for seed in seeds if predictor.seeded else seeds[:1]:
-            yield predictor, seed
+    return [
+        Run(
+            predictor=predictor,
+            sources=tuple(sources),
+            tested=tuple(tested),
+            target=target,
+            seed=seed,
+            **options,
+        )
+        for predictor in predictors
+        for seed in (seeds if predictor.seeded else seeds[:1])
+    ]
 
 
 def _within_plans(small: bool) -> list[ZooPlan]:
@@ -28,20 +44,12 @@ def _within_plans(small: bool) -> list[ZooPlan]:
 
 
 def _within_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    runs = []
+    runs, zoo = list[Run](), names[:1]
     for target in SMALL_TARGETS if small else WITHIN_TARGETS:
         category = target in CATEGORIES
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
-        for predictor, seed in _seeded([*plain, *probes(), *encoders(epochs=10)], seeds):
-            runs.append(
-                Run(
-                    predictor=predictor,
-                    sources=(names[0],),
-                    tested=(names[0],),
-                    target=target,
-                    seed=seed,
-                )
-            )
+        predictors = [*plain, *probes(), *encoders(epochs=10)]
+        runs += _runs(predictors, zoo, zoo, seeds, target)
     return runs
 
 
@@ -77,34 +85,18 @@ def _matrix(
     predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
 ) -> list[Run]:
     """Trained on every zoo, tested on all."""
-    return [
-        Run(
-            predictor=predictor,
-            sources=(source,),
-            tested=tuple(names),
-            target="test_accuracy",
-            seed=seed,
-        )
-        for source in names
-        for predictor, seed in _seeded(predictors, seeds)
-    ]
+    return [run for source in names for run in _runs(predictors, [source], names, seeds)]
 
 
 def _leave_one_out(
     predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
 ) -> list[Run]:
     """Trained on all zoos but one, tested on that one."""
-    several = [predictor for predictor in predictors if getattr(predictor, "several", False)]
+    several = [predictor for predictor in predictors if isinstance(predictor, EncoderRegressor)]
     return [
-        Run(
-            predictor=predictor,
-            sources=tuple(other for other in names if other != name),
-            tested=(name,),
-            target="test_accuracy",
-            seed=seed,
-        )
+        run
         for name in names
-        for predictor, seed in _seeded(several, seeds)
+        for run in _runs(several, [other for other in names if other != name], [name], seeds)
     ]
 
 
@@ -113,31 +105,16 @@ def _frequency_plans(small: bool) -> list[ZooPlan]:
 
 
 def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    return [
-        Run(
-            predictor=predictor,
-            sources=(names[0],),
-            tested=(names[0],),
-            target="frequency",
-            seed=seed,
-            rows="last",
-        )
-        for predictor, seed in _seeded(frequency_contestants(small), seeds)
-    ]
+    zoo = names[:1]
+    return _runs(frequency_contestants(small), zoo, zoo, seeds, "frequency", rows="last")
 
 
 def _efficiency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    zoo, predictors = names[:1], [*baselines(), *encoders(epochs=10)]
     return [
-        Run(
-            predictor=predictor,
-            sources=(names[0],),
-            tested=(names[0],),
-            target="test_accuracy",
-            seed=seed,
-            fraction=fraction,
-        )
+        run
         for fraction in FRACTIONS
-        for predictor, seed in _seeded([*baselines(), *encoders(epochs=10)], seeds)
+        for run in _runs(predictors, zoo, zoo, seeds, fraction=fraction)
     ]
 
 
