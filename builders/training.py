@@ -70,6 +70,7 @@ def train_cohort(
     image_set: ImageSet,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int], None] = lambda models: None,
+    initial: Tensor | None = None,
 ) -> CohortResult:
     """Train models in step and evaluate them at every checkpoint.
 
@@ -79,12 +80,13 @@ def train_cohort(
         image_set: what they are trained on.
         device: where.
         on_epoch: called after every epoch with the number of models.
+        initial: (M, D) weights to start from; None draws them.
     """
     table = recipe.architecture.layer_table()
     values = [model.hyper_parameters for model in models]
     population = Population(
         recipe.architecture,
-        initial_weights(table, models).to(device),
+        (initial_weights(table, models) if initial is None else initial).to(device),
         [value.activation for value in values],
         [value.dropout for value in values],
     )
