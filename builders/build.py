@@ -23,7 +23,7 @@ from .provenance import commit, package_version
 from .training import cut_cohorts, train_cohort
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
 
-CPU_COHORT, GPU_COHORT = 8, 128  # on CPU a larger cohort falls out of the cache
+CPU_COHORT, GPU_COHORT = 32, 128
 # Keep freed memory in the process: fresh pages at every step cost a third of a worker's time.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "33554432",
