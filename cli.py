@@ -38,13 +38,13 @@ def _list(options: argparse.Namespace) -> None:
         rows.append(
             {
                 "name": name,
-                "models": len(recipe.models()),
+                "models": recipe.size,
                 "parameters": recipe.architecture.layer_table().parameters,
                 "checkpoints": len(recipe.checkpoints),
                 "description": recipe.description,
             }
         )
-    lines = [f"{row['name']:<14}{row['models']:>6} models  {row['description']}" for row in rows]
+    lines = [f"{row['name']:<26}{row['models']:>7,} models  {row['description']}" for row in rows]
     _print(options, rows, "\n".join(lines))
 
 

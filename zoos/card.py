@@ -28,7 +28,15 @@ MEANINGS = {
     "split": '"train", "val" or "test", one per model',
     "seed": "fixes initial weights, data order, subset and dropout",
     "status": '"ok", or "diverged": weights or losses are not finite',
+    "relation": "how the row was made: trained, fine-tuned, pruned, merged or generated",
+    "parent_zoo": "name of the zoo that the row was made from",
+    "parent_model_id": "`model_id` of the parent row, -1 for none",
+    "parent_epoch": "`epoch` of the parent row, -1 for none",
+    "init_std": "deviation of the inits normal and truncated_normal",
     "bias_init": "constant that every bias starts from",
+    "lr": "learning rate, the largest one of a schedule",
+    "schedule": "of the learning rate",
+    "augmentation": "of the train images",
     "weight_decay": "L2 coefficient added to the gradient",
     "dropout": "rate of every dropout layer, a fraction",
     "batch_size": "images per step",
@@ -40,6 +48,7 @@ MEANINGS = {
     "val_accuracy": "a fraction",
     "test_accuracy": "a fraction",
     "generalization_gap": "train_accuracy - test_accuracy, a fraction",
+    "sparsity": "pruned share of the weights of conv and linear layers, a fraction",
 }
 
 
