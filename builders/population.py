@@ -4,7 +4,7 @@ All models' weights lie in one tensor (M, D), so that a checkpoint is a copy of 
 forward pass follows the architecture's layers; activations and dropout rates differ by model.
 
 Shape letters: M models, D length of the flat vector, C channels, H height, W width, F features,
-B images. Images come with the batch last: (M, C, H, W, B), or (1, C, H, W, B) if shared.
+B images. Images come as rows with the batch last: (M, H, C, W, B), or (1, H, C, W, B) if shared.
 """
 
 import itertools
@@ -54,7 +54,7 @@ class Population:
         """
         self.flat = flat
         self.gradient = torch.zeros_like(flat)
-        self._layers = list(zip(architecture.layer_names(), architecture.layers, strict=True))
+        self._layers = _with_pools(architecture)
         self._runs = list(_runs(activations))
         rates = torch.tensor(dropout or [0.0] * len(flat), dtype=torch.float32)
         self._keep = 1 - rates
@@ -72,15 +72,15 @@ class Population:
         """Run all models.
 
         Args:
-            x: (M or 1, C, H, W, B) images.
+            x: (M or 1, H, C, W, B) images.
             dropout: one generator per model to draw its dropout masks from; None switches
                 dropout off (evaluation).
 
         Returns:
             (M, classes, B).
         """
-        for name, layer in self._layers:
-            x = self._apply(name, layer, x, dropout)
+        for name, layer, pool in self._layers:
+            x = self._apply(name, layer, pool, x, dropout)
         return x
 
     def backward(self, loss: Tensor) -> None:
@@ -90,19 +90,24 @@ class Population:
             view.copy_(grad)
 
     def _apply(
-        self, name: str, layer: Layer, x: Tensor, dropout: Sequence[torch.Generator] | None
+        self,
+        name: str,
+        layer: Layer,
+        pool: int,
+        x: Tensor,
+        dropout: Sequence[torch.Generator] | None,
     ) -> Tensor:
         match layer:
             case Conv():
                 weight, bias = self._tensors(name)
-                return conv2d(x, weight, bias, layer.stride, layer.padding)
+                return conv2d(x, weight, bias, layer.stride, layer.padding, pool)
             case Linear():
                 weight, bias = self._tensors(name)
                 return torch.baddbmm(bias[:, :, None], weight, x.expand(len(self), -1, -1))
             case MaxPoolLayer():
                 return max_pool2d(x, layer.size)
             case Flatten():
-                return x.flatten(1, -2)
+                return x.transpose(1, 2).flatten(1, -2) if x.dim() == 5 else x
             case Activation():
                 return self._activate(x)
             case Dropout():
@@ -125,6 +130,18 @@ class Population:
         for mask, keep, generator in zip(masks, self._keep, generators, strict=True):
             torch.rand(mask.shape, generator=generator, out=mask).add_(keep).floor_().div_(keep)
         return masks.to(x.device)
+
+
+def _with_pools(architecture: Architecture) -> list[tuple[str, Layer, int]]:
+    """(name, layer, size of the pool) of every layer; a convolution takes up the pool after it."""
+    layers: list[tuple[str, Layer, int]] = []
+    for name, layer in zip(architecture.layer_names(), architecture.layers, strict=True):
+        if isinstance(layer, MaxPoolLayer) and layers and isinstance(layers[-1][1], Conv):
+            before, conv, pool = layers.pop()
+            layers.append((before, conv, pool * layer.size))
+        else:
+            layers.append((name, layer, 1))
+    return layers
 
 
 def _runs(names: Sequence[str]) -> Iterator[tuple[str, slice]]:

@@ -140,7 +140,7 @@ def train_step(
     Args:
         population: M models.
         optimizer: of the population.
-        x: (M, C, H, W, B).
+        x: (M, H, C, W, B).
         labels: (M, B).
         dropout: one generator per model, or None for no dropout.
     """
@@ -150,13 +150,12 @@ def train_step(
 
 
 def gather(images: Images, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Pick each model's images: ((M, C, H, W, B), (M, B)) for positions (M, B)."""
+    """Pick each model's images: ((M, H, C, W, B), (M, B)) for positions (M, B)."""
     positions = positions.to(images.labels.device)
     flat = images.pixels.flatten(1)
-    picked = flat.index_select(0, positions.flatten()).view(*positions.shape, -1)
-    models, batch = positions.shape
-    x = picked.transpose(1, 2).contiguous()
-    return x.view(models, *images.pixels.shape[1:], batch), images.labels[positions]
+    picked = flat.index_select(0, positions.flatten())
+    x = picked.view(*positions.shape, *images.pixels.shape[1:]).permute(0, 3, 2, 4, 1)
+    return x.contiguous(), images.labels[positions]
 
 
 def evaluate(population: Population, images: Images, subsets: Tensor | None) -> Tensor:
@@ -219,7 +218,7 @@ def _evaluation_batch(
 ) -> tuple[Tensor, Tensor]:
     if subsets is not None:
         return gather(images, subsets[:, start:stop])
-    x = images.pixels[start:stop].movedim(0, -1).contiguous()
+    x = images.pixels[start:stop].permute(2, 1, 3, 0).contiguous()
     return x[None], images.labels[None, start:stop]
 
 
