@@ -19,7 +19,7 @@ from .ray_engine import run_on_ray
 from .training import cut_cohorts
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
 
-CPU_COHORT, GPU_COHORT = 8, 128  # on CPU a larger cohort falls out of the cache
+CPU_COHORT, GPU_COHORT = 32, 128
 ENGINES = ("process", "ray")
 
 

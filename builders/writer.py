@@ -293,7 +293,7 @@ def _write_rows(path: Path, firsts: Sequence[int], weights: np.ndarray) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_DSYNC)
     try:
         for first, rows in zip(firsts, weights, strict=True):
-            data = memoryview(np.ascontiguousarray(rows, "<f4")).cast("B")
+            data = np.ascontiguousarray(rows, "<f4").data.cast("B")
             offset = file.weights_offset + first * file.width * 4
             while data:
                 written = os.pwrite(handle, data, offset)
