@@ -111,13 +111,12 @@ class _Conv2d(torch.autograd.Function):
         needs_x, _, needs_bias, _ = ctx.needs_input_grad
         grad = grads[0].contiguous()
         grad_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
-        grad_x = torch.empty(len(grad), *x.shape[1:], dtype=x.dtype, device=x.device)
-        grad_x = grad_x if needs_x else None
+        grad_x = x.new_empty(len(grad), *x.shape[1:]) if needs_x else None
+        grad_bias = None
         if ctx.shape is not None:
             grad_bias = grad.new_empty(weight.shape[:2]) if needs_bias else None
-            grads = (grad_weight, grad_bias, grad_x)
-            scratch = _compiled_scratch(x, ctx.shape)
-            convolution_c.backward(ctx.shape, x, weight, grad, full, grads, scratch)
+            wanted, scratch = (grad_weight, grad_bias, grad_x), _compiled_scratch(x, ctx.shape)
+            convolution_c.backward(ctx.shape, x, weight, grad, full, wanted, scratch)
             return _sum_shared(grad_x, x), grad_weight, grad_bias, None
         for group in _groups(len(grad), x):
             before = grad[group]
@@ -128,7 +127,8 @@ class _Conv2d(torch.autograd.Function):
             _weight_gradient(own, before, grad_weight[group], ctx.geometry)
             if grad_x is not None:
                 _input_gradient(before, weight[group], grad_x[group], ctx.geometry)
-        grad_bias = grad.sum((1, 3, 4)) if needs_bias else None
+        if needs_bias:
+            grad_bias = grad.sum((1, 3, 4))
         return _sum_shared(grad_x, x), grad_weight, grad_bias, None
 
 

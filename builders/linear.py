@@ -18,11 +18,10 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns:
         (M, O, B), or (M, B, T, O).
     """
-    models, out, _ = weight.shape
+    models = len(weight)
     if x.dim() == 4:
         rows = x.expand(models, *x.shape[1:]).flatten(1, 2)
         mapped = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
         return mapped.unflatten(1, x.shape[1:3])
-    if len(x) == 1 and models > 1:  # one product for all models
-        return (weight.flatten(0, 1) @ x[0]).view(models, out, -1) + bias[:, :, None]
-    return torch.baddbmm(bias[:, :, None], weight, x)
+    # Not one product for all models of shared features: its sums depend on how many there are.
+    return torch.baddbmm(bias[:, :, None], weight, x.expand(models, -1, -1))

@@ -34,6 +34,11 @@ def training_size(data: DataSet) -> int:
     return len(data.inputs) if isinstance(data, SignalSet) else len(data.train)
 
 
+def output_size(data: DataSet) -> int:
+    """What a model must give: a logit per class, or the values of a signal."""
+    return data.outputs if isinstance(data, SignalSet) else data.classes
+
+
 class Naming:
     """Classification of images by mean cross-entropy."""
 

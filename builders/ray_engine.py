@@ -17,8 +17,9 @@ from typing import Any
 import torch
 
 from ..zoos.errors import BuildError
-from ..zoos.images import ImageSet, load_images
+from .cohort_size import train_within_memory
 from .job import TrainingJob, write_result
+from .objectives import DataSet, load_data
 from .provenance import package_version
 from .training import CohortResult
 from .writer import PartialZoo
@@ -142,17 +143,17 @@ def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None,
     here = zoo.signature() == shared.signature
     if here and zoo.holds(cohort):
         return None, name  # an earlier worker was lost after it had written
-    image_set = load_images(job.recipe.images)
+    image_set = load_data(job.recipe.images)
     _check_node(image_set, shared.expected)
     torch.set_num_threads(1)
-    result = job.train(cohort, image_set, device)
+    result = train_within_memory(lambda part: job.train(part, image_set, device), cohort)
     if not here:
         return result, name
     write_result(zoo, cohort, result)
     return None, name
 
 
-def _check_node(image_set: ImageSet, expected: tuple[str, ...]) -> None:
+def _check_node(image_set: DataSet, expected: tuple[str, ...]) -> None:
     """Refuse to train on a node that would give other weights."""
     found = (image_set.fingerprint, *_versions())
     for what, here, there in zip(("images", "weightzoo", "torch"), found, expected, strict=True):

@@ -15,16 +15,21 @@ from weightzoo.zoos.image_set import Images, ImageSet
 from weightzoo.zoos.images import load_images
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 
-CONV = {"kind": "conv", "out": 5, "kernel": 3, "stride": 3}
-PADDED = {"kind": "conv", "out": 5, "kernel": 3, "padding": 1, "bias": False}
-ACT, NORM, FLAT = {"kind": "activation"}, {"kind": "batch_norm"}, {"kind": "flatten"}
-HEAD = {"kind": "linear", "out": 10}
-TOKENS = [{"kind": "conv", "out": 8, "kernel": 7, "stride": 7}, {"kind": "tokens"}]
-CLASS_TOKEN = {"kind": "position_embedding", "class_token": True}
-FIRST, MEAN = ({"kind": "token_pool", "mode": mode} for mode in ("first", "mean"))
-LAYER_NORM, ATTENTION = {"kind": "layer_norm"}, {"kind": "attention", "heads": 2}
+Row = dict[str, Any]
+CONV: Row = {"kind": "conv", "out": 5, "kernel": 3, "stride": 3}
+PADDED: Row = {"kind": "conv", "out": 5, "kernel": 3, "padding": 1, "bias": False}
+ACT: Row = {"kind": "activation"}
+NORM: Row = {"kind": "batch_norm"}
+FLAT: Row = {"kind": "flatten"}
+HEAD: Row = {"kind": "linear", "out": 10}
+TOKENS: list[Row] = [{"kind": "conv", "out": 8, "kernel": 7, "stride": 7}, {"kind": "tokens"}]
+CLASS_TOKEN: Row = {"kind": "position_embedding", "class_token": True}
+FIRST: Row = {"kind": "token_pool", "mode": "first"}
+MEAN: Row = {"kind": "token_pool", "mode": "mean"}
+LAYER_NORM: Row = {"kind": "layer_norm"}
+ATTENTION: Row = {"kind": "attention", "heads": 2}
 
-LAYERS: dict[str, list[dict[str, Any]]] = {
+LAYERS: dict[str, list[Row]] = {
     "stride and no bias": [PADDED | {"stride": 2}, ACT, FLAT, HEAD],
     "pool after activation": [CONV, ACT, {"kind": "max_pool", "size": 2}, FLAT, HEAD],
     "pool after pool": [PADDED, *[{"kind": "max_pool", "size": 2}] * 2, FLAT, HEAD],
@@ -66,7 +71,7 @@ def few_digits() -> ImageSet:
     return replace(digits, train=parts[0], val=parts[1], test=parts[1])
 
 
-def _recipe(layers: list[dict[str, Any]] | None = None) -> Recipe:
+def _recipe(layers: list[Row] | None = None) -> Recipe:
     recipe = replace(load_recipe("digits-cnn"), epochs=2, checkpoints=(2,))
     if layers is None:
         return recipe
@@ -81,9 +86,7 @@ def _models(**values: Any) -> list[Model]:
             model_id=index,
             seed=7 + index,
             split="train",
-            hyper_parameters=HyperParameters(
-                **common | values | {"weight_decay": decay}  # type: ignore[arg-type]
-            ),
+            hyper_parameters=HyperParameters(**common | values | {"weight_decay": decay}),
         )
         for index, decay in enumerate((0.0, 0.1))
     ]
@@ -108,7 +111,7 @@ def _compare(recipe: Recipe, models: list[Model], data: DataSet) -> None:
 
 
 @pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
-def test_layers_train_as_torch_modules(layers: list[dict[str, Any]], few_digits: ImageSet) -> None:
+def test_layers_train_as_torch_modules(layers: list[Row], few_digits: ImageSet) -> None:
     # Not Adam: it makes whole steps of the rounding of gradients that are zero by symmetry.
     _compare(_recipe(layers), _models(optimizer="sgd", lr=0.01), few_digits)
 
