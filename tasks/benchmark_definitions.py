@@ -119,7 +119,9 @@ def _frequency_plans(small: bool) -> list[ZooPlan]:
 
 def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
     zoo = names[:1]
-    return _runs(frequency_contestants(small), zoo, zoo, seeds, "frequency", rows="last")
+    return _runs(
+        frequency_contestants(small), zoo, zoo, seeds, "frequency", rows="last", turned=True
+    )
 
 
 def _efficiency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:

@@ -47,6 +47,7 @@ class Run:
         seed: of the fit.
         rows: "all" checkpoints, or only the "last" one of each model.
         fraction: share of the train models to use, the same ones for all predictors.
+        turned: also measure how far reordered hidden units move the outputs of an encoder.
     """
 
     predictor: Predictor
@@ -56,6 +57,7 @@ class Run:
     seed: int
     rows: str = "all"
     fraction: float = 1.0
+    turned: bool = False
 
     @property
     def label(self) -> str:
@@ -74,6 +76,7 @@ class Run:
             "seed": self.seed,
             "rows": self.rows,
             "fraction": self.fraction,
+            "turned": self.turned,
             "zoos": {name: _fingerprint(zoos[name]) for name in names},
         }
 
@@ -177,7 +180,7 @@ def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
     predicted = run.predictor.predict(test)
     kind = "category" if is_category(run.target, test.columns[run.target]) else "number"
     scores = Evaluator(run.target, kind).eval(evaluation_inputs(test, run.target, predicted))
-    if isinstance(run.predictor, EncoderRegressor):
+    if run.turned and isinstance(run.predictor, EncoderRegressor):
         scores["invariance"] = _invariance(run.predictor, test)
     return scores
 

@@ -93,6 +93,7 @@ def matrix(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]
             tested=tuple(names),
             target="test_accuracy",
             seed=seed,
+            turned=True,
         )
         for source in names[:1]
         for predictor in quick()

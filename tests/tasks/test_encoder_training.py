@@ -284,3 +284,24 @@ def test_diverged_training_says_so(zoo: dict[str, ZooDataset]) -> None:
 def test_settings_reject_bad_values(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="loss must be|at least 1"):
         settings(**bad)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_on_a_gpu_learns_in_mixed_precision(zoo: dict[str, ZooDataset]) -> None:
+    options = settings(epochs=12, lr=1e-2, device="cuda")
+    regressor = EncoderRegressor("DeepSets", LAYERED, options)
+    regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+    predicted = regressor.predict(zoo["test"])
+    assert kendall_tau(zoo["test"].columns["test_accuracy"], predicted) > 0.5
+
+
+@pytest.mark.slow
+def test_compiled_encoder_trains_to_about_the_same(zoo: dict[str, ZooDataset]) -> None:
+    """Slow because it compiles: the same steps with and without `torch.compile`."""
+    predicted = []
+    for compiled in (False, True):
+        regressor = EncoderRegressor("DeepSets", LAYERED, settings(epochs=1, compile=compiled))
+        regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+        predicted.append(regressor.predict(zoo["test"]))
+    np.testing.assert_allclose(*predicted, atol=1e-3)
