@@ -46,20 +46,6 @@ SCALES = (0.1, 1.0, 10.0, 100.0)
 TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # the encodings, each with its own start
 
 
-class ValueFeatures(nn.Module):
-    """A value x as asinh(s x) at several scales s, each about 1 at x = 1."""
-
-    def __init__(self, width: int) -> None:
-        """Make the layer that mixes the scales to `width` features."""
-        super().__init__()
-        self.register_buffer("scales", torch.tensor(SCALES), persistent=False)
-        self.mix = nn.Linear(len(SCALES), width)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Map (..., 1) to (..., width)."""
-        return self.mix(torch.asinh(values * self.scales) / torch.asinh(self.scales))
-
-
 class ChunkEncoder(nn.Module):
     """Chunks to vectors, Gamma[Phi_2(encodings + Phi_1(values))] (eqs. 2 to 6)."""
 
@@ -69,24 +55,29 @@ class ChunkEncoder(nn.Module):
         """Make Phi_1, Phi_2 and the pooling."""
         super().__init__()
         self.width, self.positions = width, positions
-        scalar = features == "value"
-        self.features = nn.Identity() if scalar and norm == "post" else nn.Linear(1, width)
-        if not scalar:
-            self.features = ValueFeatures(width)
-        width_in = 1 if scalar and norm == "post" else width
+        scales = features == "scales"
+        if norm == "pre" and not scales:
+            raise ValueError("norm 'pre' needs features 'scales', got features 'value'")
+        self.mix = nn.Linear(len(SCALES), width) if scales else None
+        width_in = width if scales else 1
         self.values = SetToSet(width_in, width, heads, blocks, norm)
         self.encoded = SetToSet(width, width, heads, blocks, norm)
         self.pool = PMA(width, heads, norm)
+        self.averages = nn.Linear(2 * len(SCALES), width) if scales else None
 
     def forward(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
         """Map (B, D) to (B, N, H), all chunks of like length in one batch of sets."""
         codes = self._chunk_codes(plan)
 
         def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
-            hidden = self.values(self.features(sets), mask)
+            values = sets if self.mix is None else self.mix(on_scales(sets))
+            hidden = self.values(values, mask)
             code = codes[rectangle.sets, None] + self._element_codes(rectangle)
             hidden = (hidden.unflatten(0, (len(weights), -1)) + code).flatten(0, 1)
-            return self.pool(self.encoded(hidden, mask), mask)
+            pooled = self.pool(self.encoded(hidden, mask), mask)
+            if self.averages is None:
+                return pooled
+            return pooled + self.averages(_average_sizes(on_scales(sets), mask))
 
         return plan.values.map(weights[..., None], encode)
 
@@ -249,3 +240,18 @@ class SNE(nn.Module):
         The head's batch norm needs at least two models while in training mode.
         """
         return self.head(self.embed(weights, layer_table))
+
+
+def on_scales(values: Tensor) -> Tensor:
+    """Values x, (..., 1), as asinh(s x) at several scales s, each 1 at x = 1: (..., scales)."""
+    scales = torch.tensor(SCALES, dtype=values.dtype, device=values.device)
+    return torch.asinh(values * scales) / torch.asinh(scales)
+
+
+def _average_sizes(features: Tensor, mask: Tensor | None) -> Tensor:
+    """Means over the elements of features (M, S, F) and of their sizes: (M, 2 F)."""
+    both = torch.cat([features, features.abs()], dim=-1)
+    if mask is None:
+        return both.mean(dim=1)
+    counts = mask.sum(dim=1, keepdim=True)
+    return (both * mask[..., None]).sum(dim=1) / counts
