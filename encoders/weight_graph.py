@@ -140,7 +140,8 @@ class _Builder:
         elif query is None and source != latest and self.sets[latest].units == outputs:
             target = latest
         else:
-            target = self.awaited.pop(outputs, None) or self._new(UnitSet(outputs))
+            awaited = outputs in self.awaited
+            target = self.awaited.pop(outputs) if awaited else self._new(UnitSet(outputs))
             self.readable.append(target)
         layout = "pairs" if projections == 1 else "projections"
         edges = Edges(spec, source, target, (outputs, inputs, values), layout)
