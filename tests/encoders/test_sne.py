@@ -159,7 +159,13 @@ def test_sne_has_the_parameters_of_the_paper() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"positions": "layer"}, {"align": "row"}, {"norm": "pre", "features": "scales"}],
+    [
+        {},
+        {"positions": "layer"},
+        {"align": "row"},
+        {"norm": "pre", "features": "scales"},
+        {"features": "scales", "element_size": 3},
+    ],
 )
 def test_padding_never_changes_an_output(options: dict[str, object]) -> None:
     table, sne = small_table(), make_sne(**options)
