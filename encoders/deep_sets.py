@@ -55,7 +55,9 @@ class DeepSets(nn.Module):
         """
         hidden = self.value(parameter_values(weights, layer_table)[..., None])
         if self.code is not None:
-            hidden = hidden + self.code(value_codes(layer_table, self.codes, weights.device))
+            hidden = hidden + self.code(
+                value_codes(layer_table, self.codes, weights.device).to(weights.dtype)
+            )
         return self.encoder(hidden).mean(dim=1)
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:

@@ -56,6 +56,7 @@ class EquivariantLinear(nn.Module):
         averages = {kept: self._averages(kept, tensors) for kept in kept_axes}
         outputs = []
         for slot, mixers in zip(self.slots, self.mixers, strict=True):
+            assert isinstance(mixers, nn.ModuleDict)
             parts = [
                 _repeat(mixers[_key(kept)](averages[kept]), kept, slot.axes)
                 for kept in _subsets(slot.axes)

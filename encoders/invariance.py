@@ -4,6 +4,8 @@ Source: SNE, arXiv:2305.16625, section 3.6, eq. 10 and definition C.1, after Mos
 arXiv:2308.03904. Which reordered weights compute the same is the caller's to know.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +49,7 @@ def logit_invariance(
         raise ValueError(f"on must be one of {PLACES}, got {on!r}")
     if on == "embedding" and not hasattr(encoder, "embed"):
         raise ValueError(f"{type(encoder).__name__} has no embedding: use on='prediction'")
-    encode = encoder if on == "prediction" else encoder.embed
+    encode: Any = encoder if on == "prediction" else encoder.embed
     outputs, others = encode(torch.cat([weights, permuted]), layer_table).chunk(2)
     return half_squared_distance(outputs, others)
 

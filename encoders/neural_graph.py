@@ -51,7 +51,7 @@ class GraphInput(nn.Module):
         for depth, units in enumerate(graph.sets):
             code = encoding(torch.tensor([depth], device=weights.device), self.width, DEPTH)
             code = code + encoding(numbers(units, weights.device), self.width, NUMBER)
-            node = code.expand(len(weights), -1, -1)
+            node = code.to(weights.dtype).expand(len(weights), -1, -1)
             for spec in units.vectors:
                 node = node + self.vectors[kind_index(spec)](units.values(spec, weights))
             nodes.append(node)

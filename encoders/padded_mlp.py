@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..zoos.layer_table import LayerTable
-from .heads import perceptron
+from .heads import normalized_perceptron, perceptron
 from .parameters import parameter_values
 
 
@@ -39,7 +39,7 @@ class PaddedMLP(nn.Module):
         }
         self.length = length
         self.encoder = nn.Sequential(perceptron([length, *widths]), nn.ReLU())
-        self.head = perceptron([[length, *widths][-1], outputs])
+        self.head = normalized_perceptron([[length, *widths][-1], outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Encode flat weight vectors (B, D) of one architecture as (B, H)."""

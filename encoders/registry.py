@@ -63,44 +63,43 @@ class EncoderEntry:
         return self.load()(layer_table, **arguments)
 
 
-def _several(module: str, class_name: str, summary: str, **options: Any) -> EncoderEntry:
+def _entry(
+    module: str, class_name: str, summary: str, *, bound: bool = False, **options: Any
+) -> EncoderEntry:
+    """An encoder that is bound to one architecture, or to none."""
     return EncoderEntry(
         module=module,
         class_name=class_name,
-        needs_layer_table=False,
-        several_architectures=True,
-        summary=summary,
-        options=options,
-    )
-
-
-def _bound(module: str, class_name: str, summary: str, **options: Any) -> EncoderEntry:
-    return EncoderEntry(
-        module=module,
-        class_name=class_name,
-        needs_layer_table=True,
-        several_architectures=False,
+        needs_layer_table=bound,
+        several_architectures=not bound,
         summary=summary,
         options=options,
     )
 
 
 ENCODERS: dict[str, EncoderEntry] = {
-    "sne": _several("sne", "SNE", "sets of chunks, tensors and layers; any architecture"),
-    "deepsets": _several("deep_sets", "DeepSets", "all values as one set; any architecture"),
-    "neural-graph": _several(
+    "sne": _entry("sne", "SNE", "sets of chunks, tensors and layers; any architecture"),
+    "deepsets": _entry("deep_sets", "DeepSets", "all values as one set; any architecture"),
+    "neural-graph": _entry(
         "neural_graph", "NeuralGraph", "messages between units; any architecture with a graph"
     ),
-    "padded-mlp": _several(
+    "padded-mlp": _entry(
         "padded_mlp", "PaddedMLP", "a perceptron over the first values; any architecture"
     ),
-    "flat-mlp": _bound("flat_mlp", "FlatMLP", "a perceptron over all values"),
-    "statistics-mlp": _bound(
-        "statistics_mlp", "StatisticsMLP", "a perceptron over seven statistics per tensor"
+    "flat-mlp": _entry("flat_mlp", "FlatMLP", "a perceptron over all values", bound=True),
+    "statistics-mlp": _entry(
+        "statistics_mlp",
+        "StatisticsMLP",
+        "a perceptron over seven statistics per tensor",
+        bound=True,
     ),
-    "nfn-hnp": _bound("nfn", "NFN", "equivariant to hidden units; MLPs and CNNs", symmetry="hnp"),
-    "nfn-np": _bound("nfn", "NFN", "equivariant to all units; MLPs and CNNs", symmetry="np"),
-    "dwsnet": _bound("dwsnet", "DWSNet", "equivariant to hidden units; MLPs and INRs"),
+    "nfn-hnp": _entry(
+        "nfn", "NFN", "equivariant to hidden units; MLPs and CNNs", bound=True, symmetry="hnp"
+    ),
+    "nfn-np": _entry(
+        "nfn", "NFN", "equivariant to all units; MLPs and CNNs", bound=True, symmetry="np"
+    ),
+    "dwsnet": _entry("dwsnet", "DWSNet", "equivariant to hidden units; MLPs and INRs", bound=True),
 }
 
 

@@ -32,6 +32,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..zoos.layer_table import LayerTable
 from .chunk_plan import ALIGNMENTS, ChunkPlan, chunk_plan
@@ -47,47 +48,46 @@ SCALES = (0.1, 1.0, 10.0, 100.0)
 TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # the encodings, each with its own start
 
 
-class ValueFeatures(nn.Module):
-    """A value x as asinh(s x) at several scales s, each about 1 at x = 1."""
-
-    def __init__(self, width: int) -> None:
-        """Make the layer that mixes the scales to `width` features."""
-        super().__init__()
-        self.register_buffer("scales", torch.tensor(SCALES), persistent=False)
-        self.mix = nn.Linear(len(SCALES), width)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Map (..., 1) to (..., width)."""
-        return self.mix(torch.asinh(values * self.scales) / torch.asinh(self.scales))
-
-
 class ChunkEncoder(nn.Module):
     """Chunks to vectors, Gamma[Phi_2(encodings + Phi_1(values))] (eqs. 2 to 6)."""
 
     def __init__(
-        self, width: int, heads: int, blocks: int, norm: str, positions: str, features: str
+        self,
+        width: int,
+        heads: int,
+        blocks: int,
+        norm: str,
+        positions: str,
+        features: str,
+        element_size: int,
     ) -> None:
         """Make Phi_1, Phi_2 and the pooling."""
         super().__init__()
-        self.width, self.positions = width, positions
-        scalar = features == "value"
-        self.features = nn.Identity() if scalar and norm == "post" else nn.Linear(1, width)
-        if not scalar:
-            self.features = ValueFeatures(width)
-        width_in = 1 if scalar and norm == "post" else width
+        self.width, self.positions, self.element_size = width, positions, element_size
+        scales = features == "scales"
+        if norm == "pre" and not scales:
+            raise ValueError("norm 'pre' needs features 'scales', got features 'value'")
+        self.mix = nn.Linear(len(SCALES) * element_size, width) if scales else None
+        width_in = width if scales else element_size
         self.values = SetToSet(width_in, width, heads, blocks, norm)
         self.encoded = SetToSet(width, width, heads, blocks, norm)
         self.pool = PMA(width, heads, norm)
+        self.averages = nn.Linear(2 * len(SCALES), width) if scales else None
 
     def forward(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
         """Map (B, D) to (B, N, H), all chunks of like length in one batch of sets."""
         codes = self._chunk_codes(plan)
 
         def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
-            hidden = self.values(self.features(sets), mask)
-            code = codes[rectangle.sets, None] + self._element_codes(rectangle)
+            features = sets if self.mix is None else on_scales(sets)
+            elements, filled = _elements(features, mask, self.element_size)
+            hidden = self.values(elements if self.mix is None else self.mix(elements), filled)
+            code = codes[rectangle.sets, None] + self._element_codes(hidden)
             hidden = (hidden.unflatten(0, (len(weights), -1)) + code).flatten(0, 1)
-            return self.pool(self.encoded(hidden, mask), mask)
+            pooled = self.pool(self.encoded(hidden, filled), filled)
+            if self.averages is None:
+                return pooled
+            return pooled + self.averages(_average_sizes(features, mask))
 
         return plan.values.map(weights[..., None], encode)
 
@@ -98,12 +98,11 @@ class ChunkEncoder(nn.Module):
             code = code + encoding(plan.place, self.width, CHUNK)
         return code
 
-    def _element_codes(self, rectangle: Rectangle) -> Tensor | float:
-        """(S, H), or nothing to add."""
+    def _element_codes(self, sets: Tensor) -> Tensor | float:
+        """(S, H) for sets (M, S, H), or nothing to add."""
         if self.positions != "element":
             return 0.0
-        elements = torch.arange(rectangle.members.shape[1], device=rectangle.members.device)
-        return encoding(elements, self.width, ELEMENT)
+        return encoding(torch.arange(sets.shape[1], device=sets.device), self.width, ELEMENT)
 
 
 class TensorEncoder(nn.Module):
@@ -176,6 +175,7 @@ class SNE(nn.Module):
         norm: str = "post",
         head: Sequence[int] | None = None,
         head_norm: bool = True,
+        element_size: int = 1,
     ) -> None:
         """Make an encoder.
 
@@ -192,6 +192,8 @@ class SNE(nn.Module):
             head: widths of the head's hidden layers; None takes one of 4 H. The paper's for
                 INRs is (512, 512).
             head_norm: whether the head starts with a batch norm.
+            element_size: consecutive values of a chunk that enter as one element; the paper's
+                elements are single values.
         """
         super().__init__()
         for name, value, allowed in (
@@ -201,10 +203,10 @@ class SNE(nn.Module):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-        if min(chunk_size, outputs, blocks) < 1:
+        if min(chunk_size, outputs, blocks, element_size) < 1:
             raise ValueError(
-                f"chunk_size, outputs and blocks must be at least 1, "
-                f"got {chunk_size!r}, {outputs!r} and {blocks!r}"
+                "chunk_size, outputs, blocks and element_size must be at least 1, "
+                f"got {chunk_size!r}, {outputs!r}, {blocks!r} and {element_size!r}"
             )
         hidden = [4 * width] if head is None else list(head)
         self.config: dict[str, Any] = {
@@ -219,8 +221,9 @@ class SNE(nn.Module):
             "norm": norm,
             "head": hidden,
             "head_norm": head_norm,
+            "element_size": element_size,
         }
-        self.chunks = ChunkEncoder(width, heads, blocks, norm, positions, features)
+        self.chunks = ChunkEncoder(width, heads, blocks, norm, positions, features, element_size)
         self.tensors = TensorEncoder(width, heads, blocks, norm)
         self.layers = LayerEncoder(width, heads, blocks, norm)
         self.network = NetworkEncoder(width, heads, blocks, norm)
@@ -252,3 +255,30 @@ class SNE(nn.Module):
         The head's batch norm needs at least two models while in training mode.
         """
         return self.head(self.embed(weights, layer_table))
+
+
+def on_scales(values: Tensor) -> Tensor:
+    """Values x, (..., 1), as asinh(s x) at several scales s, each 1 at x = 1: (..., scales)."""
+    scales = torch.tensor(SCALES, dtype=values.dtype, device=values.device)
+    return torch.asinh(values * scales) / torch.asinh(scales)
+
+
+def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
+    """Every `size` values (M, S, F) as one element (M, S / size, size F); the last is filled up."""
+    if size == 1:
+        return features, mask
+    if mask is not None:
+        features = features * mask[..., None]  # what stands in padding must not enter
+        mask = functional.pad(mask, (0, -mask.shape[1] % size))
+        mask = mask.unflatten(1, (-1, size)).any(dim=2)
+    features = functional.pad(features, (0, 0, 0, -features.shape[1] % size))
+    return features.unflatten(1, (-1, size)).flatten(2), mask
+
+
+def _average_sizes(features: Tensor, mask: Tensor | None) -> Tensor:
+    """Means over the elements of features (M, S, F) and of their sizes: (M, 2 F)."""
+    both = torch.cat([features, features.abs()], dim=-1)
+    if mask is None:
+        return both.mean(dim=1)
+    counts = mask.sum(dim=1, keepdim=True)
+    return (both * mask[..., None]).sum(dim=1) / counts

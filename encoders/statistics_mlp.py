@@ -45,7 +45,8 @@ class StatisticsMLP(nn.Module):
             ValueError: if the weights are of another architecture.
         """
         check_same_table(layer_table, self.layer_table, "StatisticsMLP", SEVERAL)
-        return self.encoder(self.norm(layer_statistics(weights, layer_table)))
+        statistics = layer_statistics(weights, layer_table).to(self.norm.weight.dtype)
+        return self.encoder(self.norm(statistics))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.

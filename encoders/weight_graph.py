@@ -6,6 +6,8 @@ The graph is read from the layer table alone, tensor by tensor, input to output:
   that fits, with a new set. One that cannot read the latest set but an earlier one is a shortcut,
   and adds to the latest set if it has as many units.
 - The joint input projection of an attention has three values per pair: query, key and value.
+  Layers of their own, named query, key and value, read the same set; queries and keys make one
+  set, since their units meet in pairs, and values make the next.
 - Other tensors of two or more dimensions, such as a position embedding, join a set of their
   places with the units of the latest set as wide as their last dimension.
 - Biases, norms and other vectors are features of the latest set as large as they are.
@@ -122,22 +124,31 @@ class _Builder:
         self.readable: list[int] = []  # sets that weights may read, input to output
         self.awaited: dict[int, int] = {}  # sets with places that no weight has made yet, by units
         self.of_layer: dict[str, int] = {}
+        self.queries: dict[str, Edges] = {}  # by the name of their attention
 
     def add_weight(self, spec: TensorSpec) -> None:
         """Join the set that the weight reads with the one it makes."""
-        source = self._source(spec)
+        attention, _, name = spec.layer.rpartition(".")
+        query = self.queries.get(attention) if name in ("key", "value") else None
+        source = self._source(spec) if query is None else query.source
         inputs, latest = self.sets[source].units, self.readable[-1]
         projections = 3 if spec.kind == "attention" and spec.shape[0] == 3 * spec.shape[1] else 1
         outputs = spec.shape[0] // projections
         values = projections * math.prod(spec.shape[1:]) // inputs
-        if source != latest and self.sets[latest].units == outputs:
+        if query is not None and name == "key":
+            target = query.target
+        elif query is None and source != latest and self.sets[latest].units == outputs:
             target = latest
         else:
-            target = self.awaited.pop(outputs, None) or self._new(UnitSet(outputs))
+            awaited = outputs in self.awaited
+            target = self.awaited.pop(outputs) if awaited else self._new(UnitSet(outputs))
             self.readable.append(target)
         layout = "pairs" if projections == 1 else "projections"
-        self.edges.append(Edges(spec, source, target, (outputs, inputs, values), layout))
+        edges = Edges(spec, source, target, (outputs, inputs, values), layout)
+        self.edges.append(edges)
         self.of_layer[spec.layer] = target
+        if spec.kind == "attention" and name == "query":
+            self.queries[attention] = edges
 
     def add_places(self, spec: TensorSpec) -> None:
         """Join numbered places with the units that they are added to."""
