@@ -49,7 +49,7 @@ def _within_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> lis
     for target in SMALL_TARGETS if small else WITHIN_TARGETS:
         category = target in CATEGORIES
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
-        predictors = [*plain, *probes(), *encoders(epochs=10)]
+        predictors = [*plain, *probes(), *encoders(small)]
         runs += _runs(predictors, zoo, zoo, seeds, target)
     return runs
 
@@ -65,7 +65,7 @@ def _dataset_plans(small: bool) -> list[ZooPlan]:
 
 
 def _dataset_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    return _matrix([*baselines(), *encoders(epochs=10)], names, seeds)
+    return _matrix([*baselines(), *encoders(small)], names, seeds)
 
 
 def _architecture_plans(small: bool) -> list[ZooPlan]:
@@ -81,8 +81,8 @@ def _architecture_plans(small: bool) -> list[ZooPlan]:
 
 
 def _architecture_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    runs = _matrix(crossing(epochs=10), names, seeds)
-    return runs if small else [*runs, *_leave_one_out(crossing(epochs=10), names, seeds)]
+    runs = _matrix(crossing(small), names, seeds)
+    return runs if small else [*runs, *_leave_one_out(crossing(small), names, seeds)]
 
 
 def _matrix(
@@ -125,7 +125,7 @@ def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> 
 
 
 def _efficiency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    zoo, predictors = names[:1], [*baselines(), *encoders(epochs=10)]
+    zoo, predictors = names[:1], [*baselines(), *encoders(small)]
     return [
         run
         for fraction in FRACTIONS

@@ -19,7 +19,6 @@ from weightzoo.tasks.benchmark_runs import Run, execute
 from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
 from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome, usable_runs
 from weightzoo.tasks.contestants import trained
-from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.leaderboard import write_leaderboard
 from weightzoo.tasks.pooled_statistics import PooledStatisticsBoosting
 from weightzoo.tasks.regressors import Constant, Predictor, StatisticsRidge
@@ -80,8 +79,8 @@ def quick() -> list[Predictor]:
         Constant(),
         StatisticsRidge(),
         PooledStatisticsBoosting(),
-        trained("DeepSets", EncoderSpec("deepsets", {"width": 8}), epochs=1, scaling="fan_in"),
-        trained("flat MLP", EncoderSpec("flat-mlp", {"widths": [8]}), epochs=1, scaling="fan_in"),
+        trained("DeepSets", "deepsets", {"width": 8}, epochs=1, scaling="fan_in"),
+        trained("flat MLP", "flat-mlp", {"widths": [8]}, epochs=1, scaling="fan_in"),
     ]
 
 
@@ -156,7 +155,7 @@ def test_started_again_nothing_is_fitted_twice(
 
 def test_a_changed_zoo_or_setting_is_fitted_anew(tmp_path: Path, zoos: dict[str, Path]) -> None:
     def run(**settings: Any) -> Run:
-        deep_sets = trained("DeepSets", EncoderSpec("deepsets", {"width": 8}), epochs=1, **settings)
+        deep_sets = trained("DeepSets", "deepsets", {"width": 8}, epochs=1, **settings)
         names = ("first",)
         return Run(predictor=deep_sets, sources=names, tested=names, target="test_accuracy", seed=0)
 
