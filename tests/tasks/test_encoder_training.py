@@ -114,6 +114,20 @@ def trained(
     )
 
 
+def test_encoder_tied_to_an_architecture_refuses_several_and_others(
+    zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
+) -> None:
+    flat, fan_in = EncoderSpec("flat-mlp", {"widths": [4]}), settings(epochs=1, scaling="fan_in")
+    regressor = EncoderRegressor("flat", flat, fan_in)
+    with pytest.raises(ValueError, match="tied to one architecture, the zoos have 2: .*'sne'"):
+        regressor.fit([zoo["train"], deep["train"]], [zoo["val"]], "test_accuracy", 0)
+    with pytest.raises(ValueError, match="cannot take zoo .* made for one architecture"):
+        regressor.fit(zoo["train"], deep["val"], "test_accuracy", 0)
+    dwsnet = EncoderRegressor("DWSNet", EncoderSpec("dwsnet"), settings(epochs=1))
+    with pytest.raises(ValueError, match="conv|linear"):
+        dwsnet.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+
+
 @pytest.mark.parametrize("invariance", [0.0, 0.1])
 def test_killed_training_goes_on_to_the_same_result(
     zoo: dict[str, ZooDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invariance: float
@@ -244,7 +258,7 @@ def test_encoder_that_cannot_take_an_architecture_says_why(zoo: dict[str, ZooDat
         def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
             raise ValueError("only linear layers")
 
-    with pytest.raises(ValueError, match="Picky cannot take zoo 'tiny': only linear layers"):
+    with pytest.raises(ValueError, match="Picky .* zoo 'tiny': only linear layers .*'sne'"):
         EncoderRegressor("picky", partial(Picky, width=8), settings()).fit(
             zoo["train"], zoo["val"], "test_accuracy", 0
         )
