@@ -44,7 +44,7 @@ def _list(options: argparse.Namespace) -> None:
                 "description": recipe.description,
             }
         )
-    lines = [f"{row['name']:<26}{row['models']:>7,} models  {row['description']}" for row in rows]
+    lines = [f"{row['name']:<30}{row['models']:>7,} models  {row['description']}" for row in rows]
     _print(options, rows, "\n".join(lines))
 
 
@@ -62,10 +62,16 @@ def _build(options: argparse.Namespace) -> None:
         recipe,
         out,
         models=options.models,
+        engine=options.engine,
         device=options.device,
         workers=options.workers,
+        ray_address=options.ray_address,
         overwrite=options.overwrite,
     )
+    _print_built(options, out, index)
+
+
+def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
     result = {
         "path": str(out),
         "models": sum(shard.models for shard in index.shards),
@@ -73,6 +79,42 @@ def _build(options: argparse.Namespace) -> None:
         "bytes": sum(shard.size_bytes for shard in index.shards),
     }
     _print(options, result, "{path}: {models} models, {rows} rows, {bytes} bytes".format(**result))
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from .builders.fine_tuning import fine_tune_zoo
+    from .builders.parents import parse_overrides
+
+    index = fine_tune_zoo(
+        options.zoo,
+        options.out,
+        images=options.images,
+        epochs=options.epochs,
+        checkpoints=options.checkpoints,
+        where=_condition(options.where),
+        overrides=parse_overrides(options.set),
+        engine=_engine(options),
+        overwrite=options.overwrite,
+    )
+    _print_built(options, options.out, index)
+
+
+def _engine(options: argparse.Namespace) -> Any:
+    from .builders.build import Engine
+
+    return Engine(
+        name=options.engine,
+        device=options.device,
+        workers=options.workers,
+        ray_address=options.ray_address,
+    )
+
+
+def _condition(text: str | None) -> Any:
+    """A condition as builders take it: they know nothing of how loaders write one."""
+    from .loaders.conditions import rows_where
+
+    return None if text is None else lambda columns: rows_where(text, columns)
 
 
 def _plan(recipe: Any, models: int | None) -> dict[str, Any]:
@@ -230,10 +272,18 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("recipe", help="name of a shipped recipe, or a .toml file")
     build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
     build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
-    build.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    build.add_argument("--workers", type=int, help="processes on CPU (default: one per core)")
-    build.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and stop")
+    _add_engine(build)
+    finetune = _add(
+        commands, "finetune", _finetune, "train a zoo's models on with another image set"
+    )
+    finetune.add_argument("--images", required=True, help="image set to train on")
+    finetune.add_argument("--epochs", type=int, required=True, help="passes over its images")
+    finetune.add_argument(
+        "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 0)"
+    )
+    _add_parents(finetune)
+    _add_engine(finetune)
     import_ = _add(commands, "import", _import, "turn a zoo that others published into ours")
     import_.add_argument("format", help="published format; a wrong one lists those there are")
     import_.add_argument("source", help="folder, archive or file")
@@ -273,6 +323,43 @@ def _parser() -> argparse.ArgumentParser:
     quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
     quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
     return parser
+
+
+def _add_parents(command: argparse.ArgumentParser) -> None:
+    """From which rows of a zoo a command starts, and as what zoo it writes their children."""
+    command.add_argument("zoo", type=Path, help="zoo folder to start from")
+    command.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    command.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="rows to start from, such as \"split == 'train' and test_accuracy > 0.5\"; of each "
+        "model the last one is taken (default: all finite rows)",
+    )
+    command.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a hyper-parameter for all models instead of their own, such as lr=1e-4",
+    )
+
+
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    """Where a command trains, alike for all that train a population."""
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--workers", type=int, help="processes on CPU (default: one per core)")
+    command.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    command.add_argument(
+        "--engine",
+        default="process",
+        choices=("process", "ray"),
+        help="train on this machine, or as tasks on a Ray cluster whose nodes have the same "
+        "weightzoo; they write rows themselves where they see the --out folder under the same "
+        "path, else send them to this machine (default: process)",
+    )
+    command.add_argument(
+        "--ray-address", help="HOST:PORT or auto: a running cluster (default: start one here)"
+    )
 
 
 def _add(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
