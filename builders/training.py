@@ -4,6 +4,7 @@ Shape letters: M models, K checkpoints, D length of the flat vector, B images or
 """
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,13 +17,15 @@ from .objectives import PARTS, DataSet, objective, training_size
 from .optimizers import PopulationOptimizer
 from .population import Population
 
+LARGEST_IN_MEMORY = 2**28  # bytes of a cohort's checkpoints
+
 
 @dataclass(frozen=True)
 class CohortResult:
     """What training a cohort gives.
 
     Attributes:
-        weights: (M, K, D), float32, on the CPU.
+        weights: (M, K, D), float32, on the CPU; if large, a map of a temporary file.
         metrics: (M, K) float32 for each of train_loss, train_accuracy, val_*, test_*.
     """
 
@@ -82,7 +85,7 @@ def train_cohort(
         initial: (M, D) weights to start from; None draws them.
     """
     cohort = Cohort(recipe, models, data, device, initial)
-    records = _Records(cohort)
+    records = _Records(cohort, len(recipe.checkpoints))
     records.take(0 in recipe.checkpoints)
     for epoch in range(1, recipe.epochs + 1):
         for _ in cohort.epoch():
@@ -172,24 +175,32 @@ class DataOrder:
 
 
 class _Records:
-    """Weights and metrics of a cohort at its checkpoints."""
+    """Weights and metrics of a cohort at its K checkpoints."""
 
-    def __init__(self, cohort: Cohort) -> None:
+    def __init__(self, cohort: Cohort, checkpoints: int) -> None:
         self._cohort = cohort
-        self._weights: list[Tensor] = []
+        models, width = cohort.population.flat.shape
+        self._weights = _storage(models, checkpoints, width)
         self._scores: list[Tensor] = []
 
     def take(self, due: bool) -> None:
         if due:
+            self._weights[:, len(self._scores)] = self._cohort.population.flat.detach().cpu()
             self._scores.append(self._cohort.evaluate().cpu())
-            self._weights.append(self._cohort.population.flat.detach().cpu().clone())
 
     def result(self) -> CohortResult:
         scores = torch.stack(self._scores, dim=-1)  # (6, M, K)
         names = [f"{part}_{kind}" for part in PARTS for kind in ("loss", "accuracy")]
-        return CohortResult(
-            torch.stack(self._weights, dim=1), dict(zip(names, scores, strict=True))
-        )
+        return CohortResult(self._weights, dict(zip(names, scores, strict=True)))
+
+
+def _storage(*shape: int) -> Tensor:
+    """Room for weights: if they are many, in a file without name, so that memory stays flat."""
+    size = math.prod(shape)
+    if size * 4 <= LARGEST_IN_MEMORY:
+        return torch.empty(shape)
+    with tempfile.NamedTemporaryFile(prefix="weightzoo-") as file:
+        return torch.from_file(file.name, shared=True, size=size).view(shape)
 
 
 def _vector_key(model: Model) -> tuple[str, str, str, int]:
