@@ -4,6 +4,7 @@ Shape letters: M models, K checkpoints, D length of the flat vector, B images or
 """
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from .objectives import PARTS, DataSet, objective, training_size
 from .optimizers import PopulationOptimizer
 from .population import Population
 
+LARGEST_IN_MEMORY = 2**28  # bytes of a cohort's checkpoints
+
 
 @dataclass(frozen=True)
 class CohortResult:
     """What training a cohort gives.
 
     Attributes:
-        weights: (M, K, D), float32, on the CPU.
+        weights: (M, K, D), float32, on the CPU; if large, a map of a temporary file.
         metrics: (M, K) float32 for each of train_loss, train_accuracy, val_*, test_*, and what
             a cohort measures besides.
     """
@@ -90,7 +93,7 @@ def run_cohort(
     cohort: "Cohort", recipe: Recipe, on_epoch: Callable[[int], None] = lambda models: None
 ) -> CohortResult:
     """Train a cohort for the epochs of a recipe; see `train_cohort`."""
-    records = _Records(cohort)
+    records = _Records(cohort, len(recipe.checkpoints))
     records.take(0 in recipe.checkpoints)
     for epoch in range(1, recipe.epochs + 1):
         for _ in cohort.epoch():
@@ -190,28 +193,38 @@ class DataOrder:
 
 
 class _Records:
-    """Weights and metrics of a cohort at its checkpoints."""
+    """Weights and metrics of a cohort at its K checkpoints."""
 
     _names = [f"{part}_{kind}" for part in PARTS for kind in ("loss", "accuracy")]
 
-    def __init__(self, cohort: Cohort) -> None:
+    def __init__(self, cohort: Cohort, checkpoints: int) -> None:
         self._cohort = cohort
-        self._weights: list[Tensor] = []
+        models, width = cohort.population.flat.shape
+        self._weights = _storage(models, checkpoints, width)
         self._scores: list[dict[str, Tensor]] = []  # (M,) by name, of each checkpoint
 
     def take(self, due: bool) -> None:
         if due:
             with self._cohort.settled() as measures:
+                self._weights[:, len(self._scores)] = self._cohort.population.flat.detach().cpu()
                 scores = dict(zip(self._names, self._cohort.evaluate(), strict=True)) | measures
                 self._scores.append({name: one.cpu() for name, one in scores.items()})
-                self._weights.append(self._cohort.population.flat.detach().cpu().clone())
 
     def result(self) -> CohortResult:
         metrics = {
             name: torch.stack([scores[name] for scores in self._scores], dim=-1)
             for name in self._scores[0]
         }
-        return CohortResult(torch.stack(self._weights, dim=1), metrics)
+        return CohortResult(self._weights, metrics)
+
+
+def _storage(*shape: int) -> Tensor:
+    """Room for weights: if they are many, in a file without name, so that memory stays flat."""
+    size = math.prod(shape)
+    if size * 4 <= LARGEST_IN_MEMORY:
+        return torch.empty(shape)
+    with tempfile.NamedTemporaryFile(prefix="weightzoo-") as file:
+        return torch.from_file(file.name, shared=True, size=size).view(shape)
 
 
 def _vector_key(model: Model) -> tuple[str, str, str, int]:

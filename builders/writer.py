@@ -117,7 +117,7 @@ class PartialZoo:
             mine = [index for index, position in enumerate(positions) if position in plan.positions]
             if mine:
                 firsts = [plan.positions.index(positions[i]) * len(self.checkpoints) for i in mine]
-                _write_rows(self.folder / plan.name, firsts, weights[mine])
+                _write_rows(self.folder / plan.name, firsts, [weights[i] for i in mine])
         path = self._journal(positions)
         partial = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}.tmp")
         with partial.open("wb") as journal:
@@ -286,8 +286,8 @@ def _status(weights: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarra
     return np.where(finite, "ok", "diverged").astype(object)
 
 
-def _write_rows(path: Path, firsts: Sequence[int], weights: np.ndarray) -> None:
-    """Write models' rows (M, K, D), each at its first row in a file, and sync them.
+def _write_rows(path: Path, firsts: Sequence[int], weights: Sequence[np.ndarray]) -> None:
+    """Write models' rows, M of (K, D), each at its first row in a file, and sync them.
 
     By pwrite, not through a map, because machines that map one file over a network write back
     whole pages and with them their old view of a neighbour's rows; with O_DSYNC, because without

@@ -80,7 +80,7 @@ def _recipe(layers: list[Row] | None = None) -> Recipe:
 
 
 def _models(**values: Any) -> list[Model]:
-    common = {"activation": "tanh", "init": "xavier_uniform", "lr": 3e-3, "batch_size": 16}
+    common: Row = {"activation": "tanh", "init": "xavier_uniform", "lr": 3e-3, "batch_size": 16}
     return [
         Model(
             model_id=index,
