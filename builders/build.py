@@ -14,7 +14,7 @@ from ..zoos.index import ZooIndex
 from ..zoos.recipe import Recipe
 from .cohort_size import cohort_size
 from .job import TrainingJob
-from .objectives import DataSet, load_data, training_size
+from .objectives import DataSet, load_data, signal_columns, training_size
 from .process_engine import run_here
 from .ray_engine import run_on_ray
 from .training import cut_cohorts
@@ -147,7 +147,7 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         with partial_folder(out, overwrite) as folder:
             if overwrite:
                 discard_other_build(folder, settings)
-            zoo = _partial_zoo(job, folder)
+            zoo = _partial_zoo(job, image_set, folder)
             started = datetime.now(UTC)
             zoo.create(settings)
             todo = _unfinished(job, zoo, training_size(image_set), engine.models_in_step(job))
@@ -158,7 +158,7 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         raise BuildError(f"cannot write the zoo {out}: {error}") from error
 
 
-def _partial_zoo(job: TrainingJob, folder: Path) -> PartialZoo:
+def _partial_zoo(job: TrainingJob, image_set: DataSet, folder: Path) -> PartialZoo:
     header, checkpoints = job.header(), job.recipe.checkpoints
     return PartialZoo(
         folder=folder,
@@ -167,6 +167,7 @@ def _partial_zoo(job: TrainingJob, folder: Path) -> PartialZoo:
         plans=tuple(plan_shards(job.models, header.layer_table.width * 4, len(checkpoints))),
         header=header,
         lineage=job.lineage(),
+        properties=signal_columns(image_set, job.models),
         measures=job.measures,
     )
 

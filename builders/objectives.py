@@ -6,6 +6,7 @@ O outputs (classes, or values of a signal). The layout of inputs is that of `pop
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,6 +38,14 @@ def training_size(data: DataSet) -> int:
 def output_size(data: DataSet) -> int:
     """What a model must give: a logit per class, or the values of a signal."""
     return data.outputs if isinstance(data, SignalSet) else data.classes
+
+
+def signal_columns(data: DataSet, models: Sequence[Model]) -> dict[str, np.ndarray]:
+    """What each model's signal is, (M,) by property; nothing for models that name images."""
+    if not isinstance(data, SignalSet):
+        return {}
+    signals = [data.draw(model.seed) for model in models]
+    return {name: np.array([signal[name] for signal in signals]) for name in data.property_names}
 
 
 class Naming:

@@ -8,6 +8,7 @@ bytes: none is lost, none is there twice, and the files equal those of the proce
 """
 
 import importlib.util
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,7 +124,9 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers}
     try:
-        ray.init(include_dashboard=False, logging_level="ERROR", log_to_driver=False, **options)
+        ray.init(
+            include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **options
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
         raise BuildError(f"cannot reach {where}: {error}") from error
