@@ -99,6 +99,26 @@ def _finetune(options: argparse.Namespace) -> None:
     _print_built(options, options.out, index)
 
 
+def _sparsify(options: argparse.Namespace) -> None:
+    from .builders.parents import parse_overrides
+    from .builders.sparsification import sparsify_zoo
+
+    index = sparsify_zoo(
+        options.zoo,
+        options.out,
+        method=options.method,
+        epochs=options.epochs,
+        sparsity=options.sparsity,
+        images=options.images,
+        checkpoints=options.checkpoints,
+        where=_condition(options.where),
+        overrides=parse_overrides(options.set),
+        engine=_engine(options),
+        overwrite=options.overwrite,
+    )
+    _print_built(options, options.out, index)
+
+
 def _engine(options: argparse.Namespace) -> Any:
     from .builders.build import Engine
 
@@ -283,6 +303,18 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 0)"
     )
     _add_parents(finetune)
+    sparsify = _add(commands, "sparsify", _sparsify, "prune a zoo's models while they train on")
+    sparsify.add_argument("--method", required=True, help="variational-dropout or magnitude")
+    sparsify.add_argument("--epochs", type=int, default=25, help="of pruning (default: 25)")
+    sparsify.add_argument(
+        "--sparsity", type=float, help="share of weights that magnitude prunes (default: 0.8)"
+    )
+    sparsify.add_argument("--images", help="image set (default: what the zoo was trained on)")
+    sparsify.add_argument(
+        "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 1)"
+    )
+    _add_parents(sparsify)
+    _add_engine(sparsify)
     _add_engine(finetune)
     import_ = _add(commands, "import", _import, "turn a zoo that others published into ours")
     import_.add_argument("format", help="published format; a wrong one lists those there are")

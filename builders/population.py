@@ -86,7 +86,7 @@ class Population:
         Returns:
             (M, outputs, B): logits, or values at points.
         """
-        return _Pass(self, training, dropout).run(self._layers, "", x)
+        return ForwardPass(self, training, dropout).run(self._layers, "", x)
 
     def backward(self, loss: Tensor) -> None:
         """Write the gradient of `loss`, a sum over models, into `gradient`."""
@@ -110,13 +110,15 @@ class Population:
         return masks.to(x.device)
 
 
-class _Pass:
+class ForwardPass:
     """One forward pass; layers inside a residual are run like any other."""
 
     def __init__(self, population: Population, training: bool, dropout: Generators | None) -> None:
+        """Set up a pass; arguments as of `Population.outputs`."""
         self.models, self.training, self.dropout = population, training, dropout
 
     def run(self, sequence: Sequence[Layer], prefix: str, x: Tensor) -> Tensor:
+        """Run layers whose names begin with `prefix`."""
         for name, layer, pool in _with_pools(sequence):
             x = self.layer(layer, f"{prefix}{name}", pool, x)
         return x

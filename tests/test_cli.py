@@ -83,6 +83,19 @@ def test_finetune_makes_a_zoo_of_children(
     assert "unknown hyper-parameters ['speed']" in capsys.readouterr().err
 
 
+def test_sparsify_makes_a_zoo_of_twins(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoo, out = tmp_path / "zoo", tmp_path / "twins"
+    assert main(["build", str(recipe), "--out", str(zoo), "--workers", "1"]) == 0
+    command = ["sparsify", str(zoo), "--out", str(out), "--epochs", "2", "--workers", "1"]
+    assert main([*command, "--method", "magnitude", "--sparsity", "0.5"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{out}: 8 models, 16 rows")
+    assert main(["verify", str(out)]) == 0
+    assert main([*command, "--method", "lottery", "--overwrite"]) == 1
+    assert "variational-dropout" in capsys.readouterr().err
+
+
 def test_verify_of_a_damaged_zoo_exits_1(
     tiny_zoo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
