@@ -73,7 +73,7 @@ def test_neural_graph_sees_uncoupled_reorderings_of_a_residual_network_alone(
     architecture = preset(name, **sizes)
     table, coupled = architecture.layer_table(), HiddenPermutations.of(architecture)
     rows = [
-        replace(group, axes=[axis for axis in group.axes if axis.side == "out"])
+        replace(group, axes=tuple(axis for axis in group.axes if axis.side == "out"))
         for group in coupled.groups
     ]
     encoder, weights = NeuralGraph(width=8).double().eval(), random_weights(table)
