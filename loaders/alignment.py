@@ -85,7 +85,8 @@ def _best_orders(
 
     For every pair of heads the best order within is found, then the best order of the heads.
     """
-    heads, total, within = permutations.groups[groups[0]].heads, 0.0, []
+    heads = permutations.groups[groups[0]].heads
+    total, within = current.new_zeros(len(current), heads, heads), []
     for group in groups:
         similarity = _similarity(current, reference, permutations, group)
         pairs = similarity.unflatten(2, (heads, -1)).unflatten(1, (heads, -1)).transpose(2, 3)

@@ -14,6 +14,7 @@ What belongs to a network's input or output stays where it is.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..zoos.architectures import Architecture
 from ..zoos.layers import Layer, Shape, layer_names, shapes
@@ -121,7 +122,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self.found: list[_Units] = []
-        self._steps: dict[str, Callable[[Layer, Shape, _Units, str], _Units]] = {
+        self._steps: dict[str, Callable[[Any, Shape, _Units, str], _Units]] = {
             "conv": self._weighted,
             "linear": self._weighted,
             "batch_norm": self._norm,
@@ -148,28 +149,28 @@ class _Walk:
         self.found.append(_Units(layer, count, heads=heads))
         return self.found[-1]
 
-    def _passing(self, layer: Layer, before: Shape, units: _Units, name: str) -> _Units:
+    def _passing(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
         if layer.kind == "flatten" and len(before) == 2:
             units.root.fixed = True  # units of every token apart: no blocks of neighbours
         return units
 
-    def _weighted(self, layer: Layer, before: Shape, units: _Units, name: str) -> _Units:
+    def _weighted(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
         units.follow(name, ["weight"], "in")
-        made = self._new(name, layer.out)  # type: ignore[union-attr]
+        made = self._new(name, layer.out)
         made.follow(name, ["weight", "bias"] if getattr(layer, "bias", True) else ["weight"], "out")
         return made
 
-    def _norm(self, layer: Layer, before: Shape, units: _Units, name: str) -> _Units:
+    def _norm(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
         units.follow(name, _NORM_TENSORS[layer.kind], "out")
         return units
 
-    def _position(self, layer: Layer, before: Shape, units: _Units, name: str) -> _Units:
+    def _position(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
         units.follow(name, ["position"], "in")
-        units.follow(name, ["class_token"] if layer.class_token else [], "out")  # type: ignore[union-attr]
+        units.follow(name, ["class_token"] if layer.class_token else [], "out")
         return units
 
-    def _attention(self, layer: Layer, before: Shape, units: _Units, name: str) -> _Units:
-        width, heads = before[-1], layer.heads  # type: ignore[union-attr]
+    def _attention(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        width, heads = before[-1], layer.heads
         units.follow(name, ["query.weight", "key.weight", "value.weight"], "in")
         compared, averaged = (self._new(name, width, heads) for _ in range(2))
         compared.follow(name, ["query.weight", "query.bias", "key.weight", "key.bias"], "out")
@@ -179,8 +180,8 @@ class _Walk:
         made.follow(name, ["out.weight", "out.bias"], "out")
         return made
 
-    def _residual(self, layer: Layer, before: Shape, units: _Units, name: str) -> _Units:
-        body, shortcut = layer.body, layer.shortcut  # type: ignore[union-attr]
+    def _residual(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        body, shortcut = layer.body, layer.shortcut
         added = self.through(shortcut, before, units, f"{name}.shortcut.")
         added.merge(self.through(body, before, units, f"{name}.body."))
         return added

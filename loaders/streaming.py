@@ -59,6 +59,11 @@ def stream_zoo(
     """
     from datasets import Features, load_dataset
 
+    if split is not None and set(split) & set("[+"):
+        raise ValueError(
+            f"a stream has whole splits only, got {split!r}: name one of {SPLITS} and `take` or "
+            "`filter` from it, or load the zoo with streaming=False"
+        )
     split = our_split(split)
     root, index = _locate(path_or_repo, name, revision, token)
     files = {

@@ -289,6 +289,12 @@ def test_device_loader_refuses_bad_arguments(seven: ZooDataset, wrong: dict) -> 
         DeviceLoader(seven.with_format("numpy"), 4)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_cuda_device_that_is_not_there_is_refused(seven: ZooDataset) -> None:
+    with pytest.raises(ValueError, match="finds no CUDA device here for 'cuda': pass device='cpu'"):
+        DeviceLoader(seven, 4, "cuda")
+
+
 def test_two_passes_at_once_do_not_disturb_each_other(seven: ZooDataset) -> None:
     loader = DeviceLoader(seven, 10, mode="streaming", columns=[])
     pairs = list(itertools.zip_longest(loader, loader))
