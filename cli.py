@@ -53,7 +53,8 @@ def _build(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe)
     if options.dry_run:
-        _print(options, plan := _plan(recipe, options.models), _plan_text(plan))
+        plan = _plan(recipe, options)
+        _print(options, plan, _plan_text(plan))
         return
     from .builders.build import build_zoo
 
@@ -137,8 +138,11 @@ def _condition(text: str | None) -> Any:
     return None if text is None else lambda columns: rows_where(text, columns)
 
 
-def _plan(recipe: Any, models: int | None) -> dict[str, Any]:
-    population = recipe.models(models)
+def _plan(recipe: Any, options: argparse.Namespace) -> dict[str, Any]:
+    from .builders.build_time import estimate_build
+
+    population = recipe.models(options.models)
+    estimate = estimate_build(recipe, population, options.device, options.workers)
     table = recipe.architecture.layer_table()
     rows = len(population) * len(recipe.checkpoints)
     splits = [model.split for model in population]
@@ -151,11 +155,23 @@ def _plan(recipe: Any, models: int | None) -> dict[str, Any]:
         "epochs": recipe.epochs,
         "rows": rows,
         "bytes": rows * table.width * 4,
+        "seconds": None if estimate.seconds is None else float(f"{estimate.seconds:.3g}"),
+        "estimate": estimate.basis,
     }
 
 
 def _plan_text(plan: dict[str, Any]) -> str:
-    return "\n".join(f"{key:<14}{value}" for key, value in plan.items())
+    lines = {key: f"{value:,}" if type(value) is int else value for key, value in plan.items()}
+    lines["seconds"] = "unknown" if plan["seconds"] is None else _duration(plan["seconds"])
+    return "\n".join(f"{key:<14}{value}" for key, value in lines.items())
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, and what a person takes them for."""
+    for unit, length in {"days": 86_400, "hours": 3_600, "minutes": 60}.items():
+        if seconds >= 2 * length:
+            return f"{seconds:,.0f} ({seconds / length:.1f} {unit})"
+    return f"{seconds:,.1f}"
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import multiprocessing
 import re
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 from timing import Reader, machine, measure
 from torch import nn
 
-from weightzoo.encoders.registry import ENCODERS
+from weightzoo.encoders.registry import ENCODERS, EncoderEntry
 from weightzoo.zoos.layer_table import LayerTable
 from weightzoo.zoos.presets import preset
 
@@ -86,17 +87,18 @@ def makers(layer_table: LayerTable) -> dict[str, Callable[[], nn.Module]]:
     """How to make each encoder that takes the architecture."""
     made: dict[str, Callable[[], nn.Module]] = {}
     for name, entry in ENCODERS.items():
-
-        def make(entry=entry) -> nn.Module:
-            torch.manual_seed(SEED)
-            return entry.make(layer_table)
-
+        make = partial(_make, entry, layer_table)
         try:
             make()
         except ValueError:  # an architecture that it does not take
             continue
         made[name] = make
     return made
+
+
+def _make(entry: EncoderEntry, layer_table: LayerTable) -> nn.Module:
+    torch.manual_seed(SEED)
+    return entry.make(layer_table)
 
 
 def batches(

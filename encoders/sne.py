@@ -15,9 +15,13 @@ the network become one. Equation numbers below are the paper's. Left open there,
   differ little from each other against what they share, and without it training often stays
   at the constant.
 
-Differs from the paper on demand only: `align="row"`, `norm="pre"` (`set_functions.py`) and
-`features="scales"`, which shows every value on four logarithmic scales, because the layer norm of
-w x + b over a scalar x keeps little but its sign once x is large.
+Differs from the paper on demand only:
+
+- `features="scales"` shows every value on four logarithmic scales, because the layer norm of
+  w x + b over a scalar x keeps little but its sign once x is large, and adds to each chunk's vector
+  a linear map of its averages on them and of their sizes.
+- `norm="pre"` (`set_functions.py`), `align="row"` (`chunk_plan.py`).
+- `element_size=8` makes eight consecutive values one element of a chunk: an eighth of the elements.
 
 Memory goes by the values of the longest rectangle of chunks, not by its square: attention never
 holds its matrix.

@@ -42,7 +42,8 @@ def test_list_names_the_shipped_recipes(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["list"]) == 0
     assert {"digits-cnn", "digits-mlp"} <= set(capsys.readouterr().out.split())
     assert main(["list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["models"] == 256
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["digits-cnn"]["models"] == 256
 
 
 def test_build_info_verify_and_plot_a_zoo(
@@ -66,6 +67,7 @@ def test_build_dry_run_builds_nothing(
     assert main(["build", str(recipe), "--out", str(out), "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["models"], plan["rows"], plan["bytes"]) == (8, 16, 16 * 7850 * 4)
+    assert plan["seconds"] > 0 and "a probe here of 8 models" in plan["estimate"]
     assert not out.exists()
 
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from weightzoo.loaders.permutations import Axis, HiddenPermutations, PermutationGroup
+from weightzoo.loaders.permutation_groups import Axis, PermutationGroup
+from weightzoo.loaders.permutations import HiddenPermutations
 from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.layer_table import LayerTable
 from weightzoo.zoos.presets import preset

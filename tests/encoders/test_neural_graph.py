@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from weightzoo.encoders.neural_graph import NeuralGraph
 from weightzoo.encoders.weight_graph import WeightGraph, weight_graph
-from weightzoo.loaders.permutations import Axis, HiddenPermutations, PermutationGroup
+from weightzoo.loaders.permutations import HiddenPermutations
 from weightzoo.zoos.layer_table import LayerTable
 from weightzoo.zoos.presets import preset
 
@@ -63,20 +65,25 @@ def test_every_parameter_enters_the_graph() -> None:
             assert weights.grad[:, spec.offset : spec.offset + spec.size].any(), spec.name
 
 
-def test_neural_graph_sees_uncoupled_reorderings_of_a_transformer_alone() -> None:
-    table = preset("vit", blocks=1).layer_table()
-    linear = "residual2.body.linear"
-    axes = (
-        Axis(f"{linear}1.weight", "out"),
-        Axis(f"{linear}1.bias", "out"),
-        Axis(f"{linear}2.weight", "in"),
-    )
+@pytest.mark.parametrize(("name", "sizes"), [("resnet18", {"width": 2}), ("vit", {"blocks": 2})])
+def test_neural_graph_sees_uncoupled_reorderings_of_a_residual_network_alone(
+    name: str, sizes: dict[str, int]
+) -> None:
+    torch.manual_seed(0)
+    architecture = preset(name, **sizes)
+    table, coupled = architecture.layer_table(), HiddenPermutations.of(architecture)
+    rows = [
+        replace(group, axes=tuple(axis for axis in group.axes if axis.side == "out"))
+        for group in coupled.groups
+    ]
     encoder, weights = NeuralGraph(width=8).double().eval(), random_weights(table)
+    orders = coupled.random_permutations(torch.Generator().manual_seed(1), 2)
     want = embed(encoder, weights, table)
-    for follow, same in ((axes, True), (axes[:1], False)):
-        moves = HiddenPermutations(table, [PermutationGroup("hidden", 72, follow)])
-        moved = moves.apply(weights, [torch.randperm(72).expand(2, -1)])
-        assert torch.allclose(embed(encoder, moved, table), want, rtol=0, atol=1e-12) == same
+    scale = (want[0] - want[1]).norm()
+    for moves, same in ((coupled, True), (HiddenPermutations(table, rows), False)):
+        moved = moves.apply(weights, orders)
+        assert not torch.equal(moved, weights)
+        assert ((embed(encoder, moved, table) - want).norm() < 1e-9 * scale) == same
 
 
 def test_small_kernel_lies_in_the_middle_of_the_largest() -> None:
