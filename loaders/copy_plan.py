@@ -144,6 +144,8 @@ class _Copies:
     def __call__(self, source: Tensor, target: Tensor) -> None:
         """Copy; `target` is contiguous and shares no memory with `source`."""
         source = source.detach().contiguous()
+        if len(source) == 0:  # of which torch makes no views as bytes
+            return
         if source.device.type == _RECORD_DEVICE:
             here, there = source.view(torch.uint8).numpy(), target.view(torch.uint8).numpy()
             return self.copy_records(len(source), here, there, source.element_size())
