@@ -33,6 +33,7 @@ from ..zoos.format import (
 from ..zoos.index import INDEX_NAME, ZooIndex, describe_shard, shard_name
 from ..zoos.lineage import Lineage, lineage_columns
 from ..zoos.recipe import Model, hyper_parameter_columns
+from .import_report import REPORT_NAME
 
 SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
 SETTINGS_NAME, LOCK_NAME, TOKEN_NAME = "build.json", "lock", "token"
@@ -252,8 +253,17 @@ def _check_target(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BuildError(f"{out} exists: choose another --out, or replace it with --overwrite")
-    if not (out / INDEX_NAME).is_file():
-        raise BuildError(f"{out} is no zoo folder (it has no {INDEX_NAME}): it is not overwritten")
+    if not (out / INDEX_NAME).is_file() and not (out.is_dir() and _is_collection(out)):
+        raise BuildError(
+            f"{out} is no zoo folder (it has no {INDEX_NAME}), nor one of zoos and nothing else: "
+            "it is not overwritten"
+        )
+
+
+def _is_collection(folder: Path) -> bool:
+    """Whether a folder holds zoos, perhaps the report of their import, and nothing else."""
+    entries = [path for path in folder.iterdir() if path.name != REPORT_NAME]
+    return bool(entries) and all((path / INDEX_NAME).is_file() for path in entries)
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
