@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..zoos.format import IDENTITY, METRICS, WEIGHTS
+from ..zoos.lineage import LINEAGE
 from .import_models import OWN_HYPER_PARAMETERS, FoundModel
 
 MODEL_NAME = "model_name"
-_RESERVED = {*IDENTITY, *METRICS, *OWN_HYPER_PARAMETERS, MODEL_NAME, WEIGHTS}
+_RESERVED = {*IDENTITY, *LINEAGE, *METRICS, *OWN_HYPER_PARAMETERS, MODEL_NAME, WEIGHTS}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""Which code made a zoo."""
+"""Which code made a zoo, and from which zoo."""
 
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
 
 
 def package_version() -> str:
@@ -20,3 +22,21 @@ def commit() -> str:
         return ""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def parent_provenance(folder: Path) -> dict[str, str]:
+    """What the provenance of a descendant's zoo says under "parent".
+
+    Args:
+        folder: the parent's zoo folder.
+
+    Returns:
+        {"name", "sha256"}: the zoo's name, and the hex digest of its `zoo.json`, which lists the
+        digest of every file.
+
+    Raises:
+        ZooNotFoundError: if there is no zoo folder.
+        ZooFormatError: if its `zoo.json` is damaged.
+    """
+    name = ZooIndex.read(folder).name
+    return {"name": name, "sha256": file_sha256(folder / INDEX_NAME)}

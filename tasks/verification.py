@@ -8,10 +8,11 @@ import numpy as np
 import torch
 
 from ..loaders.dataset import ZooDataset, load_zoo
-from ..zoos.errors import ZooError
+from ..zoos.errors import ZooError, ZooFormatError
 from ..zoos.format import SPLITS, STATUSES, WEIGHTS, ZooFile, checksum, open_zoo_file
 from ..zoos.images import IMAGE_SETS, Images, load_images
 from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
+from ..zoos.lineage import LINEAGE, check_lineage
 
 # A rebuilt model may tip over on an image whose two best logits differ in the last digits.
 FLIPPED_IMAGES = 1
@@ -93,7 +94,12 @@ def _check_words(files: list[ZooFile]) -> Check:
         for name, words in allowed.items()
         for word in set(file.read_columns([name])[name]) - set(words)
     ]
-    return _check("splits and statuses are known words", bad, "")
+    for file in files:
+        try:
+            check_lineage(file.read_columns([name for name in LINEAGE if name in file.columns]))
+        except ZooFormatError as error:
+            bad.append(f"{file.path.name}: {error}")
+    return _check("splits, statuses and lineage are known words", bad, "")
 
 
 def _check_splits(files: list[ZooFile]) -> Check:

@@ -28,6 +28,10 @@ MEANINGS = {
     "split": '"train", "val" or "test", one per model',
     "seed": "fixes initial weights, data order, subset and dropout",
     "status": '"ok", or "diverged": weights or losses are not finite',
+    "relation": "how the row was made: trained, fine-tuned, pruned, merged or generated",
+    "parent_zoo": "name of the zoo that the row was made from",
+    "parent_model_id": "`model_id` of the parent row, -1 for none",
+    "parent_epoch": "`epoch` of the parent row, -1 for none",
     "bias_init": "constant that every bias starts from",
     "weight_decay": "L2 coefficient added to the gradient",
     "dropout": "rate of every dropout layer, a fraction",
@@ -40,6 +44,7 @@ MEANINGS = {
     "val_accuracy": "a fraction",
     "test_accuracy": "a fraction",
     "generalization_gap": "train_accuracy - test_accuracy, a fraction",
+    "sparsity": "pruned share of the weights of conv and linear layers, a fraction",
 }
 
 

@@ -23,8 +23,9 @@ import numpy as np
 from .architectures import Architecture
 from .errors import ZooFormatError, ZooNotFoundError
 from .layer_table import LayerTable
+from .lineage import LINEAGE, check_lineage, check_lineage_names
 
-FORMAT_VERSION = "1.0"  # readers take every minor version of the same major version
+FORMAT_VERSION = "1.1"  # readers take every minor version of the same major version
 WEIGHTS = "weights"
 SPLITS = ("train", "val", "test")
 IDENTITY: dict[str, type] = {
@@ -175,10 +176,12 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
         columns: every scalar column, (N,) each, numbers or str objects, in file order.
 
     Raises:
-        ZooFormatError: if the columns are empty or differ in length.
+        ZooFormatError: if the columns are empty or differ in length, or contradict each other
+            on lineage.
         OSError: if the disk has no room.
     """
     rows = _common_length(path, {name: len(column) for name, column in columns.items()})
+    check_lineage(columns)
     shape = (rows, header.layer_table.width)
     with h5py.File(
         path,
@@ -392,7 +395,7 @@ def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
     missing = [name for name in (*IDENTITY, *header.hyper_parameters, WEIGHTS) if name not in names]
     if missing:
         raise ZooFormatError(f"{path} lacks the columns {missing}")
-    for name, kind in IDENTITY.items():
+    for name, kind in _typed_columns(path, file).items():
         if not (_is_text(file[name]) if kind is str else file[name].dtype.kind in "iu"):
             raise ZooFormatError(f"{path}:{name} must hold {kind.__name__} values")
     rows = _common_length(path, {name: file[name].shape[0] for name in file})
@@ -408,6 +411,16 @@ def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
             f"{path}:{WEIGHTS} must be contiguous float32, got {layout} {weights.dtype}"
         )
     return rows
+
+
+def _typed_columns(path: Path, file: h5py.File) -> dict[str, type]:
+    """The columns whose type is fixed; in a 1.0 file those of lineage are like any other."""
+    if str(file.attrs["format_version"]) == "1.0":
+        return IDENTITY
+    try:
+        return IDENTITY | (LINEAGE if check_lineage_names(list(file)) else {})
+    except ZooFormatError as error:
+        raise ZooFormatError(f"{path}: {error}") from error
 
 
 def _common_length(path: Path, lengths: Mapping[str, int]) -> int:

@@ -129,7 +129,7 @@ def test_round_trip_gives_equal_bytes(
     hub: HubServer, push: Any, fetch: Any, new_repo: str, sharded_zoo: Path
 ) -> None:
     commit = push(sharded_zoo)
-    assert hub.repos[new_repo].tags == {"v1.0": commit}
+    assert hub.repos[new_repo].tags == {"v1.1": commit}
     folder = fetch()
     here = files(sharded_zoo)
     del here["README.md"]
@@ -384,7 +384,7 @@ def test_push_refuses_to_replace_other_data_unless_told(
     second = push(tiny_zoo, overwrite=True)
     held = {path for path in hub.repos[new_repo].files if path.endswith(".h5")}
     assert held == {f"tiny/{path.name}" for path in tiny_zoo.glob("*.h5")}
-    assert hub.repos[new_repo].tags == {"v1.0": second}
+    assert hub.repos[new_repo].tags == {"v1.1": second}
 
 
 def test_push_verifies_before_it_sends(
@@ -427,7 +427,7 @@ def test_push_survives_503(hub: HubServer, push: Any, new_repo: str, tiny_zoo: P
     hub.fail("GET", "/api/datasets/", times=2, status=503)
     commit = push(tiny_zoo)
     assert [fault.times for fault in hub.faults] == [0] * 5
-    assert hub.repos[new_repo].tags == {"v1.0": commit}
+    assert hub.repos[new_repo].tags == {"v1.1": commit}
 
 
 @pytest.mark.parametrize("rivals", [1, 2])
@@ -441,7 +441,7 @@ def test_push_onto_a_stale_parent_is_reported_and_tried_once_more(
     hub.fail("POST", "/commit/", times=rivals, before=commit_something)
     if rivals == 1:
         commit = push(tiny_zoo)
-        assert hub.repos[new_repo].tags == {"v1.0": commit}
+        assert hub.repos[new_repo].tags == {"v1.1": commit}
         assert {"notes.md", "README.md", "tiny/zoo.json"} <= set(hub.repos[new_repo].files)
         assert client.warnings == [
             f"{new_repo} changed while it was published; trying once more on top of that"

@@ -11,6 +11,7 @@ from weightzoo.tasks.verification import verify_zoo
 from weightzoo.zoos.errors import ZooNotFoundError
 from weightzoo.zoos.format import open_zoo_file
 from weightzoo.zoos.index import ZooIndex, describe_shard
+from weightzoo.zoos.lineage import Lineage, lineage_columns
 
 TRAIN = "train-00000-of-00001.h5"
 
@@ -79,3 +80,14 @@ def test_verify_zoo_takes_a_single_file_and_skips_what_it_cannot_rebuild(tiny_zo
 def test_verify_zoo_reports_a_missing_zoo(tmp_path: Path) -> None:
     with pytest.raises(ZooNotFoundError, match="nowhere"):
         verify_zoo(tmp_path / "nowhere")
+
+
+def test_verify_zoo_finds_a_contradictory_lineage(zoo: Path) -> None:
+    with h5py.File(zoo / TRAIN, "r+") as file:
+        rows = len(file["epoch"])
+        for name, column in lineage_columns([Lineage(relation="pruned")], rows).items():
+            kind = h5py.string_dtype() if column.dtype == object else None
+            file.create_dataset(name, data=column, dtype=kind)
+        file["relation"][0] = "cloned"
+    failed = {check.name: check.detail for check in verify_zoo(zoo / TRAIN) if not check.passed}
+    assert "'cloned'" in failed["splits, statuses and lineage are known words"]

@@ -57,7 +57,7 @@ GOLDEN_COLUMNS = {
     "generalization_gap": SINGLE,
 }
 GOLDEN_ATTRIBUTES = {
-    "format_version": "1.0",
+    "format_version": "1.1",
     "architecture": dict,
     "layer_table": list,
     "hyper_parameters": list,
@@ -472,7 +472,7 @@ def test_open_refuses_an_architecture_of_other_tensors(path: Path, out: int) -> 
     refused(path)
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.7", "1.12.3"])
+@pytest.mark.parametrize("version", ["1.0", "1.1", "1.7", "1.12.3"])
 def test_open_takes_every_minor_version(path: Path, version: str) -> None:
     edit(path, attribute("format_version", version))
     assert open_zoo_file(path).rows == ROWS

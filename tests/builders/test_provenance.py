@@ -1,0 +1,19 @@
+"""Provenance: a descendant names its parent zoo and the very files of it."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from weightzoo.builders.provenance import parent_provenance
+from weightzoo.zoos.errors import ZooNotFoundError
+
+
+def test_parent_provenance_is_of_the_index(tiny_zoo: Path) -> None:
+    digest = hashlib.sha256((tiny_zoo / "zoo.json").read_bytes()).hexdigest()
+    assert parent_provenance(tiny_zoo) == {"name": "tiny", "sha256": digest}
+
+
+def test_parent_provenance_needs_a_zoo_folder(tmp_path: Path) -> None:
+    with pytest.raises(ZooNotFoundError, match="no zoo folder"):
+        parent_provenance(tmp_path)
