@@ -45,7 +45,7 @@ class Canonical:
                 f"zoo {train.name!r} holds no architecture, which alignment and generation need"
             )
         standardization = LayerStandardization.fit(train)
-        reference = train.weights([_last_rows(train)[0]])[0].clone() if aligned else None
+        reference = train.weights([last_rows(train)[0]])[0].clone() if aligned else None
         return cls(architecture, standardization, reference)
 
     def weights(self, dataset: ZooDataset) -> Tensor:
@@ -66,14 +66,14 @@ class Canonical:
 
     def _aligned(self, dataset: ZooDataset, weights: Tensor) -> Tensor:
         permutations = HiddenPermutations.of(self.architecture)
-        last = _last_rows(dataset)
+        last = last_rows(dataset)
         _, orders = align(weights[last], self.reference, permutations)
         ids = dataset.hidden_column("model_id", "alignment")
         model = torch.from_numpy(np.searchsorted(ids[last], ids))
         return permutations.apply(weights, [order[model] for order in orders])
 
 
-def _last_rows(dataset: ZooDataset) -> np.ndarray:
+def last_rows(dataset: ZooDataset) -> np.ndarray:
     """The row of every model's last checkpoint, in rising order of model_id."""
     ids = dataset.hidden_column("model_id", "alignment")
     epochs = dataset.hidden_column("epoch", "alignment")

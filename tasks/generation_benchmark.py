@@ -1,0 +1,392 @@
+"""The benchmark of generated networks: ours and every baseline on one zoo, over several seeds.
+
+Source: arXiv 2209.14733, whose table it follows: B_T trains from scratch, B_F fine-tunes zoo
+models, B_KDE30 draws every weight by itself from the best 30 % of the zoo, S_... sample latent
+vectors of an autoencoder. Added are what arXiv 2506.07998 asks for: noised zoo models, distance to
+and agreement with the nearest training model, and the diversity of each set.
+
+Shape letters: M models, D length of the flat weight vector, K epochs.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ..loaders import ZooDataset, load_zoo
+from ..zoos.images import Images, ImageSet, load_images
+from ..zoos.recipe import HyperParameters, hyper_parameter_names
+from .autoencoder_training import AutoencoderSettings
+from .autoencoding import ZooAutoencoder, train_hyper_representation
+from .behaviour import accuracies
+from .canonical import Canonical, last_rows
+from .generated_zoo import zoo_images
+from .generation import EPOCHS, TrainingModels, measure, noised, scratch
+from .sampling import (
+    GenerativeAdversarial,
+    KernelDensity,
+    Sampler,
+    best_of,
+    bootstrap,
+    make_sampler,
+    top_rows,
+)
+
+FEW_IMAGES = 50  # of the val split, by which SUB and BOOT choose
+DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10
+LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
+    "S_KDE": ("kde", False),
+    "S_Neigh30": ("neighbours", True),
+    "S_GAN30": ("gan", True),
+    "S_U30": ("uniform", True),
+    "S_Gauss30": ("gaussian", True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """What the benchmark runs.
+
+    Attributes:
+        seeds: one run of everything each.
+        models: M of each method and seed.
+        epochs: of fine-tuning, for the methods of the published table.
+        few_epochs: of fine-tuning, for all others.
+        structure: of the autoencoders trained on weights alone.
+        behaviour: of the autoencoder trained on logits too.
+        checkpoints: least epoch of the zoo's rows to learn from.
+        transfer: another image set with the same shape and classes, or None.
+    """
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    models: int = 8
+    epochs: tuple[int, ...] = EPOCHS
+    few_epochs: tuple[int, ...] = (0, 1)
+    structure: AutoencoderSettings
+    behaviour: AutoencoderSettings
+    checkpoints: int = 21
+    transfer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method with one seed.
+
+    Attributes:
+        method: its name in the table.
+        seed: of the run.
+        images: on which it was fine-tuned and tested.
+        accuracy: test accuracy of every model at every epoch, M lists of K numbers.
+        epochs: K epochs.
+        ensemble: accuracy of the mean logits at epoch 0.
+        disagreement: between pairs of the set, at epoch 0.
+        nearest_distance: to the nearest training model, in spacings of the training models.
+        nearest_agreement: with the nearest training model.
+        broken: models that are not finite.
+    """
+
+    method: str
+    seed: int
+    images: str
+    accuracy: list[list[float]]
+    epochs: list[int]
+    ensemble: float
+    disagreement: float
+    nearest_distance: float
+    nearest_agreement: float
+    broken: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """A part of the benchmark that one process runs: a name in `JOBS`, and its seed."""
+
+    name: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job gives.
+
+    Attributes:
+        rows: the methods it measured.
+        reconstruction: explained variance by layer of train and val rows, by autoencoder.
+        seconds: it took.
+        latent: for the plot of the first seed: latent vectors, accuracy and epoch, or None.
+    """
+
+    rows: list[Row]
+    reconstruction: dict[str, dict[str, dict[str, float]]]
+    seconds: float
+    latent: dict[str, Any] | None = None
+
+
+class Bench:
+    """The zoo and what every job needs of it."""
+
+    def __init__(self, folder: Path, settings: GenerationSettings, seed: int) -> None:
+        """Read the rows to learn from."""
+        zoo = load_zoo(folder)
+        assert isinstance(zoo, dict)
+        late = {split: homogeneous(rows, settings.checkpoints) for split, rows in zoo.items()}
+        self.settings, self.seed = settings, seed
+        self.train, self.val = late["train"], late["val"]
+        self.images: ImageSet = zoo_images(self.train)
+        self.canonical = Canonical.fit(self.train)
+        self.architecture = self.canonical.architecture
+        self.weights = self.canonical.weights(self.train)
+        self.last = torch.from_numpy(last_rows(self.train))
+        self.top = top_rows(torch.from_numpy(self.train.columns["val_accuracy"]))
+        self.hyper_parameters = common_hyper_parameters(self.train)
+        self.activation = self.hyper_parameters.activation
+        names = [self.activation] * len(self.last)
+        self.training = TrainingModels.of(
+            self.canonical, self.weights[self.last], names, self.images.test
+        )
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def row(
+        self, method: str, weights: Tensor, epochs: Sequence[int], images: ImageSet | None = None
+    ) -> Row:
+        """Measure and fine-tune a set of models."""
+        images = images or self.images
+        found = measure(
+            weights, self.training, self.hyper_parameters, images, epochs, 1000 * self.seed
+        )
+        numbers = {
+            key: value for key, value in vars(found).items() if key not in ("accuracy", "epochs")
+        }
+        return Row(
+            method=method,
+            seed=self.seed,
+            images=images.name,
+            accuracy=found.accuracy.tolist(),
+            epochs=list(found.epochs),
+            **numbers,
+        )
+
+    def zoo_models(self) -> Tensor:
+        """Random train models, their last checkpoint."""
+        chosen = torch.randperm(len(self.last), generator=self.generator)[: self.settings.models]
+        return self.weights[self.last[chosen]]
+
+    def fresh(self) -> Tensor:
+        """Initial weights to train from scratch."""
+        seed = 1_000_000 + 1000 * self.seed
+        return scratch(self.architecture, self.hyper_parameters, self.settings.models, seed)
+
+    def few_accuracy(self, weights: Tensor) -> Tensor:
+        """Accuracy on few val images, (M,)."""
+        images = Images(self.images.val.pixels[:FEW_IMAGES], self.images.val.labels[:FEW_IMAGES])
+        return accuracies(self.architecture, weights, [self.activation] * len(weights), images)[1]
+
+    def transfer_rows(self, sets: Mapping[str, Tensor]) -> list[Row]:
+        """The same on another image set, if one was asked for."""
+        if self.settings.transfer is None:
+            return []
+        images = load_images(self.settings.transfer)
+        return [self.row(name, made, self.settings.epochs, images) for name, made in sets.items()]
+
+
+def weights_job(bench: Bench) -> Outcome:
+    """Every baseline that needs no autoencoder."""
+    settings, count = bench.settings, bench.settings.models
+    start = time.perf_counter()
+    plain, aligned = bench.train.weights()[bench.top], bench.weights[bench.top]
+    kde = KernelDensity().fit(plain).sample(count, bench.generator)
+    published = {"B_T": bench.fresh(), "B_F": bench.zoo_models(), "B_KDE30": kde}
+    rows = [bench.row(name, made, settings.epochs) for name, made in published.items()]
+    others = {
+        "B_KDE30 aligned": KernelDensity().fit(aligned).sample(count, bench.generator),
+        "B_Neigh30 aligned": make_sampler("neighbours").fit(aligned).sample(count, bench.generator),
+    }
+    for sigma in (0.02, 0.04):
+        models = bench.zoo_models()
+        others[f"B_F + noise {sigma}"] = noised(models, bench.canonical, sigma, bench.generator)
+    rows += [bench.row(name, made, settings.few_epochs) for name, made in others.items()]
+    rows += bench.transfer_rows({name: published[name] for name in ("B_T", "B_F")})
+    return Outcome(rows, {}, time.perf_counter() - start)
+
+
+def structure_job(bench: Bench) -> Outcome:
+    """An autoencoder of weights alone, with layer-wise normalisation."""
+    return _autoencoder_job(bench, bench.settings.structure, "")
+
+
+def plain_loss_job(bench: Bench) -> Outcome:
+    """The ablation: the same without layer-wise normalisation."""
+    settings = replace(bench.settings.structure, normalised=False)
+    return _autoencoder_job(bench, settings, ", plain loss")
+
+
+def behaviour_job(bench: Bench) -> Outcome:
+    """An autoencoder of weights and logits, with every sampler."""
+    return _autoencoder_job(bench, bench.settings.behaviour, " + behaviour", LATENT_METHODS)
+
+
+JOBS: dict[str, Callable[[Bench], Outcome]] = {
+    "behaviour": behaviour_job,
+    "structure": structure_job,
+    "plain loss": plain_loss_job,
+    "weights": weights_job,
+}
+
+
+def run_generation(
+    folder: Path, settings: GenerationSettings, workers: int = 1, progress: bool = True
+) -> dict[Job, Outcome]:
+    """Run all jobs of all seeds.
+
+    Args:
+        folder: a zoo.
+        settings: what to run.
+        workers: processes, one thread each.
+        progress: show a bar on stderr.
+    """
+    jobs = [Job(name, seed) for name in JOBS for seed in settings.seeds]
+    outcomes = {}
+    with tqdm(total=len(jobs), unit="job", desc="generation", disable=not progress) as bar:
+        for job, outcome in _mapped(folder, settings, jobs, workers):
+            outcomes[job] = outcome
+            bar.update()
+    return outcomes
+
+
+def homogeneous(zoo: ZooDataset, checkpoints: int) -> ZooDataset:
+    """The finite late rows of the commonest activation: what one generator can learn.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    rows = zoo.filter(f"epoch >= {checkpoints}").filter("status == 'ok'")
+    names = list(rows.columns["activation"])
+    if not names:
+        raise ValueError(
+            f"zoo {zoo.name!r} has no finite checkpoint from epoch {checkpoints} on: its epochs "
+            f"are {sorted(set(zoo.columns['epoch'].tolist()))}"
+        )
+    commonest = statistics.mode(names)
+    return rows.filter(lambda columns: columns["activation"] == commonest)
+
+
+def common_hyper_parameters(rows: ZooDataset) -> HyperParameters:
+    """How to fine-tune: the zoo's commonest values, without dropout, on all images."""
+    values = {
+        name: statistics.mode(rows.columns[name].tolist())
+        for name in hyper_parameter_names()
+        if name in rows.columns
+    }
+    return HyperParameters(**values | {"dropout": 0.0, "train_fraction": 1.0})
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample deviation of the finite values; NaN where there are too few."""
+    finite = [value for value in values if math.isfinite(value)]
+    mean = statistics.fmean(finite) if finite else math.nan
+    return mean, statistics.stdev(finite) if len(finite) > 1 else math.nan
+
+
+def _autoencoder_job(
+    bench: Bench,
+    settings: AutoencoderSettings,
+    suffix: str,
+    others: Mapping[str, tuple[str, bool]] | None = None,
+) -> Outcome:
+    start = time.perf_counter()
+    autoencoder = train_hyper_representation(bench.train, bench.val, settings, bench.seed)
+    latent = autoencoder.encode(bench.weights)
+    models, generator = bench.settings.models, bench.generator
+    kde = autoencoder.decode(KernelDensity().fit(latent[bench.top]).sample(models, generator))
+    rows = [
+        bench.row(f"S_KDE30{suffix}", kde, bench.settings.epochs),
+        bench.row(
+            f"reconstructed{suffix}",
+            autoencoder.decode(autoencoder.encode(bench.zoo_models())),
+            (0,),
+        ),
+    ]
+    for name, (sampler, of_top) in (others or {}).items():
+        points = latent[bench.top] if of_top else latent
+        drawn = _seeded(sampler, bench.seed).fit(points).sample(models, generator)
+        rows.append(bench.row(name + suffix, autoencoder.decode(drawn), bench.settings.few_epochs))
+    if others:
+        rows += _chosen(bench, autoencoder, latent[bench.top], suffix)
+        rows += bench.transfer_rows({f"S_KDE30{suffix}": kde})
+    found = {
+        "train": autoencoder.r2(bench.weights),
+        "val": autoencoder.r2(autoencoder.canonical.weights(bench.val)),
+    }
+    return Outcome(
+        rows,
+        {f"autoencoder{suffix}": found},
+        time.perf_counter() - start,
+        _latent(bench, latent) if bench.seed == bench.settings.seeds[0] else None,
+    )
+
+
+def _chosen(bench: Bench, autoencoder: ZooAutoencoder, points: Tensor, suffix: str) -> list[Row]:
+    """SUB and BOOT: of many draws those that do best on few val images."""
+    models, generator = bench.settings.models, bench.generator
+
+    def score(latent: Tensor) -> Tensor:
+        return bench.few_accuracy(autoencoder.decode(latent))
+
+    sampler = KernelDensity().fit(points)
+    draws = DRAWS_PER_MODEL * models
+    best = best_of(lambda count: sampler.sample(count, generator), score, models, draws)
+    boot = bootstrap(KernelDensity(), points, score, models, draws, generator)
+    sets = {"SUB30": best, "BOOT30": boot}
+    return [
+        bench.row(name + suffix, autoencoder.decode(latent), bench.settings.few_epochs)
+        for name, latent in sets.items()
+    ]
+
+
+def _seeded(name: str, seed: int) -> Sampler:
+    return GenerativeAdversarial(seed=seed) if name == "gan" else make_sampler(name)
+
+
+def _latent(bench: Bench, latent: Tensor) -> dict[str, Any]:
+    columns = bench.train.columns
+    return {
+        "latent": latent.numpy(),
+        "test_accuracy": columns["test_accuracy"].copy(),
+        "epoch": columns["epoch"].copy(),
+    }
+
+
+def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], workers: int) -> Any:
+    """(job, outcome), here or in worker processes."""
+    if workers == 1:
+        yield from ((job, run_job(folder, settings, job)) for job in jobs)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        futures = [pool.submit(run_job, folder, settings, job) for job in jobs]
+        yield from ((job, future.result()) for job, future in zip(jobs, futures, strict=True))
+
+
+def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:
+    """Run one job with one thread."""
+    torch.set_num_threads(1)
+    return JOBS[job.name](Bench(folder, settings, job.seed))
+
+
+def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Plain data; NaN becomes None."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(item) for item in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{key: plain(value) for key, value in asdict(row).items()} for row in rows]
