@@ -25,8 +25,8 @@ from pathlib import Path
 
 import torch
 
-from weightzoo.builders.import_layers import cnn_s
 from weightzoo.builders.imports import import_zoo
+from weightzoo.zoos.presets import cnn_s
 
 
 def main() -> None:

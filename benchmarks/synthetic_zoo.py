@@ -78,8 +78,7 @@ def synthetic_columns(rows: int, rng: np.random.Generator) -> dict[str, np.ndarr
         "status": np.full(rows, "ok", dtype=object),
     }
     for name, values in hyper_parameter_columns(models).items():
-        dtype = object if isinstance(values[0], str) else None
-        columns[name] = np.array(values, dtype)[model_id % DISTINCT_MODELS]
+        columns[name] = values[model_id % DISTINCT_MODELS]
     for name in METRICS:
         columns[name] = rng.random(rows, dtype=np.float32)
     return columns

@@ -10,45 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
 
 from ..zoos.architectures import Architecture
 from ..zoos.layer_table import LayerTable, TensorSpec
+from ..zoos.presets import cnn_l, cnn_s
 from .import_tensors import Leaf
 from .unpickling import UnreadableFileError
 
 Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-_ACTIVATION: dict[str, Any] = {"kind": "activation"}
-_DROPOUT: dict[str, Any] = {"kind": "dropout"}
 _INDEXED = re.compile(r"(.*?)(\d+)\.(weight|bias)")
-
-
-def _cnn(name: str, side: int, channels: int, convs: list[list[dict[str, Any]]]) -> Architecture:
-    head = [{"kind": "linear", "out": 20}, _ACTIVATION, _DROPOUT, {"kind": "linear", "out": 10}]
-    layers = [layer for conv in convs for layer in conv] + [{"kind": "flatten"}, *head]
-    return Architecture.from_json(
-        {"name": name, "input_shape": [channels, side, side], "layers": layers}
-    )
-
-
-def _conv(out: int, kernel: int) -> list[dict[str, Any]]:
-    """A block of Model Zoos (arXiv 2209.14764): pooling comes before the activation."""
-    conv = {"kind": "conv", "out": out, "kernel": kernel}
-    return [conv, {"kind": "max_pool"}, _ACTIVATION, _DROPOUT]
-
-
-@lru_cache
-def cnn_s(channels: int) -> Architecture:
-    """The small CNN of Model Zoos: 2,464 parameters with one channel, 2,864 with three."""
-    last = [{"kind": "conv", "out": 4, "kernel": 2}, _ACTIVATION]
-    return _cnn("cnn-s", 28, channels, [_conv(8, 5), _conv(6, 5), last])
-
-
-@lru_cache
-def cnn_l(channels: int) -> Architecture:
-    """The large CNN of Model Zoos: 10,853 parameters with three channels."""
-    return _cnn("cnn-l", 32, channels, [_conv(16, 3), _conv(32, 3), _conv(15, 3)])
 
 
 @lru_cache

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from ..zoos.presets import cnn_l, cnn_s
 from .archives import Source
-from .import_layers import check_tensors, cnn_l, cnn_s, count_layers, is_indexed
+from .import_layers import check_tensors, count_layers, is_indexed
 from .import_models import (
     UNKNOWN_SEED,
     FoundModel,

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..zoos.architectures import Activation, Architecture, Conv, Dropout, Flatten, Layer, Linear
-from ..zoos.architectures import MaxPool as MaxPoolLayer
+from ..zoos.architectures import Architecture
+from ..zoos.layers import Activation, Conv, Dropout, Flatten, Layer, Linear
+from ..zoos.layers import MaxPool as MaxPoolLayer
 from .convolution import conv2d, max_pool2d
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {

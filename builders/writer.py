@@ -33,7 +33,6 @@ from ..zoos.recipe import Model, hyper_parameter_columns
 
 SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
 SETTINGS_NAME, LOCK_NAME = "build.json", "lock"
-TEXT_COLUMNS = ("activation", "init", "optimizer")
 
 
 @dataclass(frozen=True)
@@ -155,8 +154,7 @@ class PartialZoo:
             "status": np.full(len(models) * repeat, "ok", dtype=object),
         }
         for name, values in hyper_parameter_columns(models).items():
-            kind = object if name in TEXT_COLUMNS else None
-            columns[name] = np.repeat(np.array(values, dtype=kind), repeat)
+            columns[name] = np.repeat(values, repeat)
         unknown = {name: np.full(len(models) * repeat, np.nan, np.float32) for name in METRICS}
         return columns | unknown
 

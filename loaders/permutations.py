@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..zoos.architectures import Architecture, Conv, Linear
+from ..zoos.architectures import Architecture
 from ..zoos.layer_table import LayerTable
+from ..zoos.layers import Conv, Linear
 
 PASSING = ("max_pool", "activation", "dropout", "flatten")  # kinds that keep units in their order
 SIDES = ("out", "in")

@@ -1,75 +1,44 @@
-"""Image sets that models are trained on, as tensors in memory.
+"""The image sets that models can be trained on, by name.
 
-`digits` is embedded: scikit-learn's copy of the UCI optical recognition of handwritten digits
-set (1,797 grey images of 8x8, 10 classes), scaled to 28x28 so that the published MNIST
-architectures fit. Nothing is fetched.
+- `digits` is embedded: scikit-learn's copy of the UCI optical recognition of handwritten digits
+  set (1,797 grey images of 8x8, 10 classes), scaled to 28x28 so that the published MNIST
+  architectures fit. `glyphs` and `glyphs-*` are drawn (see `glyphs`). Neither fetches anything.
 
 Shape letters: N images, C channels, H height, W width.
 """
 
-import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import RecipeError
+from .glyphs import GLYPH_SETS, load_glyphs
+from .image_set import SPLIT_SEED, Images, ImageSet, cut, make_image_set
 
-SPLIT_SEED = 42  # as the published zoos split their image sets
+__all__ = ["IMAGE_SETS", "ImageSet", "Images", "check_image_set", "load_images"]
 DIGITS_VAL, DIGITS_TEST = 300, 300
 
 
-@dataclass(frozen=True)
-class Images:
-    """One split of an image set.
+def check_image_set(name: str) -> None:
+    """Check a name of an image set, without loading or fetching anything.
 
-    Attributes:
-        pixels: (N, C, H, W), float32, standardised with the train split's mean and deviation.
-        labels: (N,), int64.
+    Raises:
+        RecipeError: if `load_images` does not know the name; the message lists what it knows.
     """
-
-    pixels: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class ImageSet:
-    """An image set with its own fixed splits.
-
-    Attributes:
-        name: its key in `IMAGE_SETS`.
-        classes: number of classes.
-        fingerprint: "sha256:..." of the 8-bit pixels, labels and split sizes.
-    """
-
-    name: str
-    classes: int
-    fingerprint: str
-    train: Images
-    val: Images
-    test: Images
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, H, W)."""
-        return tuple(self.train.pixels.shape[1:])
+    if name not in IMAGE_SETS:
+        raise RecipeError(f"image set must be one of {list(IMAGE_SETS)}, got {name!r}")
 
 
 def load_images(name: str) -> ImageSet:
-    """Load an image set by name.
+    """Load an image set by name; asked again, it is the same object.
 
     Raises:
         RecipeError: if the name is unknown; the message lists the known ones.
     """
-    if name not in IMAGE_SETS:
-        raise RecipeError(f"image set must be one of {list(IMAGE_SETS)}, got {name!r}")
+    check_image_set(name)
     return IMAGE_SETS[name]()
 
 
@@ -82,7 +51,8 @@ def _digits() -> ImageSet:
     order = np.random.default_rng(SPLIT_SEED).permutation(len(bunch.target))
     pixels = _scale(torch.from_numpy(bunch.images[order]), 28)
     labels = torch.from_numpy(bunch.target[order].astype(np.int64))
-    return _split("digits", pixels, labels, DIGITS_VAL, DIGITS_TEST)
+    train = len(labels) - DIGITS_VAL - DIGITS_TEST
+    return make_image_set("digits", cut(pixels, labels, [train, DIGITS_VAL, DIGITS_TEST]), 10)
 
 
 def _scale(images: Tensor, side: int) -> Tensor:
@@ -93,23 +63,7 @@ def _scale(images: Tensor, side: int) -> Tensor:
     return scaled.round().to(torch.uint8)
 
 
-def _split(name: str, pixels: Tensor, labels: Tensor, val: int, test: int) -> ImageSet:
-    """Cut shuffled uint8 images into train, val and test and standardise them."""
-    train = len(labels) - val - test
-    grey = pixels.to(torch.float32) / 255
-    mean, std = grey[:train].mean(), grey[:train].std()
-    parts = [
-        Images(p.contiguous(), y)
-        for p, y in zip(
-            ((grey - mean) / std).split([train, val, test]),
-            labels.split([train, val, test]),
-            strict=True,
-        )
-    ]
-    digest = hashlib.sha256(pixels.numpy().tobytes() + labels.numpy().tobytes())
-    digest.update(str((train, val, test)).encode())
-    fingerprint = f"sha256:{digest.hexdigest()}"
-    return ImageSet(name, int(labels.max()) + 1, fingerprint, *parts)
-
-
-IMAGE_SETS: dict[str, Callable[[], ImageSet]] = {"digits": _digits}
+IMAGE_SETS: dict[str, Callable[[], ImageSet]] = {"digits": _digits} | {
+    name: partial(load_glyphs, name) for name in GLYPH_SETS
+}
+"""The shipped image sets."""

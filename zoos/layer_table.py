@@ -12,17 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ZooFormatError
+from .modules import PositionEmbedding, Projection
 
 KINDS = ("conv", "linear", "norm", "embedding", "attention", "other")
 ROLES = ("weight", "bias", "buffer")
 
 _KIND_OF_MODULE: tuple[tuple[type[nn.Module], str], ...] = (
     (nn.modules.conv._ConvNd, "conv"),
+    (Projection, "attention"),
     (nn.Linear, "linear"),
     (nn.modules.batchnorm._NormBase, "norm"),
     (nn.LayerNorm, "norm"),
     (nn.GroupNorm, "norm"),
     (nn.Embedding, "embedding"),
+    (PositionEmbedding, "embedding"),
     (nn.MultiheadAttention, "attention"),
 )
 

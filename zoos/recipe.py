@@ -15,21 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from .architectures import ACTIVATIONS, Architecture
+from .architectures import Architecture
 from .errors import RecipeError, ZooFormatError
 from .format import SPLITS
 from .images import IMAGE_SETS
+from .layers import ACTIVATIONS
+from .presets import resolve
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 INITS = (
     "uniform",
     "normal",
+    "truncated_normal",
+    "orthogonal",
     "kaiming_uniform",
     "kaiming_normal",
     "xavier_uniform",
     "xavier_normal",
+    "siren",
 )
-OPTIMIZERS = ("sgd", "adam")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "onecycle", "cosine")
+AUGMENTATIONS = ("none", "crop_flip", "flip_rotate")
 SAMPLERS = ("choice", "uniform", "log_uniform")
 _SPLIT_STREAM, _SUBSET_STREAM, _MODEL_STREAM = 1, 2, 3  # independent uses of the recipe's seed
 
@@ -39,14 +46,24 @@ class HyperParameters:
     """What may differ between the models of a zoo; every field is a column of the zoo file.
 
     Attributes:
-        activation: a name in `architectures.ACTIVATIONS`.
+        activation: a name in `layers.ACTIVATIONS`.
         init: a name in `INITS`; as in Model Zoos (arXiv 2209.14764), "uniform" is U[0, 1] and
-            "normal" is N(0, 1); the others are torch's with their default gain.
+            "normal" is N(0, init_std); "truncated_normal" is that within two deviations; "siren"
+            draws as Sitzmann et al. 2020 (arXiv 2006.09661, section 3.2), biases included; the
+            others are torch's with their default gain. Norm layers start from weight 1 and bias
+            0, position embeddings and class tokens from N(0, 0.02).
+        init_std: deviation of "normal" and "truncated_normal"; the others ignore it.
         bias_init: constant that every bias starts from (0.01 in the published zoos).
-        optimizer: "sgd" (with `momentum`) or "adam" (betas 0.9 and 0.999), as in torch.optim.
-        lr: learning rate.
-        weight_decay: L2 coefficient added to the gradient, as in torch.optim.
-        momentum: of sgd; Adam ignores it.
+        optimizer: a name in `OPTIMIZERS`, as in torch.optim: "sgd" with `momentum`, "adam" and
+            "adamw" with betas 0.9 and 0.999, "rmsprop" with alpha 0.99 and no momentum.
+        lr: learning rate; the largest one of a schedule.
+        schedule: a name in `SCHEDULES`, as in torch.optim.lr_scheduler with its defaults over
+            all steps of training: "onecycle" also moves the momentum of sgd and beta1 of Adam.
+        weight_decay: L2 coefficient added to the gradient, as in torch.optim; of "adamw"
+            decoupled from it.
+        momentum: of sgd; the others ignore it.
+        augmentation: a name in `AUGMENTATIONS`, of the train images: "crop_flip" pads by 4,
+            crops and mirrors, "flip_rotate" mirrors and rotates by up to 20 degrees.
         dropout: rate in [0, 1) of every dropout layer.
         batch_size: images per step; the last batch of an epoch may be smaller.
         train_fraction: share of the train images, chosen by the model's seed.
@@ -54,11 +71,14 @@ class HyperParameters:
 
     activation: str = "relu"
     init: str = "kaiming_uniform"
+    init_std: float = 1.0
     bias_init: float = 0.01
     optimizer: str = "adam"
     lr: float = 1e-3
+    schedule: str = "constant"
     weight_decay: float = 0.0
     momentum: float = 0.9
+    augmentation: str = "none"
     dropout: float = 0.0
     batch_size: int = 32
     train_fraction: float = 1.0
@@ -68,6 +88,9 @@ class HyperParameters:
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("init", self.init, INITS)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        _one_of("schedule", self.schedule, SCHEDULES)
+        _one_of("augmentation", self.augmentation, AUGMENTATIONS)
+        _between("init_std", self.init_std, 0, math.inf)
         _between("lr", self.lr, 0, math.inf)
         _between("weight_decay", self.weight_decay, 0, math.inf)
         _between("bias_init", self.bias_init, -math.inf, math.inf)
@@ -173,7 +196,7 @@ class Recipe:
             raise RecipeError(f"recipe lacks the keys {sorted(missing)}")
         values = optional | dict(data)
         try:
-            values["architecture"] = Architecture.from_json(values["architecture"])
+            values["architecture"] = resolve(values["architecture"])
         except ZooFormatError as error:
             raise RecipeError(str(error)) from error
         for key, kind in {"checkpoints": list, "factors": Mapping, "split": Mapping}.items():
@@ -296,12 +319,14 @@ def hyper_parameter_names() -> tuple[str, ...]:
     return tuple(field.name for field in fields(HyperParameters))
 
 
-def hyper_parameter_columns(models: Iterable[Model]) -> dict[str, list[Any]]:
-    """One list per hyper-parameter, one value per model."""
+def hyper_parameter_columns(models: Iterable[Model]) -> dict[str, np.ndarray]:
+    """One column per hyper-parameter, one value per model; text as an object array of str."""
     rows = [asdict(model.hyper_parameters) for model in models]
     return {
-        field.name: [field.type(row[field.name]) for row in rows]  # type: ignore[operator]
-        for field in fields(HyperParameters)  # so that a dropout of 0 gives no column of integers
+        field.name: np.array(
+            [row[field.name] for row in rows], object if field.type is str else field.type
+        )  # the field's type, so that a dropout of 0 gives no column of integers
+        for field in fields(HyperParameters)
     }
 
 

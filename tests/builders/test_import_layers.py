@@ -6,8 +6,6 @@ from torch import nn
 
 from weightzoo.builders.import_layers import (
     check_tensors,
-    cnn_l,
-    cnn_s,
     count_layers,
     derive_layer_table,
     is_indexed,
@@ -16,19 +14,11 @@ from weightzoo.builders.import_layers import (
 )
 from weightzoo.builders.unpickling import UnreadableFileError
 from weightzoo.zoos.layer_table import LayerTable
+from weightzoo.zoos.presets import cnn_l, cnn_s
 
 
 def arrays(module: nn.Module) -> dict[str, np.ndarray]:
     return {name: value.detach().numpy() for name, value in module.state_dict().items()}
-
-
-@pytest.mark.parametrize(("channels", "parameters"), [(1, 2464), (3, 2864)])
-def test_cnn_s_has_its_published_size(channels: int, parameters: int) -> None:
-    assert cnn_s(channels).layer_table().parameters == parameters
-
-
-def test_cnn_l_has_its_published_size() -> None:
-    assert cnn_l(3).layer_table().parameters == 10_853
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.5])

@@ -21,11 +21,11 @@ from make_published_zoos import (
     write_tune_zoo,
 )
 
-from weightzoo.builders.import_layers import cnn_s
 from weightzoo.builders.imports import import_zoo
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.format import SPLITS
 from weightzoo.zoos.index import ZooIndex
+from weightzoo.zoos.presets import cnn_s
 from weightzoo.zoos.recipe import load_recipe
 
 

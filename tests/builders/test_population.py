@@ -5,7 +5,7 @@ import torch
 
 from weightzoo.builders.initialization import initial_weights, stream
 from weightzoo.builders.population import Population
-from weightzoo.zoos.architectures import ACTIVATIONS
+from weightzoo.zoos.layers import ACTIVATIONS
 from weightzoo.zoos.recipe import load_recipe
 
 

@@ -12,7 +12,6 @@ from weightzoo.zoos.index import ZooIndex, describe_shard, shard_name
 from weightzoo.zoos.recipe import hyper_parameter_columns, hyper_parameter_names, load_recipe
 
 EPOCHS = (0, 1, 2)
-TEXT = ("activation", "init", "optimizer")
 
 
 def tiny_architecture() -> Architecture:
@@ -62,7 +61,7 @@ def tiny_rows(
         "status": np.array(["ok"] * len(splits) * repeat, dtype=object),
     }
     for name, values in hyper_parameter_columns(models).items():
-        columns[name] = np.repeat(np.array(values, object if name in TEXT else None), repeat)
+        columns[name] = np.repeat(values, repeat)
     for name in METRICS:
         columns[name] = rng.random(len(splits) * repeat, dtype=np.float32)
     columns["train_accuracy"] = columns["test_accuracy"] + columns["generalization_gap"]

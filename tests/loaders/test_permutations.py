@@ -14,7 +14,8 @@ from weightzoo.loaders.permutations import (
     hidden_groups,
     inverse_permutations,
 )
-from weightzoo.zoos.architectures import ACTIVATIONS, Architecture
+from weightzoo.zoos.architectures import Architecture
+from weightzoo.zoos.layers import ACTIVATIONS
 from weightzoo.zoos.recipe import load_recipe
 
 ARCHITECTURES = {name: load_recipe(name).architecture for name in ("digits-cnn", "digits-mlp")}

@@ -8,8 +8,9 @@ import torch
 from make_tiny_zoo import tiny_architecture
 from torch import nn
 
-from weightzoo.zoos.architectures import ACTIVATIONS, LAYERS, Architecture
+from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.errors import ZooFormatError
+from weightzoo.zoos.layers import ACTIVATIONS, LAYERS
 from weightzoo.zoos.recipe import load_recipe
 
 PARAMETERS = {"digits-cnn": 2464, "digits-mlp": 16330}
@@ -144,3 +145,42 @@ def test_image_layer_after_flatten_is_refused(kind: str) -> None:
 def test_json_that_is_no_architecture_is_refused(data: Any) -> None:
     with pytest.raises(ZooFormatError, match="architecture|layer must be|input_shape must be"):
         Architecture.from_json(data)
+
+
+BAD_NESTED: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "shapes differ": (
+        [{"kind": "residual", "body": [{"kind": "conv", "out": 2, "kernel": 3}]}],
+        r"body gives \(2, 6, 6\) but the shortcut \(1, 8, 8\)",
+    ),
+    "bad inner layer": (
+        [{"kind": "residual", "body": [{"kind": "rnn"}]}],
+        "layer must be a table with kind in",
+    ),
+    "body is no list": ([{"kind": "residual", "body": 3}], "body must be a list of layers"),
+    "bias is a number": (
+        [{"kind": "conv", "out": 1, "kernel": 3, "bias": 1}],
+        "bias must be true or false, got 1",
+    ),
+    "heads": (
+        [{"kind": "tokens"}, {"kind": "attention", "heads": 2}],
+        "2 heads do not divide the width 1",
+    ),
+    "attention on an image": ([{"kind": "attention", "heads": 1}], "attention needs tokens"),
+    "pool mode": ([{"kind": "tokens"}, {"kind": "token_pool", "mode": "max"}], "mode must be one"),
+    "omega": ([{"kind": "sine", "omega": float("inf")}], "omega must be a finite number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NESTED)
+def test_json_of_a_bad_block_is_refused(case: str) -> None:
+    layers, message = BAD_NESTED[case]
+    with pytest.raises(ZooFormatError, match=message):
+        Architecture.from_json(spec(*layers))
+
+
+def test_json_nested_too_deep_is_refused() -> None:
+    layer: dict[str, Any] = {"kind": "activation"}
+    for _ in range(100):
+        layer = {"kind": "residual", "body": [layer]}
+    with pytest.raises(ZooFormatError, match="at most 16 lists deep"):
+        Architecture.from_json(spec(layer))

@@ -5,8 +5,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from weightzoo.zoos import images
 from weightzoo.zoos.errors import RecipeError
-from weightzoo.zoos.images import load_images
+from weightzoo.zoos.images import check_image_set, load_images
 
 FINGERPRINT = "sha256:88ba87aaf455ef70302b2147bd2002a335dc44ae2391295a754bc6fefe8f2d53"
 COUNTS = {"train": 1197, "val": 300, "test": 300}
@@ -61,7 +62,24 @@ def test_images_are_the_scaled_originals() -> None:
     assert digits.test.labels[:100].tolist() == original.target[nearest].tolist()
 
 
-@pytest.mark.parametrize("name", ["mnist", "", "Digits"])
+def test_brightness_undoes_the_scaling() -> None:
+    """Back to multiples of 1/255, standardised again they are the same pixels."""
+    digits = load_images("digits")
+    steps = digits.brightness(digits.test.pixels) * 255
+    assert torch.equal(steps, steps.round()) and 0 <= steps.min() < steps.max() <= 255
+    again = (steps / 255 - digits.mean[0]) / digits.deviation[0]
+    assert torch.allclose(again, digits.test.pixels, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["minst", "", "Digits"])
 def test_unknown_image_set_is_refused(name: str) -> None:
-    with pytest.raises(RecipeError, match=rf"image set must be one of \['digits'\], got '{name}'"):
-        load_images(name)
+    for function in (check_image_set, load_images):
+        with pytest.raises(RecipeError, match=rf"image set must be .*'digits'.*, got '{name}'"):
+            function(name)
+
+
+def test_check_image_set_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "IMAGE_SETS", dict.fromkeys(images.IMAGE_SETS))
+    check_image_set("digits")
+    with pytest.raises(TypeError):
+        load_images("digits")

@@ -235,7 +235,7 @@ def test_columns_hold_one_value_per_model() -> None:
     models = grid().models()
     columns = hyper_parameter_columns(models)
     assert tuple(columns) == hyper_parameter_names()
-    assert columns["activation"] == [model.hyper_parameters.activation for model in models]
+    assert columns["activation"].tolist() == [model.hyper_parameters.activation for model in models]
     assert all(len(values) == 24 for values in columns.values())
 
 
@@ -244,7 +244,7 @@ def test_columns_have_one_type_whatever_the_recipe_writes() -> None:
     models = Recipe.from_json(data({"dropout": [0, 0.3], "lr": 1})).models()
     kinds = {field.name: field.type for field in fields(HyperParameters)}
     for name, values in hyper_parameter_columns(models).items():
-        assert {type(value) for value in values} == {kinds[name]}, name
+        assert {type(value) for value in values.tolist()} == {kinds[name]}, name
 
 
 # Mistakes
@@ -289,7 +289,7 @@ BAD_RECIPES: dict[str, tuple[dict[str, Any], str]] = {
     "no split": (data(split={}), r"split shares must sum to 1, got \{\}"),
     "activation": (data({"activation": "selu"}), r"activation must be one of \['relu', .*'selu'"),
     "init": (data({"init": "zero"}), r"init must be one of \['uniform', .*got 'zero'"),
-    "optimizer": (data({"optimizer": "lion"}), r"optimizer must be one of \['sgd', 'adam'\]"),
+    "optimizer": (data({"optimizer": "lion"}), r"optimizer must be one of \['sgd', 'adam', "),
     "negative lr": (data({"lr": -0.1}), "lr must be a number from 0 to inf, got -0.1"),
     "lr not a number": (data({"lr": NAN}), "lr must be a number from 0 to inf, got nan"),
     "lr as text": (data({"lr": "1e-3"}), "lr must be a number from 0 to inf, got '1e-3'"),
