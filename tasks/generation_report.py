@@ -166,7 +166,7 @@ def _text(
 
 
 def _reconstruction(outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:
-    """autoencoder -> split -> layer -> (mean, deviation) over seeds."""
+    """By autoencoder, split and layer: mean and deviation over seeds."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for outcome in outcomes.values():
         for name, splits in outcome.reconstruction.items():

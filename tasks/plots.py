@@ -77,8 +77,9 @@ def figure(panels: int) -> tuple[Any, Any]:
     return figure, figure.subplots(1, panels, squeeze=False)[0]
 
 
-def save(figure: Any, path: Path) -> None:
-    for axis in figure.axes:
+def save(drawing: Any, path: Path) -> None:
+    """Write a figure as a PNG, in the style of all plots."""
+    for axis in drawing.axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
-    figure.savefig(path, dpi=DPI)
+    drawing.savefig(path, dpi=DPI)
