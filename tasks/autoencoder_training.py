@@ -7,8 +7,7 @@ Shape letters: B models in the batch, N rows, D length of the flat weight vector
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,8 +165,8 @@ class AutoencoderTraining:
             parts["behaviour"] = behaviour
             loss = settings.structure * structure + (1 - settings.structure) * behaviour
         if settings.gamma:
-            views = self.head(latent).chunk(2)
-            parts["contrast"] = contrast_loss(*views, settings.contrast, settings.temperature)
+            one, other = self.head(latent).chunk(2)
+            parts["contrast"] = contrast_loss(one, other, settings.contrast, settings.temperature)
             loss = settings.gamma * parts["contrast"] + (1 - settings.gamma) * loss
         return {"loss": loss} | parts
 
@@ -293,14 +292,3 @@ def warmup_cosine(steps: int) -> Callable[[int], float]:
         return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
 
     return factor
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Use so many threads of torch inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -5,19 +5,12 @@ Sources: arXiv 2110.15288 and 2209.14733; see encoders/hyper_representation.py.
 Shape letters: B models in the batch, N rows, D length of the flat weight vector, Z latent size.
 """
 
-import pickle
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from ..encoders.contrastive import layer_errors, reconstruction_loss
+from ..encoders.contrastive import reconstruction_loss
 from ..encoders.hyper_representation import HyperRepresentation
-from ..loaders import AdditiveNoise, Compose, Erasing, LayerStandardization, Neurons, ZooDataset
-from ..loaders.tokenizers import Tokenizer
-from ..zoos.architectures import Architecture
+from ..loaders import AdditiveNoise, Compose, Erasing, Neurons, ZooDataset
 from .autoencoder_training import (
     AutoencoderSettings,
     AutoencoderTraining,
@@ -25,23 +18,16 @@ from .autoencoder_training import (
     ModelViews,
     check_rows,
     deviations,
-    threads,
 )
 from .canonical import Canonical
+from .property_predictor import threads
+from .token_autoencoder import TokenAutoencoder
 
-ENCODED_ROWS = 256
 
+class ZooAutoencoder(TokenAutoencoder):
+    """A trained hyper-representation; one latent vector per model."""
 
-class ZooAutoencoder:
-    """A trained autoencoder with all that turns weights into its tokens and back.
-
-    Attributes:
-        canonical: how rows are aligned and standardised.
-        module: the encoder and decoder.
-        settings: how it was trained.
-        mean: (D,), the mean of the standardised train rows, which R2 compares with.
-        history: numbers by epoch.
-    """
+    module: HyperRepresentation
 
     def __init__(
         self,
@@ -50,97 +36,19 @@ class ZooAutoencoder:
         settings: AutoencoderSettings,
         mean: Tensor,
     ) -> None:
-        """Join the parts."""
-        self.canonical, self.module, self.settings, self.mean = canonical, module, settings, mean
-        self.tokenizer = Neurons(canonical.standardization.layer_table)
-        self.history: list[dict[str, float]] = []
+        """See `TokenAutoencoder`."""
+        tokenizer = Neurons(canonical.standardization.layer_table)
+        super().__init__(canonical, module, settings, mean, tokenizer)
 
-    def encode(self, weights: Tensor) -> Tensor:
-        """Latent vectors (N, Z) of canonical flat weights (N, D)."""
-        return self._mapped(self._encode, weights)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Flat weights (N, D) of latent vectors (N, Z)."""
-        return self._mapped(self._decode, latent)
-
-    def embed(self, weights: Tensor) -> Tensor:
-        """What probes read, (N, Z): the latent vectors."""
-        return self.encode(weights)
-
-    def r2(self, weights: Tensor) -> dict[str, float]:
-        """Share of the variance that reconstruction explains, 1 - L / L(mean predictor).
-
-        L is the error by layer deviation, as in arXiv 2209.14733, whatever the model was trained
-        for.
-
-        Args:
-            weights: (N, D), canonical.
-
-        Returns:
-            By layer, and "all", each at most 1 and 0 for the mean of the train rows.
-        """
-        true = self.canonical.standardization.apply(weights)
-        made = self.canonical.standardization.apply(self.decode(self.encode(weights)))
-        return explained(self.tokenizer, made - true, self.mean.cpu() - true)
-
-    def save(self, path: Path) -> None:
-        """Write everything to one file, whole or not at all."""
-        partial = path.with_name(path.name + ".tmp")
-        torch.save(
-            {
-                "settings": asdict(self.settings),
-                "architecture": self.canonical.architecture.to_json(),
-                "standardization": self.canonical.standardization.to_json(),
-                "reference": self.canonical.reference,
-                "mean": self.mean,
-                "history": self.history,
-                "module": self.module.state_dict(),
-            },
-            partial,
-        )
-        partial.replace(path)
-
-    @classmethod
-    def load(cls, path: Path) -> "ZooAutoencoder":
-        """Read what `save` wrote; no code in the file is run.
-
-        Raises:
-            ValueError: if the file is none.
-        """
-        try:
-            data = torch.load(path, map_location="cpu", weights_only=True)
-            architecture = Architecture.from_json(data["architecture"])
-            table = architecture.layer_table()
-            standardization = LayerStandardization.from_json(table, data["standardization"])
-            settings = AutoencoderSettings(
-                **data["settings"] | {"views": tuple(data["settings"]["views"])}
-            )
-        except (KeyError, TypeError, pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise ValueError(
-                f"{path} holds no autoencoder of this version: train one with "
-                f"`weightzoo train hyper-representation ZOO` ({error})"
-            ) from error
-        canonical = Canonical(architecture, standardization, data["reference"])
-        module = make_module(Neurons(table), settings)
-        module.load_state_dict(data["module"])
-        autoencoder = cls(canonical, module.eval(), settings, data["mean"])
-        autoencoder.history = data["history"]
-        return autoencoder
-
-    def _encode(self, weights: Tensor) -> Tensor:
+    def latent_of(self, weights: Tensor) -> Tensor:
+        """See `TokenAutoencoder`."""
         standardised = self.canonical.standardization.apply(weights)
         return self.module.encode(self.tokenizer(standardised)["values"])
 
-    def _decode(self, latent: Tensor) -> Tensor:
+    def weights_of(self, latent: Tensor) -> Tensor:
+        """See `TokenAutoencoder`."""
         values = self.tokenizer.inverse(self.module.decode(latent))
         return self.canonical.standardization.inverse(values)
-
-    def _mapped(self, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        self.module.eval()
-        device = next(self.module.parameters()).device
-        with torch.no_grad(), threads(self.settings.threads):
-            parts = [function(part.to(device)).clone().cpu() for part in rows.split(ENCODED_ROWS)]
-        return torch.cat(parts)
 
 
 def train_hyper_representation(
@@ -184,21 +92,6 @@ def make_module(tokenizer: Neurons, settings: AutoencoderSettings) -> HyperRepre
     shared = tokenizer.shared
     module = HyperRepresentation(shared["mask"], shared["tensor"], **settings.shape)
     return module.to(settings.device)
-
-
-def explained(tokenizer: Tokenizer, errors: Tensor, spread: Tensor) -> dict[str, float]:
-    """1 - |errors|^2 / |spread|^2 by layer and for "all", of flat differences (N, D)."""
-    shared = tokenizer.shared
-    table = tokenizer.layer_table
-    sums = [
-        layer_errors(tokenizer(part)["values"].clone(), shared["mask"], shared["level"])[0]
-        for part in (errors, spread)
-    ]
-    names = list(dict.fromkeys(spec.layer for spec in sorted(table, key=lambda spec: spec.depth)))
-    shares = 1 - sums[0] / sums[1]
-    return dict(zip(names, shares.tolist(), strict=True)) | {
-        "all": float(1 - sums[0].sum() / sums[1].sum())
-    }
 
 
 class _Training(AutoencoderTraining):

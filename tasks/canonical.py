@@ -62,9 +62,8 @@ class Canonical:
                 f"{found.name if found else 'unknown'!r}, this is for {self.architecture.name!r}"
             )
         weights = dataset.weights().clone()
-        return weights if self.reference is None else self._aligned(dataset, weights)
-
-    def _aligned(self, dataset: ZooDataset, weights: Tensor) -> Tensor:
+        if self.reference is None or len(weights) == 0:
+            return weights
         permutations = HiddenPermutations.of(self.architecture)
         last = last_rows(dataset)
         _, orders = align(weights[last], self.reference, permutations)

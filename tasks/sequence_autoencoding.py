@@ -8,7 +8,7 @@ Shape letters: B windows in the batch, N rows, D length of the flat weight vecto
 model, W tokens of a window, S values per token, Z latent size per token.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -24,13 +24,10 @@ from .autoencoder_training import (
     Behaviour,
     ModelViews,
     deviations,
-    threads,
 )
-from .autoencoding import explained
 from .canonical import Canonical
-
-ENCODED_ROWS = 16
-WARM_BATCHES = 200  # forward batches of the published conditioning
+from .property_predictor import threads
+from .token_autoencoder import TokenAutoencoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,55 +58,39 @@ class SequenceSettings(AutoencoderSettings):
             )
 
 
-class SequenceAutoencoder:
-    """A trained SANE with all that turns weights into tokens and back.
+class SequenceAutoencoder(TokenAutoencoder):
+    """A trained SANE; the latent vectors of all tokens side by side, (N, T * Z).
 
     Attributes:
-        canonical: how rows are aligned and standardised.
-        module: the encoder and decoder.
-        settings: how it was trained.
-        mean: (D,), mean of the standardised train rows.
-        history: numbers by epoch.
+        windows: that cover a model.
     """
+
+    module: SANE
+    settings: SequenceSettings
+    tokenizer: RowChunks
+    rows_at_once = 16
 
     def __init__(
         self, canonical: Canonical, module: SANE, settings: SequenceSettings, mean: Tensor
     ) -> None:
-        """Join the parts."""
-        self.canonical, self.module, self.settings, self.mean = canonical, module, settings, mean
-        table = canonical.standardization.layer_table
-        self.tokenizer = RowChunks(table, settings.token_size)
-        self.windows = Windows(
-            self.tokenizer, min(settings.window, self.tokenizer.shape[0]), settings.halo
-        )
-        self.history: list[dict[str, float]] = []
-
-    def encode(self, weights: Tensor) -> Tensor:
-        """The latent vectors of all tokens, side by side, (N, T * Z), of canonical weights."""
-        return self._mapped(self._encode, weights)
-
-    def decode(self, latent: Tensor) -> Tensor:
-        """Flat weights (N, D) of latent vectors (N, T * Z)."""
-        return self._mapped(self._decode, latent)
+        """See `TokenAutoencoder`."""
+        tokenizer = RowChunks(canonical.standardization.layer_table, settings.token_size)
+        super().__init__(canonical, module, settings, mean, tokenizer)
+        self.windows = Windows(tokenizer, min(settings.window, tokenizer.shape[0]), settings.halo)
 
     def embed(self, weights: Tensor) -> Tensor:
-        """What probes read: the mean over tokens of their latent vectors, (N, Z)."""
+        """The mean over tokens of their latent vectors, (N, Z)."""
         return self.encode(weights).unflatten(1, (-1, self.module.latent)).mean(1)
 
-    def r2(self, weights: Tensor) -> dict[str, float]:
-        """Explained variance by layer and for "all", as of a hyper-representation."""
-        true = self.canonical.standardization.apply(weights)
-        made = self.canonical.standardization.apply(self.decode(self.encode(weights)))
-        return explained(self.tokenizer, made - true, self.mean.cpu() - true)
-
-    def _encode(self, weights: Tensor) -> Tensor:
+    def latent_of(self, weights: Tensor) -> Tensor:
+        """See `TokenAutoencoder`."""
         cut = self.windows.split(self.canonical.standardization.apply(weights))
         values, position, mask = (cut[key].flatten(0, 1) for key in ("values", "position", "mask"))
         latent = self.module.encode(values, position, mask)
         return self._core(latent.unflatten(0, (len(weights), -1))).flatten(1)
 
-    def _decode(self, latent: Tensor) -> Tensor:
-        """Each window with a halo of its neighbours' latent vectors."""
+    def weights_of(self, latent: Tensor) -> Tensor:
+        """See `TokenAutoencoder`; each window has a halo of its neighbours' latent vectors."""
         tokens, windows = self.tokenizer.shape[0], self.windows
         reach = torch.arange(-windows.halo, windows.length + windows.halo, device=latent.device)
         wanted = torch.arange(windows.count, device=latent.device)[:, None] * windows.length + reach
@@ -130,13 +111,6 @@ class SequenceAutoencoder:
         """(B, K, W, X) without halos as (B, T, X)."""
         halo, length = self.windows.halo, self.windows.length
         return windows[:, :, halo : halo + length].flatten(1, 2)[:, : self.tokenizer.shape[0]]
-
-    def _mapped(self, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        self.module.eval()
-        device = next(self.module.parameters()).device
-        with torch.no_grad(), threads(self.settings.threads):
-            parts = [function(part.to(device)).clone().cpu() for part in rows.split(ENCODED_ROWS)]
-        return torch.cat(parts)
 
 
 def train_sane(
