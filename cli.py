@@ -14,6 +14,7 @@ from typing import Any
 from .zoos.errors import ZooError
 
 QUICKSTART_RECIPE = "digits-cnn"
+SMALL_ZOO, SMALL_SEED_ZOO = 160, 200  # models of the small variants' zoos
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,6 +192,125 @@ def _quickstart(options: argparse.Namespace) -> None:
     print(f"report with plots: {path}", file=sys.stderr)
 
 
+def _train(options: argparse.Namespace) -> None:
+    _print(options, *TRAINERS[options.encoder](options))
+
+
+def _train_hyper_representation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .tasks.autoencoder_training import AutoencoderSettings
+    from .tasks.autoencoding import train_hyper_representation
+    from .tasks.generation_benchmark import homogeneous
+    from .tasks.saved_autoencoders import Origin, save_autoencoder
+
+    zoo = _load(options)
+    train, val = (homogeneous(zoo[split], options.least_epoch) for split in ("train", "val"))
+    settings = AutoencoderSettings(
+        shape={"latent": options.latent, "width": options.width},
+        epochs=options.epochs,
+        structure=1 - options.behaviour,
+        device=options.device,
+    )
+    autoencoder = train_hyper_representation(train, val, settings, options.seed)
+    out = options.out or Path(f"{train.name}-hyper-representation.pt")
+    origin = Origin(zoo=str(options.zoo.resolve()), least_epoch=options.least_epoch)
+    save_autoencoder(autoencoder, out, origin)
+    result = {"path": str(out), "rows": len(train)} | autoencoder.history[-1]
+    return result, "{path}: {rows} rows, loss {loss:.3f}, val R2 {val_r2:.3f}".format(**result)
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from .loaders.dataset import load_zoo
+    from .tasks.generated_zoo import generate, write_generated_zoo
+    from .tasks.generation_benchmark import homogeneous
+    from .tasks.saved_autoencoders import load_autoencoder
+
+    autoencoder, origin = load_autoencoder(options.model)
+    if origin is None and options.zoo is None:
+        raise ValueError(f"{options.model} does not say what zoo it was trained on: pass --zoo")
+    zoo = options.zoo or Path(origin.zoo)  # type: ignore[union-attr]
+    least_epoch = 0 if origin is None else origin.least_epoch
+    train = homogeneous(load_zoo(zoo, split="train"), least_epoch)
+    drawn = {key: getattr(options, key) for key in ("sampler", "top", "draws", "seed")}
+    weights = generate(autoencoder, train, options.count, **drawn)
+    made = write_generated_zoo(
+        options.out,
+        weights,
+        train,
+        {"name": options.out.name, "generator": str(options.model)} | drawn,
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
+    result = {
+        "path": str(options.out),
+        "models": made.models,
+        "diverged": made.diverged,
+        "test_accuracy": made.test_accuracy,
+    }
+    text = "{path}: {models} models, {diverged} diverged, mean test accuracy {test_accuracy:.3f}"
+    _print(options, result, text.format(**result))
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    _print(options, *BENCHMARKS[options.benchmark](options))
+
+
+def _benchmark_generation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .tasks.generation_benchmark import generation_settings, run_generation
+    from .tasks.generation_report import write_generation_report
+
+    folder = _zoo_of(options, "digits-cnn-seed", None if not options.small else SMALL_SEED_ZOO)
+    settings = generation_settings(options.small, options.seeds, options.transfer)
+    outcomes = run_generation(folder, settings, _workers(options))
+    out = options.out / "generation"
+    text = write_generation_report(out, folder.name, settings, outcomes, _command(options))
+    return {"path": str(out)}, text
+
+
+def _benchmark_probes(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    from .loaders.dataset import load_zoo
+    from .tasks.probes import probe_representations, probe_settings, write_probe_report
+
+    folder = _zoo_of(options, QUICKSTART_RECIPE, SMALL_ZOO if options.small else None)
+    settings = probe_settings(options.small)
+    results = probe_representations(load_zoo(folder), settings, range(options.seeds))
+    out = options.out / "hyper-representation-probes"
+    text = write_probe_report(out, folder.name, results, _command(options))
+    return {"path": str(out)}, text
+
+
+def _zoo_of(options: argparse.Namespace, default: str, models: int | None) -> Path:
+    """The zoo folder that was named, or that of a recipe, built unless it is there."""
+    from .builders.build import build_zoo
+    from .zoos.recipe import load_recipe
+
+    named = Path(options.zoo or default)
+    if (named / "zoo.json").is_file():
+        return named
+    folder: Path = options.out / (named.stem if models is None else f"{named.stem}-{models}")
+    if not folder.exists():
+        options.out.mkdir(parents=True, exist_ok=True)
+        build_zoo(load_recipe(str(named)), folder, models=models, workers=options.workers)
+    return folder
+
+
+def _workers(options: argparse.Namespace) -> int:
+    return options.workers or os.cpu_count() or 1
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = ["weightzoo benchmark", options.benchmark]
+    words += [f"--zoo {options.zoo}"] if options.zoo else []
+    words += ["--small"] if options.small else []
+    return " ".join([*words, f"--seeds {options.seeds}"])
+
+
+TRAINERS = {"hyper-representation": _train_hyper_representation}
+BENCHMARKS = {
+    "generation": _benchmark_generation,
+    "hyper-representation-probes": _benchmark_probes,
+}
+
+
 def _build_once(folder: Path, models: int) -> None:
     """Build the quickstart's zoo, unless a run before this one left the same."""
     from .builders.build import build_zoo
@@ -272,7 +392,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
     quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
+    _add_generation(commands)
     return parser
+
+
+def _add_generation(commands: Any) -> None:
+    """The commands around generated networks."""
+    train = _add(commands, "train", _train, "train an encoder on a zoo and save it")
+    train.add_argument("encoder", choices=TRAINERS, help="what to train")
+    train.add_argument("zoo", type=Path, help="zoo file or folder")
+    train.add_argument("--name", help="which zoo of a folder of zoos")
+    train.add_argument("--out", type=Path, help="file to write (default: ZOO-ENCODER.pt)")
+    train.add_argument("--epochs", type=int, default=50, help="passes over the rows (default: 50)")
+    train.add_argument("--latent", type=int, default=64, help="latent size (default: 64)")
+    train.add_argument("--width", type=int, default=64, help="of the transformer (default: 64)")
+    train.add_argument("--least-epoch", type=int, default=0, help="of the rows (default: 0)")
+    train.add_argument(
+        "--behaviour", type=float, default=0.0, help="share of the loss on logits (default: 0)"
+    )
+    train.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    train.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    sample = _add(commands, "sample", _sample, "draw new models and write them as a zoo")
+    sample.add_argument("model", type=Path, help="file that `train` wrote")
+    sample.add_argument("--count", type=int, default=100, help="models to draw (default: 100)")
+    sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    sample.add_argument("--zoo", type=Path, help="zoo to fit to (default: the one trained on)")
+    sample.add_argument("--sampler", default="kde", help="a wrong one lists those there are")
+    sample.add_argument("--top", type=float, default=0.3, help="share of rows, best (default: 0.3)")
+    sample.add_argument("--draws", type=int, default=1, help="drawn for each kept (default: 1)")
+    sample.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    benchmark = _add(commands, "benchmark", _benchmark, "run a benchmark; table, data and plots")
+    benchmark.add_argument("benchmark", choices=BENCHMARKS, help="which")
+    benchmark.add_argument("--zoo", help="recipe or zoo folder (default: one that suits)")
+    benchmark.add_argument(
+        "--out", type=Path, default=Path("weightzoo-benchmark"), help="folder for all results"
+    )
+    benchmark.add_argument("--small", action="store_true", help="some minutes on two cores")
+    benchmark.add_argument("--seeds", type=int, default=3, help="(default: 3)")
+    benchmark.add_argument("--workers", type=int, help="processes (default: one per core)")
+    benchmark.add_argument("--transfer", help="another image set, to fine-tune on as well")
 
 
 def _add(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:

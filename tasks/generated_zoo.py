@@ -17,11 +17,14 @@ from ..builders.writer import partial_folder
 from ..loaders import ZooDataset
 from ..zoos.card import write_card
 from ..zoos.format import METRICS, SPLITS, ZooHeader, write_zoo_file
-from ..zoos.images import ImageSet, load_images
+from ..zoos.images import Images, ImageSet, load_images
 from ..zoos.index import ZooIndex, describe_shard, shard_name
 from ..zoos.lineage import Lineage, lineage_columns
 from .behaviour import accuracies
+from .sampling import TOP_SHARE, best_of, make_sampler, top_rows
+from .token_autoencoder import TokenAutoencoder
 
+FEW_IMAGES = 50  # of the val split, by which SUB and BOOT choose
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
@@ -41,6 +44,58 @@ class GeneratedZoo:
     models: int
     diverged: int
     test_accuracy: float
+
+
+def generate(
+    autoencoder: TokenAutoencoder,
+    train: ZooDataset,
+    count: int,
+    *,
+    sampler: str = "kde",
+    top: float = TOP_SHARE,
+    draws: int = 1,
+    seed: int = 0,
+) -> Tensor:
+    """Draw new models from an autoencoder of a zoo.
+
+    Args:
+        autoencoder: trained on the rows.
+        train: rows of one activation, whose latent vectors the sampler is fitted to.
+        count: M.
+        sampler: a name in `SAMPLERS`.
+        top: share of the rows, the best by val accuracy, that it is fitted to.
+        draws: for each model so many are drawn, and the best on few val images kept (SUB).
+        seed: of the draws.
+
+    Returns:
+        (M, D), flat weights; they may be not finite.
+
+    Raises:
+        ValueError: if there are no rows, or a number is out of range.
+    """
+    if min(count, draws) < 1:
+        raise ValueError(f"count and draws must be at least 1, got {count!r} and {draws!r}")
+    if len(train) == 0:
+        raise ValueError(f"zoo {train.name!r} has no row to fit the sampler to")
+    rows = top_rows(torch.tensor(train.columns["val_accuracy"]), top)
+    latent = autoencoder.encode(autoencoder.canonical.weights(train))[rows]
+    fitted, generator = make_sampler(sampler).fit(latent), torch.Generator().manual_seed(seed)
+    if draws == 1:
+        return autoencoder.decode(fitted.sample(count, generator))
+    images, activation = few_images(zoo_images(train)), train.columns["activation"][0]
+
+    def score(points: Tensor) -> Tensor:
+        weights = autoencoder.decode(points)
+        names = [activation] * len(weights)
+        return accuracies(autoencoder.canonical.architecture, weights, names, images)[1]
+
+    best = best_of(lambda many: fitted.sample(many, generator), score, count, draws * count)
+    return autoencoder.decode(best)
+
+
+def few_images(images: ImageSet) -> Images:
+    """The few val images by which draws are chosen."""
+    return Images(images.val.pixels[:FEW_IMAGES], images.val.labels[:FEW_IMAGES])
 
 
 def write_generated_zoo(

@@ -23,13 +23,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..loaders import ZooDataset, load_zoo
-from ..zoos.images import Images, ImageSet, load_images
+from ..zoos.images import ImageSet, load_images
 from ..zoos.recipe import HyperParameters, hyper_parameter_names
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .behaviour import accuracies
 from .canonical import Canonical, last_rows
-from .generated_zoo import zoo_images
+from .generated_zoo import few_images, zoo_images
 from .generation import EPOCHS, TrainingModels, measure, noised, scratch
 from .sampling import (
     GenerativeAdversarial,
@@ -41,7 +41,6 @@ from .sampling import (
     top_rows,
 )
 
-FEW_IMAGES = 50  # of the val split, by which SUB and BOOT choose
 DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10
 LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
     "S_KDE": ("kde", False),
@@ -146,7 +145,7 @@ class Bench:
         self.architecture = self.canonical.architecture
         self.weights = self.canonical.weights(self.train)
         self.last = torch.from_numpy(last_rows(self.train))
-        self.top = top_rows(torch.from_numpy(self.train.columns["val_accuracy"]))
+        self.top = top_rows(torch.tensor(self.train.columns["val_accuracy"]))
         self.hyper_parameters = common_hyper_parameters(self.train)
         self.activation = self.hyper_parameters.activation
         names = [self.activation] * len(self.last)
@@ -187,7 +186,7 @@ class Bench:
 
     def few_accuracy(self, weights: Tensor) -> Tensor:
         """Accuracy on few val images, (M,)."""
-        images = Images(self.images.val.pixels[:FEW_IMAGES], self.images.val.labels[:FEW_IMAGES])
+        images = few_images(self.images)
         return accuracies(self.architecture, weights, [self.activation] * len(weights), images)[1]
 
     def transfer_rows(self, sets: Mapping[str, Tensor]) -> list[Row]:
@@ -242,6 +241,22 @@ JOBS: dict[str, Callable[[Bench], Outcome]] = {
 }
 
 
+def generation_settings(small: bool, seeds: int, transfer: str | None) -> GenerationSettings:
+    """What the command runs; the small variant takes some minutes on two cores."""
+    structure = AutoencoderSettings(
+        shape={"latent": 64}, epochs=40 if small else 150, progress=False
+    )
+    behaviour = replace(structure, structure=0.5, queries=32, epochs=20 if small else 80)
+    return GenerationSettings(
+        seeds=tuple(range(seeds)),
+        models=8 if small else 16,
+        few_epochs=(0, 1) if small else EPOCHS,
+        structure=structure,
+        behaviour=behaviour,
+        transfer=transfer,
+    )
+
+
 def run_generation(
     folder: Path, settings: GenerationSettings, workers: int = 1, progress: bool = True
 ) -> dict[Job, Outcome]:
@@ -280,13 +295,13 @@ def homogeneous(zoo: ZooDataset, checkpoints: int) -> ZooDataset:
 
 
 def common_hyper_parameters(rows: ZooDataset) -> HyperParameters:
-    """How to fine-tune: the zoo's commonest values, without dropout, on all images."""
+    """How to fine-tune: the zoo's commonest values, without dropout."""
     values = {
         name: statistics.mode(rows.columns[name].tolist())
         for name in hyper_parameter_names()
         if name in rows.columns
     }
-    return HyperParameters(**values | {"dropout": 0.0, "train_fraction": 1.0})
+    return HyperParameters(**values | {"dropout": 0.0})
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:

@@ -81,6 +81,18 @@ def probe_representations(
     return results
 
 
+def probe_settings(small: bool) -> AutoencoderSettings:
+    """A hyper-representation in which contrast counts: views are permuted, spans erased."""
+    return AutoencoderSettings(
+        shape={"latent": 64, "width": 64},
+        aligned=False,
+        views=("permuted", "permuted"),
+        gamma=0.5,
+        noise=0.05,
+        epochs=30 if small else 100,
+    )
+
+
 def varying(train: ZooDataset) -> list[str]:
     """The properties and hyper-parameters that differ between the rows."""
     names = [*PROPERTIES, *train.header.hyper_parameters]

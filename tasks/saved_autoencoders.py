@@ -1,7 +1,7 @@
 """Trained autoencoders as files: weights and plain data, no code."""
 
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,25 @@ from .sequence_autoencoding import SequenceAutoencoder, SequenceSettings, make_s
 from .token_autoencoder import TokenAutoencoder
 
 KINDS = ("hyper-representation", "sane")
+FAULTS = (KeyError, TypeError, AttributeError, pickle.UnpicklingError, RuntimeError, EOFError)
 
 
-def save_autoencoder(autoencoder: TokenAutoencoder, path: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The rows that an autoencoder was trained on, to be found again.
+
+    Attributes:
+        zoo: path of the zoo.
+        least_epoch: of the rows taken.
+    """
+
+    zoo: str
+    least_epoch: int
+
+
+def save_autoencoder(
+    autoencoder: TokenAutoencoder, path: Path, origin: Origin | None = None
+) -> None:
     """Write everything to one file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".tmp")
@@ -30,13 +46,14 @@ def save_autoencoder(autoencoder: TokenAutoencoder, path: Path) -> None:
         "reference": autoencoder.canonical.reference,
         "mean": autoencoder.mean,
         "history": autoencoder.history,
+        "origin": None if origin is None else asdict(origin),
         "module": autoencoder.module.state_dict(),
     }
     torch.save(data, partial)
     partial.replace(path)
 
 
-def load_autoencoder(path: Path) -> TokenAutoencoder:
+def load_autoencoder(path: Path) -> tuple[TokenAutoencoder, Origin | None]:
     """Read what `save_autoencoder` wrote, onto the CPU; no code in the file is run.
 
     Raises:
@@ -46,19 +63,13 @@ def load_autoencoder(path: Path) -> TokenAutoencoder:
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         autoencoder = _made(data)
-    except (
-        KeyError,
-        TypeError,
-        AttributeError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-    ) as e:
+        origin = None if data["origin"] is None else Origin(**data["origin"])
+    except FAULTS as error:
         raise ValueError(
             f"{path} holds no autoencoder of this version: train one with "
-            f"`weightzoo train hyper-representation ZOO` ({type(e).__name__}: {e})"
-        ) from e
-    return autoencoder
+            f"`weightzoo train hyper-representation ZOO` ({type(error).__name__}: {error})"
+        ) from error
+    return autoencoder, origin
 
 
 def _made(data: dict[str, Any]) -> TokenAutoencoder:
