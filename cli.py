@@ -39,13 +39,13 @@ def _list(options: argparse.Namespace) -> None:
         rows.append(
             {
                 "name": name,
-                "models": len(recipe.models()),
+                "models": recipe.size,
                 "parameters": recipe.architecture.layer_table().parameters,
                 "checkpoints": len(recipe.checkpoints),
                 "description": recipe.description,
             }
         )
-    lines = [f"{row['name']:<14}{row['models']:>6} models  {row['description']}" for row in rows]
+    lines = [f"{row['name']:<30}{row['models']:>7,} models  {row['description']}" for row in rows]
     _print(options, rows, "\n".join(lines))
 
 
@@ -63,10 +63,16 @@ def _build(options: argparse.Namespace) -> None:
         recipe,
         out,
         models=options.models,
+        engine=options.engine,
         device=options.device,
         workers=options.workers,
+        ray_address=options.ray_address,
         overwrite=options.overwrite,
     )
+    _print_built(options, out, index)
+
+
+def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
     result = {
         "path": str(out),
         "models": sum(shard.models for shard in index.shards),
@@ -350,10 +356,8 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("recipe", help="name of a shipped recipe, or a .toml file")
     build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
     build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
-    build.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    build.add_argument("--workers", type=int, help="processes on CPU (default: one per core)")
-    build.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and stop")
+    _add_engine(build)
     import_ = _add(commands, "import", _import, "turn a zoo that others published into ours")
     import_.add_argument("format", help="published format; a wrong one lists those there are")
     import_.add_argument("source", help="folder, archive or file")
@@ -432,6 +436,24 @@ def _add_generation(commands: Any) -> None:
     benchmark.add_argument("--seeds", type=int, default=3, help="(default: 3)")
     benchmark.add_argument("--workers", type=int, help="processes (default: one per core)")
     benchmark.add_argument("--transfer", help="another image set, to fine-tune on as well")
+
+
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    """Where a command trains, alike for all that train a population."""
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--workers", type=int, help="processes on CPU (default: one per core)")
+    command.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    command.add_argument(
+        "--engine",
+        default="process",
+        choices=("process", "ray"),
+        help="train on this machine, or as tasks on a Ray cluster whose nodes have the same "
+        "weightzoo; they write rows themselves where they see the --out folder under the same "
+        "path, else send them to this machine (default: process)",
+    )
+    command.add_argument(
+        "--ray-address", help="HOST:PORT or auto: a running cluster (default: start one here)"
+    )
 
 
 def _add(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:

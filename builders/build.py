@@ -1,12 +1,7 @@
-"""Builds a zoo from a recipe: trains its cohorts, in worker processes on CPU, and writes them."""
+"""Builds a zoo: trains its cohorts, here or on a Ray cluster, and writes them to a folder."""
 
-import multiprocessing
-import os
-import sys
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,22 +10,74 @@ import torch
 from tqdm import tqdm
 
 from ..zoos.errors import BuildError
-from ..zoos.format import ZooHeader
 from ..zoos.images import ImageSet, load_images
 from ..zoos.index import ZooIndex
-from ..zoos.recipe import Model, Recipe, hyper_parameter_names
-from .provenance import commit, package_version
-from .training import cut_cohorts, train_cohort
+from ..zoos.recipe import Recipe
+from .job import TrainingJob
+from .process_engine import run_here
+from .ray_engine import run_on_ray
+from .training import cut_cohorts
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
 
 CPU_COHORT, GPU_COHORT = 8, 128  # on CPU a larger cohort falls out of the cache
-# Keep freed memory in the process: fresh pages at every step cost a third of a worker's time.
-ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": "33554432",
-    "MALLOC_TRIM_THRESHOLD_": "1000000000",
-    "MALLOC_TOP_PAD_": "67108864",
-}
-_epochs_done: Any = None  # in a worker: the shared count of trained model-epochs
+ENGINES = ("process", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Where the cohorts of a build are trained; none of it changes the result on a CPU.
+
+    Attributes:
+        name: "process" (this machine) or "ray" (a cluster).
+        device: "cpu" or a CUDA device.
+        workers: processes on CPU; None takes one per core of this machine, or what the cluster
+            has; 1 trains in this process.
+        cohort_size: models trained in step; None takes a size that suits the device.
+        ray_address: of a running Ray cluster; None starts one on this machine.
+        progress: show a progress bar on stderr.
+    """
+
+    name: str = "process"
+    device: str = "cpu"
+    workers: int | None = None
+    cohort_size: int | None = None
+    ray_address: str | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown engine and a cluster that would not be used."""
+        if self.name not in ENGINES:
+            raise BuildError(f"engine must be one of {ENGINES}, got {self.name!r}")
+        if self.name != "ray" and self.ray_address is not None:
+            raise BuildError(f"a Ray address needs the engine 'ray', not {self.name!r}")
+
+    @property
+    def models_in_step(self) -> int:
+        """The size of a cohort."""
+        return self.cohort_size or (CPU_COHORT if self.device == "cpu" else GPU_COHORT)
+
+    def run(
+        self,
+        job: TrainingJob,
+        zoo: PartialZoo,
+        cohorts: Sequence[Sequence[int]],
+        image_set: ImageSet,
+        bar: Any,
+    ) -> str:
+        """Train the cohorts; return the names of the devices that did."""
+        if self.name == "process":
+            run_here(job, zoo, cohorts, self.device, self.workers, bar)
+            return "cpu" if self.device == "cpu" else torch.cuda.get_device_name(self.device)
+        return run_on_ray(
+            job,
+            zoo,
+            cohorts,
+            fingerprint=image_set.fingerprint,
+            device=self.device,
+            workers=self.workers,
+            address=self.ray_address,
+            bar=bar,
+        )
 
 
 def build_zoo(
@@ -38,9 +85,11 @@ def build_zoo(
     out: Path | str,
     *,
     models: int | None = None,
+    engine: str = "process",
     device: str = "cpu",
     workers: int | None = None,
     cohort_size: int | None = None,
+    ray_address: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> ZooIndex:
@@ -48,15 +97,17 @@ def build_zoo(
 
     A build that was killed goes on where it stopped when called again with the same arguments.
     The same recipe on the same device gives the same columns, byte for byte, whatever the
-    number of workers.
+    engine and the number of workers.
 
     Args:
         recipe: what to train.
         out: the zoo folder to make.
         models: number of models; None takes the recipe's.
+        engine: "process" or "ray", see `Engine`.
         device: "cpu" or a CUDA device.
         workers: processes on CPU; None takes one per available core, 1 trains in this process.
         cohort_size: models trained in step; None takes a size that suits the device.
+        ray_address: of a running Ray cluster; None starts one on this machine.
         overwrite: replace a zoo at `out` when the new one is whole.
         progress: show a progress bar on stderr.
 
@@ -65,163 +116,85 @@ def build_zoo(
         BuildError: if `out` is taken, another builder is at work, the disk is full, or a
             worker failed; nothing at `out` is touched then.
     """
+    job = TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))
+    where = Engine(
+        name=engine,
+        device=device,
+        workers=workers,
+        cohort_size=cohort_size,
+        ray_address=ray_address,
+        progress=progress,
+    )
+    return run_job(job, out, where, overwrite)
+
+
+def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool = False) -> ZooIndex:
+    """Train what a job says and write it as a zoo folder; see `build_zoo`.
+
+    Raises:
+        BuildError: as `build_zoo`.
+    """
     out = Path(out)
-    population = tuple(recipe.models(models))
-    image_set = load_images(recipe.images)
-    _check_fit(recipe, image_set)
-    size = cohort_size or (CPU_COHORT if device == "cpu" else GPU_COHORT)
-    settings = {
-        "recipe": recipe.to_json(),
-        "models": len(population),
-        "cohort_size": size,
-        "device": device,
+    image_set = load_images(job.recipe.images)
+    job.check_fit(image_set)
+    settings = job.settings() | {
+        "cohort_size": engine.models_in_step,
+        "device": engine.device,
         "images": image_set.fingerprint,
     }
     try:
         with partial_folder(out, overwrite) as folder:
             if overwrite:
                 discard_other_build(folder, settings)
-            zoo = _partial_zoo(recipe, population, folder)
+            zoo = _partial_zoo(job, folder)
             started = datetime.now(UTC)
             zoo.create(settings)
-            cohorts = cut_cohorts(recipe, population, len(image_set.train), size)
-            done = zoo.done()
-            todo = [cohort for cohort in cohorts if not done.issuperset(cohort)]
-            total = len(population) * recipe.epochs
-            bar = tqdm(
-                total=total,
-                initial=total - sum(map(len, todo)) * recipe.epochs,
-                unit="model-epoch",
-                desc=recipe.name,
-                disable=not progress,
-                smoothing=0.05,
-            )
-            with bar:
-                _run(zoo, recipe, todo, device, workers, bar)
-            return zoo.finish(recipe.name, _provenance(image_set, device, started))
+            todo = _unfinished(job, zoo, len(image_set.train), engine.models_in_step)
+            with _bar(job, todo, engine.progress) as bar:
+                devices = engine.run(job, zoo, todo, image_set, bar)
+            return zoo.finish(job.recipe.name, _provenance(job, image_set, devices, started))
     except OSError as error:
         raise BuildError(f"cannot write the zoo {out}: {error}") from error
 
 
-def _partial_zoo(recipe: Recipe, population: tuple[Model, ...], folder: Path) -> PartialZoo:
-    table = recipe.architecture.layer_table()
-    header = ZooHeader(
-        architecture=recipe.architecture,
-        layer_table=table,
-        hyper_parameters=hyper_parameter_names(),
-        recipe=recipe.to_json(),
-        split={"by": "model", "fractions": recipe.split, "seed": recipe.seed},
+def _partial_zoo(job: TrainingJob, folder: Path) -> PartialZoo:
+    header, checkpoints = job.header(), job.recipe.checkpoints
+    return PartialZoo(
+        folder=folder,
+        models=job.models,
+        checkpoints=checkpoints,
+        plans=tuple(plan_shards(job.models, header.layer_table.width * 4, len(checkpoints))),
+        header=header,
+        lineage=job.lineage(),
+        measures=job.measures,
     )
-    plans = plan_shards(population, table.width * 4, len(recipe.checkpoints))
-    return PartialZoo(folder, population, recipe.checkpoints, tuple(plans), header)
 
 
-def _run(
-    zoo: PartialZoo,
-    recipe: Recipe,
-    cohorts: Sequence[Sequence[int]],
-    device: str,
-    workers: int | None,
-    bar: Any,
-) -> None:
-    """Train all cohorts, here or in worker processes."""
-    if workers is None:
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    if device != "cpu" or workers == 1 or len(cohorts) < 2:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1 if device == "cpu" else threads)
-        try:
-            for cohort in cohorts:
-                _train_and_write(zoo, recipe, cohort, device, bar.update)
-        finally:
-            torch.set_num_threads(threads)
-        return
-    _run_in_processes(zoo, recipe, cohorts, workers, bar)
+def _unfinished(job: TrainingJob, zoo: PartialZoo, images: int, size: int) -> list[list[int]]:
+    """The cohorts whose rows are not written yet."""
+    done = zoo.done()
+    cohorts = cut_cohorts(job.recipe, job.models, images, size)
+    return [cohort for cohort in cohorts if not done.issuperset(cohort)]
 
 
-def _train_and_write(
-    zoo: PartialZoo, recipe: Recipe, cohort: Sequence[int], device: str, on_epoch: Any
-) -> None:
-    models = [zoo.models[position] for position in cohort]
-    result = train_cohort(recipe, models, load_images(recipe.images), device, on_epoch)
-    metrics = {name: values.numpy() for name, values in result.metrics.items()}
-    zoo.write(cohort, result.weights.numpy(), metrics)
+def _bar(job: TrainingJob, todo: Sequence[Sequence[int]], progress: bool) -> Any:
+    total, epochs = len(job.models) * job.recipe.epochs, job.recipe.epochs
+    return tqdm(
+        total=total,
+        initial=total - sum(map(len, todo)) * epochs,
+        unit="model-epoch",
+        desc=job.recipe.name,
+        disable=not progress,
+        smoothing=0.05,
+    )
 
 
-def _run_in_processes(
-    zoo: PartialZoo, recipe: Recipe, cohorts: Sequence[Sequence[int]], workers: int, bar: Any
-) -> None:
-    """One thread per process: two threads on tiny steps spin more than they work."""
-    context = multiprocessing.get_context("spawn")
-    count = context.Value("q", 0)
-    before = {name: os.environ.get(name) for name in ALLOCATOR}
-    os.environ.update(ALLOCATOR)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (count, os.getpid()))
-    try:
-        pending = {pool.submit(_work, zoo, recipe, cohort) for cohort in cohorts}
-        shown = 0
-        while pending:
-            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            bar.update(count.value - shown)
-            shown = count.value
-            for future in finished:
-                _raise_failure(future)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _raise_failure(future: Future[None]) -> None:
-    if (error := future.exception()) is not None:
-        raise BuildError(
-            f"a worker failed: {error!r}; finished models are kept, run the same command to go on"
-        ) from error
-
-
-def _start_worker(count: Any, parent: int) -> None:
-    global _epochs_done
-    _epochs_done = count
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this worker when its parent was killed, so that it writes no further."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _work(zoo: PartialZoo, recipe: Recipe, cohort: Sequence[int]) -> None:
-    _train_and_write(zoo, recipe, cohort, "cpu", _count_epochs)
-
-
-def _count_epochs(models: int) -> None:
-    with _epochs_done.get_lock():
-        _epochs_done.value += models
-
-
-def _check_fit(recipe: Recipe, image_set: ImageSet) -> None:
-    """Refuse an architecture that cannot take the images or name their classes."""
-    shapes = recipe.architecture.shapes()
-    if shapes[0] != image_set.shape or shapes[-1] != (image_set.classes,):
-        raise BuildError(
-            f"architecture {recipe.architecture.name!r} takes {shapes[0]} and gives {shapes[-1]}, "
-            f"image set {image_set.name!r} has shape {image_set.shape} and "
-            f"{image_set.classes} classes"
-        )
-
-
-def _provenance(image_set: ImageSet, device: str, started: datetime) -> dict[str, Any]:
+def _provenance(
+    job: TrainingJob, image_set: ImageSet, devices: str, started: datetime
+) -> dict[str, Any]:
     """Who made the zoo, with what, from what, when."""
-    name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
-    return {
-        "weightzoo": package_version(),
-        "commit": commit(),
-        "torch": torch.__version__,
-        "python": sys.version.split()[0],
-        "device": name,
+    return job.provenance() | {
+        "device": devices,
         "images": {"name": image_set.name, "fingerprint": image_set.fingerprint},
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -14,6 +14,7 @@ from functools import lru_cache
 from ..zoos.architectures import Architecture
 from ..zoos.layer_table import LayerTable, TensorSpec
 from ..zoos.presets import cnn_l, cnn_s
+from .import_resnet import resnet18_of
 from .import_tensors import Leaf
 from .unpickling import UnreadableFileError
 
@@ -38,7 +39,7 @@ def known_architecture(state: Mapping[str, Leaf]) -> Architecture | None:
         architecture = make(first.shape[1])
         if shapes == {tensor.name: tensor.shape for tensor in _table(architecture)}:
             return architecture
-    return None
+    return resnet18_of(shapes)
 
 
 def check_tensors(state: Mapping[str, Leaf], architecture: Architecture) -> None:

@@ -33,6 +33,7 @@ from .import_models import (
     unique_names,
     whole,
 )
+from .import_resnet import rename_resnet18
 from .import_tensors import Checkpoint, LazyTensor, Leaf
 from .unpickling import Stub, UnreadableFileError
 
@@ -42,8 +43,8 @@ _TYPES = {"CNN": cnn_s, "CNN3": cnn_l}
 _SPLITS = {"trainset": "train", "valset": "val", "testset": "test"}
 
 
-def rename_module_list(state: dict[str, Leaf], kind: str | None) -> dict[str, Leaf]:
-    """Name the tensors of a published CNN by kind and count, whatever its dropout layers.
+def rename_published(state: dict[str, Leaf], kind: str | None) -> dict[str, Leaf]:
+    """Name the tensors of a published net by kind and count, whatever its dropout layers.
 
     Args:
         state: the published state dict.
@@ -55,7 +56,7 @@ def rename_module_list(state: dict[str, Leaf], kind: str | None) -> dict[str, Le
     if not is_indexed(state):
         if kind in _TYPES:
             raise UnreadableFileError(f"a {kind} has tensors {sorted(state)[:3]} of other names")
-        return state
+        return rename_resnet18(state) or state
     named = count_layers(state)
     if kind in _TYPES:
         first = named.get("conv1.weight")
@@ -94,7 +95,7 @@ class RawReader(Reader):
 
     def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
         """The tensors as `conv1.weight` and so on, where they are a published CNN's."""
-        return rename_module_list(state, self._types.get(model.name))
+        return rename_published(state, self._types.get(model.name))
 
     def _checkpoints(self, scan: Scan) -> dict[str, dict[int, str]]:
         """File by epoch, by model folder."""
@@ -208,7 +209,7 @@ class PreprocessedReader(Reader):
         file, entry = model.places[row]
         checkpoint = self._checkpoints[file]
         if isinstance(entry, Mapping):
-            return OpenState(rename_module_list(dict(entry), None), checkpoint.read)
+            return OpenState(rename_published(dict(entry), None), checkpoint.read)
         return _split_vector(checkpoint.read(entry))
 
 

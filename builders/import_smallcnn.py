@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ..zoos.architectures import Architecture
 from ..zoos.errors import BuildError
+from ..zoos.presets import small_cnn
 from .archives import Source
 from .import_models import (
     UNKNOWN_SEED,
@@ -76,6 +78,7 @@ class SmallCnnReader(Reader):
             BuildError: if a file is missing, or they contradict each other.
         """
         super().__init__(source)
+        self._side = 32
         try:
             self._rows = self._map()
             text = source.read(self._find("layout.csv")).decode("utf-8-sig")
@@ -100,6 +103,7 @@ class SmallCnnReader(Reader):
         for path, name in sorted(unique_names(sorted(found)).items(), key=lambda item: item[1]):
             scan.models.append(_model(name, found[path], configs[path], scan))
         scan.constants = take_constants(scan.models)
+        self._side = 28 if "mnist" in str(scan.constants.get("dataset")) else 32
         return scan
 
     def open(self, model: FoundModel, row: int) -> OpenState:
@@ -152,6 +156,14 @@ class SmallCnnReader(Reader):
                     f"{self.source.path} holds {found}: import one image set at a time"
                 )
         raise BuildError(f"{self.source.path} holds no {' or '.join(names)}")
+
+    def architecture(self, state: Mapping[str, Leaf]) -> Architecture | None:
+        """Three strided convolutions; pooling leaves the side of the images open."""
+        shapes = {name: tuple(leaf.shape) for name, leaf in state.items()}
+        width, channels = shapes.get("conv1.weight", (1, 1))[:2]
+        architecture = small_cnn(channels, self._side, width)
+        wanted = {tensor.name: tensor.shape for tensor in architecture.layer_table()}
+        return architecture if shapes == wanted else None
 
 
 def read_layout(text: str, width: int) -> list[Variable]:

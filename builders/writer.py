@@ -9,7 +9,9 @@ journals are there the columns are filled in and the folder is renamed to its fi
 import fcntl
 import json
 import os
+import secrets
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,10 +31,11 @@ from ..zoos.format import (
     open_zoo_file,
 )
 from ..zoos.index import INDEX_NAME, ZooIndex, describe_shard, shard_name
+from ..zoos.lineage import Lineage, lineage_columns
 from ..zoos.recipe import Model, hyper_parameter_columns
 
 SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
-SETTINGS_NAME, LOCK_NAME = "build.json", "lock"
+SETTINGS_NAME, LOCK_NAME, TOKEN_NAME = "build.json", "lock", "token"
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class PartialZoo:
         checkpoints: the stored epochs, K of them.
         plans: its files.
         header: the header of its files, without checksums.
+        lineage: of each model; empty for a zoo that says nothing of it.
+        measures: float32 columns that training gives beside `METRICS`.
     """
 
     folder: Path
@@ -74,6 +79,8 @@ class PartialZoo:
     checkpoints: tuple[int, ...]
     plans: tuple[ShardPlan, ...]
     header: ZooHeader
+    lineage: tuple[Lineage, ...] = ()
+    measures: tuple[str, ...] = ()
 
     def create(self, settings: Mapping[str, Any]) -> None:
         """Make the files, or check that those of an earlier run belong to the same build.
@@ -105,24 +112,42 @@ class PartialZoo:
             metrics: (M, K) by metric name.
         """
         for plan in self.plans:
-            file = None
-            for index, position in enumerate(positions):
-                if position in plan.positions:
-                    file = file or open_zoo_file(self.folder / plan.name)
-                    rows = file.map_weights("r+")
-                    first = plan.positions.index(position) * len(self.checkpoints)
-                    rows[first : first + len(self.checkpoints)] = weights[index]
-                    rows.flush()
-        path = self.folder / f"cohort-{min(positions):08d}.npz"
-        partial = path.with_suffix(".tmp")
+            mine = [index for index, position in enumerate(positions) if position in plan.positions]
+            if mine:
+                firsts = [plan.positions.index(positions[i]) * len(self.checkpoints) for i in mine]
+                _write_rows(self.folder / plan.name, firsts, weights[mine])
+        path = self._journal(positions)
+        partial = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}.tmp")
         with partial.open("wb") as journal:
             np.savez(journal, **{"positions": np.array(positions), **metrics})  # type: ignore[arg-type]
             journal.flush()
             os.fsync(journal.fileno())
         os.replace(partial, path)
 
+    def holds(self, positions: Sequence[int]) -> bool:
+        """Whether the rows of a cohort are written."""
+        return self._journal(positions).exists()
+
+    def sign(self) -> str:
+        """Leave a new random text in the folder, by which other machines know this very build."""
+        token = secrets.token_hex(16)
+        _write_whole(self.folder / TOKEN_NAME, token.encode())
+        return token
+
+    def signature(self) -> str | None:
+        """What `sign` left last, or None where this machine does not see the folder."""
+        try:
+            return (self.folder / TOKEN_NAME).read_text()
+        except OSError:
+            return None
+
     def finish(self, name: str, provenance: Mapping[str, Any]) -> ZooIndex:
-        """Fill in metrics and status, checksums, index and card; leave nothing else behind."""
+        """Fill in metrics and status, checksums, index and card; leave nothing else behind.
+
+        Raises:
+            BuildError: if the rows of a model are missing.
+        """
+        self._check_whole()
         metrics = self._metrics()
         header = replace(self.header, provenance=dict(provenance))
         shards = []
@@ -139,8 +164,15 @@ class PartialZoo:
         keep = {plan.name for plan in self.plans} | {INDEX_NAME, "README.md"}
         for path in self.folder.iterdir():
             if path.name not in keep:
-                path.unlink()
+                path.unlink(missing_ok=True)
         return index
+
+    def _check_whole(self) -> None:
+        if missing := sorted(set(range(len(self.models))) - self.done()):
+            raise BuildError(
+                f"{self.folder} lacks the rows of {len(missing)} models, the first at position "
+                f"{missing[0]}: run the same command to go on"
+            )
 
     def _columns(self, plan: ShardPlan) -> dict[str, np.ndarray]:
         """All scalar columns of one file; metrics are NaN until they are known."""
@@ -153,20 +185,26 @@ class PartialZoo:
             "seed": np.repeat(np.array([model.seed for model in models]), repeat),
             "status": np.full(len(models) * repeat, "ok", dtype=object),
         }
+        if self.lineage:
+            columns |= lineage_columns([self.lineage[index] for index in plan.positions], repeat)
         for name, values in hyper_parameter_columns(models).items():
             columns[name] = np.repeat(values, repeat)
-        unknown = {name: np.full(len(models) * repeat, np.nan, np.float32) for name in METRICS}
-        return columns | unknown
+        unknown = np.full(len(models) * repeat, np.nan, np.float32)
+        return columns | dict.fromkeys((*METRICS, *self.measures), unknown)
 
     def _metrics(self) -> dict[str, np.ndarray]:
         """(all models, K) by metric, from the journals."""
         shape = (len(self.models), len(self.checkpoints))
-        metrics = {name: np.full(shape, np.nan, np.float32) for name in METRICS}
+        names = (*METRICS, *self.measures)
+        metrics = {name: np.full(shape, np.nan, np.float32) for name in names}
         for journal in self._journals():
-            for name in set(METRICS) - {"generalization_gap"}:
+            for name in set(names) - {"generalization_gap"}:
                 metrics[name][journal["positions"]] = journal[name]
         metrics["generalization_gap"] = metrics["train_accuracy"] - metrics["test_accuracy"]
         return metrics
+
+    def _journal(self, positions: Sequence[int]) -> Path:
+        return self.folder / f"cohort-{min(positions):08d}.npz"
 
     def _journals(self) -> Iterator[dict[str, np.ndarray]]:
         for path in sorted(self.folder.glob("cohort-*.npz")):
@@ -242,6 +280,26 @@ def _status(weights: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarra
     finite = np.array([bool(np.isfinite(row).all()) for row in weights])
     finite &= np.isfinite(columns["train_loss"])
     return np.where(finite, "ok", "diverged").astype(object)
+
+
+def _write_rows(path: Path, firsts: Sequence[int], weights: np.ndarray) -> None:
+    """Write models' rows (M, K, D), each at its first row in a file, and sync them.
+
+    By pwrite, not through a map, because machines that map one file over a network write back
+    whole pages and with them their old view of a neighbour's rows; with O_DSYNC, because without
+    it Linux's NFS client may extend a write to the page.
+    """
+    file = open_zoo_file(path)
+    handle = os.open(path, os.O_WRONLY | os.O_DSYNC)
+    try:
+        for first, rows in zip(firsts, weights, strict=True):
+            data = memoryview(np.ascontiguousarray(rows, "<f4")).cast("B")
+            offset = file.weights_offset + first * file.width * 4
+            while data:
+                written = os.pwrite(handle, data, offset)
+                data, offset = data[written:], offset + written
+    finally:
+        os.close(handle)
 
 
 def _write_whole(path: Path, data: bytes) -> None:

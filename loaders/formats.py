@@ -63,13 +63,18 @@ def networks(dataset: "ZooDataset", rows: np.ndarray, weights: Tensor) -> list[n
             f"zoo {dataset.name!r} holds no architecture to rebuild a module from: "
             "use state_dict(i) with a module of your own"
         )
-    if missing := [name for name in ("activation", "dropout") if name not in columns.names]:
+    needed = set(dataset.header.hyper_parameters) & {"dropout"}  # else none is known of: rate 0
+    needed |= {"activation"} if "activation" in architecture.kinds() else set()
+    if missing := sorted(needed - set(columns.names)):
         raise ValueError(f"module needs the columns {missing}: load the zoo with them")
     if dataset.layer_table != dataset.header.layer_table:
         raise ValueError("a part of the weights makes no module: take it from the whole dataset")
-    activations, rates = (columns.column(name, rows) for name in ("activation", "dropout"))
+    given = [
+        columns.column(name, rows) if name in columns.names else [default] * len(rows)
+        for name, default in (("activation", "relu"), ("dropout", 0.0))
+    ]
     modules: list[nn.Module] = []
-    for vector, activation, rate in zip(weights, activations, rates, strict=True):
+    for vector, activation, rate in zip(weights, *given, strict=True):
         module = architecture.module(activation, float(rate))
         module.load_state_dict(dataset.layer_table.state_dict(vector))
         modules.append(module.eval())

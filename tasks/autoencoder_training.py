@@ -155,6 +155,16 @@ class AutoencoderTraining:
                 history.append(means)
         return history
 
+    def step(self, rows: Tensor) -> dict[str, float]:
+        """One step on a batch of row numbers (B,); its losses."""
+        parts = self.losses(rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        return {name: float(value.detach()) for name, value in parts.items()}
+
     def combined(
         self, structure: Tensor, behaviour: Tensor | None, latent: Tensor
     ) -> dict[str, Tensor]:
@@ -178,15 +188,9 @@ class AutoencoderTraining:
         counted = [rows for rows in batches if len(rows) >= LEAST_ROWS_PER_BATCH]
         totals: dict[str, float] = {}
         for rows in counted:
-            parts = self.losses(rows)
-            self.optimizer.zero_grad(set_to_none=True)
-            parts["loss"].backward()
-            nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
-            self.optimizer.step()
-            self.schedule.step()
+            for name, value in self.step(rows).items():
+                totals[name] = totals.get(name, 0.0) + value / len(counted)
             bar.update()
-            for name, value in parts.items():
-                totals[name] = totals.get(name, 0.0) + float(value.detach()) / len(counted)
         return totals
 
 

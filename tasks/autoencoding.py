@@ -11,6 +11,7 @@ from torch import Tensor
 from ..encoders.contrastive import reconstruction_loss
 from ..encoders.hyper_representation import HyperRepresentation
 from ..loaders import AdditiveNoise, Compose, Erasing, Neurons, ZooDataset
+from ..zoos.layer_table import LayerTable
 from .autoencoder_training import (
     AutoencoderSettings,
     AutoencoderTraining,
@@ -77,24 +78,24 @@ def train_hyper_representation(
     with torch.random.fork_rng(devices=[]), threads(settings.threads):
         torch.manual_seed(seed)
         canonical = Canonical.fit(train, settings.aligned)
-        module = make_module(Neurons(train.layer_table), settings)
+        module = make_module(train.layer_table, settings)
         check_rows(len(train), module.latent)
         weights = canonical.weights(train)
         mean = canonical.standardization.apply(weights).mean(0)
         autoencoder = ZooAutoencoder(canonical, module, settings, mean)
-        training = _Training(autoencoder, train, weights, canonical.weights(val), seed)
+        training = ModelTraining(autoencoder, train, weights, canonical.weights(val), seed)
         autoencoder.history = training.run()
     return autoencoder
 
 
-def make_module(tokenizer: Neurons, settings: AutoencoderSettings) -> HyperRepresentation:
+def make_module(table: LayerTable, settings: AutoencoderSettings) -> HyperRepresentation:
     """The untrained encoder and decoder, drawn from torch's generator."""
-    shared = tokenizer.shared
+    shared = Neurons(table).shared
     module = HyperRepresentation(shared["mask"], shared["tensor"], **settings.shape)
     return module.to(settings.device)
 
 
-class _Training(AutoencoderTraining):
+class ModelTraining(AutoencoderTraining):
     """A batch is two views of whole models, each seen with a span erased and noise."""
 
     def __init__(
@@ -105,6 +106,7 @@ class _Training(AutoencoderTraining):
         val: Tensor,
         seed: int,
     ) -> None:
+        """Hold the canonical train and val rows, (N, D) in plain units."""
         settings, canonical = autoencoder.settings, autoencoder.canonical
         super().__init__(
             autoencoder.module, autoencoder.module.latent, len(weights), settings, seed
@@ -119,6 +121,7 @@ class _Training(AutoencoderTraining):
             self._scale = self._tokenizer(scale)["values"].clone()
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
+        """See `AutoencoderTraining`."""
         settings, shared = self.settings, self._tokenizer.shared_on(self.device)
         clean = self._views.draw(rows, self.generator)
         target = self._tokenizer(clean)["values"]
@@ -133,4 +136,5 @@ class _Training(AutoencoderTraining):
         return self.combined(structure, behaviour, latent)
 
     def val_r2(self) -> float:
+        """See `AutoencoderTraining`."""
         return self._autoencoder.r2(self._val)["all"]

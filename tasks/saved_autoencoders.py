@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..loaders import LayerStandardization, Neurons, RowChunks
+from ..loaders import LayerStandardization
 from ..zoos.architectures import Architecture
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, make_module
@@ -81,11 +81,11 @@ def _made(data: dict[str, Any]) -> TokenAutoencoder:
     autoencoder: TokenAutoencoder
     if data["kind"] == "sane":
         sequence = SequenceSettings(**given)
-        sane = make_sane(RowChunks(table, sequence.token_size), sequence)
+        sane = make_sane(table, sequence)
         autoencoder = SequenceAutoencoder(canonical, sane, sequence, data["mean"])
     else:
         settings = AutoencoderSettings(**given)
-        module = make_module(Neurons(table), settings)
+        module = make_module(table, settings)
         autoencoder = ZooAutoencoder(canonical, module, settings, data["mean"])
     autoencoder.module.load_state_dict(data["module"])
     autoencoder.history = data["history"]

@@ -18,6 +18,7 @@ from ..encoders.contrastive import reconstruction_loss
 from ..encoders.sane import SANE
 from ..loaders import MultiplicativeNoise, RowChunks, Windows, ZooDataset
 from ..loaders.window_reader import WindowReader
+from ..zoos.layer_table import LayerTable
 from .autoencoder_training import (
     AutoencoderSettings,
     AutoencoderTraining,
@@ -133,7 +134,7 @@ def train_sane(
     with torch.random.fork_rng(devices=[]), threads(settings.threads):
         torch.manual_seed(seed)
         canonical = Canonical.fit(train, settings.aligned)
-        module = make_sane(RowChunks(train.layer_table, settings.token_size), settings)
+        module = make_sane(train.layer_table, settings)
         mean = _mean(canonical, train)
         autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
         training = SequenceTraining(autoencoder, train, canonical.weights(val), seed)
@@ -142,9 +143,10 @@ def train_sane(
     return autoencoder
 
 
-def make_sane(tokenizer: RowChunks, settings: SequenceSettings) -> SANE:
+def make_sane(table: LayerTable, settings: SequenceSettings) -> SANE:
     """The untrained encoder and decoder, drawn from torch's generator."""
-    n, level, k = (int(most) + 1 for most in tokenizer.shared["position"].amax(0))
+    position = RowChunks(table, settings.token_size).shared["position"]
+    n, level, k = (int(most) + 1 for most in position.amax(0))
     return SANE(settings.token_size, (n, level, k), **settings.shape).to(settings.device)
 
 

@@ -9,7 +9,7 @@ Shapes are (channels, height, width) or (features,), without the batch.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import nn
 
 from .errors import ZooFormatError
 from .layer_table import LayerTable
-from .layers import LAYERS, Layer, Shape, layer_names, sequential, shapes
+from .layers import LAYERS, Layer, Residual, Shape, layer_names, sequential, shapes
 
 LARGEST = 2**31 - 1  # of any number in an architecture, so that sizes fit torch's integers
 DEEPEST = 16  # residuals inside residuals
@@ -72,6 +72,10 @@ class Architecture:
         """
         return shapes(self.layers, self.input_shape)
 
+    def kinds(self) -> set[str]:
+        """The kinds of all layers, those inside residuals too."""
+        return _kinds(self.layers)
+
     def layer_names(self) -> list[str]:
         """The name of every layer in the module, counted by kind from 1."""
         return layer_names(self.layers)
@@ -89,6 +93,15 @@ class Architecture:
         """Where each tensor lies in the flat vector."""
         with torch.device("meta"):  # shapes only: no memory, no draw from torch's generator
             return LayerTable.from_module(self.module())
+
+
+def _kinds(layers: Sequence[Layer]) -> set[str]:
+    inner = (
+        _kinds(layer.body) | _kinds(layer.shortcut)
+        for layer in layers
+        if isinstance(layer, Residual)
+    )
+    return {layer.kind for layer in layers}.union(*inner)
 
 
 def _layer_json(layer: Layer) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def make_image_set(
         means = deviations = (0.5,) * splits[0][0].shape[1]
     else:
         means, deviations = _channel_statistics(splits[0][0])
-    parts = [Images(_scale(pixels, means, deviations), labels) for pixels, labels in splits]
-    return ImageSet(name, classes, _fingerprint(splits, scaling), *parts, means, deviations)
+    train, val, test = (Images(_scale(x, means, deviations), labels) for x, labels in splits)
+    fingerprint = _fingerprint(splits, scaling)
+    return ImageSet(name, classes, fingerprint, train, val, test, means, deviations)
 
 
 def cut(pixels: Tensor, labels: Tensor, sizes: Sequence[int]) -> list[tuple[Tensor, Tensor]]:

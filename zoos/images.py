@@ -3,11 +3,14 @@
 - `digits` is embedded: scikit-learn's copy of the UCI optical recognition of handwritten digits
   set (1,797 grey images of 8x8, 10 classes), scaled to 28x28 so that the published MNIST
   architectures fit. `glyphs` and `glyphs-*` are drawn (see `glyphs`). Neither fetches anything.
+- The sets of the published zoos, such as `mnist` and `svhn-grey-28`, come from the Hugging Face
+  Hub (see `hub_images`), and so does any other as `hub:ORG/NAME[@REVISION][:CONFIG]`.
+- `folder:PATH` is a folder of images (see `image_folder`).
 
 Shape letters: N images, C channels, H height, W width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 
 import numpy as np
@@ -16,6 +19,8 @@ from torch import Tensor
 
 from .errors import RecipeError
 from .glyphs import GLYPH_SETS, load_glyphs
+from .hub_images import HUB_SETS, HubSet, load_hub_images
+from .image_folder import FOLDER, load_folder
 from .image_set import SPLIT_SEED, Images, ImageSet, cut, make_image_set
 
 __all__ = ["IMAGE_SETS", "ImageSet", "Images", "check_image_set", "load_images"]
@@ -28,18 +33,31 @@ def check_image_set(name: str) -> None:
     Raises:
         RecipeError: if `load_images` does not know the name; the message lists what it knows.
     """
-    if name not in IMAGE_SETS:
-        raise RecipeError(f"image set must be one of {list(IMAGE_SETS)}, got {name!r}")
+    _loader(name)
 
 
 def load_images(name: str) -> ImageSet:
-    """Load an image set by name; asked again, it is the same object.
+    """Load an image set by name; asked again, it is as a rule the same object.
 
     Raises:
-        RecipeError: if the name is unknown; the message lists the known ones.
+        RecipeError: if the name is unknown (the message lists the known ones), or the set cannot
+            be fetched or read.
     """
-    check_image_set(name)
-    return IMAGE_SETS[name]()
+    return _loader(name)()
+
+
+def _loader(name: str) -> Callable[[], ImageSet]:
+    if name in IMAGE_SETS:
+        return IMAGE_SETS[name]
+    if name.startswith("hub:"):
+        HubSet.parse(name)
+        return partial(load_hub_images, name)
+    if name.startswith(FOLDER) and name != FOLDER:
+        return partial(load_folder, name)
+    raise RecipeError(
+        f"image set must be one of {list(IMAGE_SETS)}, 'hub:ORG/NAME[@REVISION][:CONFIG]' or "
+        f"'folder:PATH', got {name!r}"
+    )
 
 
 @cache
@@ -63,7 +81,9 @@ def _scale(images: Tensor, side: int) -> Tensor:
     return scaled.round().to(torch.uint8)
 
 
-IMAGE_SETS: dict[str, Callable[[], ImageSet]] = {"digits": _digits} | {
-    name: partial(load_glyphs, name) for name in GLYPH_SETS
-}
-"""The shipped image sets."""
+IMAGE_SETS: Mapping[str, Callable[[], ImageSet]] = (
+    {"digits": _digits}
+    | {name: partial(load_glyphs, name) for name in GLYPH_SETS}
+    | {name: partial(load_hub_images, name) for name in HUB_SETS}
+)
+"""The shipped image sets: embedded, drawn, and published ones on the Hub."""

@@ -18,9 +18,10 @@ import numpy as np
 from .architectures import Architecture
 from .errors import RecipeError, ZooFormatError
 from .format import SPLITS
-from .images import IMAGE_SETS
+from .images import check_image_set
 from .layers import ACTIVATIONS
 from .presets import resolve
+from .signals import is_signal_set
 
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 INITS = (
@@ -127,7 +128,8 @@ class Recipe:
         name: the zoo's name.
         description: one line.
         architecture: the architecture that all models share.
-        images: a name in `images.IMAGE_SETS`.
+        images: what the models are trained on: an image set that `images.load_images` knows, or
+            a signal set that `signals.load_signals` knows (then each model fits its own signal).
         factors: value by field of `HyperParameters`: a plain value is fixed, a list is a grid,
             a table {choice | uniform | log_uniform = [...]} is drawn for every model.
         seeds: models per combination of the grid.
@@ -155,7 +157,8 @@ class Recipe:
         for key in ("name", "description"):
             if not isinstance(getattr(self, key), str):
                 raise RecipeError(f"{key} must be a text, got {getattr(self, key)!r}")
-        _one_of("images", self.images, IMAGE_SETS)
+        if not is_signal_set(self.images):
+            check_image_set(self.images)
         _one_of("seed_kind", self.seed_kind, ("fixed", "random"))
         _whole("seeds", self.seeds, 1)
         _whole("seed", self.seed, 0)
@@ -199,12 +202,10 @@ class Recipe:
             values["architecture"] = resolve(values["architecture"])
         except ZooFormatError as error:
             raise RecipeError(str(error)) from error
-        for key, kind in {"checkpoints": list, "factors": Mapping, "split": Mapping}.items():
-            if not isinstance(values[key], kind):
-                raise RecipeError(f"{key} must be a {kind.__name__.lower()}, got {values[key]!r}")
-        for epoch in values["checkpoints"]:
-            _whole("checkpoints", epoch, 0)
-        values["checkpoints"] = tuple(values["checkpoints"])
+        for key in ("factors", "split"):
+            if not isinstance(values[key], Mapping):
+                raise RecipeError(f"{key} must be a mapping, got {values[key]!r}")
+        values["checkpoints"] = _checkpoints(values["checkpoints"], values["epochs"])
         return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
@@ -214,6 +215,11 @@ class Recipe:
             "architecture": self.architecture.to_json(),
             "checkpoints": list(self.checkpoints),
         }
+
+    @property
+    def size(self) -> int:
+        """Number of models, without expanding them."""
+        return self.seeds * math.prod(len(values) for values in self._grid_factors().values())
 
     def models(self, count: int | None = None) -> list[Model]:
         """Expand to the population, each model with its split.
@@ -353,6 +359,20 @@ def _sample(key: str, value: Any, rng: np.random.Generator) -> Any:
     if sampler == "uniform":
         return float(rng.uniform(low, high))
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+
+
+def _checkpoints(given: Any, epochs: Any) -> tuple[int, ...]:
+    """Epochs from a list, or from {every = n, from = m}: m (0 if not given), m + n, ..."""
+    if isinstance(given, Mapping):
+        _known("checkpoints", given, ("every", "from"))
+        first, step = (
+            _whole("from", given.get("from", 0), 0),
+            _whole("every", given.get("every"), 1),
+        )
+        return tuple(range(first, _whole("epochs", epochs, 1) + 1, step))
+    if not isinstance(given, list):
+        raise RecipeError(f"checkpoints must be a list, or a table {{every, from}}: got {given!r}")
+    return tuple(_whole("checkpoints", epoch, 0) for epoch in given)
 
 
 def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -173,9 +173,11 @@ def load_signals(name: str) -> SignalSet:
 def _sines(name: str) -> SineSignals:
     x = torch.linspace(-torch.pi, torch.pi, SINE_POINTS, dtype=torch.float64)
     middles = (x[1:] + x[:-1]) / 2
-    inputs = [points[:, None].to(torch.float32) for points in (x, middles[::2], middles[1::2])]
+    parts = (x, middles[::2], middles[1::2])
+    train, val, test = (points[:, None].to(torch.float32) for points in parts)
     law = f"sin(f x), f ~ U({LOWEST_FREQUENCY}, {HIGHEST_FREQUENCY})"
-    return SineSignals(name, _fingerprint(inputs, law), *inputs, ("frequency",))
+    fingerprint = _fingerprint((train, val, test), law)
+    return SineSignals(name, fingerprint, train, val, test, ("frequency",))
 
 
 def _images(name: str, image_set: ImageSet) -> ImageSignals:
@@ -185,10 +187,11 @@ def _images(name: str, image_set: ImageSet) -> ImageSignals:
     rows, columns = (torch.linspace(-1, 1, side) for side in image_set.shape[1:])
     turns = _turns(len(rows) - 1, len(columns) - 1)
     middles = torch.cartesian_prod((rows[1:] + rows[:-1]) / 2, (columns[1:] + columns[:-1]) / 2)
-    inputs = [torch.cartesian_prod(rows, columns)]
-    inputs += [middles[turns.flatten() == turn] for turn in (0, 1)]
-    fingerprint = _fingerprint(inputs, image_set.fingerprint)
-    return ImageSignals(name, fingerprint, *inputs, ("image_index", "label"), images, labels)
+    train = torch.cartesian_prod(rows, columns)
+    val, test = (middles[turns.flatten() == turn] for turn in (0, 1))
+    fingerprint = _fingerprint((train, val, test), image_set.fingerprint)
+    properties = ("image_index", "label")
+    return ImageSignals(name, fingerprint, train, val, test, properties, images, labels)
 
 
 def _turns(rows: int, columns: int) -> Tensor:

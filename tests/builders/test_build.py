@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weightzoo.builders import build as build_module
+from weightzoo.builders import process_engine
 from weightzoo.builders.build import build_zoo
 from weightzoo.builders.writer import PartialZoo, plan_shards
 from weightzoo.zoos.errors import BuildError, RecipeError
@@ -162,7 +162,7 @@ def test_build_zoo_refuses_a_second_builder(tmp_path: Path) -> None:
 def test_build_zoo_refuses_to_go_on_with_other_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_module, "_run", _interrupt)
+    monkeypatch.setattr(process_engine, "_run_in_this_process", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         _build(tmp_path / "zoo")
     monkeypatch.undo()
@@ -192,7 +192,7 @@ def test_build_zoo_reports_a_full_disk_before_training(
 def test_build_zoo_passes_on_a_workers_error(tmp_path: Path) -> None:
     recipe = replace(_recipe(), factors=_recipe().factors | {"lr": 1e-3})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "_work", int)  # takes no three arguments
+        patch.setattr(process_engine, "_work", int)  # takes no three arguments
         with pytest.raises(BuildError, match="a worker failed: TypeError.*run the same command"):
             _build(tmp_path / "zoo", recipe, workers=2)
     assert not (tmp_path / "zoo").exists()

@@ -7,6 +7,7 @@ from make_published_zoos import flatten
 from torch import Tensor, nn
 
 from weightzoo.builders.imports import import_zoo
+from weightzoo.loaders import load_zoo
 from weightzoo.zoos.index import ZooIndex
 
 
@@ -39,6 +40,7 @@ def test_navon_folders_give_label_and_image(tmp_path: Path) -> None:
     report = import_zoo("inr-pth", tmp_path / "mnist-inrs", tmp_path / "out", progress=False)
     columns, weights = columns_and_weights(tmp_path / "out")
     assert report.models == 8 and report.zoos[0].parameters == 1185
+    assert report.zoos[0].architecture == "inr"
     for index, name in enumerate(columns["model_name"]):
         np.testing.assert_array_equal(weights[index], flatten(states[name]))
         label = int(columns["label"][index])
@@ -65,7 +67,8 @@ def test_sine_regression_nets_have_their_published_size(legacy: bool, tmp_path: 
     report = import_zoo("inr-pth", tmp_path / "sine", tmp_path / "out", progress=False)
     assert report.zoos[0].parameters == 1153
     (file, *_) = ZooIndex.read(tmp_path / "out").open(tmp_path / "out")
-    assert [tensor.name for tensor in file.header.layer_table][:2] == ["seq.0.weight", "seq.0.bias"]
+    names = [tensor.name for tensor in file.header.layer_table]
+    assert names[:2] == ["linear1.weight", "linear1.bias"]
     assert {tensor.kind for tensor in file.header.layer_table} == {"linear"}
 
 
@@ -78,3 +81,27 @@ def test_damaged_files_are_reported(tmp_path: Path) -> None:
     assert report.models == 2
     assert [refused.model for refused in report.refused] == ["net1"]
     assert "truncated or damaged" in report.refused[0].reason
+
+
+def test_rebuilt_inr_is_a_siren_with_an_offset(tmp_path: Path) -> None:
+    for index in range(6):
+        write(tmp_path / "in" / f"net{index}.pth", siren(index))
+    import_zoo("inr-pth", tmp_path / "in", tmp_path / "out", progress=False)
+    row = load_zoo(tmp_path / "out", split="train")
+    state = siren(int(row.columns["model_name"][0].removeprefix("net")))
+    x = torch.rand(7, 2)
+    hidden = x
+    for layer in (0, 1):
+        hidden = torch.sin(
+            30 * (hidden @ state[f"seq.{layer}.weight"].T + state[f"seq.{layer}.bias"])
+        )
+    wanted = hidden @ state["seq.2.weight"].T + state["seq.2.bias"] + 0.5
+    torch.testing.assert_close(row.module(0)(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_other_names_have_no_architecture(tmp_path: Path) -> None:
+    for index in range(6):
+        state = {f"net.{name}": value for name, value in siren(index).items()}
+        write(tmp_path / "in" / f"net{index}.pth", state)
+    report = import_zoo("inr-pth", tmp_path / "in", tmp_path / "out", progress=False)
+    assert report.zoos[0].architecture == "unknown"

@@ -13,6 +13,7 @@ from torch import nn
 from weightzoo.builders.import_smallcnn import read_layout
 from weightzoo.builders.imports import import_zoo
 from weightzoo.builders.unpickling import UnreadableFileError
+from weightzoo.loaders import load_zoo
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.index import ZooIndex
 
@@ -231,3 +232,17 @@ def test_pickled_npy_is_refused(tmp_path: Path) -> None:
 def test_layout_must_cover_the_row(old: str, new: str) -> None:
     with pytest.raises(UnreadableFileError, match=r"layout\.csv"):
         read_layout(layout().replace(old, new, 1), 4970)
+
+
+def test_rebuilt_network_computes_what_keras_did(tmp_path: Path) -> None:
+    rows = write_zoo(tmp_path / "zoo")
+    report = imported(tmp_path / "zoo", tmp_path / "out")
+    assert report.zoos[0].architecture == "small-cnn" and report.zoos[0].parameters == 4970
+    train = load_zoo(tmp_path / "out", split="train")
+    relu = int(np.flatnonzero(train.columns["activation"] == "relu")[0])
+    model = int(train.columns["model_name"][relu].rpartition("/")[2])
+    row = rows[STEPS.index(int(train.columns["epoch"][relu])) * 6 + (5 - model)]
+    images = np.random.default_rng(1).normal(size=(2, 32, 32, 1)).astype(np.float32)
+    with torch.no_grad():
+        ours = train.module(relu)(torch.from_numpy(images).permute(0, 3, 1, 2))
+    np.testing.assert_allclose(ours.numpy(), keras_forward(row, images), rtol=1e-4, atol=1e-4)

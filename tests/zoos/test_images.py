@@ -78,8 +78,23 @@ def test_unknown_image_set_is_refused(name: str) -> None:
             function(name)
 
 
-def test_check_image_set_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "IMAGE_SETS", dict.fromkeys(images.IMAGE_SETS))
-    check_image_set("digits")
-    with pytest.raises(TypeError):
-        load_images("digits")
+@pytest.mark.parametrize("name", ["hub:mnist", "hub:a/b/c", "hub:a/b@", "hub:a/b:", "hub:"])
+def test_mistaken_hub_name_is_refused(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"'hub:ORG/NAME\[@REVISION\]\[:CONFIG\]', got"):
+        check_image_set(name)
+
+
+KNOWN = ["digits", "glyphs", "cifar10-28", "hub:a/b-c", "hub:a/b@v1:d", "folder:/nowhere"]
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_check_image_set_loads_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(name: str = "") -> None:
+        raise AssertionError("loaded")
+
+    for loader in ("load_hub_images", "load_folder"):
+        monkeypatch.setattr(images, loader, load)
+    monkeypatch.setattr(images, "IMAGE_SETS", dict.fromkeys(images.IMAGE_SETS, load))
+    check_image_set(name)
+    with pytest.raises(AssertionError, match="loaded"):
+        load_images(name)

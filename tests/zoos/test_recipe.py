@@ -60,12 +60,12 @@ def test_recipe_names_lists_the_shipped_ones() -> None:
     assert {"digits-cnn", "digits-mlp"} <= set(recipe_names())
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", ["digits-cnn", "digits-mlp", "digits-hyp", "sine-inr"])
 def test_shipped_recipe_expands(name: str) -> None:
     recipe = load_recipe(name)
     models = recipe.models()
     assert recipe.name == name and recipe.description
-    assert len(models) >= 200 and len(recipe.checkpoints) >= 5
+    assert len(models) == recipe.size >= 200
     assert len({model.seed for model in models}) == len(models)
     assert [model.model_id for model in models] == list(range(len(models)))
     assert {model.split for model in models} == set(SPLITS)
@@ -87,6 +87,11 @@ def test_json_round_trip() -> None:
     for recipe in (load_recipe("digits-cnn"), grid()):
         again = Recipe.from_json(json.loads(json.dumps(recipe.to_json())))
         assert again == recipe and again.models() == recipe.models()
+
+
+def test_checkpoints_may_be_given_by_their_step() -> None:
+    assert Recipe.from_json(data(checkpoints={"every": 4})).checkpoints == (0, 4, 8, 12, 16)
+    assert Recipe.from_json(data(checkpoints={"every": 7, "from": 1})).checkpoints == (1, 8, 15)
 
 
 # Expansion
@@ -267,7 +272,7 @@ BAD_RECIPES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "name": (data(name=5), "name must be"),
     "description": (data(description=[]), "description must be"),
-    "images": (data(images="cifar"), r"images must be one of \['digits'\], got 'cifar'"),
+    "images": (data(images="cifar"), r"image set must be one of \['digits', .*got 'cifar'"),
     "seed kind": (data(seed_kind="any"), r"seed_kind must be one of .*'fixed', 'random'"),
     "no seeds": (data(seeds=0), "seeds must be a whole number from 1, got 0"),
     "negative seed": (data(seed=-1), "seed must be a whole number from 0, got -1"),
@@ -280,7 +285,10 @@ BAD_RECIPES: dict[str, tuple[dict[str, Any], str]] = {
     "no checkpoints": (data(checkpoints=[]), r"rising epochs from 0 to 16, got \[\]"),
     "negative checkpoint": (data(checkpoints=[-1, 2]), "checkpoints must be a whole number from 0"),
     "text checkpoint": (data(checkpoints=["1"]), "checkpoints must be a whole number from 0"),
-    "one checkpoint": (data(checkpoints=3), "checkpoints must be a list, got 3"),
+    "one checkpoint": (data(checkpoints=3), "checkpoints must be a list, or a table .* got 3"),
+    "odd checkpoints": (data(checkpoints={"each": 1}), r"unknown keys \['each'\], known are"),
+    "checkpoint step": (data(checkpoints={"every": 0}), "every must be a whole number from 1"),
+    "checkpoints without a step": (data(checkpoints={"from": 1}), "every must be a whole number"),
     "factors as a list": (data() | {"factors": [1]}, "factors must be a mapping"),
     "split as a text": (data(split="model"), "split must be a mapping, got 'model'"),
     "split sum": (data(split={"train": 0.5, "val": 0.4}), "split shares must sum to 1"),
