@@ -14,7 +14,6 @@ Shape letters: N rows, D length of the flat weight vector.
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -181,9 +180,12 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def peak_bytes() -> int:
-    """Largest resident memory of this process so far."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    """Largest resident memory of this process so far, mapped file pages included.
+
+    Not `ru_maxrss`, which a child process inherits from its parent.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 def _bytes(counts: Any) -> dict[str, float]:

@@ -197,15 +197,12 @@ class SequenceTraining(AutoencoderTraining):
             self._views = ModelViews(canonical, canonical.weights(train), settings)
         if settings.structure < 1:
             self._behaviour = Behaviour(train, canonical, settings)
-        spread = canonical.standardization
-        self._deviation = deviations(spread)
-        self._token_deviation = autoencoder.tokenizer(self._deviation)["values"][0].to(self.device)
-        zero = spread.inverse(torch.zeros(1, spread.layer_table.width))
-        one = spread.inverse(torch.ones(1, spread.layer_table.width))
-        tokens = autoencoder.tokenizer
-        self._token_mean = tokens(zero)["values"][0].clone()
-        self._token_unit = (
-            tokens(one - zero)["values"][0].clone().masked_fill(~tokens.shared["mask"], 1)
+        scale, width = canonical.standardization, train.layer_table.width
+        mean = scale.inverse(torch.zeros(1, width))
+        unit = scale.inverse(torch.ones(1, width)) - mean
+        self._token_mean, self._token_unit, self._token_deviation = (
+            autoencoder.tokenizer(values)["values"][0, :, :1].clone()  # alike in all of a token
+            for values in (mean, unit, deviations(scale))
         )
 
     def close(self) -> None:
@@ -215,13 +212,13 @@ class SequenceTraining(AutoencoderTraining):
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
         """See `AutoencoderTraining`."""
-        cut, clean = self._cut(rows)
+        cut, clean = self.cut(rows)
         target, mask, position = cut["values"], cut["mask"], cut["position"]
         seen = self._noise(target, self.generator, mask)
         latent, made = self.module(seen, position, mask)
         errors = made - target
         if not self.settings.normalised:
-            errors = errors * self._token_deviation[position[..., 0]]
+            errors = errors * self._token_deviation.to(self.device)[position[..., 0]]
         structure = reconstruction_loss(errors, mask, cut["level"], self.settings.reduction)
         behaviour = None
         if self._behaviour is not None and clean is not None:
@@ -232,7 +229,7 @@ class SequenceTraining(AutoencoderTraining):
         """See `AutoencoderTraining`."""
         return self._autoencoder.r2(self._val)["all"]
 
-    def _cut(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    def cut(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
         """Both views' windows, (2 B, W, ...), and the standardised models they are of."""
         if self.reader is not None:
             return self._read(rows.cpu(), self.reader), None
@@ -244,7 +241,8 @@ class SequenceTraining(AutoencoderTraining):
         """Windows from the files, standardised here; both views are of the same one."""
         cut = reader.read(rows, reader.random_starts(len(rows), self._host))
         place = cut["position"][..., 0]
-        cut["values"] = (cut["values"] - self._token_mean[place]) / self._token_unit[place]
+        values = (cut["values"] - self._token_mean[place]) / self._token_unit[place]
+        cut["values"] = values.masked_fill_(~cut["mask"], 0)
         return {key: torch.cat([part, part]).to(self.device) for key, part in cut.items()}
 
     def _spliced(self, rows: Tensor, clean: Tensor, made: Tensor, position: Tensor) -> Tensor:

@@ -13,8 +13,11 @@ from weightzoo.tasks.autoencoding import ZooAutoencoder, train_hyper_representat
 from weightzoo.tasks.canonical import Canonical
 from weightzoo.tasks.saved_autoencoders import Origin, load_autoencoder, save_autoencoder
 from weightzoo.tasks.sequence_autoencoding import (
+    SequenceAutoencoder,
     SequenceSettings,
+    SequenceTraining,
     condition_batch_norms,
+    make_sane,
     train_sane,
 )
 from weightzoo.zoos.errors import ZooFormatError
@@ -223,3 +226,17 @@ def test_batch_norms_are_conditioned_on_images() -> None:
     assert not module.training and not module[1].training
     torch.testing.assert_close(outputs.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(outputs.std((0, 2, 3)), torch.ones(4), atol=0.05, rtol=0)
+
+
+def test_windows_from_files_are_standardised_as_those_from_memory(zoo: Splits) -> None:
+    made = {}
+    for from_files in (True, False):
+        options = sequence(aligned=False, from_files=from_files, window=100)
+        canonical = Canonical.fit(zoo["train"], aligned=False)
+        module = make_sane(zoo["train"].layer_table, options)
+        mean = torch.zeros(zoo["train"].layer_table.width)
+        autoencoder = SequenceAutoencoder(canonical, module, options, mean)
+        training = SequenceTraining(autoencoder, zoo["train"], mean[None], 0)
+        made[from_files] = training.cut(torch.arange(4))[0]
+        training.close()
+    assert all(torch.allclose(made[True][key], made[False][key], atol=1e-5) for key in made[True])
