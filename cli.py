@@ -220,7 +220,7 @@ def _train_hyper_representation(options: argparse.Namespace) -> tuple[dict[str, 
     out = options.out or Path(f"{train.name}-hyper-representation.pt")
     origin = Origin(zoo=str(options.zoo.resolve()), least_epoch=options.least_epoch)
     save_autoencoder(autoencoder, out, origin)
-    result = {"path": str(out), "rows": len(train)} | autoencoder.history[-1]
+    result: dict[str, Any] = {"path": str(out), "rows": len(train)} | autoencoder.history[-1]
     return result, "{path}: {rows} rows, loss {loss:.3f}, val R2 {val_r2:.3f}".format(**result)
 
 
@@ -246,7 +246,7 @@ def _sample(options: argparse.Namespace) -> None:
         seed=options.seed,
         overwrite=options.overwrite,
     )
-    result = {
+    result: dict[str, Any] = {
         "path": str(options.out),
         "models": made.models,
         "diverged": made.diverged,

@@ -29,7 +29,7 @@ EPOCHS = (0, 1, 5, 25)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Set:
+class MeasuredSet:
     """A set of models of one method, measured.
 
     Attributes:
@@ -87,7 +87,7 @@ def measure(
     images: ImageSet,
     epochs: Sequence[int] = EPOCHS,
     seed: int = 0,
-) -> Set:
+) -> MeasuredSet:
     """Measure a set of models and fine-tune it.
 
     Args:
@@ -103,7 +103,7 @@ def measure(
     finite = weights[weights.isfinite().all(1)]
     outputs = logits(architecture, finite, [hyper_parameters.activation] * len(finite), images.test)
     distance, agreement = nearest(finite, outputs.argmax(1), training)
-    return Set(
+    return MeasuredSet(
         accuracy=accuracy,
         epochs=tuple(epochs),
         ensemble=ensemble_accuracy(outputs, images.test.labels),

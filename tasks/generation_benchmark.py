@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .behaviour import accuracies
 from .canonical import Canonical, last_rows
 from .generated_zoo import few_images, zoo_images
-from .generation import EPOCHS, TrainingModels, measure, noised, scratch
+from .generation import EPOCHS, MeasuredSet, TrainingModels, measure, noised, scratch
 from .sampling import (
     GenerativeAdversarial,
     KernelDensity,
@@ -84,25 +84,13 @@ class Row:
         method: its name in the table.
         seed: of the run.
         images: on which it was fine-tuned and tested.
-        accuracy: test accuracy of every model at every epoch, M lists of K numbers.
-        epochs: K epochs.
-        ensemble: accuracy of the mean logits at epoch 0.
-        disagreement: between pairs of the set, at epoch 0.
-        nearest_distance: to the nearest training model, in spacings of the training models.
-        nearest_agreement: with the nearest training model.
-        broken: models that are not finite.
+        found: what was measured.
     """
 
     method: str
     seed: int
     images: str
-    accuracy: list[list[float]]
-    epochs: list[int]
-    ensemble: float
-    disagreement: float
-    nearest_distance: float
-    nearest_agreement: float
-    broken: int
+    found: MeasuredSet
 
 
 @dataclass(frozen=True)
@@ -162,17 +150,7 @@ class Bench:
         found = measure(
             weights, self.training, self.hyper_parameters, images, epochs, 1000 * self.seed
         )
-        numbers = {
-            key: value for key, value in vars(found).items() if key not in ("accuracy", "epochs")
-        }
-        return Row(
-            method=method,
-            seed=self.seed,
-            images=images.name,
-            accuracy=found.accuracy.tolist(),
-            epochs=list(found.epochs),
-            **numbers,
-        )
+        return Row(method=method, seed=self.seed, images=images.name, found=found)
 
     def zoo_models(self) -> Tensor:
         """Random train models, their last checkpoint."""
@@ -400,8 +378,14 @@ def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Plain data; NaN becomes None."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, list):
-            return [plain(item) for item in value]
+        if isinstance(value, Tensor | list | tuple):
+            return [
+                plain(item) for item in (value.tolist() if isinstance(value, Tensor) else value)
+            ]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return [{key: plain(value) for key, value in asdict(row).items()} for row in rows]
+    return [
+        {"method": row.method, "seed": row.seed, "images": row.images}
+        | {name: plain(value) for name, value in vars(row.found).items()}
+        for row in rows
+    ]

@@ -65,7 +65,7 @@ def write_generation_report(
 def table(rows: Sequence[Row], images: str) -> str:
     """Markdown: mean and deviation over all models of all seeds, by method and epoch."""
     rows = [row for row in rows if row.images == images]
-    epochs = sorted({epoch for row in rows for epoch in row.epochs})
+    epochs = sorted({epoch for row in rows for epoch in row.found.epochs})
     head = ["method", *(f"epoch {epoch}" for epoch in epochs)]
     head += ["ensemble", "differ", "distance", "agree", "models", "broken"]
     lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
@@ -74,8 +74,13 @@ def table(rows: Sequence[Row], images: str) -> str:
         of_method = [row for row in rows if row.method == method]
         cells = [_accuracy(of_method, epoch) for epoch in epochs]
         for name in ("ensemble", "disagreement", "nearest_distance", "nearest_agreement"):
-            cells.append(_number(mean_and_spread([getattr(row, name) for row in of_method])[0]))
-        counts = [sum(len(row.accuracy) for row in of_method), sum(r.broken for r in of_method)]
+            cells.append(
+                _number(mean_and_spread([getattr(row.found, name) for row in of_method])[0])
+            )
+        counts = [
+            sum(len(row.found.accuracy) for row in of_method),
+            sum(row.found.broken for row in of_method),
+        ]
         lines.append(_line([method, *cells, *map(str, counts)]))
     return "\n".join(lines) + "\n"
 
@@ -86,13 +91,13 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     methods = [name for name in CURVES if any(row.method == name for row in rows)]
     for index, method in enumerate(methods):
         of_method = [row for row in rows if row.method == method]
-        epochs = of_method[0].epochs
-        accuracy = np.array([model for row in of_method for model in row.accuracy])
+        epochs = of_method[0].found.epochs
+        accuracy = np.concatenate([row.found.accuracy.numpy() for row in of_method])
         mean, spread = np.nanmean(accuracy, 0), np.nanstd(accuracy, 0, ddof=1)
         axis.plot(epochs, mean, color=f"C{index}", marker="o", markersize=3, label=method)
         axis.fill_between(epochs, mean - spread, mean + spread, color=f"C{index}", alpha=0.15)
     axis.set_xscale("symlog", linthresh=1)
-    ticks = sorted({epoch for row in rows for epoch in row.epochs})
+    ticks = sorted({epoch for row in rows for epoch in row.found.epochs})
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.set(xlabel="epochs of fine-tuning", ylabel="test accuracy", ylim=(0, 1))
     axis.legend(fontsize=7, loc="lower right")
@@ -211,10 +216,10 @@ def _principal(points: np.ndarray) -> np.ndarray:
 
 def _accuracy(rows: Sequence[Row], epoch: int) -> str:
     values = [
-        model[row.epochs.index(epoch)]
+        accuracy
         for row in rows
-        if epoch in row.epochs
-        for model in row.accuracy
+        if epoch in row.found.epochs
+        for accuracy in row.found.accuracy[:, row.found.epochs.index(epoch)].tolist()
     ]
     return _spread(*mean_and_spread(values)) if values else NOT_MEASURED
 
