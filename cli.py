@@ -205,11 +205,10 @@ def _train(options: argparse.Namespace) -> None:
 def _train_hyper_representation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .tasks.autoencoder_training import AutoencoderSettings
     from .tasks.autoencoding import train_hyper_representation
-    from .tasks.generation_benchmark import homogeneous
+    from .tasks.generation_benchmark import homogeneous_splits
     from .tasks.saved_autoencoders import Origin, save_autoencoder
 
-    zoo = _load(options)
-    train, val = (homogeneous(zoo[split], options.least_epoch) for split in ("train", "val"))
+    train, val = homogeneous_splits(_load(options), options.least_epoch)
     settings = AutoencoderSettings(
         shape={"latent": options.latent, "width": options.width},
         epochs=options.epochs,

@@ -41,6 +41,8 @@ from .sampling import (
     top_rows,
 )
 
+LATE = 0.8  # share of training after which checkpoints are learned from
+ROWS_PER_LATENT = 4  # at least so many train rows for a value of the latent vector
 DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10
 LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
     "S_KDE": ("kde", False),
@@ -62,7 +64,7 @@ class GenerationSettings:
         few_epochs: of fine-tuning, for all others.
         structure: of the autoencoders trained on weights alone.
         behaviour: of the autoencoder trained on logits too.
-        checkpoints: least epoch of the zoo's rows to learn from.
+        least_epoch: of the zoo's rows to learn from; None takes the last fifth of training.
         transfer: another image set with the same shape and classes, or None.
     """
 
@@ -72,7 +74,7 @@ class GenerationSettings:
     few_epochs: tuple[int, ...] = (0, 1)
     structure: AutoencoderSettings
     behaviour: AutoencoderSettings
-    checkpoints: int = 21
+    least_epoch: int | None = None
     transfer: str | None = None
 
 
@@ -125,9 +127,10 @@ class Bench:
         """Read the rows to learn from."""
         zoo = load_zoo(folder)
         assert isinstance(zoo, dict)
-        late = {split: homogeneous(rows, settings.checkpoints) for split, rows in zoo.items()}
+        least = settings.least_epoch
+        least = late_epoch(zoo["train"]) if least is None else least
         self.settings, self.seed = settings, seed
-        self.train, self.val = late["train"], late["val"]
+        self.train, self.val = homogeneous_splits(zoo, least)
         self.images: ImageSet = zoo_images(self.train)
         self.canonical = Canonical.fit(self.train)
         self.architecture = self.canonical.architecture
@@ -255,21 +258,34 @@ def run_generation(
     return outcomes
 
 
-def homogeneous(zoo: ZooDataset, checkpoints: int) -> ZooDataset:
-    """The finite late rows of the commonest activation: what one generator can learn.
+def late_epoch(zoo: ZooDataset) -> int:
+    """From when on a checkpoint is of the last fifth of training; 21 of 25."""
+    return math.floor(LATE * int(zoo.columns["epoch"].max())) + 1
+
+
+def homogeneous_splits(
+    zoo: Mapping[str, ZooDataset], least_epoch: int
+) -> tuple[ZooDataset, ZooDataset]:
+    """Train and val rows that one generator can learn, see `homogeneous`."""
+    train = homogeneous(zoo["train"], least_epoch)
+    return train, homogeneous(zoo["val"], least_epoch, str(train.columns["activation"][0]))
+
+
+def homogeneous(zoo: ZooDataset, least_epoch: int, activation: str | None = None) -> ZooDataset:
+    """The finite late rows of one activation, by default the commonest.
 
     Raises:
         ValueError: if there are none.
     """
-    rows = zoo.filter(f"epoch >= {checkpoints}").filter("status == 'ok'")
-    names = list(rows.columns["activation"])
+    rows = zoo.filter(f"epoch >= {least_epoch}").filter("status == 'ok'")
+    names = [name for name in rows.columns["activation"] if activation in (None, name)]
     if not names:
         raise ValueError(
-            f"zoo {zoo.name!r} has no finite checkpoint from epoch {checkpoints} on: its epochs "
+            f"zoo {zoo.name!r} has no finite checkpoint from epoch {least_epoch} on: its epochs "
             f"are {sorted(set(zoo.columns['epoch'].tolist()))}"
         )
-    commonest = statistics.mode(names)
-    return rows.filter(lambda columns: columns["activation"] == commonest)
+    chosen = statistics.mode(names)
+    return rows.filter(lambda columns: columns["activation"] == chosen)
 
 
 def common_hyper_parameters(rows: ZooDataset) -> HyperParameters:
@@ -296,6 +312,7 @@ def _autoencoder_job(
     others: Mapping[str, tuple[str, bool]] | None = None,
 ) -> Outcome:
     start = time.perf_counter()
+    settings = replace(settings, shape=settings.shape | {"latent": _latent_size(bench, settings)})
     autoencoder = train_hyper_representation(bench.train, bench.val, settings, bench.seed)
     latent = autoencoder.encode(bench.weights)
     models, generator = bench.settings.models, bench.generator
@@ -343,6 +360,11 @@ def _chosen(bench: Bench, autoencoder: ZooAutoencoder, points: Tensor, suffix: s
         bench.row(name + suffix, autoencoder.decode(latent), bench.settings.few_epochs)
         for name, latent in sets.items()
     ]
+
+
+def _latent_size(bench: Bench, settings: AutoencoderSettings) -> int:
+    """The wanted size, or less for few rows."""
+    return min(settings.shape["latent"], max(1, len(bench.train) // ROWS_PER_LATENT))
 
 
 def _seeded(name: str, seed: int) -> Sampler:

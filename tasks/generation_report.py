@@ -100,7 +100,7 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     ticks = sorted({epoch for row in rows for epoch in row.found.epochs})
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axis.set(xlabel="epochs of fine-tuning", ylabel="test accuracy", ylim=(0, 1))
-    axis.legend(fontsize=7, loc="lower right")
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     save(drawing, path)
 
 

@@ -27,6 +27,7 @@ from weightzoo.tasks.generation import (
 from weightzoo.tasks.generation_benchmark import (
     GenerationSettings,
     homogeneous,
+    late_epoch,
     run_generation,
 )
 from weightzoo.tasks.generation_report import table, write_generation_report
@@ -105,6 +106,11 @@ def test_generate_repeats_and_keeps_the_best_draws(
     assert torch.equal(one, generate(autoencoder, train, 3, seed=1))
     assert not torch.equal(one, generate(autoencoder, train, 3, seed=2))
     assert generate(autoencoder, train, 2, draws=3, sampler="gaussian").shape == one[:2].shape
+
+
+def test_late_epochs_are_the_last_fifth(train: ZooDataset) -> None:
+    assert late_epoch(train) == 3  # of 3
+    assert late_epoch(train.filter("epoch <= 1")) == 1
 
 
 def test_homogeneous_says_which_epochs_there_are(trained_zoo: Path) -> None:
@@ -231,7 +237,7 @@ def test_benchmark_reports_every_method(trained_zoo: Path, tmp_path: Path) -> No
         few_epochs=(0,),
         structure=TINY,
         behaviour=replace(TINY, structure=0.5, queries=4),
-        checkpoints=1,
+        least_epoch=1,
     )
     outcomes = run_generation(trained_zoo, settings, progress=False)
     text = write_generation_report(tmp_path, "small", settings, outcomes, "command")
