@@ -82,6 +82,42 @@ def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
     _print(options, result, "{path}: {models} models, {rows} rows, {bytes} bytes".format(**result))
 
 
+def _finetune(options: argparse.Namespace) -> None:
+    from .builders.fine_tuning import fine_tune_zoo
+    from .builders.parents import parse_overrides
+
+    index = fine_tune_zoo(
+        options.zoo,
+        options.out,
+        images=options.images,
+        epochs=options.epochs,
+        checkpoints=options.checkpoints,
+        where=_condition(options.where),
+        overrides=parse_overrides(options.set),
+        engine=_engine(options),
+        overwrite=options.overwrite,
+    )
+    _print_built(options, options.out, index)
+
+
+def _engine(options: argparse.Namespace) -> Any:
+    from .builders.build import Engine
+
+    return Engine(
+        name=options.engine,
+        device=options.device,
+        workers=options.workers,
+        ray_address=options.ray_address,
+    )
+
+
+def _condition(text: str | None) -> Any:
+    """A condition as builders take it: they know nothing of how loaders write one."""
+    from .loaders.conditions import rows_where
+
+    return None if text is None else lambda columns: rows_where(text, columns)
+
+
 def _plan(recipe: Any, models: int | None) -> dict[str, Any]:
     population = recipe.models(models)
     table = recipe.architecture.layer_table()
@@ -357,6 +393,16 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and stop")
     _add_engine(build)
+    finetune = _add(
+        commands, "finetune", _finetune, "train a zoo's models on with another image set"
+    )
+    finetune.add_argument("--images", required=True, help="image set to train on")
+    finetune.add_argument("--epochs", type=int, required=True, help="passes over its images")
+    finetune.add_argument(
+        "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 0)"
+    )
+    _add_parents(finetune)
+    _add_engine(finetune)
     import_ = _add(commands, "import", _import, "turn a zoo that others published into ours")
     import_.add_argument("format", help="published format; a wrong one lists those there are")
     import_.add_argument("source", help="folder, archive or file")
@@ -435,6 +481,25 @@ def _add_generation(commands: Any) -> None:
     benchmark.add_argument("--seeds", type=int, default=3, help="(default: 3)")
     benchmark.add_argument("--workers", type=int, help="processes (default: one per core)")
     benchmark.add_argument("--transfer", help="another image set, to fine-tune on as well")
+
+
+def _add_parents(command: argparse.ArgumentParser) -> None:
+    """From which rows of a zoo a command starts, and as what zoo it writes their children."""
+    command.add_argument("zoo", type=Path, help="zoo folder to start from")
+    command.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    command.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="rows to start from, such as \"split == 'train' and test_accuracy > 0.5\"; of each "
+        "model the last one is taken (default: all finite rows)",
+    )
+    command.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a hyper-parameter for all models instead of their own, such as lr=1e-4",
+    )
 
 
 def _add_engine(command: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from weightzoo.builders.build import CPU_COHORT
+from weightzoo.builders.cohort_size import CPU_COHORT
 from weightzoo.builders.one_by_one import train_one
 from weightzoo.builders.process_engine import ALLOCATOR
 from weightzoo.builders.training import cut_cohorts, train_cohort

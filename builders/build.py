@@ -10,16 +10,16 @@ import torch
 from tqdm import tqdm
 
 from ..zoos.errors import BuildError
-from ..zoos.images import ImageSet, load_images
 from ..zoos.index import ZooIndex
 from ..zoos.recipe import Recipe
+from .cohort_size import cohort_size
 from .job import TrainingJob
+from .objectives import DataSet, load_data, signal_columns, training_size
 from .process_engine import run_here
 from .ray_engine import run_on_ray
 from .training import cut_cohorts
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
 
-CPU_COHORT, GPU_COHORT = 8, 128  # on CPU a larger cohort falls out of the cache
 ENGINES = ("process", "ray")
 
 
@@ -51,17 +51,18 @@ class Engine:
         if self.name != "ray" and self.ray_address is not None:
             raise BuildError(f"a Ray address needs the engine 'ray', not {self.name!r}")
 
-    @property
-    def models_in_step(self) -> int:
+    def models_in_step(self, job: TrainingJob) -> int:
         """The size of a cohort."""
-        return self.cohort_size or (CPU_COHORT if self.device == "cpu" else GPU_COHORT)
+        batch_size = max(model.hyper_parameters.batch_size for model in job.models)
+        architecture, models = job.recipe.architecture, len(job.models)
+        return self.cohort_size or cohort_size(architecture, batch_size, models, self.device)
 
     def run(
         self,
         job: TrainingJob,
         zoo: PartialZoo,
         cohorts: Sequence[Sequence[int]],
-        image_set: ImageSet,
+        image_set: DataSet,
         bar: Any,
     ) -> str:
         """Train the cohorts; return the names of the devices that did."""
@@ -135,10 +136,10 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         BuildError: as `build_zoo`.
     """
     out = Path(out)
-    image_set = load_images(job.recipe.images)
+    image_set = load_data(job.recipe.images)
     job.check_fit(image_set)
     settings = job.settings() | {
-        "cohort_size": engine.models_in_step,
+        "cohort_size": engine.models_in_step(job),
         "device": engine.device,
         "images": image_set.fingerprint,
     }
@@ -146,10 +147,10 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         with partial_folder(out, overwrite) as folder:
             if overwrite:
                 discard_other_build(folder, settings)
-            zoo = _partial_zoo(job, folder)
+            zoo = _partial_zoo(job, image_set, folder)
             started = datetime.now(UTC)
             zoo.create(settings)
-            todo = _unfinished(job, zoo, len(image_set.train), engine.models_in_step)
+            todo = _unfinished(job, zoo, training_size(image_set), engine.models_in_step(job))
             with _bar(job, todo, engine.progress) as bar:
                 devices = engine.run(job, zoo, todo, image_set, bar)
             return zoo.finish(job.recipe.name, _provenance(job, image_set, devices, started))
@@ -157,7 +158,7 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         raise BuildError(f"cannot write the zoo {out}: {error}") from error
 
 
-def _partial_zoo(job: TrainingJob, folder: Path) -> PartialZoo:
+def _partial_zoo(job: TrainingJob, image_set: DataSet, folder: Path) -> PartialZoo:
     header, checkpoints = job.header(), job.recipe.checkpoints
     return PartialZoo(
         folder=folder,
@@ -166,6 +167,7 @@ def _partial_zoo(job: TrainingJob, folder: Path) -> PartialZoo:
         plans=tuple(plan_shards(job.models, header.layer_table.width * 4, len(checkpoints))),
         header=header,
         lineage=job.lineage(),
+        properties=signal_columns(image_set, job.models),
         measures=job.measures,
     )
 
@@ -190,7 +192,7 @@ def _bar(job: TrainingJob, todo: Sequence[Sequence[int]], progress: bool) -> Any
 
 
 def _provenance(
-    job: TrainingJob, image_set: ImageSet, devices: str, started: datetime
+    job: TrainingJob, image_set: DataSet, devices: str, started: datetime
 ) -> dict[str, Any]:
     """Who made the zoo, with what, from what, when."""
     return job.provenance() | {

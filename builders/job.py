@@ -9,9 +9,10 @@ import torch
 
 from ..zoos.errors import BuildError
 from ..zoos.format import ZooHeader
-from ..zoos.images import ImageSet
 from ..zoos.lineage import Lineage
 from ..zoos.recipe import Model, Recipe, hyper_parameter_names
+from .cohort_size import train_within_memory
+from .objectives import DataSet, output_size
 from .provenance import commit, package_version
 from .training import CohortResult, train_cohort
 from .writer import PartialZoo
@@ -37,7 +38,7 @@ class TrainingJob:
     def train(
         self,
         positions: Sequence[int],
-        image_set: ImageSet,
+        image_set: DataSet,
         device: str,
         on_epoch: Callable[[int], None] = lambda models: None,
     ) -> CohortResult:
@@ -72,18 +73,18 @@ class TrainingJob:
             "python": sys.version.split()[0],
         }
 
-    def check_fit(self, image_set: ImageSet) -> None:
-        """Refuse an architecture that cannot take the images or name their classes.
+    def check_fit(self, image_set: DataSet) -> None:
+        """Refuse an architecture that does not fit what it is to be trained on.
 
         Raises:
             BuildError: saying what the one takes and the other gives.
         """
-        shapes = self.recipe.architecture.shapes()
-        if shapes[0] != image_set.shape or shapes[-1] != (image_set.classes,):
+        shapes, outputs = self.recipe.architecture.shapes(), output_size(image_set)
+        if shapes[0] != image_set.shape or shapes[-1] != (outputs,):
             raise BuildError(
                 f"architecture {self.recipe.architecture.name!r} takes {shapes[0]} and gives "
-                f"{shapes[-1]}, image set {image_set.name!r} has shape {image_set.shape} and "
-                f"{image_set.classes} classes"
+                f"{shapes[-1]}, {image_set.name!r} has shape {image_set.shape} and {outputs} "
+                "classes or values"
             )
 
 
@@ -91,12 +92,14 @@ def train_and_write(
     job: TrainingJob,
     zoo: PartialZoo,
     positions: Sequence[int],
-    image_set: ImageSet,
+    image_set: DataSet,
     device: str,
     on_epoch: Callable[[int], None] = lambda models: None,
 ) -> None:
     """Train one cohort and write its rows where they belong."""
-    result = job.train(positions, image_set, device, on_epoch)
+    result = train_within_memory(
+        lambda part: job.train(part, image_set, device, on_epoch), positions
+    )
     write_result(zoo, positions, result)
 
 

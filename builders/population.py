@@ -4,7 +4,9 @@ All models' weights lie in one tensor (M, D), so that a checkpoint is a copy of 
 forward pass follows the architecture's layers; activations and dropout rates differ by model.
 
 Shape letters: M models, D length of the flat vector, C channels, H height, W width, F features,
-B images. Images come with the batch last: (M, C, H, W, B), or (1, C, H, W, B) if shared.
+T tokens, E width of a token, B images or points. Images are rows of channels with the batch
+last, (M, H, C, W, B); features are (M, F, B); tokens, which only meet matrix products over their
+width, are (M, B, T, E). A leading 1 instead of M means that all models share the values.
 """
 
 import itertools
@@ -14,10 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..zoos import layers
 from ..zoos.architectures import Architecture
-from ..zoos.layers import Activation, Conv, Dropout, Flatten, Layer, Linear
-from ..zoos.layers import MaxPool as MaxPoolLayer
+from ..zoos.layers import Layer, layer_names
+from .attention import attend, embed_positions, pool_tokens
 from .convolution import conv2d, max_pool2d
+from .linear import linear
+from .normalization import batch_norm, layer_norm
 
 ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -27,6 +32,9 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "leaky_relu": F.leaky_relu,
 }
+IMAGE_DIMENSIONS, TOKEN_DIMENSIONS = 5, 4
+
+Generators = Sequence[torch.Generator]
 
 
 class Population:
@@ -34,7 +42,7 @@ class Population:
 
     Attributes:
         flat: (M, D), float32, the weights of all models; change it in place only.
-        gradient: (M, D), float32, filled by `backward`.
+        gradient: (M, D), float32, filled by `backward`; zero at buffers.
     """
 
     def __init__(
@@ -54,77 +62,150 @@ class Population:
         """
         self.flat = flat
         self.gradient = torch.zeros_like(flat)
-        self._layers = list(zip(architecture.layer_names(), architecture.layers, strict=True))
+        self._layers = architecture.layers
         self._runs = list(_runs(activations))
         rates = torch.tensor(dropout or [0.0] * len(flat), dtype=torch.float32)
         self._keep = 1 - rates
         table = architecture.layer_table()
-        self._parameters = {
-            name: view.requires_grad_() for name, view in table.split(flat.detach()).items()
-        }
-        self._gradients = table.split(self.gradient)
+        buffers = {tensor.name for tensor in table if tensor.role == "buffer"}
+        # Split twice, so that updating buffers in a forward pass counts as no change of weights.
+        own, self._tensors = table.split(flat.data), table.split(flat.data)
+        self._tensors |= {name: own[name] for name in buffers}
+        self._parameters = [
+            view.requires_grad_() for name, view in self._tensors.items() if name not in buffers
+        ]
+        gradients = table.split(self.gradient)
+        self._gradients = [view for name, view in gradients.items() if name not in buffers]
 
     def __len__(self) -> int:
         """M."""
         return len(self.flat)
 
-    def logits(self, x: Tensor, dropout: Sequence[torch.Generator] | None = None) -> Tensor:
+    def outputs(
+        self, x: Tensor, *, training: bool = False, dropout: Generators | None = None
+    ) -> Tensor:
         """Run all models.
 
         Args:
-            x: (M or 1, C, H, W, B) images.
+            x: (M or 1, H, C, W, B) images, or (M or 1, F, B) points.
+            training: batch norm takes the batch's statistics and updates the running ones.
             dropout: one generator per model to draw its dropout masks from; None switches
-                dropout off (evaluation).
+                dropout off.
 
         Returns:
-            (M, classes, B).
+            (M, outputs, B): logits, or values at points.
         """
-        for name, layer in self._layers:
-            x = self._apply(name, layer, x, dropout)
-        return x
+        return _Pass(self, training, dropout).run(self._layers, "", x)
 
     def backward(self, loss: Tensor) -> None:
         """Write the gradient of `loss`, a sum over models, into `gradient`."""
-        grads = torch.autograd.grad(loss, list(self._parameters.values()))
-        for view, grad in zip(self._gradients.values(), grads, strict=True):
+        grads = torch.autograd.grad(loss, self._parameters)
+        for view, grad in zip(self._gradients, grads, strict=True):
             view.copy_(grad)
 
-    def _apply(
-        self, name: str, layer: Layer, x: Tensor, dropout: Sequence[torch.Generator] | None
-    ) -> Tensor:
-        match layer:
-            case Conv():
-                weight, bias = self._tensors(name)
-                return conv2d(x, weight, bias, layer.stride, layer.padding)
-            case Linear():
-                weight, bias = self._tensors(name)
-                return torch.baddbmm(bias[:, :, None], weight, x.expand(len(self), -1, -1))
-            case MaxPoolLayer():
-                return max_pool2d(x, layer.size)
-            case Flatten():
-                return x.flatten(1, -2)
-            case Activation():
-                return self._activate(x)
-            case Dropout():
-                return x if dropout is None else x * self._masks(x, dropout)
-        raise NotImplementedError(f"population training knows no layer {layer!r}")
+    def tensor(self, name: str) -> Tensor:
+        """(M, *shape): a tensor of all models by its name in the layer table."""
+        return self._tensors[name]
 
-    def _tensors(self, name: str) -> tuple[Tensor, Tensor]:
-        return self._parameters[f"{name}.weight"], self._parameters[f"{name}.bias"]
-
-    def _activate(self, x: Tensor) -> Tensor:
+    def activate(self, x: Tensor) -> Tensor:
         """Each run of models with the same activation at once."""
         if len(self._runs) == 1:
             return ACTIVATION_FUNCTIONS[self._runs[0][0]](x)
         parts = [ACTIVATION_FUNCTIONS[name](x[models]) for name, models in self._runs]
         return torch.cat(parts)
 
-    def _masks(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+    def masks(self, x: Tensor, generators: Generators) -> Tensor:
         """Dropout masks, kept values scaled up; drawn model by model on the CPU."""
         masks = torch.empty(x.shape)
         for mask, keep, generator in zip(masks, self._keep, generators, strict=True):
             torch.rand(mask.shape, generator=generator, out=mask).add_(keep).floor_().div_(keep)
         return masks.to(x.device)
+
+
+class _Pass:
+    """One forward pass; layers inside a residual are run like any other."""
+
+    def __init__(self, population: Population, training: bool, dropout: Generators | None) -> None:
+        self.models, self.training, self.dropout = population, training, dropout
+
+    def run(self, sequence: Sequence[Layer], prefix: str, x: Tensor) -> Tensor:
+        for name, layer, pool in _with_pools(sequence):
+            x = self.layer(layer, f"{prefix}{name}", pool, x)
+        return x
+
+    def layer(self, layer: Layer, name: str, pool: int, x: Tensor) -> Tensor:
+        """A layer that changes the shape or has weights of its own kind."""
+        match layer:
+            case layers.Conv():
+                bias = self.models.tensor(f"{name}.bias") if layer.bias else None
+                weight = self.models.tensor(f"{name}.weight")
+                return conv2d(x, weight, bias, layer.stride, layer.padding, pool)
+            case layers.Linear():
+                return linear(x, *self._weights(name))
+            case layers.MaxPool():
+                return max_pool2d(x, layer.size)
+            case layers.GlobalAvgPool():
+                return x.mean((1, 3))
+            case layers.Flatten():
+                return _flatten(x)
+            case layers.Tokens():
+                return x.permute(0, 4, 1, 3, 2).flatten(2, 3)
+            case layers.TokenPool():
+                return pool_tokens(x, layer.mode)
+        return self.same_shape(layer, name, x.expand(len(self.models), *x.shape[1:]))
+
+    def same_shape(self, layer: Layer, name: str, x: Tensor) -> Tensor:
+        """A layer that needs the values of every model."""
+        match layer:
+            case layers.Activation():
+                return self.models.activate(x)
+            case layers.Sine():
+                return torch.sin(layer.omega * x)
+            case layers.Offset():
+                return x + layer.value
+            case layers.Dropout():
+                return x if self.dropout is None else x * self.models.masks(x, self.dropout)
+            case layers.BatchNorm():
+                buffers = ("running_mean", "running_var", "num_batches_tracked")
+                state = [self.models.tensor(f"{name}.{buffer}") for buffer in buffers]
+                return batch_norm(x, *self._weights(name), state, self.training)
+            case layers.LayerNorm():
+                return layer_norm(x, *self._weights(name))
+            case layers.PositionEmbedding():
+                token = self.models.tensor(f"{name}.class_token") if layer.class_token else None
+                return embed_positions(x, self.models.tensor(f"{name}.position"), token)
+            case layers.Attention():
+                projections = [
+                    self._weights(f"{name}.{part}") for part in ("query", "key", "value", "out")
+                ]
+                return attend(x, projections, layer.heads)
+            case layers.Residual():
+                shortcut = self.run(layer.shortcut, f"{name}.shortcut.", x)
+                return self.run(layer.body, f"{name}.body.", x) + shortcut
+        raise NotImplementedError(f"population training knows no layer {layer!r}")
+
+    def _weights(self, name: str) -> tuple[Tensor, Tensor]:
+        return self.models.tensor(f"{name}.weight"), self.models.tensor(f"{name}.bias")
+
+
+def _flatten(x: Tensor) -> Tensor:
+    """Features in torch's order: channels first of an image, tokens first of tokens."""
+    if x.dim() == IMAGE_DIMENSIONS:
+        return x.transpose(1, 2).flatten(1, 3)
+    return x.flatten(2).transpose(1, 2) if x.dim() == TOKEN_DIMENSIONS else x
+
+
+def _with_pools(sequence: Sequence[Layer]) -> list[tuple[str, Layer, int]]:
+    """(name, layer, size of the pool) of every layer; a convolution takes up the pool after it."""
+    found: list[tuple[str, Layer, int]] = []
+    for name, layer in zip(layer_names(sequence), sequence, strict=True):
+        last = found[-1] if found else None
+        if isinstance(layer, layers.MaxPool) and last and isinstance(last[1], layers.Conv):
+            if last[2] == 1:  # a second pool drops its rest of the first one's result
+                found[-1] = (last[0], last[1], layer.size)
+                continue
+        found.append((name, layer, 1))
+    return found
 
 
 def _runs(names: Sequence[str]) -> Iterator[tuple[str, slice]]:

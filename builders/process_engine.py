@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from ..zoos.errors import BuildError
-from ..zoos.images import load_images
 from .job import TrainingJob, train_and_write
+from .objectives import load_data
 from .writer import PartialZoo
 
 # Keep freed memory in the process: fresh pages at every step cost a third of a worker's time.
@@ -60,7 +60,7 @@ def run_here(
 def _run_in_this_process(
     job: TrainingJob, zoo: PartialZoo, cohorts: Sequence[Sequence[int]], device: str, bar: Any
 ) -> None:
-    image_set = load_images(job.recipe.images)
+    image_set = load_data(job.recipe.images)
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device == "cpu" else threads)
     try:
@@ -116,7 +116,7 @@ def _end_with(parent: int) -> None:
 
 
 def _work(job: TrainingJob, zoo: PartialZoo, cohort: Sequence[int]) -> None:
-    train_and_write(job, zoo, cohort, load_images(job.recipe.images), "cpu", _count_epochs)
+    train_and_write(job, zoo, cohort, load_data(job.recipe.images), "cpu", _count_epochs)
 
 
 def _count_epochs(models: int) -> None:

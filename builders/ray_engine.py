@@ -8,6 +8,7 @@ bytes: none is lost, none is there twice, and the files equal those of the proce
 """
 
 import importlib.util
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from typing import Any
 import torch
 
 from ..zoos.errors import BuildError
-from ..zoos.images import ImageSet, load_images
+from .cohort_size import train_within_memory
 from .job import TrainingJob, write_result
+from .objectives import DataSet, load_data
 from .provenance import package_version
 from .training import CohortResult
 from .writer import PartialZoo
@@ -122,7 +124,9 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
         return
     options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers}
     try:
-        ray.init(include_dashboard=False, logging_level="ERROR", log_to_driver=False, **options)
+        ray.init(
+            include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **options
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
         raise BuildError(f"cannot reach {where}: {error}") from error
@@ -139,17 +143,17 @@ def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None,
     here = zoo.signature() == shared.signature
     if here and zoo.holds(cohort):
         return None, name  # an earlier worker was lost after it had written
-    image_set = load_images(job.recipe.images)
+    image_set = load_data(job.recipe.images)
     _check_node(image_set, shared.expected)
     torch.set_num_threads(1)
-    result = job.train(cohort, image_set, device)
+    result = train_within_memory(lambda part: job.train(part, image_set, device), cohort)
     if not here:
         return result, name
     write_result(zoo, cohort, result)
     return None, name
 
 
-def _check_node(image_set: ImageSet, expected: tuple[str, ...]) -> None:
+def _check_node(image_set: DataSet, expected: tuple[str, ...]) -> None:
     """Refuse to train on a node that would give other weights."""
     found = (image_set.fingerprint, *_versions())
     for what, here, there in zip(("images", "weightzoo", "torch"), found, expected, strict=True):

@@ -1,22 +1,20 @@
 """Trains one cohort: models with equal batch size and number of training images, step by step.
 
-Shape letters: M models, K checkpoints, D length of the flat vector, N images, B images a batch.
+Shape letters: M models, K checkpoints, D length of the flat vector, B images or points a batch.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..zoos.images import Images, ImageSet
 from ..zoos.recipe import Model, Recipe
 from .initialization import initial_weights, stream
+from .objectives import PARTS, DataSet, objective, training_size
 from .optimizers import PopulationOptimizer
 from .population import Population
-
-EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}  # 64 images' patches fit a core's cache
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,13 @@ def steps_per_epoch(model: Model, images: int) -> tuple[int, int]:
 def cut_cohorts(recipe: Recipe, models: Sequence[Model], images: int, size: int) -> list[list[int]]:
     """Group models that can be trained in step, at most `size` together.
 
-    Inside a cohort models with equal optimizer and activation lie side by side, and none has
-    dropout or all have.
+    Inside a cohort all have one augmentation, models with equal optimizer, schedule and
+    activation lie side by side, and none has dropout or all have.
 
     Args:
         recipe: the recipe of the models.
         models: the population.
-        images: number of training images of the image set.
+        images: number of training images of the image set, or of points of the signal set.
         size: largest number of models in a cohort.
 
     Returns:
@@ -56,7 +54,8 @@ def cut_cohorts(recipe: Recipe, models: Sequence[Model], images: int, size: int)
     groups: dict[tuple[object, ...], list[int]] = {}
     for position, model in enumerate(models):
         dropout = model.hyper_parameters.dropout > 0
-        groups.setdefault((steps_per_epoch(model, images), dropout), []).append(position)
+        key = (steps_per_epoch(model, images), dropout, model.hyper_parameters.augmentation)
+        groups.setdefault(key, []).append(position)
     cohorts = []
     for _, group in sorted(groups.items()):
         group.sort(key=lambda position: _vector_key(models[position]))
@@ -67,42 +66,88 @@ def cut_cohorts(recipe: Recipe, models: Sequence[Model], images: int, size: int)
 def train_cohort(
     recipe: Recipe,
     models: Sequence[Model],
-    image_set: ImageSet,
+    data: DataSet,
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int], None] = lambda models: None,
+    initial: Tensor | None = None,
 ) -> CohortResult:
     """Train models in step and evaluate them at every checkpoint.
 
     Args:
         recipe: gives architecture, epochs and checkpoints.
         models: M models of one cohort, ordered as `cut_cohorts` orders them.
-        image_set: what they are trained on.
+        data: the image set, or signal set, that they are trained on.
         device: where.
         on_epoch: called after every epoch with the number of models.
+        initial: (M, D) weights to start from; None draws them.
     """
-    table = recipe.architecture.layer_table()
-    values = [model.hyper_parameters for model in models]
-    population = Population(
-        recipe.architecture,
-        initial_weights(table, models).to(device),
-        [value.activation for value in values],
-        [value.dropout for value in values],
-    )
-    optimizer = PopulationOptimizer(population.flat, population.gradient, values)
-    batch_size, count = steps_per_epoch(models[0], len(image_set.train))
-    order = DataOrder([model.seed for model in models], len(image_set.train), count)
-    data = {name: _to_device(getattr(image_set, name), device) for name in ("train", "val", "test")}
-    dropout = None
-    if any(value.dropout > 0 for value in values):
-        dropout = [stream(model.seed, "dropout") for model in models]
-    records = _Records(population, data, order.subsets)
+    cohort = Cohort(recipe, models, data, device, initial)
+    records = _Records(cohort)
     records.take(0 in recipe.checkpoints)
     for epoch in range(1, recipe.epochs + 1):
-        for positions in order.batches(batch_size):
-            train_step(population, optimizer, *gather(data["train"], positions), dropout)
+        for _ in cohort.epoch():
+            pass
         records.take(epoch in recipe.checkpoints)
         on_epoch(len(models))
     return records.result()
+
+
+class Cohort:
+    """Models in training, with all that they are trained with.
+
+    Attributes:
+        population: their weights.
+        goal: what they learn.
+        order: in which order they see what they learn from.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        models: Sequence[Model],
+        data: DataSet,
+        device: torch.device | str = "cpu",
+        initial: Tensor | None = None,
+    ) -> None:
+        """Set up models at their initial state; arguments as of `train_cohort`."""
+        architecture, values = recipe.architecture, [model.hyper_parameters for model in models]
+        flat = initial_weights(architecture, models) if initial is None else initial.clone()
+        self.population = Population(
+            architecture,
+            flat.to(device),
+            [value.activation for value in values],
+            [value.dropout for value in values],
+        )
+        size = training_size(data)
+        self._batch_size, count = steps_per_epoch(models[0], size)
+        self._optimizer = PopulationOptimizer(
+            self.population.flat,
+            self.population.gradient,
+            values,
+            architecture.layer_table(),
+            recipe.epochs * math.ceil(count / self._batch_size),
+        )
+        self.order = DataOrder([model.seed for model in models], size, count)
+        self.goal = objective(data, models, device)
+        self._dropout = None
+        if any(value.dropout > 0 for value in values):
+            self._dropout = [stream(model.seed, "dropout") for model in models]
+
+    def epoch(self) -> Iterator[Tensor]:
+        """Train one epoch; yield the losses (M,) of every step, before it is taken."""
+        for positions in self.order.batches(self._batch_size):
+            x, targets = self.goal.batch(positions)
+            outputs = self.population.outputs(x, training=True, dropout=self._dropout)
+            losses = self.goal.losses(outputs, targets)
+            self.population.backward(losses.sum())
+            self._optimizer.step()
+            yield losses.detach()
+
+    def evaluate(self) -> Tensor:
+        """(6, M): loss and accuracy on train, val and test."""
+        subsets = {"train": self.order.subsets}
+        scores = [self.goal.evaluate(self.population, part, subsets.get(part)) for part in PARTS]
+        return torch.cat(scores)
 
 
 class DataOrder:
@@ -126,105 +171,27 @@ class DataOrder:
         yield from self._positions.gather(1, orders).split(batch_size, dim=1)
 
 
-def train_step(
-    population: Population,
-    optimizer: PopulationOptimizer,
-    x: Tensor,
-    labels: Tensor,
-    dropout: Sequence[torch.Generator] | None,
-) -> None:
-    """One step of every model on its own batch; its loss is the mean cross-entropy.
-
-    Args:
-        population: M models.
-        optimizer: of the population.
-        x: (M, C, H, W, B).
-        labels: (M, B).
-        dropout: one generator per model, or None for no dropout.
-    """
-    losses = F.cross_entropy(population.logits(x, dropout), labels, reduction="none")
-    population.backward(losses.mean(1).sum())
-    optimizer.step()
-
-
-def gather(images: Images, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Pick each model's images: ((M, C, H, W, B), (M, B)) for positions (M, B)."""
-    positions = positions.to(images.labels.device)
-    flat = images.pixels.flatten(1)
-    picked = flat.index_select(0, positions.flatten()).view(*positions.shape, -1)
-    models, batch = positions.shape
-    x = picked.transpose(1, 2).contiguous()
-    return x.view(models, *images.pixels.shape[1:], batch), images.labels[positions]
-
-
-def evaluate(population: Population, images: Images, subsets: Tensor | None) -> Tensor:
-    """Mean cross-entropy and accuracy of each model, without dropout.
-
-    Args:
-        population: M models.
-        images: N images.
-        subsets: (M, n) positions that each model is evaluated on; None takes all images.
-
-    Returns:
-        (2, M): loss and accuracy; both NaN for a model whose logits are not finite.
-    """
-    count = len(images) if subsets is None else subsets.shape[1]
-    sums = torch.zeros(2, len(population), device=population.flat.device)
-    size = EVALUATION_BATCH[population.flat.device.type]
-    with torch.no_grad():
-        for start in range(0, count, size):
-            stop = min(start + size, count)
-            x, labels = _evaluation_batch(images, subsets, start, stop)
-            logits = population.logits(x)
-            labels = labels.expand(len(population), -1)
-            sums[0] += F.cross_entropy(logits, labels, reduction="none").sum(1)
-            sums[1] += (logits.argmax(1) == labels).sum(1)
-    sums /= count
-    sums[:, ~sums[0].isfinite()] = torch.nan
-    return sums
-
-
 class _Records:
-    """Weights and metrics of a population at its checkpoints."""
+    """Weights and metrics of a cohort at its checkpoints."""
 
-    def __init__(
-        self, population: Population, data: dict[str, Images], subsets: Tensor | None
-    ) -> None:
-        self._population, self._data, self._subsets = population, data, subsets
+    def __init__(self, cohort: Cohort) -> None:
+        self._cohort = cohort
         self._weights: list[Tensor] = []
         self._scores: list[Tensor] = []
 
     def take(self, due: bool) -> None:
         if due:
-            subsets = {"train": self._subsets}
-            scores = [
-                evaluate(self._population, images, subsets.get(name))
-                for name, images in self._data.items()
-            ]
-            self._scores.append(torch.cat(scores).cpu())
-            self._weights.append(self._population.flat.detach().cpu().clone())
+            self._scores.append(self._cohort.evaluate().cpu())
+            self._weights.append(self._cohort.population.flat.detach().cpu().clone())
 
     def result(self) -> CohortResult:
         scores = torch.stack(self._scores, dim=-1)  # (6, M, K)
-        names = [f"{name}_{kind}" for name in self._data for kind in ("loss", "accuracy")]
+        names = [f"{part}_{kind}" for part in PARTS for kind in ("loss", "accuracy")]
         return CohortResult(
             torch.stack(self._weights, dim=1), dict(zip(names, scores, strict=True))
         )
 
 
-def _evaluation_batch(
-    images: Images, subsets: Tensor | None, start: int, stop: int
-) -> tuple[Tensor, Tensor]:
-    if subsets is not None:
-        return gather(images, subsets[:, start:stop])
-    x = images.pixels[start:stop].movedim(0, -1).contiguous()
-    return x[None], images.labels[None, start:stop]
-
-
-def _to_device(images: Images, device: torch.device | str) -> Images:
-    return Images(images.pixels.to(device), images.labels.to(device))
-
-
-def _vector_key(model: Model) -> tuple[str, str, int]:
+def _vector_key(model: Model) -> tuple[str, str, str, int]:
     values = model.hyper_parameters
-    return values.optimizer, values.activation, model.model_id
+    return values.optimizer, values.schedule, values.activation, model.model_id

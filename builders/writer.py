@@ -14,7 +14,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class PartialZoo:
         plans: its files.
         header: the header of its files, without checksums.
         lineage: of each model; empty for a zoo that says nothing of it.
+        properties: (M,) by column, of each model: what signal it was fitted to.
         measures: float32 columns that training gives beside `METRICS`.
     """
 
@@ -80,6 +81,7 @@ class PartialZoo:
     plans: tuple[ShardPlan, ...]
     header: ZooHeader
     lineage: tuple[Lineage, ...] = ()
+    properties: Mapping[str, np.ndarray] = field(default_factory=dict)
     measures: tuple[str, ...] = ()
 
     def create(self, settings: Mapping[str, Any]) -> None:
@@ -187,6 +189,8 @@ class PartialZoo:
         }
         if self.lineage:
             columns |= lineage_columns([self.lineage[index] for index in plan.positions], repeat)
+        for name, values in self.properties.items():
+            columns[name] = np.repeat(values[list(plan.positions)], repeat)
         for name, values in hyper_parameter_columns(models).items():
             columns[name] = np.repeat(values, repeat)
         unknown = np.full(len(models) * repeat, np.nan, np.float32)
@@ -293,7 +297,7 @@ def _write_rows(path: Path, firsts: Sequence[int], weights: np.ndarray) -> None:
     handle = os.open(path, os.O_WRONLY | os.O_DSYNC)
     try:
         for first, rows in zip(firsts, weights, strict=True):
-            data = memoryview(np.ascontiguousarray(rows, "<f4")).cast("B")
+            data = np.ascontiguousarray(rows, "<f4").data.cast("B")
             offset = file.weights_offset + first * file.width * 4
             while data:
                 written = os.pwrite(handle, data, offset)

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..builders.objectives import evaluate
 from ..builders.population import Population
-from ..builders.training import evaluate
 from ..zoos.architectures import Architecture
 from ..zoos.images import Images
 
@@ -23,11 +23,11 @@ def logits(
     architecture: Architecture, weights: Tensor, activations: Sequence[str], images: Images
 ) -> Tensor:
     """Logits of every model on every image, (M, O, Q), without dropout."""
-    x = images.pixels.movedim(0, -1).contiguous()[None]
+    x = _shared_input(images)
     step = MODELS_AT_ONCE[weights.device.type]
     with torch.no_grad():
         parts = [
-            Population(architecture, part, activations[start : start + step]).logits(x)
+            Population(architecture, part, activations[start : start + step]).outputs(x)
             for start, part in zip(range(0, len(weights), step), weights.split(step), strict=True)
         ]
     return torch.cat(parts)
@@ -65,12 +65,17 @@ def behaviour_loss(
         A scalar; its gradient goes to `reconstructed`.
     """
     wanted = logits(architecture, original, activations, images)
-    x = images.pixels.movedim(0, -1).contiguous()[None]
+    x = _shared_input(images)
     population = Population(architecture, reconstructed.detach().clone(), activations)
-    given = population.logits(x)
+    given = population.outputs(x)
     loss = (given - wanted).square().mean() / wanted.var(dim=(1, 2), keepdim=True).mean()
     population.backward(loss)
     return _WithGradient.apply(reconstructed, loss.detach(), population.gradient)
+
+
+def _shared_input(images: Images) -> Tensor:
+    """The images as a population takes them, the same for all models: (1, H, C, W, Q)."""
+    return images.pixels.permute(2, 1, 3, 0).contiguous()[None]
 
 
 class _WithGradient(torch.autograd.Function):

@@ -8,20 +8,18 @@ Shape letters: M models, D length of the flat weight vector, K epochs, Q images,
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..builders.initialization import initial_weights, stream
-from ..builders.optimizers import PopulationOptimizer
-from ..builders.population import Population
-from ..builders.training import DataOrder, gather, train_step
+from ..builders.initialization import initial_weights
+from ..builders.training import train_cohort
 from ..loaders import HiddenPermutations, align
 from ..zoos.architectures import Architecture
 from ..zoos.images import Images, ImageSet
-from ..zoos.recipe import HyperParameters, Model
+from ..zoos.recipe import HyperParameters, Model, Recipe
 from .behaviour import MODELS_AT_ONCE, accuracies, logits
 from .canonical import Canonical
 
@@ -127,7 +125,7 @@ def fine_tune(
     Args:
         architecture: of the models.
         weights: (M, D), left as they are.
-        hyper_parameters: of all of them; dropout is left out.
+        hyper_parameters: of all of them.
         images: train and test images.
         epochs: at which the test accuracy is measured, rising; 0 is before any step.
         seed: of the order of the images.
@@ -136,13 +134,24 @@ def fine_tune(
         (M, K), test accuracy; NaN where a model is not finite.
 
     Raises:
-        ValueError: if the epochs do not rise.
+        RecipeError: if the epochs do not rise from 0 or more.
     """
-    if list(epochs) != sorted(set(epochs)) or min(epochs, default=-1) < 0:
-        raise ValueError(f"epochs must rise from 0 or more, got {list(epochs)!r}")
-    step = MODELS_AT_ONCE[weights.device.type]
+    recipe = Recipe(
+        name="fine-tuning",
+        description="",
+        architecture=architecture,
+        images=images.name,
+        factors=asdict(hyper_parameters),
+        seeds=len(weights),
+        seed_kind="random",
+        epochs=max(1, *epochs),
+        checkpoints=tuple(epochs),
+        split={"train": 1.0},
+        seed=seed,
+    )
+    models, step = recipe.models(), MODELS_AT_ONCE[weights.device.type]
     parts = [
-        _fine_tune(architecture, part.clone(), hyper_parameters, images, epochs, seed + start)
+        _tuned(recipe, models[start : start + step], images, part)
         for start, part in zip(range(0, len(weights), step), weights.split(step), strict=True)
     ]
     return torch.cat(parts)
@@ -152,12 +161,11 @@ def scratch(
     architecture: Architecture, hyper_parameters: HyperParameters, models: int, seed: int
 ) -> Tensor:
     """Initial weights (M, D) of models to train from scratch."""
-    table = architecture.layer_table()
     drawn = [
         Model(model_id=index, seed=seed + index, split="train", hyper_parameters=hyper_parameters)
         for index in range(models)
     ]
-    return initial_weights(table, drawn)
+    return initial_weights(architecture, drawn)
 
 
 def noised(
@@ -205,32 +213,10 @@ def disagreement(predictions: Tensor) -> float:
     return float(1 - equal_pairs.mean())
 
 
-def _fine_tune(
-    architecture: Architecture,
-    weights: Tensor,
-    hyper_parameters: HyperParameters,
-    images: ImageSet,
-    epochs: Sequence[int],
-    seed: int,
-) -> Tensor:
-    """A cohort; its weights are changed in place."""
-    activations = [hyper_parameters.activation] * len(weights)
-    population = Population(architecture, weights, activations)
-    optimizer = PopulationOptimizer(
-        population.flat, population.gradient, [hyper_parameters] * len(weights)
-    )
-    seeds = [
-        int(torch.randint(2**31, (), generator=stream(seed + i, "tune")))
-        for i in range(len(weights))
-    ]
-    count = len(images.train)
-    order = DataOrder(seeds, count, max(1, round(hyper_parameters.train_fraction * count)))
-    measured = []
-    for epoch in range(max(epochs) + 1):
-        if epoch:
-            for positions in order.batches(hyper_parameters.batch_size):
-                train_step(population, optimizer, *gather(images.train, positions), None)
-        if epoch in epochs:
-            flat = population.flat.detach()
-            measured.append(accuracies(architecture, flat, activations, images.test)[1])
-    return torch.stack(measured, 1)
+def _tuned(recipe: Recipe, models: Sequence[Model], images: ImageSet, weights: Tensor) -> Tensor:
+    """A cohort's test accuracy (M, K)."""
+    if max(recipe.checkpoints) == 0:
+        names = [model.hyper_parameters.activation for model in models]
+        return accuracies(recipe.architecture, weights, names, images.test)[1][:, None]
+    result = train_cohort(recipe, models, images, weights.device, initial=weights)
+    return result.metrics["test_accuracy"]

@@ -69,6 +69,20 @@ def test_build_dry_run_builds_nothing(
     assert not out.exists()
 
 
+def test_finetune_makes_a_zoo_of_children(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoo, out = tmp_path / "zoo", tmp_path / "child"
+    assert main(["build", str(recipe), "--out", str(zoo), "--workers", "1"]) == 0
+    command = ["finetune", str(zoo), "--images", "digits", "--epochs", "2", "--out", str(out)]
+    options = ["--where", "split == 'train'", "--set", "lr=0.01", "--checkpoints", "2"]
+    assert main([*command, *options, "--workers", "1"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{out}: 4 models, 4 rows")
+    assert main(["verify", str(out)]) == 0
+    assert main([*command, "--set", "speed=1", "--overwrite"]) == 1
+    assert "unknown hyper-parameters ['speed']" in capsys.readouterr().err
+
+
 def test_verify_of_a_damaged_zoo_exits_1(
     tiny_zoo: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ a worker killed (`killed`), without a shared disk (`apart`), and stopped in betw
 `trained-NAME` logs one line per trained cohort.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -61,7 +62,7 @@ def main(folder: Path, names: Sequence[str]) -> None:
             run_job(job, folder / name, replace(engine, name="process", workers=1))
             continue
         if name != "plain" and not ray.is_initialized():  # "plain" starts and ends its own
-            ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+            ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
         if name == "resumed":
             _stop_after_the_first(job, folder / name, engine)
         sign = (lambda zoo: "another machine") if name == "apart" else PartialZoo.sign

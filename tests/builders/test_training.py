@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from weightzoo.builders.objectives import evaluate
 from weightzoo.builders.one_by_one import train_one
 from weightzoo.builders.population import Population
-from weightzoo.builders.training import DataOrder, cut_cohorts, evaluate, train_cohort
+from weightzoo.builders.training import DataOrder, cut_cohorts, train_cohort
 from weightzoo.zoos.images import Images, ImageSet, load_images
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 

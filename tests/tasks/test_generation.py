@@ -32,7 +32,7 @@ from weightzoo.tasks.generation_benchmark import (
 )
 from weightzoo.tasks.generation_report import table, write_generation_report
 from weightzoo.tasks.verification import verify_zoo
-from weightzoo.zoos.errors import BuildError
+from weightzoo.zoos.errors import BuildError, RecipeError
 from weightzoo.zoos.images import Images, load_images
 from weightzoo.zoos.recipe import HyperParameters, load_recipe
 
@@ -124,7 +124,7 @@ def test_fine_tuning_from_scratch_is_training(train: ZooDataset) -> None:
     start = scratch(recipe.architecture, values, 8, seed=7)
     accuracy = fine_tune(recipe.architecture, start, values, load_images("digits"), (0, 2, 4))
     assert accuracy.shape == (8, 3)
-    assert float(accuracy[:, 0].mean()) < 0.3 < 0.6 < float(accuracy[:, 2].mean())
+    assert float(accuracy[:, 0].mean()) < 0.3 < 0.5 < float(accuracy[:, 2].mean())
     factors = {"activation": "relu", "lr": 3e-3, "train_fraction": 0.2}
     same = replace(recipe, factors=factors, seeds=8, epochs=4, checkpoints=(0, 4))
     known = train_cohort(same, same.models(), load_images("digits")).metrics["test_accuracy"]
@@ -132,7 +132,7 @@ def test_fine_tuning_from_scratch_is_training(train: ZooDataset) -> None:
 
 
 def test_fine_tuning_refuses_falling_epochs(train: ZooDataset) -> None:
-    with pytest.raises(ValueError, match=r"epochs must rise from 0 or more, got \[1, 0\]"):
+    with pytest.raises(RecipeError, match=r"rising epochs from 0 to 1, got \[1, 0\]"):
         architecture = load_recipe("digits-mlp").architecture
         fine_tune(
             architecture, torch.zeros(1, 16_330), HyperParameters(), load_images("digits"), (1, 0)

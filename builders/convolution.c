@@ -1,0 +1,501 @@
+/* Convolution with max pooling of many small models, for one core; called by convolution_c.py.
+ *
+ * Images are [models][height][channels][width][batch], float32, so that a tap of the kernel is a
+ * run of width * batch values and nothing is gathered. A block of output channels times a few
+ * vectors of columns stays in registers while all taps are added up. Rows outside the image are
+ * skipped; columns outside it, and strides, are laid out in a scratch copy of the image.
+ * Names: M models, C and O channels in and out, k kernel, N columns (width * batch).
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
+enum { LANES = 16, BLOCK = 8 };
+#elif defined(__AVX2__)
+enum { LANES = 8, BLOCK = 4 };
+#else
+enum { LANES = 4, BLOCK = 4 };
+#endif
+typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef int32_t integers __attribute__((vector_size(LANES * 4), aligned(4)));
+typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1)));
+#define ALWAYS static inline __attribute__((always_inline))
+
+typedef struct {
+    int64_t models, shared, height, channels, width, batch, out, kernel, stride, padding, pool;
+} shape;
+
+/* The first `count` values, then zeros; reads no further. */
+ALWAYS vector load_part(const float *x, int64_t count)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), x);
+#else
+    vector part = {0};
+    for (int64_t i = 0; i < count; i++)
+        part[i] = x[i];
+    return part;
+#endif
+}
+
+ALWAYS void store_part(float *x, vector value, int64_t count)
+{
+#if defined(__AVX512F__)
+    _mm512_mask_storeu_ps(x, (__mmask16)((1u << count) - 1), (__m512)value);
+#else
+    for (int64_t i = 0; i < count; i++)
+        x[i] = value[i];
+#endif
+}
+
+static int64_t output_side(const shape *s, int64_t side)
+{
+    return (side + 2 * s->padding - s->kernel) / s->stride + 1;
+}
+
+/* out[o][n] = sum over taps of weights[t][o] * taps[t][n], for `wide` vectors of columns. */
+ALWAYS void columns(const int block, const int wide, int64_t count, const float *const *taps,
+                    const float *const *weights, int64_t n, float *out, int64_t step)
+{
+    vector sums[BLOCK][3];
+    for (int o = 0; o < block; o++)
+        for (int v = 0; v < wide; v++)
+            sums[o][v] = (vector){0};
+    for (int64_t t = 0; t < count; t++) {
+        vector values[3];
+        for (int v = 0; v < wide; v++)
+            values[v] = *(const vector *)(taps[t] + n + v * LANES);
+        for (int o = 0; o < block; o++)
+            for (int v = 0; v < wide; v++)
+                sums[o][v] += values[v] * weights[t][o];
+    }
+    for (int o = 0; o < block; o++)
+        for (int v = 0; v < wide; v++)
+            *(vector *)(out + o * step + n + v * LANES) = sums[o][v];
+}
+
+ALWAYS void block_row(const int block, int64_t count, const float *const *taps,
+                      const float *const *weights, int64_t total, float *out, int64_t step)
+{
+    int64_t n = 0;
+    for (; n + 3 * LANES <= total; n += 3 * LANES)
+        columns(block, 3, count, taps, weights, n, out, step);
+    if (n + 2 * LANES <= total) {
+        columns(block, 2, count, taps, weights, n, out, step);
+        n += 2 * LANES;
+    }
+    if (n + LANES <= total) {
+        columns(block, 1, count, taps, weights, n, out, step);
+        n += LANES;
+    }
+    if (n == total)
+        return;
+    vector sums[BLOCK];
+    for (int o = 0; o < block; o++)
+        sums[o] = (vector){0};
+    for (int64_t t = 0; t < count; t++) {
+        vector value = load_part(taps[t] + n, total - n);
+        for (int o = 0; o < block; o++)
+            sums[o] += value * weights[t][o];
+    }
+    for (int o = 0; o < block; o++)
+        store_part(out + o * step + n, sums[o], total - n);
+}
+
+static void row(int64_t block, int64_t count, const float *const *taps,
+                const float *const *weights, int64_t total, float *out, int64_t step)
+{
+    switch (block) { /* so that the compiler unrolls each */
+    case 1: block_row(1, count, taps, weights, total, out, step); break;
+    case 2: block_row(2, count, taps, weights, total, out, step); break;
+    case 3: block_row(3, count, taps, weights, total, out, step); break;
+#if defined(__AVX512F__)
+    case 4: block_row(4, count, taps, weights, total, out, step); break;
+    case 5: block_row(5, count, taps, weights, total, out, step); break;
+    case 6: block_row(6, count, taps, weights, total, out, step); break;
+    case 7: block_row(7, count, taps, weights, total, out, step); break;
+#endif
+    default: block_row(BLOCK, count, taps, weights, total, out, step);
+    }
+}
+
+/* Scratch: a padded copy of one image with the columns of a stride side by side:
+ * [height][channels][stride][ceil((width + 2 padding) / stride)][batch]. */
+static int64_t lane_width(const shape *s)
+{
+    return (s->width + 2 * s->padding + s->stride - 1) / s->stride;
+}
+
+static const float *lay_out(const shape *s, const float *x, float *scratch)
+{
+    if (s->stride == 1 && s->padding == 0)
+        return x;
+    int64_t wide = lane_width(s), rows = s->height * s->channels;
+    memset(scratch, 0, rows * s->stride * wide * s->batch * sizeof(float));
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t w = 0; w < s->width; w++) {
+            int64_t column = w + s->padding;
+            memcpy(scratch + ((r * s->stride + column % s->stride) * wide + column / s->stride) * s->batch,
+                   x + (r * s->width + w) * s->batch, s->batch * sizeof(float));
+        }
+    return scratch;
+}
+
+/* Pointers to the taps of output row h: their number; `index` is their place in the kernel. */
+static int64_t forward_taps(const shape *s, const float *x, int64_t h, const float **taps,
+                            int64_t *index)
+{
+    int64_t wide = lane_width(s), count = 0;
+    for (int64_t ky = 0; ky < s->kernel; ky++) {
+        int64_t r = h * s->stride - s->padding + ky;
+        if (r < 0 || r >= s->height)
+            continue;
+        for (int64_t c = 0; c < s->channels; c++)
+            for (int64_t kx = 0; kx < s->kernel; kx++) {
+                int64_t lane = (r * s->channels + c) * s->stride + kx % s->stride;
+                taps[count] = x + (lane * wide + kx / s->stride) * s->batch;
+                index[count++] = (c * s->kernel + ky) * s->kernel + kx;
+            }
+    }
+    return count;
+}
+
+static void convolve(const shape *s, const float *x, const float *weight, float *out)
+{
+    int64_t rows = output_side(s, s->height), total = output_side(s, s->width) * s->batch;
+    int64_t taps_all = s->channels * s->kernel * s->kernel;
+    const float **taps = malloc(2 * taps_all * sizeof(float *)), **weights = taps + taps_all;
+    int64_t *index = malloc(taps_all * sizeof(int64_t));
+    float *packed = malloc(taps_all * BLOCK * sizeof(float));
+    for (int64_t start = 0; start < s->out; start += BLOCK) {
+        int64_t block = s->out - start < BLOCK ? s->out - start : BLOCK;
+        for (int64_t t = 0; t < taps_all; t++)
+            for (int64_t o = 0; o < block; o++)
+                packed[t * BLOCK + o] = weight[(start + o) * taps_all + t];
+        for (int64_t h = 0; h < rows; h++) {
+            int64_t count = forward_taps(s, x, h, taps, index);
+            for (int64_t t = 0; t < count; t++)
+                weights[t] = packed + index[t] * BLOCK;
+            row(block, count, taps, weights, total, out + (h * s->out + start) * total, total);
+        }
+    }
+    free(packed);
+    free(index);
+    free(taps);
+}
+
+ALWAYS float sum_of(vector v)
+{
+    float sum = 0;
+    for (int i = 0; i < LANES; i++)
+        sum += v[i];
+    return sum;
+}
+
+/* Rows of a gradient and of the taps under them: `count` rows of `total` columns. */
+typedef struct {
+    const float *const *taps;
+    const float *grad;
+    int64_t count, total, tap_step, grad_step;
+} rows_of;
+
+/* sums[o][t] += products of the gradient's channel o and tap t. */
+ALWAYS void dots(const int block, const int wide, const rows_of *r, int64_t o0, int64_t t0,
+                 vector *sums, int64_t step)
+{
+    vector local[4][4];
+    int64_t total = r->total;
+    for (int o = 0; o < block; o++)
+        for (int t = 0; t < wide; t++)
+            local[o][t] = sums[(o0 + o) * step + t0 + t];
+    for (int64_t i = 0; i < r->count; i++) {
+        const float *grad = r->grad + i * r->grad_step + o0 * total, *taps[4];
+        for (int t = 0; t < wide; t++)
+            taps[t] = r->taps[t0 + t] + i * r->tap_step;
+        for (int64_t n = 0; n < total; n += LANES) {
+            int64_t left = total - n;
+            vector values[4];
+            for (int t = 0; t < wide; t++)
+                values[t] = left >= LANES ? *(const vector *)(taps[t] + n)
+                                          : load_part(taps[t] + n, left);
+            for (int o = 0; o < block; o++) {
+                const float *from = grad + o * total + n;
+                vector g = left >= LANES ? *(const vector *)from : load_part(from, left);
+                for (int t = 0; t < wide; t++)
+                    local[o][t] += g * values[t];
+            }
+        }
+    }
+    for (int o = 0; o < block; o++)
+        for (int t = 0; t < wide; t++)
+            sums[(o0 + o) * step + t0 + t] = local[o][t];
+}
+
+ALWAYS void dots_of(const int block, const rows_of *r, int64_t o, int64_t count, vector *sums,
+                    int64_t step)
+{
+    int64_t t = 0;
+    for (; t + 4 <= count; t += 4)
+        dots(block, 4, r, o, t, sums, step);
+    for (; t < count; t++)
+        dots(block, 1, r, o, t, sums, step);
+}
+
+static void all_dots(const rows_of *r, int64_t out, int64_t count, vector *sums, int64_t step)
+{
+    for (int64_t o = 0; o < out; o += 4)
+        switch (out - o) {
+        case 1: dots_of(1, r, o, count, sums, step); break;
+        case 2: dots_of(2, r, o, count, sums, step); break;
+        case 3: dots_of(3, r, o, count, sums, step); break;
+        default: dots_of(4, r, o, count, sums, step);
+        }
+}
+
+static void weight_gradient(const shape *s, const float *x, const float *grad, float *out)
+{
+    int64_t rows = output_side(s, s->height), total = output_side(s, s->width) * s->batch;
+    int64_t taps_all = s->channels * s->kernel * s->kernel;
+    const float **taps = malloc(taps_all * sizeof(float *));
+    int64_t *index = malloc(taps_all * sizeof(int64_t));
+    vector *sums = aligned_alloc(64, (s->out * taps_all * sizeof(vector) + 63) / 64 * 64);
+    vector *part = aligned_alloc(64, (s->out * taps_all * sizeof(vector) + 63) / 64 * 64);
+    memset(sums, 0, s->out * taps_all * sizeof(vector));
+    int64_t group = total < 768 ? 768 / total : 1; /* rows whose sums stay in registers */
+    for (int64_t h = 0; h < rows;) {
+        int64_t count = forward_taps(s, x, h, taps, index), last = h + 1;
+        int full = count == taps_all; /* else a row at the edge, whose taps are fewer */
+        while (full && last < rows && last < h + group &&
+               (last * s->stride - s->padding + s->kernel) <= s->height)
+            last++;
+        rows_of r = {taps, grad + h * s->out * total, last - h, total,
+                     s->stride * s->channels * s->stride * lane_width(s) * s->batch, s->out * total};
+        if (!full)
+            memset(part, 0, s->out * taps_all * sizeof(vector));
+        all_dots(&r, s->out, count, full ? sums : part, taps_all);
+        if (!full) /* taps of a full row come in the order row, channel, column */
+            for (int64_t t = 0; t < count; t++) {
+                int64_t kx = index[t] % s->kernel, ky = index[t] / s->kernel % s->kernel;
+                int64_t c = index[t] / s->kernel / s->kernel;
+                for (int64_t o = 0; o < s->out; o++)
+                    sums[o * taps_all + (ky * s->channels + c) * s->kernel + kx] +=
+                        part[o * taps_all + t];
+            }
+        h = last;
+    }
+    for (int64_t o = 0; o < s->out; o++)
+        for (int64_t ky = 0, t = 0; ky < s->kernel; ky++)
+            for (int64_t c = 0; c < s->channels; c++)
+                for (int64_t kx = 0; kx < s->kernel; kx++, t++)
+                    out[((o * s->channels + c) * s->kernel + ky) * s->kernel + kx] =
+                        sum_of(sums[o * taps_all + t]);
+    free(part);
+    free(sums);
+    free(index);
+    free(taps);
+}
+
+/* Scratch: gradient rows with zeros between (stride) and around: [H'][O][spread][batch]. */
+static int64_t spread_width(const shape *s)
+{
+    int64_t filled = s->kernel + (output_side(s, s->width) - 1) * s->stride;
+    int64_t read = s->width + s->padding + s->kernel - 1;
+    return filled > read ? filled : read;
+}
+
+static void input_gradient(const shape *s, const float *grad, const float *weight, float *out,
+                           float *spread)
+{
+    int64_t rows = output_side(s, s->height), side = output_side(s, s->width);
+    int64_t wide = spread_width(s), k = s->kernel, total = s->width * s->batch;
+    memset(spread, 0, rows * s->out * wide * s->batch * sizeof(float));
+    for (int64_t r = 0; r < rows * s->out; r++)
+        for (int64_t w = 0; w < side; w++)
+            memcpy(spread + (r * wide + k - 1 + w * s->stride) * s->batch,
+                   grad + (r * side + w) * s->batch, s->batch * sizeof(float));
+    int64_t taps_all = s->out * k * k;
+    const float **taps = malloc(2 * taps_all * sizeof(float *)), **weights = taps + taps_all;
+    float *packed = malloc(taps_all * BLOCK * sizeof(float));
+    for (int64_t start = 0; start < s->channels; start += BLOCK) {
+        int64_t block = s->channels - start < BLOCK ? s->channels - start : BLOCK;
+        for (int64_t o = 0; o < s->out; o++)
+            for (int64_t c = 0; c < block; c++)
+                for (int64_t t = 0; t < k * k; t++)
+                    packed[(o * k * k + t) * BLOCK + c] =
+                        weight[(o * s->channels + start + c) * k * k + t];
+        for (int64_t h = 0; h < s->height; h++) {
+            int64_t count = 0;
+            for (int64_t ky = 0; ky < k; ky++) {
+                int64_t r = h + s->padding - ky;
+                if (r < 0 || r % s->stride || r / s->stride >= rows)
+                    continue;
+                for (int64_t o = 0; o < s->out; o++)
+                    for (int64_t kx = 0; kx < k; kx++) {
+                        taps[count] = spread + ((r / s->stride * s->out + o) * wide + s->padding +
+                                                k - 1 - kx) * s->batch;
+                        weights[count++] = packed + ((o * k + ky) * k + kx) * BLOCK;
+                    }
+            }
+            row(block, count, taps, weights, total, out + (h * s->channels + start) * total, total);
+        }
+    }
+    free(packed);
+    free(taps);
+}
+
+/* One square's maximum and the place of its first largest value, for up to LANES images. */
+ALWAYS void square(const float *x, int64_t right, int64_t down, int64_t size, int64_t lanes,
+                   float *out, uint8_t *place)
+{
+    if (lanes == LANES) {
+        vector best = *(const vector *)x;
+        integers where = {0};
+        for (int64_t i = 1; i < size * size; i++) {
+            vector value = *(const vector *)(x + i / size * down + i % size * right);
+            integers larger = (value > best) | (value != value);
+            best = (vector)(((integers)value & larger) | ((integers)best & ~larger));
+            where = (larger & (int32_t)i) | (where & ~larger);
+        }
+        *(vector *)out = best;
+        *(bytes *)place = __builtin_convertvector(where, bytes);
+        return;
+    }
+    for (int64_t b = 0; b < lanes; b++) {
+        float best = x[b];
+        int64_t where = 0;
+        for (int64_t i = 1; i < size * size; i++) {
+            float value = x[b + i / size * down + i % size * right];
+            if (value > best || value != value)
+                best = value, where = i;
+        }
+        out[b] = best;
+        place[b] = (uint8_t)where;
+    }
+}
+
+/* A vector may write past its images: what it spoils is written after. `x` and the rows of `out`
+ * but the last leave room for that. */
+static void pool(const shape *s, const float *x, float *out, uint8_t *place)
+{
+    int64_t height = output_side(s, s->height), width = output_side(s, s->width), b = s->batch;
+    int64_t size = s->pool, rows = height / size, wide = width / size;
+    int64_t down = s->out * width * b, end = rows * s->out * wide * b, at = 0;
+    for (int64_t h = 0; h < rows; h++)
+        for (int64_t c = 0; c < s->out; c++)
+            for (int64_t w = 0; w < wide; w++) {
+                const float *corner = x + h * size * down + (c * width + w * size) * b;
+                for (int64_t i = 0; i < b; i += LANES) {
+                    int64_t left = b - i < LANES ? b - i : LANES;
+                    int64_t lanes = at + LANES <= end ? LANES : left;
+                    square(corner + i, b, down, size, lanes, out + at, place + at);
+                    at += left;
+                }
+            }
+}
+
+static void unpool(const shape *s, const float *grad, const uint8_t *place, float *out)
+{
+    int64_t height = output_side(s, s->height), width = output_side(s, s->width), b = s->batch;
+    int64_t size = s->pool, wide = width / size, end = height / size * s->out * wide * b;
+    for (int64_t h = 0; h < height; h++)
+        for (int64_t c = 0; c < s->out; c++) {
+            float *line = out + (h * s->out + c) * width * b;
+            if (h / size >= height / size) {
+                memset(line, 0, width * b * sizeof(float));
+                continue;
+            }
+            for (int64_t w = 0; w < wide * size; w++) {
+                int64_t from = ((h / size * s->out + c) * wide + w / size) * b;
+                int32_t wanted = (int32_t)(h % size * size + w % size);
+                for (int64_t i = 0; i < b; i += LANES, from += LANES) {
+                    float *to = line + w * b + i;
+                    if (from + LANES <= end) {
+                        bytes found = *(const bytes *)(place + from);
+                        integers mine = __builtin_convertvector(found, integers) == wanted;
+                        vector value = *(const vector *)(grad + from);
+                        *(vector *)to = (vector)((integers)value & mine);
+                        continue;
+                    }
+                    for (int64_t j = 0; j < LANES && i + j < b; j++)
+                        to[j] = place[from + j] == wanted ? grad[from + j] : 0;
+                }
+            }
+            memset(line + wide * size * b, 0, (width - wide * size) * b * sizeof(float));
+        }
+}
+
+/* `scratch` holds a laid-out image, then a convolution before pooling and room for a vector.
+ * Without pooling `place` is unused. */
+void weightzoo_forward(const shape *s, const float *x, const float *weight, const float *bias,
+                       float *out, uint8_t *place, float *image, float *before)
+{
+    int64_t height = output_side(s, s->height), width = output_side(s, s->width);
+    int64_t size = s->height * s->channels * s->width * s->batch;
+    int64_t wide = width / s->pool * s->batch, rows = height / s->pool;
+    int64_t kernels = s->out * s->channels * s->kernel * s->kernel, outs = rows * s->out * wide;
+    const float *laid = NULL;
+    for (int64_t m = 0; m < s->models; m++) {
+        if (laid == NULL || !s->shared)
+            laid = lay_out(s, x + (s->shared ? 0 : m * size), image);
+        float *result = out + m * outs;
+        convolve(s, laid, weight + m * kernels, s->pool > 1 ? before : result);
+        if (s->pool > 1)
+            pool(s, before, result, place + m * outs);
+        if (bias == NULL)
+            continue;
+        for (int64_t r = 0; r < rows * s->out; r++) {
+            float add = bias[m * s->out + r % s->out];
+            for (int64_t n = 0; n < wide; n++)
+                result[r * wide + n] += add;
+        }
+    }
+}
+
+/* Gradients of weights, of biases (unless NULL) and of images (unless NULL; never shared). */
+void weightzoo_backward(const shape *s, const float *x, const float *weight, const float *grad,
+                        const uint8_t *place, float *grad_weight, float *grad_bias, float *grad_x,
+                        float *image, float *before)
+{
+    int64_t height = output_side(s, s->height), width = output_side(s, s->width);
+    int64_t size = s->height * s->channels * s->width * s->batch;
+    int64_t wide = width / s->pool * s->batch, rows = height / s->pool;
+    int64_t kernels = s->out * s->channels * s->kernel * s->kernel, outs = rows * s->out * wide;
+    for (int64_t m = 0; m < s->models; m++) {
+        const float *full = grad + m * outs;
+        if (grad_bias != NULL) {
+            memset(grad_bias + m * s->out, 0, s->out * sizeof(float));
+            for (int64_t r = 0; r < rows * s->out; r++) {
+                vector sums = {0};
+                int64_t n = 0;
+                for (; n + LANES <= wide; n += LANES)
+                    sums += *(const vector *)(full + r * wide + n);
+                for (; n < wide; n++)
+                    sums[0] += full[r * wide + n];
+                grad_bias[m * s->out + r % s->out] += sum_of(sums);
+            }
+        }
+        if (s->pool > 1) {
+            unpool(s, full, place + m * outs, before);
+            full = before;
+        }
+        const float *laid = lay_out(s, x + (s->shared ? 0 : m * size), image);
+        weight_gradient(s, laid, full, grad_weight + m * kernels);
+        if (grad_x != NULL)
+            input_gradient(s, full, weight + m * kernels, grad_x + m * size, image);
+    }
+}
+
+/* Floats of scratch: for the image (0) and for the convolution before pooling (1). */
+int64_t weightzoo_scratch(const shape *s, int64_t which)
+{
+    int64_t height = output_side(s, s->height), width = output_side(s, s->width);
+    if (which == 1)
+        return height * s->out * width * s->batch + LANES;
+    int64_t laid = s->height * s->channels * s->stride * lane_width(s) * s->batch;
+    int64_t spread = height * s->out * spread_width(s) * s->batch;
+    return (laid > spread ? laid : spread) + LANES;
+}
