@@ -14,7 +14,7 @@ from typing import Any
 from .zoos.errors import ZooError
 
 QUICKSTART_RECIPE = "digits-cnn"
-SMALL_ZOO, SMALL_SEED_ZOO = 160, 200  # models of the small variants' zoos
+SMALL_ZOO = 160  # models of the probes' zoo in the small variant
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -299,7 +299,7 @@ def _benchmark_generation(options: argparse.Namespace) -> tuple[dict[str, Any], 
     from .tasks.generation_benchmark import generation_settings, run_generation
     from .tasks.generation_report import write_generation_report
 
-    folder = _zoo_of(options, "digits-cnn-seed", None if not options.small else SMALL_SEED_ZOO)
+    folder = _zoo_of(options, "digits-cnn-seed", None)
     settings = generation_settings(options.small, options.seeds, options.transfer)
     outcomes = run_generation(folder, settings, _workers(options))
     out = options.out / "generation"
@@ -342,6 +342,7 @@ def _command(options: argparse.Namespace) -> str:
     words = ["weightzoo benchmark", options.benchmark]
     words += [f"--zoo {options.zoo}"] if options.zoo else []
     words += ["--small"] if options.small else []
+    words += [f"--transfer {options.transfer}"] if options.transfer else []
     return " ".join([*words, f"--seeds {options.seeds}"])
 
 

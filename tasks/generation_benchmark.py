@@ -224,10 +224,9 @@ JOBS: dict[str, Callable[[Bench], Outcome]] = {
 
 def generation_settings(small: bool, seeds: int, transfer: str | None) -> GenerationSettings:
     """What the command runs; the small variant takes some minutes on two cores."""
-    structure = AutoencoderSettings(
-        shape={"latent": 64}, epochs=40 if small else 150, progress=False
-    )
-    behaviour = replace(structure, structure=0.5, queries=32, epochs=20 if small else 80)
+    shape = {"latent": 64, "width": 64}
+    structure = AutoencoderSettings(shape=shape, epochs=25 if small else 100, progress=False)
+    behaviour = replace(structure, structure=0.7, queries=32, epochs=16 if small else 60)
     return GenerationSettings(
         seeds=tuple(range(seeds)),
         models=8 if small else 16,
