@@ -241,7 +241,7 @@ def _train(options: argparse.Namespace) -> None:
 def _train_hyper_representation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     from .tasks.autoencoder_training import AutoencoderSettings
     from .tasks.autoencoding import train_hyper_representation
-    from .tasks.generation_benchmark import homogeneous_splits
+    from .tasks.learnable_rows import homogeneous_splits
     from .tasks.saved_autoencoders import Origin, save_autoencoder
 
     train, val = homogeneous_splits(_load(options), options.least_epoch)
@@ -262,7 +262,7 @@ def _train_hyper_representation(options: argparse.Namespace) -> tuple[dict[str, 
 def _sample(options: argparse.Namespace) -> None:
     from .loaders.dataset import load_zoo
     from .tasks.generated_zoo import generate, write_generated_zoo
-    from .tasks.generation_benchmark import homogeneous
+    from .tasks.learnable_rows import homogeneous
     from .tasks.saved_autoencoders import load_autoencoder
 
     autoencoder, origin = load_autoencoder(options.model)
@@ -296,7 +296,8 @@ def _benchmark(options: argparse.Namespace) -> None:
 
 
 def _benchmark_generation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .tasks.generation_benchmark import generation_settings, run_generation
+    from .tasks.generation_benchmark import run_generation
+    from .tasks.generation_outcome import generation_settings
     from .tasks.generation_report import write_generation_report
 
     folder = _zoo_of(options, "digits-cnn-seed", None)

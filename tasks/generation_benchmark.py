@@ -8,12 +8,10 @@ and agreement with the nearest training model, and the diversity of each set.
 Shape letters: M models, D length of the flat weight vector, K epochs.
 """
 
-import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -22,15 +20,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..loaders import ZooDataset, load_zoo
+from ..loaders import load_zoo
 from ..zoos.images import ImageSet, load_images
-from ..zoos.recipe import HyperParameters, hyper_parameter_names
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .behaviour import accuracies
 from .canonical import Canonical, last_rows
 from .generated_zoo import few_images, zoo_images
-from .generation import EPOCHS, MeasuredSet, TrainingModels, measure, noised, scratch
+from .generation import TrainingModels, measure, noised, scratch
+from .generation_outcome import GenerationSettings, Job, Outcome, Row
+from .learnable_rows import common_hyper_parameters, homogeneous_splits, late_epoch
 from .sampling import (
     GenerativeAdversarial,
     KernelDensity,
@@ -41,7 +40,6 @@ from .sampling import (
     top_rows,
 )
 
-LATE = 0.8  # share of training after which checkpoints are learned from
 ROWS_PER_LATENT = 4  # at least so many train rows for a value of the latent vector
 DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10
 LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
@@ -51,73 +49,6 @@ LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
     "S_U30": ("uniform", True),
     "S_Gauss30": ("gaussian", True),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerationSettings:
-    """What the benchmark runs.
-
-    Attributes:
-        seeds: one run of everything each.
-        models: M of each method and seed.
-        epochs: of fine-tuning, for the methods of the published table.
-        few_epochs: of fine-tuning, for all others.
-        structure: of the autoencoders trained on weights alone.
-        behaviour: of the autoencoder trained on logits too.
-        least_epoch: of the zoo's rows to learn from; None takes the last fifth of training.
-        transfer: another image set with the same shape and classes, or None.
-    """
-
-    seeds: tuple[int, ...] = (0, 1, 2)
-    models: int = 8
-    epochs: tuple[int, ...] = EPOCHS
-    few_epochs: tuple[int, ...] = (0, 1)
-    structure: AutoencoderSettings
-    behaviour: AutoencoderSettings
-    least_epoch: int | None = None
-    transfer: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One method with one seed.
-
-    Attributes:
-        method: its name in the table.
-        seed: of the run.
-        images: on which it was fine-tuned and tested.
-        found: what was measured.
-    """
-
-    method: str
-    seed: int
-    images: str
-    found: MeasuredSet
-
-
-@dataclass(frozen=True)
-class Job:
-    """A part of the benchmark that one process runs: a name in `JOBS`, and its seed."""
-
-    name: str
-    seed: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a job gives.
-
-    Attributes:
-        rows: the methods it measured.
-        reconstruction: explained variance by layer of train and val rows, by autoencoder.
-        seconds: it took.
-        latent: for the plot of the first seed: latent vectors, accuracy and epoch, or None.
-    """
-
-    rows: list[Row]
-    reconstruction: dict[str, dict[str, dict[str, float]]]
-    seconds: float
-    latent: dict[str, Any] | None = None
 
 
 class Bench:
@@ -222,21 +153,6 @@ JOBS: dict[str, Callable[[Bench], Outcome]] = {
 }
 
 
-def generation_settings(small: bool, seeds: int, transfer: str | None) -> GenerationSettings:
-    """What the command runs; the small variant takes some minutes on two cores."""
-    shape = {"latent": 64, "width": 64}
-    structure = AutoencoderSettings(shape=shape, epochs=25 if small else 100, progress=False)
-    behaviour = replace(structure, structure=0.7, queries=32, epochs=16 if small else 60)
-    return GenerationSettings(
-        seeds=tuple(range(seeds)),
-        models=8 if small else 16,
-        few_epochs=(0, 1) if small else EPOCHS,
-        structure=structure,
-        behaviour=behaviour,
-        transfer=transfer,
-    )
-
-
 def run_generation(
     folder: Path, settings: GenerationSettings, workers: int = 1, progress: bool = True
 ) -> dict[Job, Outcome]:
@@ -255,53 +171,6 @@ def run_generation(
             outcomes[job] = outcome
             bar.update()
     return outcomes
-
-
-def late_epoch(zoo: ZooDataset) -> int:
-    """From when on a checkpoint is of the last fifth of training; 21 of 25."""
-    return math.floor(LATE * int(zoo.columns["epoch"].max())) + 1
-
-
-def homogeneous_splits(
-    zoo: Mapping[str, ZooDataset], least_epoch: int
-) -> tuple[ZooDataset, ZooDataset]:
-    """Train and val rows that one generator can learn, see `homogeneous`."""
-    train = homogeneous(zoo["train"], least_epoch)
-    return train, homogeneous(zoo["val"], least_epoch, str(train.columns["activation"][0]))
-
-
-def homogeneous(zoo: ZooDataset, least_epoch: int, activation: str | None = None) -> ZooDataset:
-    """The finite late rows of one activation, by default the commonest.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    rows = zoo.filter(f"epoch >= {least_epoch}").filter("status == 'ok'")
-    names = [name for name in rows.columns["activation"] if activation in (None, name)]
-    if not names:
-        raise ValueError(
-            f"zoo {zoo.name!r} has no finite checkpoint from epoch {least_epoch} on: its epochs "
-            f"are {sorted(set(zoo.columns['epoch'].tolist()))}"
-        )
-    chosen = statistics.mode(names)
-    return rows.filter(lambda columns: columns["activation"] == chosen)
-
-
-def common_hyper_parameters(rows: ZooDataset) -> HyperParameters:
-    """How to fine-tune: the zoo's commonest values, without dropout."""
-    values = {
-        name: statistics.mode(rows.columns[name].tolist())
-        for name in hyper_parameter_names()
-        if name in rows.columns
-    }
-    return HyperParameters(**values | {"dropout": 0.0})
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample deviation of the finite values; NaN where there are too few."""
-    finite = [value for value in values if math.isfinite(value)]
-    mean = statistics.fmean(finite) if finite else math.nan
-    return mean, statistics.stdev(finite) if len(finite) > 1 else math.nan
 
 
 def _autoencoder_job(
@@ -393,20 +262,3 @@ def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:
     """Run one job with one thread."""
     torch.set_num_threads(1)
     return JOBS[job.name](Bench(folder, settings, job.seed))
-
-
-def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Plain data; NaN becomes None."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Tensor | list | tuple):
-            return [
-                plain(item) for item in (value.tolist() if isinstance(value, Tensor) else value)
-            ]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return [
-        {"method": row.method, "seed": row.seed, "images": row.images}
-        | {name: plain(value) for name, value in vars(row.found).items()}
-        for row in rows
-    ]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .generation_benchmark import (
+from .generation_outcome import (
     GenerationSettings,
     Job,
     Outcome,

@@ -24,13 +24,10 @@ from weightzoo.tasks.generation import (
     noised,
     scratch,
 )
-from weightzoo.tasks.generation_benchmark import (
-    GenerationSettings,
-    homogeneous,
-    late_epoch,
-    run_generation,
-)
+from weightzoo.tasks.generation_benchmark import run_generation
+from weightzoo.tasks.generation_outcome import GenerationSettings
 from weightzoo.tasks.generation_report import table, write_generation_report
+from weightzoo.tasks.learnable_rows import homogeneous, late_epoch
 from weightzoo.tasks.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError, RecipeError
 from weightzoo.zoos.images import Images, load_images
