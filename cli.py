@@ -54,7 +54,8 @@ def _build(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe)
     if options.dry_run:
-        _print(options, plan := _plan(recipe, options.models), _plan_text(plan))
+        plan = _plan(recipe, options)
+        _print(options, plan, _plan_text(plan))
         return
     from .builders.build import build_zoo
 
@@ -100,6 +101,26 @@ def _finetune(options: argparse.Namespace) -> None:
     _print_built(options, options.out, index)
 
 
+def _sparsify(options: argparse.Namespace) -> None:
+    from .builders.parents import parse_overrides
+    from .builders.sparsification import sparsify_zoo
+
+    index = sparsify_zoo(
+        options.zoo,
+        options.out,
+        method=options.method,
+        epochs=options.epochs,
+        sparsity=options.sparsity,
+        images=options.images,
+        checkpoints=options.checkpoints,
+        where=_condition(options.where),
+        overrides=parse_overrides(options.set),
+        engine=_engine(options),
+        overwrite=options.overwrite,
+    )
+    _print_built(options, options.out, index)
+
+
 def _engine(options: argparse.Namespace) -> Any:
     from .builders.build import Engine
 
@@ -118,8 +139,11 @@ def _condition(text: str | None) -> Any:
     return None if text is None else lambda columns: rows_where(text, columns)
 
 
-def _plan(recipe: Any, models: int | None) -> dict[str, Any]:
-    population = recipe.models(models)
+def _plan(recipe: Any, options: argparse.Namespace) -> dict[str, Any]:
+    from .builders.build_time import estimate_build
+
+    population = recipe.models(options.models)
+    estimate = estimate_build(recipe, population, options.device, options.workers)
     table = recipe.architecture.layer_table()
     rows = len(population) * len(recipe.checkpoints)
     splits = [model.split for model in population]
@@ -132,11 +156,23 @@ def _plan(recipe: Any, models: int | None) -> dict[str, Any]:
         "epochs": recipe.epochs,
         "rows": rows,
         "bytes": rows * table.width * 4,
+        "seconds": None if estimate.seconds is None else float(f"{estimate.seconds:.3g}"),
+        "estimate": estimate.basis,
     }
 
 
 def _plan_text(plan: dict[str, Any]) -> str:
-    return "\n".join(f"{key:<14}{value}" for key, value in plan.items())
+    lines = {key: f"{value:,}" if type(value) is int else value for key, value in plan.items()}
+    lines["seconds"] = "unknown" if plan["seconds"] is None else _duration(plan["seconds"])
+    return "\n".join(f"{key:<14}{value}" for key, value in lines.items())
+
+
+def _duration(seconds: float) -> str:
+    """Seconds, and what a person takes them for."""
+    for unit, length in {"days": 86_400, "hours": 3_600, "minutes": 60}.items():
+        if seconds >= 2 * length:
+            return f"{seconds:,.0f} ({seconds / length:.1f} {unit})"
+    return f"{seconds:,.1f}"
 
 
 def _import(options: argparse.Namespace) -> None:
@@ -404,6 +440,18 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 0)"
     )
     _add_parents(finetune)
+    sparsify = _add(commands, "sparsify", _sparsify, "prune a zoo's models while they train on")
+    sparsify.add_argument("--method", required=True, help="variational-dropout or magnitude")
+    sparsify.add_argument("--epochs", type=int, default=25, help="of pruning (default: 25)")
+    sparsify.add_argument(
+        "--sparsity", type=float, help="share of weights that magnitude prunes (default: 0.8)"
+    )
+    sparsify.add_argument("--images", help="image set (default: what the zoo was trained on)")
+    sparsify.add_argument(
+        "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 1)"
+    )
+    _add_parents(sparsify)
+    _add_engine(sparsify)
     _add_engine(finetune)
     import_ = _add(commands, "import", _import, "turn a zoo that others published into ours")
     import_.add_argument("format", help="published format; a wrong one lists those there are")

@@ -3,13 +3,15 @@
 Shape letters: N rows, D length of the flat weight vector.
 """
 
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from weightzoo.zoos.format import WEIGHTS, ZooFile
 
@@ -31,6 +33,16 @@ def stock_dataset(folder: Path, file: ZooFile, every_column: bool) -> Any:
         options["batch_size"] = max(1, 2**28 // file.width)
     stock = datasets.load_dataset("hdf5", data_files=str(file.path), **options)
     return (stock if every_column else stock.select_columns([WEIGHTS])).with_format("torch")
+
+
+def stock_stream(file: ZooFile, every_column: bool) -> Any:
+    """The file through `load_dataset(streaming=True)`, whole batches as numpy, in file order."""
+    import datasets
+
+    options: dict[str, Any] = {"split": "train", "streaming": True}
+    options["batch_size"] = max(1, 2**26 // (4 * file.width))
+    stream = datasets.load_dataset("hdf5", data_files=str(file.path), **options)
+    return (stream if every_column else stream.select_columns([WEIGHTS])).with_format("numpy")
 
 
 class H5pyRows(Dataset[dict[str, Any]]):
@@ -102,6 +114,46 @@ class SafetensorsFiles(Dataset[dict[str, Any]]):
         tensors = load_file(self._folder / f"{index}.safetensors")
         flat = torch.cat([tensors[name].flatten() for name in sorted(tensors)])
         return self._properties[index] | {WEIGHTS: flat}
+
+
+class WebShards:
+    """Tar shards of webdataset, one .npy and one .json file per model."""
+
+    installed = find_spec("webdataset") is not None
+
+    def __init__(self, folder: Path, file: ZooFile, every_column: bool) -> None:
+        """Write the shards, unless they are there."""
+        import webdataset
+
+        self._folder, self._every_column = folder / "webdataset", every_column
+        if self._folder.exists():
+            return
+        self._folder.mkdir()
+        pattern = str(self._folder / "train-%05d.tar")
+        with webdataset.ShardWriter(pattern, maxsize=2**28, verbose=0) as writer:
+            for place, model in enumerate(_models(file)):
+                flat = torch.cat([tensor.flatten() for tensor in model["state_dict"].values()])
+                row = {"weights.npy": flat.numpy(), "columns.json": model["properties"]}
+                writer.write({"__key__": f"{place:06d}"} | row)
+
+    def rows(self, shuffled: int = 0) -> Any:
+        """A pass over the models; shuffled are the shards, and models within so many."""
+        import webdataset
+
+        urls = sorted(map(str, self._folder.iterdir()))
+        order = len(urls) if shuffled else False
+        stream = webdataset.WebDataset(urls, shardshuffle=order, seed=0)
+        return stream.shuffle(shuffled).decode().map(self._row)
+
+    def batches(self, batch: int) -> Iterator[Any]:
+        """Endless batches, shuffled within 1,000 models."""
+        stream = self.rows(1000).batched(batch, collation_fn=default_collate, partial=False)
+        while True:
+            yield from stream
+
+    def _row(self, sample: dict[str, Any]) -> dict[str, Any]:
+        columns = sample["columns.json"] if self._every_column else {}
+        return columns | {WEIGHTS: torch.from_numpy(sample["weights.npy"])}
 
 
 def _models(file: ZooFile) -> Any:

@@ -1,12 +1,15 @@
 """Rows per second in random batches: our loader beside other ways to read the same rows.
 
     python benchmarks/random_batches.py [--rows 50000] [--width 2464] [--batch 256] [--json FILE]
+        [--tables weights columns parts]
 
 Writes a synthetic zoo (random weights, the real columns) to a temporary folder, reads random
 batches from it with every reader in turn, several rounds, and prints the median rates and ratios
-as Markdown tables: weights alone, all columns, one tenth of every row. All readers run with one
-thread, with the file in the page cache; a reader whose batch takes longer than its time is given
-one batch per round.
+as Markdown tables: weights alone, all columns, one layer or tenth of every row. All readers run
+with one thread, with the file in the page cache; a reader whose batch takes longer than its time
+is given one batch per round. Readers of streams (webdataset, `datasets` streaming) do not read at
+random, but in file order or shuffled within a buffer. webdataset is left out if it is not
+installed (`pip install weightzoo[bench]`).
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -27,7 +30,15 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from peers import H5pyRows, SafetensorsFiles, StateDicts, model_count, stock_dataset
+from peers import (
+    H5pyRows,
+    SafetensorsFiles,
+    StateDicts,
+    WebShards,
+    model_count,
+    stock_dataset,
+    stock_stream,
+)
 from synthetic_zoo import SEED, write_sharded_zoo, write_zoo
 from timing import Reader, machine, measure, summary, table
 from torch.utils.data import DataLoader
@@ -39,6 +50,8 @@ LIMIT = "(a) numpy memmap, `np.take` into one buffer"
 PART_LIMIT = "(a) numpy memmap, `rows[index, start:stop]`"
 OURS = "ours, `DataLoader`"
 OUR_ORDER = "ours, `DataLoader(batch_sampler=BatchOrder)`"
+TABLES = {"weights": "weights alone", "columns": "all columns", "parts": "a part of every row"}
+MOST_BYTES_TO_WORKERS = 2**26  # of a batch that worker processes pass on
 OUR_PART = "ours, `ds.window(start, stop)`, `ds.__getitems__`"
 
 
@@ -58,21 +71,33 @@ def main() -> None:
 
 
 def measure_file(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """The three tables of one file, printed and returned."""
+    """The tables of one file, printed and returned."""
     path = folder / "train.h5"
     write_zoo(path, args.rows, args.width)
     file, found = open_zoo_file(path), {}
-    for title, every_column in (("weights alone", False), ("all columns", True)):
-        readers = make_readers(folder, file, args, every_column)
-        rates = measure(readers, args.batch, args.rounds, args.seconds)
-        found[title] = summary(rates, LIMIT, OURS)
-        print(f"\n**{title}**\n\n{table(found[title], 4 * args.width)}", flush=True)
-    start, stop = args.width // 2, args.width // 2 + max(1, args.width // 10)
-    rates = measure(part_readers(file, args.batch, start, stop), args.batch, args.rounds, 0.3)
-    title = f"values {start} to {stop} of every row"
-    found[title] = summary(rates, PART_LIMIT, OUR_PART)
-    print(f"\n**{title}**\n\n{table(found[title], 4 * (stop - start))}", flush=True)
+    for title, every_column in (("weights", False), ("columns", True)):
+        if title in args.tables:
+            readers = make_readers(folder, file, args, every_column)
+            rates = measure(readers, args.batch, args.rounds, args.seconds)
+            found[title] = summary(rates, LIMIT, OURS)
+            print(f"\n**{TABLES[title]}**\n\n{table(found[title], 4 * args.width)}", flush=True)
+    if "parts" in args.tables:
+        title, start, stop = largest_part(file)
+        rates = measure(part_readers(file, args, start, stop), args.batch, args.rounds, 0.3)
+        found[title] = summary(rates, PART_LIMIT, OUR_PART)
+        print(f"\n**{title}**\n\n{table(found[title], 4 * (stop - start))}", flush=True)
     return found
+
+
+def largest_part(file: ZooFile) -> tuple[str, int, int]:
+    """The layer tensor nearest to a tenth of the row, or a tenth if there is but one."""
+    tensors = file.header.layer_table.tensors
+    if len(tensors) == 2:
+        start, stop = file.width // 2, file.width // 2 + max(1, file.width // 10)
+        return f"values {start} to {stop} of every row", start, stop
+    part = min(tensors, key=lambda tensor: abs(tensor.size - file.width // 10))
+    title = f"{part.name} alone, {part.size} of {file.width} values of every row"
+    return title, part.offset, part.offset + part.size
 
 
 def measure_shards(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -110,33 +135,56 @@ def make_readers(
     if not every_column:
         readers.append(Reader("ours, layer sets, `DataLoader`", layer_sets(ours, batch)))
     if args.peers:
-        stock = stock_dataset(folder, file, every_column)
-        rows = H5pyRows(file.path, list(ours.columns))
-        models = StateDicts(folder, file, every_column)
-        files = SafetensorsFiles(folder, file, every_column)
-        check_equal({"stock": stock, "h5py": rows, "list": models, "files": files}, ours, file)
-        readers += [
-            Reader("(b) stock `datasets`, torch, `DataLoader`", loop(stock, batch)),
-            Reader("(b) the same, 2 workers", loop(stock, batch, workers=2)),
-            Reader("(b) the same, `ds[indices]`", each_batch(args, stock.__getitem__)),
-            Reader("(c) h5py row by row, `DataLoader`", loop(rows, batch)),
-            Reader("(d) list of state dicts, `DataLoader`", loop(models, batch)),
-            Reader("(e) one safetensors file per model, `DataLoader`", loop(files, batch)),
-        ]
+        readers += peer_readers(folder, file, ours, args, every_column)
     return readers
 
 
-def part_readers(file: ZooFile, batch: int, start: int, stop: int) -> list[Reader]:
+def peer_readers(
+    folder: Path, file: ZooFile, ours: ZooDataset, args: argparse.Namespace, every_column: bool
+) -> list[Reader]:
+    """The readers of others."""
+    batch = args.batch
+    stock = stock_dataset(folder, file, every_column)
+    rows = H5pyRows(file.path, list(ours.columns))
+    models = StateDicts(folder, file, every_column)
+    files = SafetensorsFiles(folder, file, every_column)
+    check_equal({"stock": stock, "h5py": rows, "list": models, "files": files}, ours, file)
+    stream = stock_stream(file, every_column)
+    check_stream("stock streaming", stream, ours)
+    readers = [
+        Reader("(b) stock `datasets`, torch, `DataLoader`", loop(stock, batch)),
+        Reader("(b) the same, `ds[indices]`", each_batch(args, stock.__getitem__)),
+        Reader("(b) stock `datasets`, streaming, numpy, in file order", endless(stream, batch)),
+        Reader("(c) h5py row by row, `DataLoader`", loop(rows, batch)),
+        Reader("(d) list of state dicts, `DataLoader`", loop(models, batch)),
+        Reader("(e) one safetensors file per model, `DataLoader`", loop(files, batch)),
+    ]
+    if 4 * batch * file.width < MOST_BYTES_TO_WORKERS:
+        readers.append(Reader("(b) stock, `DataLoader`, 2 workers", loop(stock, batch, workers=2)))
+    if WebShards.installed:
+        shards = WebShards(folder, file, every_column)
+        check_stream("webdataset", shards.rows(), ours)
+        readers.append(Reader("(f) webdataset, shuffled within 1,000", shards.batches(batch)))
+    else:
+        print("webdataset is not installed: it is left out", file=sys.stderr)
+    return readers
+
+
+def part_readers(file: ZooFile, args: argparse.Namespace, start: int, stop: int) -> list[Reader]:
     """Readers of a part of every row."""
-    rows = np.asarray(file.map_weights())
+    rows, batch = np.asarray(file.map_weights()), args.batch
     part = load_zoo(file.path, split="train", columns=[]).window(start, stop)
-    args = argparse.Namespace(rows=file.rows, batch=batch)
+    opened = h5py.File(file.path, "r")[WEIGHTS]
     return [
         Reader(PART_LIMIT, each_batch(args, lambda index: rows[np.array(index), start:stop])),
         Reader(OUR_PART, each_batch(args, part.__getitems__)),
         Reader("ours, the same in a `DataLoader`", loop(part, batch)),
         Reader(
             "whole rows, then cut", each_batch(args, lambda i: rows[np.array(i)][:, start:stop])
+        ),
+        Reader(
+            "h5py row by row, `dataset[row, start:stop]`",
+            each_batch(args, lambda i: np.stack([opened[row, start:stop] for row in i])),
         ),
     ]
 
@@ -163,6 +211,12 @@ def loop(dataset: Any, batch: int, workers: int = 0) -> Iterator[Any]:
     )
     while True:
         yield from loader
+
+
+def endless(stream: Any, batch: int) -> Iterator[Any]:
+    """Endless batches of a stock stream."""
+    while True:
+        yield from stream.iter(batch, drop_last_batch=True)
 
 
 def ordered(dataset: ZooDataset, batch: int) -> Iterator[Any]:
@@ -202,6 +256,15 @@ def check_equal(peers: dict[str, Any], ours: ZooDataset, file: ZooFile) -> None:
             raise SystemExit(f"reader {name!r} does not read the same rows")
 
 
+def check_stream(name: str, stream: Any, ours: ZooDataset) -> None:
+    """The same for the first rows of a stream."""
+    for place, row in zip(range(3), stream, strict=False):
+        weights = torch.as_tensor(row[WEIGHTS])
+        names = {name for name in row if not name.startswith("__")}  # webdataset adds its key
+        if not torch.equal(weights, ours[place][WEIGHTS]) or names != {*ours.columns, WEIGHTS}:
+            raise SystemExit(f"stream {name!r} does not read the same rows")
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--rows", type=int, default=50_000, help="rows N (default 50000)")
@@ -211,6 +274,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shards", type=int, default=1, help="files; many skip the peers")
     parser.add_argument(
         "--seconds", type=float, default=0.7, help="per reader and round, in seconds (default 0.7)"
+    )
+    parser.add_argument(
+        "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="(default all)"
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--folder", help="where the temporary folder is made")

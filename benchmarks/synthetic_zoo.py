@@ -16,6 +16,7 @@ from weightzoo.zoos.format import (
     open_zoo_file,
 )
 from weightzoo.zoos.index import ZooIndex, describe_shard, shard_name
+from weightzoo.zoos.presets import preset
 from weightzoo.zoos.recipe import hyper_parameter_columns, hyper_parameter_names, load_recipe
 
 SEED = 0
@@ -57,10 +58,10 @@ def write_sharded_zoo(folder: Path, rows: int, width: int, shards: int) -> None:
 
 
 def architecture(width: int) -> Architecture:
-    """The CNN of digits-cnn if it has that width, else one neuron of the width."""
-    cnn = load_recipe("digits-cnn").architecture
-    if cnn.layer_table().width == width:
-        return cnn
+    """The published one of that width (2,464, 10,853 or 11,183,582), else one neuron of it."""
+    for name in ("cnn-s", "cnn-l", "resnet18"):
+        if preset(name).layer_table().width == width:
+            return preset(name)
     layers = [{"kind": "linear", "out": 1}]
     return Architecture.from_json({"name": "n", "input_shape": [width - 1], "layers": layers})
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ..zoos.errors import BuildError
 from ..zoos.index import ZooIndex
 from ..zoos.recipe import Recipe
-from .cohort_size import cohort_size
+from .cohort_size import GPU_COHORT, cohort_size
 from .job import TrainingJob
 from .objectives import DataSet, load_data, signal_columns, training_size
 from .process_engine import run_here
@@ -52,7 +52,9 @@ class Engine:
             raise BuildError(f"a Ray address needs the engine 'ray', not {self.name!r}")
 
     def models_in_step(self, job: TrainingJob) -> int:
-        """The size of a cohort."""
+        """The size of a cohort; a driver without GPU does not know what those of a cluster hold."""
+        if self.device != "cpu" and not torch.cuda.is_available():
+            return self.cohort_size or GPU_COHORT
         batch_size = max(model.hyper_parameters.batch_size for model in job.models)
         architecture, models = job.recipe.architecture, len(job.models)
         return self.cohort_size or cohort_size(architecture, batch_size, models, self.device)

@@ -18,7 +18,7 @@ from .training import CohortResult
 
 CPU_COHORT, GPU_COHORT = 32, 128  # the GPU's is a guess: it was never measured
 FEWEST = 8  # to be worth cutting a population up
-CPU_BYTES = 2**29  # for the values of one cohort, in each worker
+CPU_BYTES = 2**28  # for the values of one cohort, in each worker
 GPU_SHARE = 0.5
 PASSES = 3  # values after a layer: kept for the gradient, their gradient, and one more in between
 VECTORS = 5  # weights, gradient, two states of the optimizer, one more in between

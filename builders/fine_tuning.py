@@ -13,7 +13,7 @@ from torch import Tensor
 from ..zoos.architectures import Architecture
 from ..zoos.errors import BuildError
 from ..zoos.format import ZooHeader
-from ..zoos.images import ImageSet, load_images
+from ..zoos.images import load_images
 from ..zoos.index import ZooIndex
 from ..zoos.layers import Linear
 from ..zoos.lineage import Lineage
@@ -21,6 +21,7 @@ from ..zoos.recipe import Recipe
 from .build import Engine, run_job
 from .initialization import initial_weights
 from .job import TrainingJob
+from .objectives import DataSet
 from .parents import Condition, Parents, choose_parents
 from .training import CohortResult, train_cohort
 
@@ -47,10 +48,11 @@ class FineTuning(TrainingJob):
         table, parent_table = (
             one.layer_table() for one in (self.recipe.architecture, self.parents.architecture)
         )
+        models = [self.models[position] for position in positions]
         rows = self.parents.weights(positions)
         if table == parent_table:
             return rows
-        flat = initial_weights(table, [self.models[position] for position in positions])
+        flat = initial_weights(self.recipe.architecture, models)
         new, old = table.split(flat), parent_table.split(rows)
         for name in _kept(self.recipe.architecture, self.parents.architecture):
             new[name].copy_(old[name])
@@ -59,14 +61,14 @@ class FineTuning(TrainingJob):
     def train(
         self,
         positions: Sequence[int],
-        image_set: ImageSet,
+        data: DataSet,
         device: str,
         on_epoch: Callable[[int], None] = lambda models: None,
     ) -> CohortResult:
         """Train one cohort on from its parents."""
         models = [self.models[position] for position in positions]
         initial = self.initial(positions)
-        return train_cohort(self.recipe, models, image_set, device, on_epoch, initial)
+        return train_cohort(self.recipe, models, data, device, on_epoch, initial)
 
     def settings(self) -> dict[str, Any]:
         """What decides the result."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..zoos.image_set import ImageSet
 from ..zoos.recipe import HyperParameters, Model, Recipe
 from ..zoos.signals import SignalSet
 from .image_augmentation import Augmentation
@@ -41,7 +42,10 @@ def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, T
     for _ in range(recipe.epochs):
         for positions in order.batches(batch_size):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_function(module(augment(inputs[positions[0]])), targets[positions[0]])
+            x, y = inputs, targets
+            if isinstance(data, ImageSet) or positions.shape[1] < len(inputs):
+                x, y = augment(inputs[positions[0]]), targets[positions[0]]
+            loss = loss_function(module(x), y)
             loss.backward()
             optimizer.step()
             if scheduler is not None:

@@ -9,29 +9,20 @@ last, (M, H, C, W, B); features are (M, F, B); tokens, which only meet matrix pr
 width, are (M, B, T, E). A leading 1 instead of M means that all models share the values.
 """
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..zoos import layers
 from ..zoos.architectures import Architecture
 from ..zoos.layers import Layer, layer_names
+from .activations import activate, runs_of
 from .attention import attend, embed_positions, pool_tokens
 from .convolution import conv2d, max_pool2d
 from .linear import linear
 from .normalization import batch_norm, layer_norm
 
-ACTIVATION_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": torch.relu,
-    "tanh": torch.tanh,
-    "sigmoid": torch.sigmoid,
-    "gelu": F.gelu,
-    "silu": F.silu,
-    "leaky_relu": F.leaky_relu,
-}
 IMAGE_DIMENSIONS, TOKEN_DIMENSIONS = 5, 4
 
 Generators = Sequence[torch.Generator]
@@ -63,7 +54,7 @@ class Population:
         self.flat = flat
         self.gradient = torch.zeros_like(flat)
         self._layers = architecture.layers
-        self._runs = list(_runs(activations))
+        self._runs = runs_of(activations)
         rates = torch.tensor(dropout or [0.0] * len(flat), dtype=torch.float32)
         self._keep = 1 - rates
         table = architecture.layer_table()
@@ -95,7 +86,7 @@ class Population:
         Returns:
             (M, outputs, B): logits, or values at points.
         """
-        return _Pass(self, training, dropout).run(self._layers, "", x)
+        return ForwardPass(self, training, dropout).run(self._layers, "", x)
 
     def backward(self, loss: Tensor) -> None:
         """Write the gradient of `loss`, a sum over models, into `gradient`."""
@@ -108,11 +99,8 @@ class Population:
         return self._tensors[name]
 
     def activate(self, x: Tensor) -> Tensor:
-        """Each run of models with the same activation at once."""
-        if len(self._runs) == 1:
-            return ACTIVATION_FUNCTIONS[self._runs[0][0]](x)
-        parts = [ACTIVATION_FUNCTIONS[name](x[models]) for name, models in self._runs]
-        return torch.cat(parts)
+        """Each model's own activation."""
+        return activate(x, self._runs)
 
     def masks(self, x: Tensor, generators: Generators) -> Tensor:
         """Dropout masks, kept values scaled up; drawn model by model on the CPU."""
@@ -122,13 +110,15 @@ class Population:
         return masks.to(x.device)
 
 
-class _Pass:
+class ForwardPass:
     """One forward pass; layers inside a residual are run like any other."""
 
     def __init__(self, population: Population, training: bool, dropout: Generators | None) -> None:
+        """Set up a pass; arguments as of `Population.outputs`."""
         self.models, self.training, self.dropout = population, training, dropout
 
     def run(self, sequence: Sequence[Layer], prefix: str, x: Tensor) -> Tensor:
+        """Run layers whose names begin with `prefix`."""
         for name, layer, pool in _with_pools(sequence):
             x = self.layer(layer, f"{prefix}{name}", pool, x)
         return x
@@ -206,12 +196,3 @@ def _with_pools(sequence: Sequence[Layer]) -> list[tuple[str, Layer, int]]:
                 continue
         found.append((name, layer, 1))
     return found
-
-
-def _runs(names: Sequence[str]) -> Iterator[tuple[str, slice]]:
-    """(name, slice) of every run of equal names."""
-    start = 0
-    for name, group in itertools.groupby(names):
-        stop = start + len(list(group))
-        yield name, slice(start, stop)
-        start = stop

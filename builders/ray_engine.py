@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from ..zoos.errors import BuildError
+from . import convolution_c
 from .cohort_size import train_within_memory
 from .job import TrainingJob, write_result
 from .objectives import DataSet, load_data
@@ -52,8 +53,9 @@ def run_on_ray(
 ) -> str:
     """Train all cohorts on a cluster.
 
-    Every node needs the same weightzoo and torch, and its own way to the images (and to a parent
-    zoo, under the same path). The build folder need not be shared, see above.
+    Every node needs the same weightzoo and torch, a C compiler if the driver has one, and its own
+    way to the images (and to a parent zoo, under the same path). The build folder need not be
+    shared, see above. Processors of different kinds may round differently.
 
     Args:
         job: what to train.
@@ -156,10 +158,12 @@ def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None,
 def _check_node(image_set: DataSet, expected: tuple[str, ...]) -> None:
     """Refuse to train on a node that would give other weights."""
     found = (image_set.fingerprint, *_versions())
-    for what, here, there in zip(("images", "weightzoo", "torch"), found, expected, strict=True):
+    names = ("images", "weightzoo", "torch", "compiled convolution")
+    for what, here, there in zip(names, found, expected, strict=True):
         if here != there:
             raise BuildError(f"a node differs from the driver in {what}: {here!r}, not {there!r}")
 
 
-def _versions() -> tuple[str, str]:
-    return package_version(), torch.__version__
+def _versions() -> tuple[str, ...]:
+    compiled = "no" if convolution_c.library() is None else "yes"  # it rounds otherwise
+    return package_version(), torch.__version__, compiled

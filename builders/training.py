@@ -4,7 +4,9 @@ Shape letters: M models, K checkpoints, D length of the flat vector, B images or
 """
 
 import math
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +18,17 @@ from .objectives import PARTS, DataSet, objective, training_size
 from .optimizers import PopulationOptimizer
 from .population import Population
 
+LARGEST_IN_MEMORY = 2**28  # bytes of a cohort's checkpoints
+
 
 @dataclass(frozen=True)
 class CohortResult:
     """What training a cohort gives.
 
     Attributes:
-        weights: (M, K, D), float32, on the CPU.
-        metrics: (M, K) float32 for each of train_loss, train_accuracy, val_*, test_*.
+        weights: (M, K, D), float32, on the CPU; if large, a map of a temporary file.
+        metrics: (M, K) float32 for each of train_loss, train_accuracy, val_*, test_*, and what
+            a cohort measures besides.
     """
 
     weights: Tensor
@@ -81,14 +86,20 @@ def train_cohort(
         on_epoch: called after every epoch with the number of models.
         initial: (M, D) weights to start from; None draws them.
     """
-    cohort = Cohort(recipe, models, data, device, initial)
-    records = _Records(cohort)
+    return run_cohort(Cohort(recipe, models, data, device, initial), recipe, on_epoch)
+
+
+def run_cohort(
+    cohort: "Cohort", recipe: Recipe, on_epoch: Callable[[int], None] = lambda models: None
+) -> CohortResult:
+    """Train a cohort for the epochs of a recipe; see `train_cohort`."""
+    records = _Records(cohort, len(recipe.checkpoints))
     records.take(0 in recipe.checkpoints)
     for epoch in range(1, recipe.epochs + 1):
         for _ in cohort.epoch():
             pass
         records.take(epoch in recipe.checkpoints)
-        on_epoch(len(models))
+        on_epoch(len(cohort.population))
     return records.result()
 
 
@@ -99,6 +110,10 @@ class Cohort:
         population: their weights.
         goal: what they learn.
         order: in which order they see what they learn from.
+        batch_size: images or points per step.
+        steps: steps of the whole training.
+        optimizer: of the population.
+        dropout: one generator per model, or None if none has dropout.
     """
 
     def __init__(
@@ -119,29 +134,35 @@ class Cohort:
             [value.dropout for value in values],
         )
         size = training_size(data)
-        self._batch_size, count = steps_per_epoch(models[0], size)
-        self._optimizer = PopulationOptimizer(
+        self.batch_size, count = steps_per_epoch(models[0], size)
+        self.steps = recipe.epochs * math.ceil(count / self.batch_size)
+        self.optimizer = PopulationOptimizer(
             self.population.flat,
             self.population.gradient,
             values,
             architecture.layer_table(),
-            recipe.epochs * math.ceil(count / self._batch_size),
+            self.steps,
         )
         self.order = DataOrder([model.seed for model in models], size, count)
         self.goal = objective(data, models, device)
-        self._dropout = None
+        self.dropout = None
         if any(value.dropout > 0 for value in values):
-            self._dropout = [stream(model.seed, "dropout") for model in models]
+            self.dropout = [stream(model.seed, "dropout") for model in models]
 
     def epoch(self) -> Iterator[Tensor]:
         """Train one epoch; yield the losses (M,) of every step, before it is taken."""
-        for positions in self.order.batches(self._batch_size):
+        for positions in self.order.batches(self.batch_size):
             x, targets = self.goal.batch(positions)
-            outputs = self.population.outputs(x, training=True, dropout=self._dropout)
+            outputs = self.population.outputs(x, training=True, dropout=self.dropout)
             losses = self.goal.losses(outputs, targets)
             self.population.backward(losses.sum())
-            self._optimizer.step()
+            self.optimizer.step()
             yield losses.detach()
+
+    @contextmanager
+    def settled(self) -> Iterator[dict[str, Tensor]]:
+        """Hold the weights as they are recorded; yield what is measured besides, (M,) by name."""
+        yield {}
 
     def evaluate(self) -> Tensor:
         """(6, M): loss and accuracy on train, val and test."""
@@ -172,24 +193,38 @@ class DataOrder:
 
 
 class _Records:
-    """Weights and metrics of a cohort at its checkpoints."""
+    """Weights and metrics of a cohort at its K checkpoints."""
 
-    def __init__(self, cohort: Cohort) -> None:
+    _names = [f"{part}_{kind}" for part in PARTS for kind in ("loss", "accuracy")]
+
+    def __init__(self, cohort: Cohort, checkpoints: int) -> None:
         self._cohort = cohort
-        self._weights: list[Tensor] = []
-        self._scores: list[Tensor] = []
+        models, width = cohort.population.flat.shape
+        self._weights = _storage(models, checkpoints, width)
+        self._scores: list[dict[str, Tensor]] = []  # (M,) by name, of each checkpoint
 
     def take(self, due: bool) -> None:
         if due:
-            self._scores.append(self._cohort.evaluate().cpu())
-            self._weights.append(self._cohort.population.flat.detach().cpu().clone())
+            with self._cohort.settled() as measures:
+                self._weights[:, len(self._scores)] = self._cohort.population.flat.detach().cpu()
+                scores = dict(zip(self._names, self._cohort.evaluate(), strict=True)) | measures
+                self._scores.append({name: one.cpu() for name, one in scores.items()})
 
     def result(self) -> CohortResult:
-        scores = torch.stack(self._scores, dim=-1)  # (6, M, K)
-        names = [f"{part}_{kind}" for part in PARTS for kind in ("loss", "accuracy")]
-        return CohortResult(
-            torch.stack(self._weights, dim=1), dict(zip(names, scores, strict=True))
-        )
+        metrics = {
+            name: torch.stack([scores[name] for scores in self._scores], dim=-1)
+            for name in self._scores[0]
+        }
+        return CohortResult(self._weights, metrics)
+
+
+def _storage(*shape: int) -> Tensor:
+    """Room for weights: if they are many, in a file without name, so that memory stays flat."""
+    size = math.prod(shape)
+    if size * 4 <= LARGEST_IN_MEMORY:
+        return torch.empty(shape)
+    with tempfile.NamedTemporaryFile(prefix="weightzoo-") as file:
+        return torch.from_file(file.name, shared=True, size=size).view(shape)
 
 
 def _vector_key(model: Model) -> tuple[str, str, str, int]:

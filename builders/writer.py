@@ -33,6 +33,7 @@ from ..zoos.format import (
 from ..zoos.index import INDEX_NAME, ZooIndex, describe_shard, shard_name
 from ..zoos.lineage import Lineage, lineage_columns
 from ..zoos.recipe import Model, hyper_parameter_columns
+from .import_report import REPORT_NAME
 
 SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
 SETTINGS_NAME, LOCK_NAME, TOKEN_NAME = "build.json", "lock", "token"
@@ -117,7 +118,7 @@ class PartialZoo:
             mine = [index for index, position in enumerate(positions) if position in plan.positions]
             if mine:
                 firsts = [plan.positions.index(positions[i]) * len(self.checkpoints) for i in mine]
-                _write_rows(self.folder / plan.name, firsts, weights[mine])
+                _write_rows(self.folder / plan.name, firsts, [weights[i] for i in mine])
         path = self._journal(positions)
         partial = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}.tmp")
         with partial.open("wb") as journal:
@@ -252,8 +253,17 @@ def _check_target(out: Path, overwrite: bool) -> None:
         return
     if not overwrite:
         raise BuildError(f"{out} exists: choose another --out, or replace it with --overwrite")
-    if not (out / INDEX_NAME).is_file():
-        raise BuildError(f"{out} is no zoo folder (it has no {INDEX_NAME}): it is not overwritten")
+    if not (out / INDEX_NAME).is_file() and not (out.is_dir() and _is_collection(out)):
+        raise BuildError(
+            f"{out} is no zoo folder (it has no {INDEX_NAME}), nor one of zoos and nothing else: "
+            "it is not overwritten"
+        )
+
+
+def _is_collection(folder: Path) -> bool:
+    """Whether a folder holds zoos, perhaps the report of their import, and nothing else."""
+    entries = [path for path in folder.iterdir() if path.name != REPORT_NAME]
+    return bool(entries) and all((path / INDEX_NAME).is_file() for path in entries)
 
 
 def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
@@ -286,8 +296,8 @@ def _status(weights: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarra
     return np.where(finite, "ok", "diverged").astype(object)
 
 
-def _write_rows(path: Path, firsts: Sequence[int], weights: np.ndarray) -> None:
-    """Write models' rows (M, K, D), each at its first row in a file, and sync them.
+def _write_rows(path: Path, firsts: Sequence[int], weights: Sequence[np.ndarray]) -> None:
+    """Write models' rows, M of (K, D), each at its first row in a file, and sync them.
 
     By pwrite, not through a map, because machines that map one file over a network write back
     whole pages and with them their old view of a neighbour's rows; with O_DSYNC, because without

@@ -7,8 +7,11 @@ width than it leaves, the heads are joined without a further projection, and the
 layer is one linear layer with ReLU. Scores are scaled by the width of a head.
 
 Shape letters: M sets, S elements of the largest set, Q queries, I width in, H width out.
-A mask is (M, S), bool, True for an element and False for padding; every set needs an element.
-What stands in a padded place never changes the output at another place.
+A mask is (M, S), bool, True for an element and False for padding, or None without padding; every
+set needs an element. What stands in a padded place never changes the output at another place.
+
+`norm="post"` is the published block. `norm="pre"` differs: layer norms stand before attention and
+feed-forward layer, never on the way of the residual, so that sizes of elements outlast a block.
 """
 
 import torch
@@ -16,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SCALAR_BIAS = 0.3
+NORMS = ("post", "pre")
 
 
 def initialize(linear: nn.Linear) -> None:
@@ -36,15 +40,23 @@ def initialize(linear: nn.Linear) -> None:
 class MAB(nn.Module):
     """Multihead attention block: elements of X look at the set Y.
 
-    MAB(X, Y) = LayerNorm(A + rFF(A)) with A = LayerNorm(X W + Multihead(X, Y, Y)).
+    MAB(X, Y) = LayerNorm(A + rFF(A)) with A = LayerNorm(X W + Multihead(X, Y, Y)); with
+    `norm="pre"` A + rFF(LayerNorm(A)) with A = X + Multihead(LayerNorm(X), Y', Y') and
+    Y' = LayerNorm(Y), all of one width.
     """
 
-    def __init__(self, query_width: int, set_width: int, width: int, heads: int) -> None:
+    def __init__(
+        self, query_width: int, set_width: int, width: int, heads: int, norm: str = "post"
+    ) -> None:
         """Make the block; `heads` must divide `width`."""
         super().__init__()
         if width < 1 or heads < 1 or width % heads:
             raise ValueError(f"heads must divide width, got width {width!r} and heads {heads!r}")
-        self.heads = heads
+        if norm not in NORMS:
+            raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
+        if norm == "pre" and not query_width == set_width == width:
+            raise ValueError(f"norm 'pre' needs one width, got {query_width, set_width, width}")
+        self.heads, self.pre = heads, norm == "pre"
         self.query = nn.Linear(query_width, width)
         self.key = nn.Linear(set_width, width)
         self.value = nn.Linear(set_width, width)
@@ -54,17 +66,28 @@ class MAB(nn.Module):
         for linear in (self.query, self.key, self.value, self.feed_forward):
             initialize(linear)
 
-    def forward(self, x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         """Map queries (M or 1, Q, I) and sets (M, S, I) with their mask to (M, Q, H)."""
-        query = self.query(x)
+        if self.pre:
+            shared = x is y
+            normal = self.attention_norm(x)
+            _, attended = self._attend(normal, normal if shared else self.attention_norm(y), mask)
+            hidden = x + attended
+            return hidden + torch.relu(self.feed_forward(self.norm(hidden)))
+        query, attended = self._attend(x, y, mask)
+        hidden = self.attention_norm(query + attended)
+        return self.norm(hidden + torch.relu(self.feed_forward(hidden)))
+
+    def _attend(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The projected queries and what they find in the sets, (M, Q, H) both."""
+        query = self.query(x).expand(len(y), -1, -1)
         attended = F.scaled_dot_product_attention(
-            self._split_heads(query.expand(len(y), -1, -1)),
+            self._split_heads(query),
             self._split_heads(self.key(y)),
             self._split_heads(self.value(y)),
-            attn_mask=mask[:, None, None, :],
+            attn_mask=None if mask is None else mask[:, None, None, :],
         )
-        hidden = self.attention_norm(query + attended.transpose(1, 2).flatten(2))
-        return self.norm(hidden + torch.relu(self.feed_forward(hidden)))
+        return query, attended.transpose(1, 2).flatten(2)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """(M, S, H) to (M, heads, S, H / heads)."""
@@ -74,12 +97,12 @@ class MAB(nn.Module):
 class SAB(nn.Module):
     """Set attention block: SAB(X) = MAB(X, X)."""
 
-    def __init__(self, width_in: int, width: int, heads: int) -> None:
+    def __init__(self, width_in: int, width: int, heads: int, norm: str = "post") -> None:
         """Make the block for elements of width `width_in`."""
         super().__init__()
-        self.block = MAB(width_in, width_in, width, heads)
+        self.block = MAB(width_in, width_in, width, heads, norm)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map sets (M, S, I) to sets (M, S, H)."""
         return self.block(x, x, mask)
 
@@ -87,13 +110,15 @@ class SAB(nn.Module):
 class SetToSet(nn.Module):
     """Phi of SNE: a stack of set attention blocks, two in the paper."""
 
-    def __init__(self, width_in: int, width: int, heads: int, blocks: int = 2) -> None:
+    def __init__(
+        self, width_in: int, width: int, heads: int, blocks: int = 2, norm: str = "post"
+    ) -> None:
         """Make `blocks` set attention blocks."""
         super().__init__()
         widths = [width_in] + [width] * (blocks - 1)
-        self.blocks = nn.ModuleList(SAB(width_in, width, heads) for width_in in widths)
+        self.blocks = nn.ModuleList(SAB(width_in, width, heads, norm) for width_in in widths)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map sets (M, S, I) to sets (M, S, H)."""
         for block in self.blocks:
             x = block(x, mask)
@@ -103,14 +128,14 @@ class SetToSet(nn.Module):
 class PMA(nn.Module):
     """Pooling by multihead attention, Gamma of SNE: PMA(X) = MAB(seed, rFF(X)), one seed."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, norm: str = "post") -> None:
         """Make the seed, as in the published code Xavier-uniform, and the block."""
         super().__init__()
         self.seed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, width)))
         self.feed_forward = nn.Linear(width, width)
-        self.block = MAB(width, width, width, heads)
+        self.block = MAB(width, width, width, heads, norm)
         initialize(self.feed_forward)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map sets (M, S, H) to vectors (M, H)."""
         return self.block(self.seed, torch.relu(self.feed_forward(x)), mask)[:, 0]

@@ -5,192 +5,160 @@ Tying", NeurIPS 2024, arXiv:2305.16625. Tensors are cut into chunks; chunks beco
 chunks of a tensor become one vector, weight and bias of a layer become one, and the layers of
 the network become one. Equation numbers below are the paper's. Left open there, chosen here:
 
-- A convolution is cut into chunks of whole kernels, as many as fit (at least one), and enters
-  value by value like any other tensor, so that one encoder serves every kernel size.
+- How tensors are cut is told in `chunk_plan.py`; a convolution enters value by value like any
+  other tensor, so that one encoder serves every kernel size.
 - `positions="layer"` encodes layer type and level alone, the encodings that the equations name:
   the order of values in a chunk and of chunks in a tensor is then invisible, and with it which
   weight meets which. `positions="element"` also encodes both places.
-- Each sinusoidal encoding counts from its own start, because sums of equal ones would confuse
-  (type 0, level 1) with (type 1, level 0). A role encoding tells weight from bias.
-- The head starts with a batch norm: after four poolings embeddings differ little from each
-  other against what they share, and without it training often stays at the constant.
+- Each sinusoidal encoding counts from its own start; a role encoding tells weight from bias.
+- The head starts with a batch norm, unless `head_norm=False`: after four poolings embeddings
+  differ little from each other against what they share, and without it training often stays
+  at the constant.
 
-Any parameter tensor that is no convolution is flattened and cut like a linear layer's; buffers
-are left out.
+Differs from the paper on demand only:
 
-Shape letters: B models, D length of the flat vector, N chunks, S values of the longest chunk,
-T tensors, L layers, H width of the encoding.
+- `features="scales"` shows every value on four logarithmic scales, because the layer norm of
+  w x + b over a scalar x keeps little but its sign once x is large, and adds to each chunk's vector
+  a linear map of its averages on them and of their sizes.
+- `norm="pre"` (`set_functions.py`), `align="row"` (`chunk_plan.py`).
+- `element_size=8` makes eight consecutive values one element of a chunk: an eighth of the elements.
+
+Memory goes by the values of the longest rectangle of chunks, not by its square: attention never
+holds its matrix.
+
+Shape letters: B models, D length of the flat vector, N chunks, S values of a chunk, T tensors,
+L layers, M sets of a rectangle, H width of the encoding.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ..zoos.layer_table import KINDS, ROLES, LayerTable, TensorSpec
+from ..zoos.layer_table import LayerTable
+from .chunk_plan import ALIGNMENTS, ChunkPlan, chunk_plan
+from .encodings import encoding
+from .heads import normalized_perceptron, perceptron
+from .parameters import check_weights
+from .ragged import Rectangle
 from .set_functions import PMA, SetToSet
 
 POSITIONS = ("element", "layer")
+FEATURES = ("value", "scales")
+SCALES = (0.1, 1.0, 10.0, 100.0)
 TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # the encodings, each with its own start
-ENCODING_STEP = 1000
-CACHED_TABLES = 32
-
-
-@dataclass(frozen=True)
-class Groups:
-    """How the rows of a flat axis fall into groups of unequal size.
-
-    Attributes:
-        mask: (groups, largest), bool, True where a group has a row.
-        slots: (rows,), place of each row in the flattened mask.
-    """
-
-    mask: Tensor
-    slots: Tensor
-
-    def pad(self, rows: Tensor) -> Tensor:
-        """Lay rows (B, rows, H) out as padded groups (B, groups, largest, H)."""
-        padded = rows.new_zeros(len(rows), self.mask.numel(), rows.shape[-1])
-        padded = padded.index_copy(1, self.slots, rows)
-        return padded.unflatten(1, tuple(self.mask.shape))
-
-
-@dataclass(frozen=True)
-class Cut:
-    """Where the chunks of one tensor lie: `size` values in chunks of `length`."""
-
-    offset: int
-    size: int
-    length: int
-    first_chunk: int
-
-    @property
-    def chunks(self) -> int:
-        """Number of chunks; the last one may be short."""
-        return -(-self.size // self.length)
-
-
-@dataclass(frozen=True)
-class ChunkPlan:
-    """All that SNE asks of a layer table; tensors are ordered by layer.
-
-    Attributes:
-        cuts: T cuts.
-        mask: (N, S), bool, True for a value and False for padding.
-        kind: (N,), index in `KINDS`.
-        level: (N,), depth of the layer.
-        place: (N,), index of the chunk in its tensor.
-        tensors: groups the N chunks into T tensors.
-        tensor_level: (T,), depth of the tensor's layer.
-        role: (T,), index in `ROLES`.
-        layers: groups the T tensors into L layers.
-        layer_level: (L,), depth of the layer.
-    """
-
-    cuts: tuple[Cut, ...]
-    mask: Tensor
-    kind: Tensor
-    level: Tensor
-    place: Tensor
-    tensors: Groups
-    tensor_level: Tensor
-    role: Tensor
-    layers: Groups
-    layer_level: Tensor
-
-    def chunks(self, weights: Tensor) -> Tensor:
-        """Pad and chunk (eq. 1): flat vectors (B, D) to (B, N, S), one copy per tensor."""
-        chunks = weights.new_zeros(len(weights), *self.mask.shape)
-        for cut in self.cuts:
-            whole, rest = divmod(cut.size, cut.length)
-            values = weights[:, cut.offset : cut.offset + cut.size]
-            target = chunks[:, cut.first_chunk : cut.first_chunk + cut.chunks]
-            if whole:
-                full = values[:, : whole * cut.length].unflatten(1, (whole, cut.length))
-                target[:, :whole, : cut.length] = full
-            if rest:
-                target[:, whole, :rest] = values[:, whole * cut.length :]
-        return chunks
 
 
 class ChunkEncoder(nn.Module):
     """Chunks to vectors, Gamma[Phi_2(encodings + Phi_1(values))] (eqs. 2 to 6)."""
 
-    def __init__(self, width: int, heads: int, blocks: int, positions: str) -> None:
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        blocks: int,
+        norm: str,
+        positions: str,
+        features: str,
+        element_size: int,
+    ) -> None:
         """Make Phi_1, Phi_2 and the pooling."""
         super().__init__()
-        self.width, self.positions = width, positions
-        self.values = SetToSet(1, width, heads, blocks)
-        self.encoded = SetToSet(width, width, heads, blocks)
-        self.pool = PMA(width, heads)
+        self.width, self.positions, self.element_size = width, positions, element_size
+        scales = features == "scales"
+        if norm == "pre" and not scales:
+            raise ValueError("norm 'pre' needs features 'scales', got features 'value'")
+        self.mix = nn.Linear(len(SCALES) * element_size, width) if scales else None
+        width_in = width if scales else element_size
+        self.values = SetToSet(width_in, width, heads, blocks, norm)
+        self.encoded = SetToSet(width, width, heads, blocks, norm)
+        self.pool = PMA(width, heads, norm)
+        self.averages = nn.Linear(2 * len(SCALES), width) if scales else None
 
-    def forward(self, chunks: Tensor, plan: ChunkPlan) -> Tensor:
-        """Map (B, N, S) to (B, N, H), all chunks of all models in one batch of sets."""
-        models, shape = len(chunks), plan.mask.shape
-        mask = plan.mask.expand(models, *shape).flatten(0, 1)
-        sets = self.values(chunks.flatten(0, 1).unsqueeze(-1), mask)
-        sets = (sets.unflatten(0, (models, -1)) + self._encodings(plan)).flatten(0, 1)
-        return self.pool(self.encoded(sets, mask), mask).unflatten(0, (models, -1))
+    def forward(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
+        """Map (B, D) to (B, N, H), all chunks of like length in one batch of sets."""
+        codes = self._chunk_codes(plan)
 
-    def _encodings(self, plan: ChunkPlan) -> Tensor:
-        """(N, 1 or S, H)."""
-        chunk = encoding(plan.kind, self.width, TYPE) + encoding(plan.level, self.width, LEVEL)
+        def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
+            features = sets if self.mix is None else on_scales(sets)
+            elements, filled = _elements(features, mask, self.element_size)
+            hidden = self.values(elements if self.mix is None else self.mix(elements), filled)
+            code = codes[rectangle.sets, None] + self._element_codes(hidden)
+            hidden = (hidden.unflatten(0, (len(weights), -1)) + code).flatten(0, 1)
+            pooled = self.pool(self.encoded(hidden, filled), filled)
+            if self.averages is None:
+                return pooled
+            return pooled + self.averages(_average_sizes(features, mask))
+
+        return plan.values.map(weights[..., None], encode)
+
+    def _chunk_codes(self, plan: ChunkPlan) -> Tensor:
+        """(N, H)."""
+        code = encoding(plan.kind, self.width, TYPE) + encoding(plan.level, self.width, LEVEL)
+        if self.positions == "element":
+            code = code + encoding(plan.place, self.width, CHUNK)
+        return code
+
+    def _element_codes(self, sets: Tensor) -> Tensor | float:
+        """(S, H) for sets (M, S, H), or nothing to add."""
         if self.positions == "layer":
-            return chunk[:, None]
-        chunk = chunk + encoding(plan.place, self.width, CHUNK)
-        elements = torch.arange(plan.mask.shape[1], device=plan.mask.device)
-        return chunk[:, None] + encoding(elements, self.width, ELEMENT)
+            return 0.0
+        return encoding(torch.arange(sets.shape[1], device=sets.device), self.width, ELEMENT)
 
 
 class TensorEncoder(nn.Module):
     """Chunk vectors to tensor vectors, Gamma[level + Phi_3(chunks)] (eq. 7, "layer encoder")."""
 
-    def __init__(self, width: int, heads: int, blocks: int) -> None:
+    def __init__(self, width: int, heads: int, blocks: int, norm: str) -> None:
         """Make Phi_3 and the pooling."""
         super().__init__()
-        self.chunks = SetToSet(width, width, heads, blocks)
-        self.pool = PMA(width, heads)
+        self.chunks = SetToSet(width, width, heads, blocks, norm)
+        self.pool = PMA(width, heads, norm)
 
     def forward(self, chunks: Tensor, plan: ChunkPlan) -> Tensor:
         """Map (B, N, H) to (B, T, H)."""
-        sets, mask = _groups(chunks, plan.tensors)
-        sets = self.chunks(sets, mask).unflatten(0, (len(chunks), -1))
-        sets = sets + encoding(plan.tensor_level, sets.shape[-1], LEVEL)[:, None]
-        return self.pool(sets.flatten(0, 1), mask).unflatten(0, (len(chunks), -1))
+        level = encoding(plan.tensor_level, chunks.shape[-1], LEVEL)
+
+        def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
+            hidden = self.chunks(sets, mask).unflatten(0, (len(chunks), -1))
+            hidden = hidden + level[rectangle.sets, None]
+            return self.pool(hidden.flatten(0, 1), mask)
+
+        return plan.chunks.map(chunks, encode)
 
 
 class LayerEncoder(nn.Module):
     """Tensor vectors to layer vectors (appendix J, "separated layer encoder")."""
 
-    def __init__(self, width: int, heads: int, blocks: int) -> None:
+    def __init__(self, width: int, heads: int, blocks: int, norm: str) -> None:
         """Make the set function and the pooling."""
         super().__init__()
-        self.tensors = SetToSet(width, width, heads, blocks)
-        self.pool = PMA(width, heads)
+        self.tensors = SetToSet(width, width, heads, blocks, norm)
+        self.pool = PMA(width, heads, norm)
 
     def forward(self, tensors: Tensor, plan: ChunkPlan) -> Tensor:
         """Map (B, T, H) to (B, L, H)."""
-        sets, mask = _groups(tensors + encoding(plan.role, tensors.shape[-1], ROLE), plan.layers)
-        return self.pool(self.tensors(sets, mask), mask).unflatten(0, (len(tensors), -1))
+        tensors = tensors + encoding(plan.role, tensors.shape[-1], ROLE)
+        return plan.tensors.map(
+            tensors, lambda sets, mask, _: self.pool(self.tensors(sets, mask), mask)
+        )
 
 
 class NetworkEncoder(nn.Module):
     """Layer vectors to the network's vector, Gamma[Phi_4(level + layers)] (eq. 9)."""
 
-    def __init__(self, width: int, heads: int, blocks: int) -> None:
+    def __init__(self, width: int, heads: int, blocks: int, norm: str) -> None:
         """Make Phi_4 and the pooling."""
         super().__init__()
-        self.layers = SetToSet(width, width, heads, blocks)
-        self.pool = PMA(width, heads)
+        self.layers = SetToSet(width, width, heads, blocks, norm)
+        self.pool = PMA(width, heads, norm)
 
     def forward(self, layers: Tensor, plan: ChunkPlan) -> Tensor:
         """Map (B, L, H) to (B, H)."""
-        mask = layers.new_ones(layers.shape[:2], dtype=torch.bool)
         sets = layers + encoding(plan.layer_level, layers.shape[-1], LEVEL)
-        return self.pool(self.layers(sets, mask), mask)
+        return self.pool(self.layers(sets, None), None)
 
 
 class SNE(nn.Module):
@@ -204,6 +172,13 @@ class SNE(nn.Module):
         positions: str = "element",
         outputs: int = 1,
         blocks: int = 2,
+        *,
+        align: str = "flat",
+        features: str = "value",
+        norm: str = "post",
+        head: Sequence[int] | None = None,
+        head_norm: bool = True,
+        element_size: int = 1,
     ) -> None:
         """Make an encoder.
 
@@ -214,26 +189,49 @@ class SNE(nn.Module):
             positions: one of `POSITIONS`, what the encodings tell apart.
             outputs: numbers to predict.
             blocks: set attention blocks per set-to-set function; the paper has 2.
+            align: one of `chunk_plan.ALIGNMENTS`, what is cut by itself.
+            features: one of `FEATURES`, how a value enters.
+            norm: one of `set_functions.NORMS`, where layer norms stand.
+            head: widths of the head's hidden layers; None takes one of 4 H. The paper's for
+                INRs is (512, 512).
+            head_norm: whether the head starts with a batch norm.
+            element_size: consecutive values of a chunk that enter as one element; the paper's
+                elements are single values.
         """
         super().__init__()
-        if positions not in POSITIONS:
-            raise ValueError(f"positions must be one of {POSITIONS}, got {positions!r}")
-        if min(chunk_size, outputs, blocks) < 1:
+        for name, value, allowed in (
+            ("positions", positions, POSITIONS),
+            ("align", align, ALIGNMENTS),
+            ("features", features, FEATURES),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        if min(chunk_size, outputs, blocks, element_size) < 1:
             raise ValueError(
-                f"chunk_size, outputs and blocks must be at least 1, "
-                f"got {chunk_size!r}, {outputs!r} and {blocks!r}"
+                "chunk_size, outputs, blocks and element_size must be at least 1, "
+                f"got {chunk_size!r}, {outputs!r}, {blocks!r} and {element_size!r}"
             )
-        self.chunk_size = chunk_size
-        self.chunks = ChunkEncoder(width, heads, blocks, positions)
-        self.tensors = TensorEncoder(width, heads, blocks)
-        self.layers = LayerEncoder(width, heads, blocks)
-        self.network = NetworkEncoder(width, heads, blocks)
-        self.head = nn.Sequential(
-            nn.BatchNorm1d(width),
-            nn.Linear(width, 4 * width),
-            nn.ReLU(),
-            nn.Linear(4 * width, outputs),
-        )
+        hidden = [4 * width] if head is None else list(head)
+        self.config: dict[str, Any] = {
+            "width": width,
+            "heads": heads,
+            "chunk_size": chunk_size,
+            "positions": positions,
+            "outputs": outputs,
+            "blocks": blocks,
+            "align": align,
+            "features": features,
+            "norm": norm,
+            "head": hidden,
+            "head_norm": head_norm,
+            "element_size": element_size,
+        }
+        self.chunks = ChunkEncoder(width, heads, blocks, norm, positions, features, element_size)
+        self.tensors = TensorEncoder(width, heads, blocks, norm)
+        self.layers = LayerEncoder(width, heads, blocks, norm)
+        self.network = NetworkEncoder(width, heads, blocks, norm)
+        make_head = normalized_perceptron if head_norm else perceptron
+        self.head = make_head([width, *hidden, outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Encode flat weight vectors (B, D) of one architecture as (B, H).
@@ -241,15 +239,16 @@ class SNE(nn.Module):
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
         """
-        if weights.ndim != 2 or weights.shape[1] != layer_table.width:
-            raise ValueError(
-                f"weights must be (B, D) with D={layer_table.width} of the layer table, "
-                f"got {tuple(weights.shape)}"
-            )
-        plan = chunk_plan(layer_table, self.chunk_size, weights.device)
-        chunks = self.chunks(plan.chunks(weights), plan)
-        layers = self.layers(self.tensors(chunks, plan), plan)
-        return self.network(layers, plan)
+        check_weights(weights, layer_table)
+        plan = chunk_plan(
+            layer_table, self.config["chunk_size"], self.config["align"], weights.device
+        )
+        return self.encode(weights, plan)
+
+    def encode(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
+        """Encode flat weight vectors (B, D) as cut by a plan: (B, H)."""
+        tensors = self.tensors(self.chunks(weights, plan), plan)
+        return self.network(self.layers(tensors, plan), plan)
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
@@ -259,75 +258,28 @@ class SNE(nn.Module):
         return self.head(self.embed(weights, layer_table))
 
 
-def encoding(positions: Tensor, width: int, start: int) -> Tensor:
-    """Sinusoidal encoding (Vaswani et al. 2017) of whole numbers (P,) as (P, width), float32.
-
-    As there, what is encoded outweighs its encoding by the root of the width.
-    """
-    count = (width + 1) // 2
-    frequency = 1e-4 ** (torch.arange(count, device=positions.device) / count)
-    angle = (positions + start * ENCODING_STEP)[:, None] * frequency
-    return torch.cat([angle.sin(), angle.cos()], dim=1)[:, :width] / width**0.5
+def on_scales(values: Tensor) -> Tensor:
+    """Values x, (..., 1), as asinh(s x) at several scales s, each 1 at x = 1: (..., scales)."""
+    scales = torch.tensor(SCALES, dtype=values.dtype, device=values.device)
+    return torch.asinh(values * scales) / torch.asinh(scales)
 
 
-@lru_cache(maxsize=CACHED_TABLES)
-@torch.inference_mode(False)  # a plan made while predicting serves training too
-def chunk_plan(layer_table: LayerTable, chunk_size: int, device: torch.device) -> ChunkPlan:
-    """Lay out the chunks of one architecture.
-
-    Raises:
-        ValueError: if the table holds buffers alone.
-    """
-    specs = [spec for spec in layer_table if spec.role != "buffer" and spec.size]
-    specs.sort(key=lambda spec: spec.depth)
-    if not specs:
-        raise ValueError("layer table has no parameter: there is nothing to encode")
-    cuts = _cuts(specs, chunk_size)
-    counts = torch.tensor([cut.chunks for cut in cuts])
-    lengths = [length for cut in cuts for length in _chunk_lengths(cut)]
-    levels = torch.tensor([spec.depth for spec in specs])
-    kinds = torch.tensor([KINDS.index(spec.kind) for spec in specs])
-    layer_level, tensors_per_layer = levels.unique_consecutive(return_counts=True)
-    return ChunkPlan(
-        cuts=cuts,
-        mask=_mask(torch.tensor(lengths)).to(device),
-        kind=kinds.repeat_interleave(counts).to(device),
-        level=levels.repeat_interleave(counts).to(device),
-        place=torch.cat([torch.arange(cut.chunks) for cut in cuts]).to(device),
-        tensors=_group(counts, device),
-        tensor_level=levels.to(device),
-        role=torch.tensor([ROLES.index(spec.role) for spec in specs]).to(device),
-        layers=_group(tensors_per_layer, device),
-        layer_level=layer_level.to(device),
-    )
+def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
+    """Every `size` values (M, S, F) as one element (M, S / size, size F); the last is filled up."""
+    if size == 1:
+        return features, mask
+    if mask is not None:
+        features = features * mask[..., None]  # what stands in padding must not enter
+        mask = functional.pad(mask, (0, -mask.shape[1] % size))
+        mask = mask.unflatten(1, (-1, size)).any(dim=2)
+    features = functional.pad(features, (0, 0, 0, -features.shape[1] % size))
+    return features.unflatten(1, (-1, size)).flatten(2), mask
 
 
-def _cuts(specs: Sequence[TensorSpec], chunk_size: int) -> tuple[Cut, ...]:
-    cuts: list[Cut] = []
-    for spec in specs:
-        kernel = prod(spec.shape[2:]) if spec.kind == "conv" else 1
-        length = max(1, chunk_size // kernel) * kernel
-        first = cuts[-1].first_chunk + cuts[-1].chunks if cuts else 0
-        cuts.append(Cut(spec.offset, spec.size, length, first))
-    return tuple(cuts)
-
-
-def _chunk_lengths(cut: Cut) -> list[int]:
-    """Number of values in each chunk of a tensor."""
-    return [min(cut.length, cut.size - start) for start in range(0, cut.size, cut.length)]
-
-
-def _mask(counts: Tensor) -> Tensor:
-    """(groups, largest), True in the first `counts` places of each row."""
-    return torch.arange(int(counts.max())) < counts[:, None]
-
-
-def _group(counts: Tensor, device: torch.device) -> Groups:
-    mask = _mask(counts)
-    return Groups(mask=mask.to(device), slots=mask.flatten().nonzero()[:, 0].to(device))
-
-
-def _groups(rows: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
-    """Rows (B, rows, H) as sets (B * groups, largest, H) with their mask."""
-    mask = groups.mask.expand(len(rows), *groups.mask.shape).flatten(0, 1)
-    return groups.pad(rows).flatten(0, 1), mask
+def _average_sizes(features: Tensor, mask: Tensor | None) -> Tensor:
+    """Means over the elements of features (M, S, F) and of their sizes: (M, 2 F)."""
+    both = torch.cat([features, features.abs()], dim=-1)
+    if mask is None:
+        return both.mean(dim=1)
+    counts = mask.sum(dim=1, keepdim=True)
+    return (both * mask[..., None]).sum(dim=1) / counts

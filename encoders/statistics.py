@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..zoos.layer_table import LayerTable
+from .parameters import check_weights, parameter_tensors
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STATISTICS = ("mean", "variance", *(f"quantile_{level}" for level in QUANTILES))
@@ -36,14 +37,8 @@ def layer_statistics(
     Raises:
         ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
     """
-    if weights.ndim != 2 or weights.shape[1] != layer_table.width:
-        raise ValueError(
-            f"weights must be (B, D) with D={layer_table.width} of the layer table, "
-            f"got {tuple(weights.shape)}"
-        )
-    tensors = [spec for spec in layer_table if spec.role != "buffer" and spec.size]
-    if not tensors:
-        raise ValueError("layer table has no parameter: there is nothing to summarise")
+    check_weights(weights, layer_table)
+    tensors = parameter_tensors(layer_table)
     values = [weights[:, spec.offset : spec.offset + spec.size].float() for spec in tensors]
     return torch.cat([_summary(value, quantiles) for value in values], dim=1)
 

@@ -49,10 +49,10 @@ def align(
     active = torch.arange(len(weights), device=weights.device)
     for _ in range(max_passes):
         improved = torch.zeros(len(active), dtype=torch.bool, device=weights.device)
-        for group in torch.randperm(len(orders), generator=generator).tolist():
-            step, better = _match(current, wanted, permutations, group)
-            current = permutations.apply_some(current, {group: step})
-            orders[group][active] = orders[group][active].gather(1, step)
+        for place in torch.randperm(len(permutations.families), generator=generator).tolist():
+            steps, current, better = _match(current, wanted, permutations, place)
+            for group, step in steps.items():
+                orders[group][active] = orders[group][active].gather(1, step)
             improved |= better
         active, current = active[improved], current[improved]
         if len(active) == 0:
@@ -61,15 +61,43 @@ def align(
 
 
 def _match(
-    current: Tensor, reference: Tensor, permutations: HiddenPermutations, group: int
-) -> tuple[Tensor, Tensor]:
-    """The best order (B, U) of one group's units, the others fixed, and where it is better (B,)."""
-    similarity = _similarity(current, reference, permutations, group)  # (B, U, U)
-    units = similarity.shape[1]
-    step = _assign(similarity)
-    gain = similarity.gather(2, step[..., None]).sum((1, 2)) - similarity.diagonal(0, 1, 2).sum(1)
+    current: Tensor, reference: Tensor, permutations: HiddenPermutations, family: int
+) -> tuple[dict[int, Tensor], Tensor, Tensor]:
+    """The best orders (B, U) of a family's groups, the others fixed; the models; which improved.
+
+    Where both sides of a tensor are of one group the best step is unknown: taken is the best for
+    one side at a time, and only if the model does come closer.
+    """
+    groups = permutations.families[family]
+    steps = dict(zip(groups, _best_orders(current, reference, permutations, groups), strict=True))
+    moved = permutations.apply_some(current, steps)
+    gain = ((moved - current) * reference).sum(1)
     better = gain > LEAST_GAIN * current.norm(dim=1) * reference.norm()
-    return torch.where(better[:, None], step, torch.arange(units, device=step.device)), better
+    stay = permutations.identity(len(current), current.device)
+    steps = {group: step.where(better[:, None], stay[group]) for group, step in steps.items()}
+    return steps, moved.where(better[:, None], current), better
+
+
+def _best_orders(
+    current: Tensor, reference: Tensor, permutations: HiddenPermutations, groups: tuple[int, ...]
+) -> list[Tensor]:
+    """Orders (B, U) of the groups of a family with the largest sum of similarities.
+
+    For every pair of heads the best order within is found, then the best order of the heads.
+    """
+    heads = permutations.groups[groups[0]].heads
+    total, within = current.new_zeros(len(current), heads, heads), []
+    for group in groups:
+        similarity = _similarity(current, reference, permutations, group)
+        pairs = similarity.unflatten(2, (heads, -1)).unflatten(1, (heads, -1)).transpose(2, 3)
+        order = _assign(pairs)  # (B, heads, heads, units)
+        total = total + pairs.gather(4, order[..., None]).sum((3, 4))
+        within.append(order)
+    chosen = _assign(total)[..., None, None]  # (B, heads, 1, 1)
+    return [
+        (chosen[..., 0] * order.shape[3] + order.take_along_dim(chosen, 2).squeeze(2)).flatten(1)
+        for order in within
+    ]
 
 
 def _similarity(
@@ -93,13 +121,14 @@ def _by_input(units: Tensor) -> Tensor:
 
 
 def _assign(similarity: Tensor) -> Tensor:
-    """For each model the order of its units with the largest sum of similarities, (B, U)."""
+    """For each matrix (..., U, U) the order of its columns with the largest trace, (..., U)."""
     from scipy.optimize import linear_sum_assignment
 
-    orders = torch.empty(similarity.shape[:2], dtype=torch.int64)
-    for place, matrix in enumerate(similarity.cpu().numpy()):
+    matrices = similarity.flatten(0, -3).cpu().numpy()
+    orders = torch.empty(matrices.shape[:2], dtype=torch.int64)
+    for place, matrix in enumerate(matrices):
         orders[place] = torch.from_numpy(linear_sum_assignment(matrix, maximize=True)[1])
-    return orders.to(similarity.device)
+    return orders.view(similarity.shape[:-1]).to(similarity.device)
 
 
 def _check(weights: Tensor, reference: Tensor, permutations: HiddenPermutations) -> None:

@@ -57,7 +57,6 @@ class Batch(Collated):
         """
         self._length, self._columns = length, columns
         self._contents, self._shared = contents, shared
-        self._named: dict[str, np.ndarray] | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -69,10 +68,7 @@ class Batch(Collated):
             return [self[place] for place in range(*index.indices(len(self)))]
         place = range(self._length)[index]  # an IndexError out of range
         contents = {name: _item(value, place) for name, value in self._contents.items()}
-        if self._named is None:
-            self._named = self._columns.as_numpy()
-        values = {name: column[place] for name, column in self._named.items()}
-        row = Row(values | contents | dict(self._shared))
+        row = Row(self._columns.row(place) | contents | dict(self._shared))
         row.shared = frozenset(self._shared)
         return row
 

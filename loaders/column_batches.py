@@ -151,6 +151,11 @@ class ColumnBatch:
         """(n,) by name; text as str objects."""
         return self._named([list(block) for block in self.blocks], self.texts)
 
+    def row(self, place: int) -> dict[str, Any]:
+        """Numpy scalars and str by name, of one of the rows."""
+        texts = None if self.texts is None else self.texts[:, place]
+        return self._named([list(block[:, place]) for block in self.blocks], texts)
+
     def as_torch(self, blocks: Sequence[Tensor] | None = None) -> dict[str, Any]:
         """(n,) tensors by name; text as lists of str.
 

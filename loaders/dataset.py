@@ -3,7 +3,6 @@
 Shape letters: N rows of a dataset.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..zoos.format import WEIGHTS
 from .columns import ColumnTable
+from .hub import fetch_zoo, is_hub_path
 from .opening import OpenSplit, find_zoo, open_splits
 from .rows import WeightRows
 from .splits import SplitPart, parse_split
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     import datasets
 
 __all__ = ["FORMATS", "ZooDataset", "concatenate_zoos", "load_zoo"]
-
-_HUB_PREFIX = "hf://datasets/"
-_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @overload
@@ -112,9 +109,7 @@ def load_zoo(
 
         wanted = None if columns is None else [*dict.fromkeys([*columns, WEIGHTS])]
         return stream_zoo(path_or_repo, name, split, revision=revision, columns=wanted, token=token)
-    if _is_repo(path_or_repo):
-        from .hub import fetch_zoo
-
+    if is_hub_path(path_or_repo):
         words = {part.split for part in parts or ()}
         only = words.pop() if len(words) == 1 else None
         path = fetch_zoo(
@@ -174,14 +169,6 @@ def _sliced(dataset: ZooDataset, part: SplitPart) -> ZooDataset:
     if part.whole:
         return dataset
     return dataset.select(part.rows(dataset.hidden_column("model_id", f"split {str(part)!r}")))
-
-
-def _is_repo(path_or_repo: str | Path) -> bool:
-    """Whether a Hub repository is meant, not a path."""
-    text = str(path_or_repo)
-    if not isinstance(path_or_repo, str) or text.startswith(_HUB_PREFIX):
-        return isinstance(path_or_repo, str)
-    return _REPO_ID.fullmatch(text) is not None and not Path(text).exists()
 
 
 def _check_joinable(one: ZooDataset, other: ZooDataset) -> None:

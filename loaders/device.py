@@ -81,7 +81,8 @@ class DeviceLoader:
                 takes their place in the batch key by key, anything else as `weights`.
 
         Raises:
-            ValueError: if an argument is out of range, or there are more ranks than rows.
+            ValueError: if an argument is out of range, there are more ranks than rows, or no such
+                device.
             KeyError: if a column is not one of the dataset's.
         """
         if mode not in MODES:
@@ -237,6 +238,8 @@ def _numbers(dataset: ZooDataset) -> list[str]:
 
 def _indexed(device: torch.device) -> torch.device:
     """The device with its number, so that threads mean the same one."""
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"torch finds no CUDA device here for {str(device)!r}: pass device='cpu'")
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     return device

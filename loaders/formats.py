@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ..zoos.errors import ZooFormatError
 from ..zoos.format import WEIGHTS
+from .rows import LARGE_ROW_BYTES
+from .tokenizers import Tokenizer as LayerTokenizer
 
 if TYPE_CHECKING:
     from .zoo_dataset import ZooDataset
@@ -20,25 +23,40 @@ Tokenizer = Callable[[Tensor], Mapping[str, Tensor]]
 
 
 def item_contents(
-    dataset: "ZooDataset", rows: np.ndarray, weights: Tensor
+    dataset: "ZooDataset", rows: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Turn weights into what the dataset's format says.
+    """Read weights as what the dataset's format says.
 
     Args:
         dataset: whose format it is.
         rows: (n,) rows of the dataset's table.
-        weights: (n, D), of these rows.
 
     Returns:
         What there is per row, and what holds for every row alike.
+
+    Raises:
+        ZooFormatError: if a file changed since it was opened.
     """
+    if dataset.tokenizer is not None:
+        return _tokens(dataset, dataset.tokenizer, rows)
+    weights = torch.from_numpy(dataset.source.take(rows))
     if dataset.format == "state_dict":
         return {"state_dict": dataset.layer_table.state_dict(weights)}, {}
     if dataset.format == "module":
         return {"module": networks(dataset, rows, weights)}, {}
-    if dataset.tokenizer is None:
-        return {WEIGHTS: weights}, {}
-    tokens, alike = dataset.tokenizer(weights), getattr(dataset.tokenizer, "shared", ())
+    return {WEIGHTS: weights}, {}
+
+
+def _tokens(
+    dataset: "ZooDataset", tokenizer: Tokenizer, rows: np.ndarray
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Large rows are cut where they lie in the file: gathering them first is a second copy."""
+    source = dataset.source
+    if isinstance(tokenizer, LayerTokenizer) and 4 * source.width >= LARGE_ROW_BYTES:
+        tokens: Mapping[str, Tensor] = tokenizer.cut_rows(source.views(rows))
+    else:
+        tokens = tokenizer(torch.from_numpy(source.take(rows)))
+    alike = getattr(tokenizer, "shared", ())
     return (
         {name: value for name, value in tokens.items() if name not in alike},
         {name: value for name, value in tokens.items() if name in alike},

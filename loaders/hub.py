@@ -25,6 +25,7 @@ from .hub_requests import HubError, hub_errors, patiently
 MAJOR = FORMAT_VERSION.split(".")[0]
 THREADS = 8  # files downloaded at once
 CHECKED_NAME = "zoo.json.checked"  # files of a cached zoo whose checksum was once found right
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PATH = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/([^/]+))?/?")
 
 
@@ -71,11 +72,10 @@ class HubZoo:
 
 
 def is_hub_path(path: str | Path) -> bool:
-    """Whether a path means a repo: "hf://datasets/org/name", or "org/name" if no such file is."""
-    text = str(path)
-    if text.startswith("hf://"):
-        return True
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", text) is not None and not Path(path).exists()
+    """Whether a repo is meant: text "hf://datasets/org/name", or "org/name" if no such path is."""
+    if not isinstance(path, str) or path.startswith("hf://"):
+        return isinstance(path, str)
+    return _REPO_ID.fullmatch(path) is not None and not Path(path).exists()
 
 
 def fetch_zoo(
@@ -156,7 +156,7 @@ def find_hub_zoo(
     revision, files = list_files(source, revision)
     prefix = choose_zoo(files, name, source.name)
     path = _get_index(source, prefix, revision)
-    index = _read_index(path.parent, f"{source.name}@{revision}")
+    index = ZooIndex.read(path.parent)
     if not prefix and name not in (None, index.name):
         raise ValueError(f"{source.name} holds the zoo {index.name!r} only, got name={name!r}")
     root = path.parents[prefix.count("/")]  # named by the commit
@@ -295,21 +295,6 @@ def _download(zoo: HubZoo, paths: Sequence[str]) -> None:
     with ThreadPoolExecutor(THREADS) as pool:
         fetched = pool.map(lambda path: zoo.repo.get(zoo.prefix + path, zoo.commit), missing)
         list(tqdm(fetched, zoo.repo.name, len(missing), unit="file", disable=silent))
-
-
-def _read_index(folder: Path, where: str) -> ZooIndex:
-    """Read `zoo.json`; of another format version, say who can."""
-    try:
-        version = str(json.loads((folder / INDEX_NAME).read_text())["format_version"])
-    except (ValueError, KeyError, TypeError):
-        return ZooIndex.read(folder)  # says what is wrong with it
-    major = version.split(".")[0]
-    if major != MAJOR:
-        raise ZooFormatError(
-            f"{where} has format version {version!r}, this weightzoo reads {MAJOR}.x: install a "
-            f"weightzoo of format {major}.x, or choose a revision with a zoo of format {MAJOR}.x"
-        )
-    return ZooIndex.read(folder)
 
 
 def _is_sound(path: Path) -> bool:

@@ -151,7 +151,7 @@ class BatchOrder(Progress):
             world_size: number of processes.
 
         Raises:
-            ValueError: if a number is out of range, or there are more ranks than rows.
+            ValueError: if a number is out of range, or there are more ranks than rows or no rows.
         """
         for name, value, minimum in (
             ("batch_size", batch_size, 1),
@@ -162,6 +162,8 @@ class BatchOrder(Progress):
             _check_whole(name, value, minimum)
         if rank >= world_size:
             raise ValueError(f"rank must be below world_size={world_size}, got {rank!r}")
+        if rows == 0:
+            raise ValueError("there is no row to make batches of: does the filter leave any?")
         if world_size > rows:
             raise ValueError(
                 f"world_size={world_size} ranks cannot share {rows} rows, every rank needs one: "

@@ -1,11 +1,7 @@
 """Hidden-unit permutations: other weights of the same function.
 
-The units of a hidden layer have no order: when the outputs of a layer are reordered, and the
-inputs of the layers that read them likewise, the network computes the same. Elementwise
-activations, dropout and pooling keep the channels apart, so they pass the order on; flattening
-turns a channel of height * width values into a block of as many inputs.
-
-Everything is a gather per tensor for the whole batch, each model with its own permutations.
+`permutation_groups.py` says what may be reordered together; here it is done, as a gather per
+tensor for the whole batch, each model with its own permutations.
 
 Shape letters: B models in the batch, D length of the flat vector, G permutation groups, U units
 of a group; O, I, K output units, input units and values per pair of them in a tensor.
@@ -18,64 +14,8 @@ import torch
 from torch import Tensor
 
 from ..zoos.architectures import Architecture
-from ..zoos.layer_table import LayerTable
-from ..zoos.layers import Conv, Linear
-
-PASSING = ("max_pool", "activation", "dropout", "flatten")  # kinds that keep units in their order
-SIDES = ("out", "in")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """The side of a tensor along which it has one slice per unit of a group.
-
-    Attributes:
-        tensor: its name in the layer table.
-        side: "out", its first dimension, or "in", its second: I units of K values each.
-    """
-
-    tensor: str
-    side: str
-
-
-@dataclass(frozen=True)
-class PermutationGroup:
-    """Hidden units that may be reordered, and every axis that must follow.
-
-    Attributes:
-        layer: the layer whose outputs they are.
-        units: U.
-        axes: what follows. A sum of several layers' outputs, as in residual networks, is one
-            group with the axes of all of them.
-    """
-
-    layer: str
-    units: int
-    axes: tuple[Axis, ...]
-
-
-def hidden_groups(architecture: Architecture) -> tuple[PermutationGroup, ...]:
-    """The groups of a network, input to output; those of its input and output stay fixed.
-
-    Raises:
-        ValueError: if it has a layer of which it is not known what it does to the order.
-    """
-    groups = list[PermutationGroup]()
-    for layer, name in zip(architecture.layers, architecture.layer_names(), strict=True):
-        if layer.kind in PASSING:
-            continue
-        if not isinstance(layer, Conv | Linear):
-            raise ValueError(
-                f"permutations know the layers {('conv', 'linear', *PASSING)}, "
-                f"got {layer.kind!r}: give `HiddenPermutations` the groups instead"
-            )
-        if groups:
-            before = groups.pop()
-            axes = (*before.axes, Axis(f"{name}.weight", "in"))
-            groups.append(PermutationGroup(before.layer, before.units, axes))
-        axes = (Axis(f"{name}.weight", "out"), Axis(f"{name}.bias", "out"))
-        groups.append(PermutationGroup(name, layer.out, axes))
-    return tuple(groups[:-1])
+from ..zoos.layer_table import LayerTable, TensorSpec
+from .permutation_groups import SIDES, PermutationGroup, hidden_groups
 
 
 @dataclass(frozen=True)
@@ -105,11 +45,14 @@ class HiddenPermutations:
     """Reorders the hidden units of batches of flat weights.
 
     Permutations of a batch are a list with one tensor (B, U), int64, per group: the unit at place
-    u of the result is the unit `permutation[:, u]` of the weights.
+    u of the result is the unit `permutation[:, u]` of the weights. Those of a group with heads
+    move heads whole, and groups of one attention move them alike; `apply` does not check it.
 
     Attributes:
         layer_table: of the architecture.
         groups: G groups.
+        families: indices of the groups that are drawn and aligned together: the two of each
+            attention, every other by itself.
         blocks: every tensor in the order of the layer table.
     """
 
@@ -117,9 +60,11 @@ class HiddenPermutations:
         """Make the plan; `of` makes it from an architecture.
 
         Raises:
-            ValueError: if an axis names no tensor, belongs to two groups, or does not fit.
+            ValueError: if an axis names no tensor, belongs to two groups, or does not fit, or
+                groups of one name differ in heads.
         """
         self.layer_table, self.groups = layer_table, tuple(groups)
+        self.families = _families(self.groups)
         self.blocks = _blocks(layer_table, self.groups)
 
     @classmethod
@@ -129,11 +74,15 @@ class HiddenPermutations:
 
     def random_permutations(self, generator: torch.Generator, models: int) -> list[Tensor]:
         """Draw uniform permutations for `models` models, on the generator's device."""
-        device = generator.device
-        return [
-            torch.rand(models, group.units, generator=generator, device=device).argsort(1)
-            for group in self.groups
-        ]
+        drawn: dict[int, Tensor] = {}
+        for family in self.families:
+            heads = self.groups[family[0]].heads
+            order = _shuffled(generator, models, heads)[..., None]
+            for group in family:
+                size = self.groups[group].units // heads
+                within = _shuffled(generator, models, heads, size)
+                drawn[group] = (order * size + within).flatten(1)
+        return [drawn[group] for group in range(len(self.groups))]
 
     def identity(self, models: int, device: torch.device | str = "cpu") -> list[Tensor]:
         """Permutations that change nothing."""
@@ -193,6 +142,26 @@ def inverse_permutations(permutations: Sequence[Tensor]) -> list[Tensor]:
     return [permutation.argsort(1) for permutation in permutations]
 
 
+def _shuffled(generator: torch.Generator, *size: int) -> Tensor:
+    """Uniform orders along the last dimension."""
+    return torch.rand(*size, generator=generator, device=generator.device).argsort(-1)
+
+
+def _families(groups: Sequence[PermutationGroup]) -> tuple[tuple[int, ...], ...]:
+    """Groups by the name of their layer, if they have heads."""
+    found = dict[object, list[int]]()
+    for index, group in enumerate(groups):
+        if group.units % group.heads:
+            raise ValueError(
+                f"{group.heads} heads do not divide the {group.units} units of {group}"
+            )
+        found.setdefault(group.layer if group.heads > 1 else index, []).append(index)
+    for family in found.values():
+        if len({groups[index].heads for index in family}) > 1:
+            raise ValueError(f"groups of {groups[family[0]].layer!r} differ in their heads")
+    return tuple(map(tuple, found.values()))
+
+
 def _blocks(layer_table: LayerTable, groups: Sequence[PermutationGroup]) -> tuple[UnitBlock, ...]:
     """Every tensor with its groups."""
     group_of = dict[tuple[str, str], int]()
@@ -203,13 +172,20 @@ def _blocks(layer_table: LayerTable, groups: Sequence[PermutationGroup]) -> tupl
             group_of[axis.tensor, axis.side] = index
     if unknown := {name for name, _ in group_of} - {spec.name for spec in layer_table}:
         raise ValueError(f"permutation groups name tensors that are not there: {sorted(unknown)}")
-    blocks = []
-    for spec in layer_table:
-        out, into = group_of.get((spec.name, "out")), group_of.get((spec.name, "in"))
-        outputs = spec.shape[0] if spec.shape and (out is not None or into is not None) else 1
-        inputs = 1 if into is None else groups[into].units
-        if out is not None and outputs != groups[out].units or spec.size % (outputs * inputs):
-            raise ValueError(f"{spec.name} of shape {spec.shape} does not fit its groups")
-        shape = (outputs, inputs, spec.size // (outputs * inputs))
-        blocks.append(UnitBlock(spec.offset, shape, out, into))
-    return tuple(blocks)
+    return tuple(
+        _block(spec, groups, group_of.get((spec.name, "out")), group_of.get((spec.name, "in")))
+        for spec in layer_table
+    )
+
+
+def _block(
+    spec: TensorSpec, groups: Sequence[PermutationGroup], out: int | None, into: int | None
+) -> UnitBlock:
+    """A tensor as units; one that follows only with its outputs may have several per unit."""
+    rows = spec.shape[0] if spec.shape and (out is not None or into is not None) else 1
+    outputs = groups[out].units if out is not None and into is None else rows
+    inputs = 1 if into is None else groups[into].units
+    fits = out is None or outputs == groups[out].units and rows % outputs == 0
+    if not fits or spec.size % (outputs * inputs):
+        raise ValueError(f"{spec.name} of shape {spec.shape} does not fit its groups")
+    return UnitBlock(spec.offset, (outputs, inputs, spec.size // (outputs * inputs)), out, into)

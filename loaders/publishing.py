@@ -15,6 +15,8 @@ from ..zoos.format import FORMAT_VERSION
 from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
 from .hub_requests import HubError, hub_errors, patiently
 
+FILES_PER_COMMIT = 1000  # the most that the client's own uploads take; the Hub refuses 25,000
+
 
 def push_to_hub(
     folder: str | Path,
@@ -29,8 +31,10 @@ def push_to_hub(
     """Publish a zoo, or a folder of zoos, so that stock `load_dataset(repo_id, name)` works too.
 
     Files are checked first, then uploaded, then committed together with the card; the tag of
-    the format version is moved last, so that readers see a whole repo or the one before. Call
-    again after a failure: what was uploaded is not sent again. Other zoos of the repo stay.
+    the format version is moved last, so that readers see a whole repo or the one before. More
+    than `FILES_PER_COMMIT` files take several commits, in which a zoo's index follows its files
+    and the card comes last. Call again after a failure: what was uploaded is not sent again.
+    Other zoos of the repo stay.
 
     Args:
         folder: a zoo folder, published under the zoo's own name, or a folder of zoo folders,
@@ -56,7 +60,7 @@ def push_to_hub(
 
     api = HfApi(token=token)
     zoos = _local_zoos(Path(folder), plot)
-    push = partial(_commit, api, repo_id, zoos, [file for zoo in zoos for file in _files(zoo)])
+    push = partial(_commit, api, repo_id, zoos)
     message = message or f"Publish {', '.join(zoo.card.name for zoo in zoos)}"
     with hub_errors(repo_id):
         _create_repo(api, repo_id, private)
@@ -134,17 +138,9 @@ def _create_repo(api: Any, repo: str, private: bool) -> None:
         )
 
 
-def _commit(
-    api: Any,
-    repo: str,
-    zoos: Sequence[_LocalZoo],
-    additions: Sequence[Any],
-    message: str,
-    overwrite: bool,
-) -> str:
+def _commit(api: Any, repo: str, zoos: Sequence[_LocalZoo], message: str, overwrite: bool) -> str:
     """Commit files and card on top of the latest commit; return the new one."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-    from huggingface_hub.errors import HfHubHTTPError
 
     info = patiently(partial(api.dataset_info, repo))
     files = {file.rfilename for file in info.siblings or ()}
@@ -155,12 +151,23 @@ def _commit(
     }
     _check_may_write(repo, files, zoos, {} if overwrite else remote)
     text = repo_card(repo, [zoo.card for zoo in zoos], remote.get(CARD_NAME))
+    additions = [file for zoo in zoos for file in _files(zoo)]
     names, kept = {zoo.card.name for zoo in zoos}, {file.path_in_repo for file in additions}
     stale = [path for path in sorted(files - kept) if "/" in path and path.split("/")[0] in names]
     operations = [*additions, CommitOperationAdd(CARD_NAME, text.encode())]
     operations += [CommitOperationDelete(path) for path in stale]
-    options = {"commit_message": message, "repo_type": "dataset", "parent_commit": info.sha}
-    try:  # repeating is safe: on the same parent the commit can be made only once
+    commit = str(info.sha)
+    for start in range(0, len(operations), FILES_PER_COMMIT):
+        commit = _send(api, repo, operations[start : start + FILES_PER_COMMIT], message, commit)
+    return commit
+
+
+def _send(api: Any, repo: str, operations: Sequence[Any], message: str, parent: str) -> str:
+    """One commit on top of a parent; repeating is safe: it can be made only once on the same."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    options = {"commit_message": message, "repo_type": "dataset", "parent_commit": parent}
+    try:
         return str(patiently(partial(api.create_commit, repo, operations, **options)).oid)
     except HfHubHTTPError as error:
         if error.response.status_code == 412:

@@ -63,6 +63,7 @@ def read_ahead(
     Raises:
         Whatever a thread raised, in the place of its batch.
     """
+    is_finalizing = sys.is_finalizing  # an iterator may outlive even the names of this module
     reader = ThreadPoolExecutor(slots.threads, thread_name_prefix="weightzoo-ring")
     ahead: deque[tuple[int, Future[Any]]] = deque()
     try:
@@ -74,7 +75,7 @@ def read_ahead(
         while ahead:
             yield from _next(slots, ahead)
     finally:
-        if not sys.is_finalizing():  # an iterator that outlives the program: threads are gone
+        if not is_finalizing():  # else the threads are gone already
             reader.shutdown(cancel_futures=True)
             slots.close()
 

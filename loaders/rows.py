@@ -49,14 +49,17 @@ def positions(indices: Any, length: int) -> np.ndarray:
             f"indices must be a list of whole numbers or {length} booleans, "
             f"got {numbers.dtype} of shape {numbers.shape}"
         )
+    if numbers.dtype.kind == "i" or numbers.max() < length:
+        numbers = numbers.astype(np.int64, copy=False)
+        if numbers.view(np.uint64).max() < length:  # negative ones are huge: one pass for all
+            return numbers
     low, high = int(numbers.min()), int(numbers.max())
     if low < -length or high >= length:
         raise IndexError(
             f"row {low if low < -length else high} is out of range: there are {length} rows, "
             f"allowed are {-length} to {length - 1}"
         )
-    numbers = numbers.astype(np.int64, copy=False)
-    return np.where(numbers < 0, numbers + length, numbers) if low < 0 else numbers
+    return np.where(numbers < 0, numbers + length, numbers)
 
 
 class WeightRows:
@@ -144,6 +147,23 @@ class WeightRows:
         if len(self.files) == 1:
             return _gather(self._shard(0), rows, out)
         return self._take_from_many(rows, out)
+
+    def views(self, rows: np.ndarray) -> list[np.ndarray]:
+        """Rows where they lie, uncopied, for large rows that are copied piece by piece anyway.
+
+        Args:
+            rows: (n,), int64, within 0 and N - 1, as `positions` returns.
+
+        Returns:
+            n arrays (D,), read-only.
+
+        Raises:
+            ZooFormatError: if a file changed since it was opened.
+        """
+        places = np.searchsorted(self._starts, rows, side="right") - 1
+        shards = {place: self._shard(place) for place in np.unique(places).tolist()}
+        local = (rows - self._starts[places]).tolist()
+        return [shards[place][row] for place, row in zip(places.tolist(), local, strict=True)]
 
     def _take_from_many(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
         """File by file; rows in rising order need no copy between."""

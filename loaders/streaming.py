@@ -21,7 +21,7 @@ from typing import Any
 
 from ..zoos.format import SPLITS
 from ..zoos.index import ZooIndex
-from .hub import choose_zoo, find_hub_zoo, our_split, zoo_files
+from .hub import choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
 
 BATCH_BYTES = 2**26  # of a file that are read at once
 READ_AHEAD_BYTES = 2**21  # of a remote file, at each jump in it: a smaller one costs requests
@@ -59,6 +59,11 @@ def stream_zoo(
     """
     from datasets import Features, load_dataset
 
+    if split is not None and set(split) & set("[+"):
+        raise ValueError(
+            f"a stream has whole splits only, got {split!r}: name one of {SPLITS} and `take` or "
+            "`filter` from it, or load the zoo with streaming=False"
+        )
     split = our_split(split)
     root, index = _locate(path_or_repo, name, revision, token)
     files = {
@@ -93,8 +98,8 @@ def _locate(
     path_or_repo: str | Path, name: str | None, revision: str | None, token: str | bool | None
 ) -> tuple[str, ZooIndex]:
     """What to put before a shard's path, and the index."""
-    path = Path(path_or_repo)
-    if path.exists():
+    if not is_hub_path(path_or_repo):
+        path = Path(path_or_repo)
         folder = path / choose_zoo(zoo_files(path), name, str(path))
         return f"{folder.resolve()}/", ZooIndex.read(folder)
     zoo = find_hub_zoo(str(path_or_repo), name, revision=revision, token=token)

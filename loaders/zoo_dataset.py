@@ -126,8 +126,7 @@ class ZooDataset(Dataset[Row]):
             IndexError: if a row number is out of range.
         """
         rows = self.rows[positions(indices, len(self))]
-        weights = torch.from_numpy(self.source.take(rows))
-        contents, shared = item_contents(self, rows, weights)
+        contents, shared = item_contents(self, rows)
         return Batch(len(rows), self.columns.take(rows), contents, shared)
 
     def __iter__(self) -> Iterator[Row]:

@@ -42,7 +42,8 @@ def test_list_names_the_shipped_recipes(capsys: pytest.CaptureFixture[str]) -> N
     assert main(["list"]) == 0
     assert {"digits-cnn", "digits-mlp"} <= set(capsys.readouterr().out.split())
     assert main(["list", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)[0]["models"] == 256
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["digits-cnn"]["models"] == 256
 
 
 def test_build_info_verify_and_plot_a_zoo(
@@ -66,6 +67,7 @@ def test_build_dry_run_builds_nothing(
     assert main(["build", str(recipe), "--out", str(out), "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert (plan["models"], plan["rows"], plan["bytes"]) == (8, 16, 16 * 7850 * 4)
+    assert plan["seconds"] > 0 and "a probe here of 8 models" in plan["estimate"]
     assert not out.exists()
 
 
@@ -81,6 +83,19 @@ def test_finetune_makes_a_zoo_of_children(
     assert main(["verify", str(out)]) == 0
     assert main([*command, "--set", "speed=1", "--overwrite"]) == 1
     assert "unknown hyper-parameters ['speed']" in capsys.readouterr().err
+
+
+def test_sparsify_makes_a_zoo_of_twins(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoo, out = tmp_path / "zoo", tmp_path / "twins"
+    assert main(["build", str(recipe), "--out", str(zoo), "--workers", "1"]) == 0
+    command = ["sparsify", str(zoo), "--out", str(out), "--epochs", "2", "--workers", "1"]
+    assert main([*command, "--method", "magnitude", "--sparsity", "0.5"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{out}: 8 models, 16 rows")
+    assert main(["verify", str(out)]) == 0
+    assert main([*command, "--method", "lottery", "--overwrite"]) == 1
+    assert "variational-dropout" in capsys.readouterr().err
 
 
 def test_verify_of_a_damaged_zoo_exits_1(

@@ -34,19 +34,23 @@ SERIF = (
     ("STIXGeneralBolIta",),
 )
 FONTS = SANS + MONO + SERIF
-TEX = (("cmr10",), ("cmb10",), ("cmti10",), ("cmss10",), ("cmtt10",))  # Latin and digits alone
+TEX_SERIF = (("cmr10",), ("cmb10",), ("cmti10",))  # these have Latin letters and digits alone
+TEX = (*TEX_SERIF, ("cmss10",), ("cmtt10",))
 
-MATH_LATIN = (
+MATH_SANS = (
     ("STIXGeneral", "𝖠𝖡𝖢𝖣𝖤𝖥𝖦𝖧𝖨𝖩"),
     ("STIXGeneral", "𝗔𝗕𝗖𝗗𝗘𝗙𝗚𝗛𝗜𝗝"),
     ("STIXGeneral", "𝘈𝘉𝘊𝘋𝘌𝘍𝘎𝘏𝘐𝘑"),
-    ("STIXGeneral", "𝙰𝙱𝙲𝙳𝙴𝙵𝙶𝙷𝙸𝙹"),
+)
+MATH_MONO = (("STIXGeneral", "𝙰𝙱𝙲𝙳𝙴𝙵𝙶𝙷𝙸𝙹"),)
+MATH_ORNATE = (
     ("STIXGeneral", "𝒜ℬ𝒞𝒟ℰℱ𝒢ℋℐ𝒥"),
     ("STIXGeneral", "𝔸𝔹ℂ𝔻𝔼𝔽𝔾ℍ𝕀𝕁"),
     ("DejaVuSerif", "𝔸𝔹ℂ𝔻𝔼𝔽𝔾ℍ𝕀𝕁"),
     ("cmmi10", LATIN),
     ("cmsy10", LATIN),
 )
+MATH_LATIN = MATH_SANS + MATH_MONO + MATH_ORNATE
 MATH_DIGITS = (
     ("STIXGeneral", "𝟢𝟣𝟤𝟥𝟦𝟧𝟨𝟩𝟪𝟫"),
     ("STIXGeneral", "𝟬𝟭𝟮𝟯𝟰𝟱𝟲𝟳𝟴𝟵"),

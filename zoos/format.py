@@ -22,6 +22,7 @@ import numpy as np
 
 from .architectures import Architecture
 from .errors import ZooFormatError, ZooNotFoundError
+from .heaps import check_text_heaps
 from .layer_table import LayerTable
 from .lineage import LINEAGE, check_lineage, check_lineage_names
 
@@ -152,6 +153,20 @@ class ZooFile:
             return {name: _read_column(file[name]) for name in names}
 
 
+def check_format_version(path: Path, version: str) -> None:
+    """Refuse another major version, and say who reads it.
+
+    Raises:
+        ZooFormatError: if the version is not of the major version of `FORMAT_VERSION`.
+    """
+    theirs, ours = (text.split(".")[0] for text in (version, FORMAT_VERSION))
+    if theirs != ours:
+        raise ZooFormatError(
+            f"{path} has format version {version!r}, this weightzoo reads {ours}.x: install a "
+            f"weightzoo that reads {theirs}.x, or take a copy or revision of format {ours}.x"
+        )
+
+
 def checksum(column: Column) -> str:
     """SHA-256 of a column: little-endian C-order bytes, or each text in UTF-8 plus a zero byte."""
     digest = hashlib.sha256()
@@ -254,6 +269,7 @@ def open_zoo_file(path: Path | str) -> ZooFile:
         )
     stat = path.stat()
     with _opened(path) as file:
+        check_text_heaps(path, _text_spans(file, stat.st_size))
         header = _read_header(path, file)
         columns = {}
         for name in file:
@@ -272,6 +288,16 @@ def open_zoo_file(path: Path | str) -> ZooFile:
         size_bytes=stat.st_size,
         mtime_ns=stat.st_mtime_ns,
     )
+
+
+def _text_spans(file: h5py.File, size_bytes: int) -> list[tuple[int, int]]:
+    """Where text may lie: all of the file but contiguous weights."""
+    is_here = isinstance(file.get(WEIGHTS, getlink=True), h5py.HardLink)
+    weights = file[WEIGHTS] if is_here else None
+    if not isinstance(weights, h5py.Dataset) or weights.id.get_offset() is None:
+        return [(0, size_bytes)]
+    start = weights.id.get_offset()
+    return [(0, start), (start + weights.id.get_storage_size(), size_bytes)]
 
 
 @contextmanager
@@ -331,11 +357,7 @@ def _read_header(path: Path, file: h5py.File) -> ZooHeader:
     version = file.attrs.get("format_version")
     if version is None:
         raise ZooFormatError(f"{path} is no weightzoo file: it has no attribute 'format_version'")
-    if str(version).split(".")[0] != FORMAT_VERSION.split(".")[0]:
-        raise ZooFormatError(
-            f"{path} has format version {version!r}, this weightzoo reads "
-            f"{FORMAT_VERSION.split('.')[0]}.x: install the weightzoo that matches"
-        )
+    check_format_version(path, str(version))
     data = {name: _read_json(path, file, name) for name in _JSON_ATTRIBUTES}
     spec = data.pop("architecture")
     try:

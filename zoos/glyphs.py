@@ -233,6 +233,18 @@ def _latin() -> list[list[Shape]]:
     return letter_shapes(LATIN, alphabets.FONTS + alphabets.TEX, alphabets.MATH_LATIN)
 
 
+def _sans() -> list[list[Shape]]:
+    return letter_shapes(LATIN, (*alphabets.SANS, ("cmss10",)), alphabets.MATH_SANS)
+
+
+def _serif() -> list[list[Shape]]:
+    return letter_shapes(LATIN, alphabets.SERIF + alphabets.TEX_SERIF)
+
+
+def _mono() -> list[list[Shape]]:
+    return letter_shapes(LATIN, (*alphabets.MONO, ("cmtt10",)), alphabets.MATH_MONO)
+
+
 def _digits() -> list[list[Shape]]:
     return letter_shapes(DIGITS, alphabets.FONTS + alphabets.TEX, alphabets.MATH_DIGITS)
 
@@ -240,6 +252,9 @@ def _digits() -> list[list[Shape]]:
 GLYPH_SETS = {
     "glyphs": GlyphSet(_scripts),
     "glyphs-latin": GlyphSet(_latin),
+    "glyphs-latin-sans": GlyphSet(_sans),
+    "glyphs-latin-serif": GlyphSet(_serif),
+    "glyphs-latin-mono": GlyphSet(_mono),
     "glyphs-greek": GlyphSet(lambda: letter_shapes(GREEK, alphabets.FONTS)),
     "glyphs-cyrillic": GlyphSet(lambda: letter_shapes(CYRILLIC, alphabets.FONTS)),
     "glyphs-digits": GlyphSet(_digits),

@@ -47,13 +47,14 @@ def load_images(name: str) -> ImageSet:
 
 
 def _loader(name: str) -> Callable[[], ImageSet]:
-    if name in IMAGE_SETS:
-        return IMAGE_SETS[name]
-    if name.startswith("hub:"):
-        HubSet.parse(name)
-        return partial(load_hub_images, name)
-    if name.startswith(FOLDER) and name != FOLDER:
-        return partial(load_folder, name)
+    text = name if isinstance(name, str) else ""  # a recipe can hold anything
+    if text in IMAGE_SETS:
+        return IMAGE_SETS[text]
+    if text.startswith("hub:"):
+        HubSet.parse(text)
+        return partial(load_hub_images, text)
+    if text.startswith(FOLDER) and text != FOLDER:
+        return partial(load_folder, text)
     raise RecipeError(
         f"image set must be one of {list(IMAGE_SETS)}, 'hub:ORG/NAME[@REVISION][:CONFIG]' or "
         f"'folder:PATH', got {name!r}"

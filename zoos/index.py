@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import ZooFormatError, ZooNotFoundError
-from .format import FORMAT_VERSION, SPLITS, ZooFile, open_zoo_file
+from .format import FORMAT_VERSION, SPLITS, ZooFile, check_format_version, open_zoo_file
 
 INDEX_NAME = "zoo.json"
 FILE_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the Hub's word for val
@@ -70,15 +70,15 @@ class ZooIndex:
             raise ZooNotFoundError(f"no zoo folder at {folder}: it holds no {INDEX_NAME}")
         try:
             data = json.loads(path.read_text())
-            shards = tuple(_shard(path, row) for row in data["shards"])
             version, name = str(data["format_version"]), str(data["name"])
+            check_format_version(path, version)
+            shards = tuple(_shard(path, row) for row in data["shards"])
+        except ZooFormatError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ZooFormatError(f"{path} is damaged: {error}") from error
-        if version.split(".")[0] != FORMAT_VERSION.split(".")[0] or not shards:
-            raise ZooFormatError(
-                f"{path} has format version {version!r} and {len(shards)} files, this weightzoo "
-                f"reads version {FORMAT_VERSION.split('.')[0]}.x with at least one file"
-            )
+        if not shards:
+            raise ZooFormatError(f"{path} lists no files: a zoo has at least one")
         return cls(name=name, shards=shards)
 
     def open(self, folder: Path, split: str | None = None) -> list[ZooFile]:

@@ -149,6 +149,8 @@ class ImageSignals(SignalSet):
 
 def is_signal_set(name: str) -> bool:
     """Whether `load_signals` knows the name; nothing is loaded."""
+    if not isinstance(name, str):  # a recipe can hold anything
+        return False
     image_set = name.removesuffix(IMAGE_SUFFIX)
     return name == "sine" or (image_set != name and image_set in IMAGE_SETS)
 

@@ -80,7 +80,7 @@ def _recipe(layers: list[Row] | None = None) -> Recipe:
 
 
 def _models(**values: Any) -> list[Model]:
-    common = {"activation": "tanh", "init": "xavier_uniform", "lr": 3e-3, "batch_size": 16}
+    common: Row = {"activation": "tanh", "init": "xavier_uniform", "lr": 3e-3, "batch_size": 16}
     return [
         Model(
             model_id=index,
@@ -186,3 +186,14 @@ def test_norm_and_embedding_start_the_same_whatever_the_init(init: str) -> None:
         assert (tensors[f"batch_norm1.{name}"] == value).all()
     assert (tensors["layer_norm1.weight"] == 1).all()
     assert float(tensors["position_embedding1.position"].std()) == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+def test_layers_train_on_a_gpu_as_on_a_cpu(layers: list[Row], few_digits: ImageSet) -> None:
+    recipe, models = _recipe(layers), _models(optimizer="sgd", lr=0.01)
+    cpu, gpu = (Cohort(recipe, models, few_digits, device) for device in ("cpu", "cuda"))
+    for ours, theirs in zip(gpu.epoch(), cpu.epoch(), strict=True):
+        torch.testing.assert_close(ours.cpu(), theirs, atol=1e-3, rtol=1e-2)
+    torch.testing.assert_close(gpu.evaluate().cpu(), cpu.evaluate(), atol=1e-2, rtol=1e-2)

@@ -5,18 +5,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weightzoo.builders import convolution_c
+from weightzoo.builders import convolution, convolution_c
 from weightzoo.builders.convolution import conv2d, max_pool2d
 
 
-@pytest.fixture(autouse=True, params=["compiled", "torch"])
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Each test runs with the C loops, where there is a compiler, and with torch's operations."""
+@pytest.fixture(autouse=True, params=["compiled", "row windows", "all models at once", "torch"])
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test runs with all code: C loops, products one by one or as on a GPU, torch's own."""
+    if request.param == "compiled":
+        if convolution_c.library() is None:
+            pytest.skip("no C compiler")
+        return
+    monkeypatch.setattr(convolution_c, "library", lambda: None)
     if request.param == "torch":
-        monkeypatch.setattr(convolution_c, "library", lambda: None)
-    elif convolution_c.library() is None:
-        pytest.skip("no C compiler")
-    return str(request.param)
+        monkeypatch.setattr(convolution, "LARGEST_COMPILED", 0)
+    if request.param == "all models at once":
+        monkeypatch.setattr(convolution, "_groups", lambda models, x: [slice(0, models)])
 
 
 # (in channels, out channels, kernel, height, width, batch, stride, padding, pool)
@@ -51,7 +55,7 @@ def test_conv2d_in_float32_equals_torch(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(mine / scale, reference / scale, atol=3e-6, rtol=0)
 
 
-def test_conv2d_passes_nan_and_infinity_on(kernel: str) -> None:
+def test_conv2d_passes_nan_and_infinity_on() -> None:
     x = torch.randn(1, 6, 1, 6, 20)
     x[0, 2, 0, 2, 3], x[0, 3, 0, 3, 17] = torch.nan, torch.inf
     out = conv2d(x, torch.ones(1, 1, 1, 1, 1), torch.zeros(1, 1), pool=2)

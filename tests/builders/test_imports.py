@@ -213,6 +213,19 @@ def test_mixed_architectures_become_a_collection(tmp_path: Path) -> None:
     assert files == {*found, REPORT_NAME}
 
 
+def test_collection_is_overwritten_unless_it_holds_more_than_zoos(tmp_path: Path) -> None:
+    for index in range(3):
+        write_trial(tmp_path / "zoo", index, large=index == 2)
+    imported(tmp_path / "zoo", tmp_path / "out")
+    write_trial(tmp_path / "zoo", 3)
+    report = imported(tmp_path / "zoo", tmp_path / "out", overwrite=True)
+    assert {zoo.models for zoo in report.zoos} == {3, 1}
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    with pytest.raises(BuildError, match="nor one of zoos and nothing else"):
+        imported(tmp_path / "zoo", tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
 def test_strict_refuses_mixed_architectures(tmp_path: Path) -> None:
     for index in range(3):
         write_trial(tmp_path / "zoo", index, large=index == 2)

@@ -1,10 +1,13 @@
 """Population training against one model at a time, and its bookkeeping."""
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from weightzoo.builders import training
 from weightzoo.builders.objectives import evaluate
 from weightzoo.builders.one_by_one import train_one
 from weightzoo.builders.population import Population
@@ -61,6 +64,17 @@ def test_train_cohort_records_the_initial_state_and_metrics(few_digits: ImageSet
     assert result.metrics["train_loss"].shape == (2, 3)
     assert (result.metrics["train_loss"][:, 2] < result.metrics["train_loss"][:, 0]).all()
     assert torch.equal(result.metrics["val_accuracy"], result.metrics["test_accuracy"])
+
+
+def test_train_cohort_keeps_large_checkpoints_in_a_file(
+    few_digits: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    models = [_model(0), _model(1)]
+    in_memory = train_cohort(_recipe(), models, few_digits).weights
+    monkeypatch.setattr(training, "LARGEST_IN_MEMORY", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert torch.equal(train_cohort(_recipe(), models, few_digits).weights, in_memory)
+    assert not list(tmp_path.iterdir())
 
 
 def test_train_cohort_keeps_a_diverging_model(few_digits: ImageSet) -> None:

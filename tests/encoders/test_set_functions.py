@@ -24,6 +24,28 @@ def test_mab_is_its_formula() -> None:
     torch.testing.assert_close(got, attend(block, x, y))
 
 
+def test_pre_norm_keeps_sizes_that_post_norm_takes_away() -> None:
+    """Elements ten times as large stay larger behind a block whose residual has no norm."""
+    x = torch.randn(1, 6, 8, dtype=torch.float64)
+    for norm, grows in (("pre", True), ("post", False)):
+        block = MAB(8, 8, 8, 2, norm).double()
+        ratio = block(10 * x, 10 * x, None).norm() / block(x, x, None).norm()
+        assert (ratio > 2) == grows
+
+
+def test_mab_without_mask_is_mab_with_a_full_one() -> None:
+    block, x = MAB(8, 8, 8, 2), torch.randn(3, 5, 8)
+    full = torch.ones(3, 5, dtype=torch.bool)
+    torch.testing.assert_close(block(x, x, None), block(x, x, full))
+
+
+def test_mab_rejects_unknown_norms_and_widths_that_pre_norm_cannot_join() -> None:
+    with pytest.raises(ValueError, match="norm must be one of"):
+        MAB(8, 8, 8, 2, "batch")
+    with pytest.raises(ValueError, match="one width"):
+        MAB(1, 8, 8, 2, "pre")
+
+
 def test_mab_rejects_heads_that_do_not_divide_width() -> None:
     with pytest.raises(ValueError, match="width 8 and heads 3"):
         MAB(1, 1, 8, 3)

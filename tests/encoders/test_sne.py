@@ -3,13 +3,15 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from weightzoo.encoders.sne import SNE, ChunkPlan, Groups, chunk_plan
+from weightzoo.encoders.chunk_plan import ChunkPlan, chunk_plan
+from weightzoo.encoders.ragged import Ragged, Rectangle
+from weightzoo.encoders.sne import SNE
 from weightzoo.zoos.layer_table import LayerTable
-from weightzoo.zoos.recipe import load_recipe
+from weightzoo.zoos.presets import preset
 
 CPU = torch.device("cpu")
-RECIPES = ("digits-cnn", "digits-mlp")
 
 
 def small_table() -> LayerTable:
@@ -36,17 +38,43 @@ def embed(sne: SNE, weights: Tensor, table: LayerTable) -> Tensor:
         return sne.embed(weights.double(), table)
 
 
-def pad_plan(plan: ChunkPlan, chunk_places: int, tensor_places: int) -> ChunkPlan:
-    """The same plan with longer chunks and room for more chunks per tensor."""
-    mask = torch.nn.functional.pad(plan.mask, (0, chunk_places))
-    tensors = torch.nn.functional.pad(plan.tensors.mask, (0, tensor_places))
-    slots = tensors.flatten().nonzero()[:, 0]
-    return replace(plan, mask=mask, tensors=Groups(mask=tensors, slots=slots))
+def pad(ragged: Ragged, places: int, filler: int) -> Ragged:
+    """The same sets in one rectangle with more padding, in which row `filler` stands."""
+    largest = max(one.members.shape[1] for one in ragged.rectangles) + places
+    members, masks = [], []
+    for one in ragged.rectangles:
+        filled = torch.ones_like(one.members, dtype=torch.bool) if one.mask is None else one.mask
+        room = (0, largest - one.members.shape[1])
+        masks.append(functional.pad(filled, room))
+        members.append(functional.pad(one.members.where(filled, filler), room, value=filler))
+    sets = torch.cat([one.sets for one in ragged.rectangles])
+    return Ragged((Rectangle(sets, torch.cat(members), torch.cat(masks)),), sets.argsort())
 
 
-def encode(sne: SNE, chunks: Tensor, plan: ChunkPlan) -> Tensor:
+def pad_plan(plan: ChunkPlan, filler: int) -> ChunkPlan:
+    return replace(
+        plan,
+        values=pad(plan.values, 5, filler),
+        chunks=pad(plan.chunks, 3, 0),
+        tensors=pad(plan.tensors, 2, 1),
+    )
+
+
+def encode(sne: SNE, weights: Tensor, plan: ChunkPlan) -> Tensor:
     with torch.no_grad():
-        return sne.network(sne.layers(sne.tensors(sne.chunks(chunks, plan), plan), plan), plan)
+        return sne.encode(weights.double(), plan)
+
+
+def chunks_of(table: LayerTable, name: str, chunk_size: int, align: str) -> list[list[int]]:
+    """The places in the flat vector that each chunk of a tensor holds."""
+    [spec] = [spec for spec in table if spec.name == name]
+    chunks = {}
+    for one in chunk_plan(table, chunk_size, align, CPU).values.rectangles:
+        mask = torch.ones_like(one.members, dtype=torch.bool) if one.mask is None else one.mask
+        for index, members, filled in zip(one.sets.tolist(), one.members, mask, strict=True):
+            chunks[index] = members[filled].tolist()
+    inside = range(spec.offset, spec.offset + spec.size)
+    return [chunks[index] for index in sorted(chunks) if chunks[index][0] in inside]
 
 
 def shuffle(weights: Tensor, table: LayerTable, name: str, order: Tensor) -> Tensor:
@@ -58,34 +86,65 @@ def shuffle(weights: Tensor, table: LayerTable, name: str, order: Tensor) -> Ten
     return changed
 
 
-def test_plan_chunks_hold_every_parameter_once_and_zeros() -> None:
+@pytest.mark.parametrize("align", ["flat", "row"])
+def test_plan_holds_every_parameter_once(align: str) -> None:
     table = small_table()
-    plan = chunk_plan(table, 8, CPU)
-    weights = random_weights(table)
-    chunks = plan.chunks(weights)
-    specs = [spec for spec in table if spec.role != "buffer"]
-    want = torch.cat([weights[:, s.offset : s.offset + s.size] for s in specs], dim=1)
-    assert torch.equal(chunks[:, plan.mask], want)
-    assert not chunks[:, ~plan.mask].any()
+    held = [
+        place
+        for spec in table
+        if spec.role != "buffer"
+        for chunk in chunks_of(table, spec.name, 8, align)
+        for place in chunk
+    ]
+    want = [s.offset + place for s in table if s.role != "buffer" for place in range(s.size)]
+    assert sorted(held) == sorted(want)
+    places = chunk_plan(table, 8, align, CPU).values.places
+    assert len(want) <= places < 2 * len(want)
 
 
 def test_plan_cuts_convolutions_into_whole_kernels() -> None:
     table = small_table()
-    lengths = {cut.offset: (cut.length, cut.chunks) for cut in chunk_plan(table, 8, CPU).cuts}
-    got = {spec.name: lengths[spec.offset] for spec in table if spec.offset in lengths}
-    assert got["0.weight"] == (9, 6)  # one 3x3 kernel is more than a chunk
-    assert got["2.weight"] == (8, 5)  # two 2x2 kernels fit, nine kernels are there
-    assert got["4.weight"] == (8, 3) and got["4.bias"] == (8, 1)
-    assert "1.running_mean" not in got and got["1.weight"] == (8, 1)
+    lengths = {
+        spec.name: [len(chunk) for chunk in chunks_of(table, spec.name, 8, "flat")]
+        for spec in table
+        if spec.role != "buffer"
+    }
+    assert lengths["0.weight"] == [9] * 6  # one 3x3 kernel is more than a chunk
+    assert lengths["2.weight"] == [8, 8, 8, 8, 4]  # two 2x2 kernels fit, nine kernels are there
+    assert lengths["4.weight"] == [8, 8, 4] and lengths["4.bias"] == [4]
+    assert lengths["1.weight"] == [3]
+
+
+def test_row_alignment_keeps_units_apart() -> None:
+    table = small_table()
+    [spec] = [spec for spec in table if spec.name == "4.weight"]  # (4, 5), chunks of 3
+    units = [
+        {(place - spec.offset) // 5 for place in chunk}
+        for chunk in chunks_of(table, "4.weight", 3, "row")
+    ]
+    assert units == [{0}, {0}, {1}, {1}, {2}, {2}, {3}, {3}]
+    flat = chunks_of(table, "4.weight", 3, "flat")
+    assert any(len({(p - spec.offset) // 5 for p in chunk}) > 1 for chunk in flat)
+
+
+def test_plan_parts_queries_keys_and_values() -> None:
+    table = LayerTable.from_module(nn.MultiheadAttention(4, 2))
+    plan = chunk_plan(table, 16, "flat", CPU)
+    assert len(plan.role) == 8  # query, key, value and their biases; the output's weight and bias
+    assert plan.role[plan.tensor_level == 0].unique().numel() == 6
 
 
 def test_one_instance_encodes_every_architecture() -> None:
-    sne = SNE(width=8, heads=2, outputs=3)
-    tables = [load_recipe(name).architecture.layer_table() for name in RECIPES]
-    for table in [*tables, small_table()]:
+    sne = SNE(width=8, heads=2, outputs=3, blocks=1, chunk_size=64)
+    sizes = {"resnet18": {"width": 2}, "vit": {"blocks": 1}}
+    for name in ("inr", "cnn-s", "cnn-l", "resnet18", "vit"):
+        table = preset(name, **sizes.get(name, {})).layer_table()
         weights = random_weights(table)
-        assert sne(weights, table).shape == (2, 3)
-        assert sne.embed(weights, table).shape == (2, 8)
+        with torch.no_grad():
+            assert sne(weights, table).shape == (2, 3)
+    transformer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    for table in (LayerTable.from_module(transformer), small_table()):
+        assert sne.embed(random_weights(table), table).shape == (2, 8)
 
 
 def test_sne_has_the_parameters_of_the_paper() -> None:
@@ -98,19 +157,30 @@ def test_sne_has_the_parameters_of_the_paper() -> None:
     assert encoder == 9 * block + (3 * 64 + linear + norms) + 4 * (block + 32 + linear)
 
 
-@pytest.mark.parametrize("positions", ["element", "layer"])
-def test_padding_never_changes_an_output(positions: str) -> None:
-    table, sne = small_table(), make_sne(positions=positions)
-    plan = chunk_plan(table, 8, CPU)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"positions": "layer"},
+        {"align": "row"},
+        {"norm": "pre", "features": "scales"},
+        {"features": "scales", "element_size": 3},
+    ],
+)
+def test_padding_never_changes_an_output(options: dict[str, object]) -> None:
+    table, sne = small_table(), make_sne(**options)
+    plan = chunk_plan(table, 8, str(options.get("align", "flat")), CPU)
     weights = random_weights(table).double()
-    longer = pad_plan(plan, chunk_places=5, tensor_places=3)
-    chunks = longer.chunks(weights)
     want = embed(sne, weights, table)
-    torch.testing.assert_close(encode(sne, chunks, longer), want)
-    filled = chunks.masked_fill(~longer.mask, 1e3)
-    torch.testing.assert_close(encode(sne, filled, longer), want)
-    unmasked = replace(longer, mask=torch.ones_like(longer.mask))
-    assert not torch.allclose(encode(sne, filled, unmasked), want, atol=1e-8)
+    [buffer] = [spec for spec in table if spec.name == "1.running_mean"]
+    weights[:, buffer.offset] = 1e3  # stands in the padding, and nowhere else
+    padded = pad_plan(plan, buffer.offset)
+    torch.testing.assert_close(encode(sne, weights, padded), want)
+    [rectangle] = padded.values.rectangles
+    unmasked = replace(padded.values, rectangles=(replace(rectangle, mask=None),))
+    assert not torch.allclose(
+        encode(sne, weights, replace(padded, values=unmasked)), want, atol=1e-8
+    )
 
 
 def test_models_of_a_batch_do_not_see_each_other() -> None:
@@ -147,6 +217,16 @@ def test_sne_tells_weight_from_bias() -> None:
     assert not torch.allclose(embed(sne, swapped, table), embed(sne, weights, table), atol=1e-8)
 
 
+def test_head_has_the_widths_asked_for() -> None:
+    widths = [
+        layer.out_features
+        for layer in make_sne(head=(512, 512)).head
+        if hasattr(layer, "weight") and layer.weight.ndim > 1
+    ]
+    assert widths == [512, 512, 1]
+    assert not any(isinstance(m, nn.BatchNorm1d) for m in make_sne(head_norm=False).modules())
+
+
 def test_sne_ignores_buffers() -> None:
     table, sne = small_table(), make_sne()
     weights = random_weights(table)
@@ -156,8 +236,9 @@ def test_sne_ignores_buffers() -> None:
     assert torch.equal(embed(sne, changed, table), embed(sne, weights, table))
 
 
-def test_gradient_reaches_every_parameter_and_the_weights() -> None:
-    table, sne = small_table(), make_sne()
+@pytest.mark.parametrize("options", [{}, {"norm": "pre", "features": "scales"}])
+def test_gradient_reaches_every_parameter_and_the_weights(options: dict[str, object]) -> None:
+    table, sne = small_table(), make_sne(**options)
     weights = random_weights(table).double().requires_grad_()
     sne(weights, table).square().sum().backward()
     for name, parameter in sne.named_parameters():
@@ -184,14 +265,15 @@ def test_sne_trains_after_it_encoded_in_inference_mode() -> None:
     assert sne.head[1].weight.grad is not None
 
 
-def test_sne_learns_the_mean_of_a_tensor() -> None:
+@pytest.mark.parametrize("options", [{}, {"norm": "pre", "features": "scales"}])
+def test_sne_learns_the_mean_of_a_tensor(options: dict[str, str]) -> None:
     table = LayerTable.from_module(nn.Linear(6, 3))
     generator = torch.Generator().manual_seed(0)
     weights = torch.randn(192, table.width, generator=generator)
     weights[:, :18] += torch.randn(192, 1, generator=generator)
     target = weights[:, :18].mean(dim=1)
     torch.manual_seed(0)
-    sne = SNE(width=16, heads=2, chunk_size=8, blocks=1)
+    sne = SNE(width=16, heads=2, chunk_size=8, blocks=1, **options)
     optimizer = torch.optim.Adam(sne.parameters(), lr=3e-3)
     for step in range(120):
         rows = torch.arange(step * 32, (step + 1) * 32) % 128
@@ -208,6 +290,9 @@ def test_sne_learns_the_mean_of_a_tensor() -> None:
     ("options", "message"),
     [
         ({"positions": "none"}, "positions must be one of"),
+        ({"align": "column"}, "align must be one of"),
+        ({"features": "log"}, "features must be one of"),
+        ({"norm": "batch"}, "norm must be one of"),
         ({"width": 6, "heads": 4}, "heads must divide width"),
         ({"chunk_size": 0}, "at least 1"),
     ],

@@ -74,6 +74,7 @@ class Fault:
         method: GET, HEAD, POST, PUT.
         path: a regular expression searched in the path.
         times: how often.
+        skip: so many are answered as usual first.
         status: answer with this error.
         truncate: drop the connection in the middle of the body.
         corrupt: flip a bit of the body.
@@ -84,6 +85,7 @@ class Fault:
     method: str
     path: str
     times: int = 1
+    skip: int = 0
     status: int | None = None
     truncate: bool = False
     corrupt: bool = False
@@ -198,7 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
         with hub.lock:
             for fault in hub.faults:
                 matches = fault.method == self.command and re.search(fault.path, self.url)
-                if fault.times and matches:
+                if matches and fault.skip:
+                    fault.skip -= 1
+                elif matches and fault.times:
                     fault.times -= 1
                     return fault
         return None

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.utils.data import ConcatDataset, DataLoader, Subset, default_collate, random_split
 
 from weightzoo.loaders import Batch, LayerSets, Row, ZooDataset, concatenate_zoos, load_zoo
+from weightzoo.loaders.rows import WeightRows
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
 from weightzoo.zoos.format import SPLITS, open_zoo_file, write_zoo_file
 from weightzoo.zoos.index import ZooIndex
@@ -138,7 +139,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tiny_zoo: Path) -> list[tuple]:
         calls.append((args, options))
         return "a stream"
 
-    monkeypatch.setattr("weightzoo.loaders.hub.fetch_zoo", fetch_zoo)
+    monkeypatch.setattr("weightzoo.loaders.dataset.fetch_zoo", fetch_zoo)
     monkeypatch.setattr("weightzoo.loaders.streaming.stream_zoo", stream_zoo)
     return calls
 
@@ -444,6 +445,23 @@ def test_layer_sets_format_gives_tokens_in_place_of_weights(train: ZooDataset) -
         assert batch["epoch"].tolist() == [0, 0]
     assert torch.equal(tokens[9]["values"], expected["values"][1])
     assert list(tokens.with_format("torch")[3]) == list(train[3])
+
+
+def test_layer_sets_of_large_rows_are_cut_where_the_rows_lie(
+    train: ZooDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = LayerSets(train.layer_table, 8)(train.weights([9, 3, 4]))
+    monkeypatch.setattr("weightzoo.loaders.formats.LARGE_ROW_BYTES", 0)
+    tokens = train.with_format("layer_sets", chunk_size=8)
+    with monkeypatch.context() as patch:
+        patch.setattr(WeightRows, "take", None)
+        batch = tokens[[9, 3, 4]]
+    assert all(torch.equal(batch[name], value) for name, value in expected.items())
+    assert batch["model_id"].tolist() == train[[9, 3, 4]]["model_id"].tolist()
+    path = train.source.files[1].path
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ZooFormatError, match="changed since it was opened"):
+        tokens[[9]]
 
 
 def test_with_format_rejects_unknown_formats_and_clashing_columns(train: ZooDataset) -> None:

@@ -4,6 +4,8 @@ What needs a CUDA device is marked `gpu`.
 """
 
 import itertools
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,23 +130,20 @@ def test_rank_and_world_size_come_from_torch_distributed(seven: ZooDataset, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_of_torch_distributed_share_the_rows(
-    seven: ZooDataset, tmp_path: Path
-) -> None:
-    torch.multiprocessing.spawn(read_as_rank, (seven, tmp_path), nprocs=2)
-    parts = [set(np.load(tmp_path / f"{rank}.npy").tolist()) for rank in range(2)]
-    assert not parts[0] & parts[1]
-    assert len(parts[0] | parts[1]) == 42
-
-
-def read_as_rank(rank: int, dataset: ZooDataset, folder: Path) -> None:
-    """Save the rows that a rank reads, as model and epoch."""
-    store = torch.distributed.FileStore(str(folder / "store"), 2)
-    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    loader = DeviceLoader(dataset, 4)
-    rows = [10 * b["model_id"] + b["epoch"] for b in loader]
-    np.save(folder / f"{rank}.npy", torch.cat(rows).numpy())
-    torch.distributed.destroy_process_group()
+def test_two_processes_train_one_model_in_step(seven: ZooDataset, tmp_path: Path) -> None:
+    """Gloo, 42 rows: every row once an epoch, as many steps on both ranks, equal parameters."""
+    script, zoo = Path(__file__).with_name("train_as_rank.py"), seven.source.files[0].path.parent
+    commands = [[sys.executable, script, str(rank), zoo, tmp_path] for rank in range(2)]
+    ranks = [subprocess.Popen(command) for command in commands]
+    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    numbers = 10 * seven["model_id"] + seven["epoch"]
+    for epoch in (0, 1):
+        read = torch.cat([one["rows"][epoch], other["rows"][epoch]])
+        assert torch.equal(read.sort().values, numbers.sort().values)
+    assert not torch.equal(one["rows"][0], one["rows"][1])
+    assert one["steps"] == other["steps"] == 12
+    assert torch.equal(one["weight"], other["weight"]) and one["weight"].any()
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -288,6 +287,12 @@ def test_device_loader_refuses_bad_arguments(seven: ZooDataset, wrong: dict) -> 
         DeviceLoader(seven, **({"batch_size": 4} | wrong))
     with pytest.raises(ValueError, match="not format 'numpy'"):
         DeviceLoader(seven.with_format("numpy"), 4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_a_cuda_device_that_is_not_there_is_refused(seven: ZooDataset) -> None:
+    with pytest.raises(ValueError, match="finds no CUDA device here for 'cuda': pass device='cpu'"):
+        DeviceLoader(seven, 4, "cuda")
 
 
 def test_two_passes_at_once_do_not_disturb_each_other(seven: ZooDataset) -> None:

@@ -430,6 +430,32 @@ def test_push_survives_503(hub: HubServer, push: Any, new_repo: str, tiny_zoo: P
     assert hub.repos[new_repo].tags == {"v1.1": commit}
 
 
+@pytest.mark.parametrize("rivals", [0, 1])
+def test_push_of_many_files_takes_several_commits_and_tags_the_last(
+    rivals: int, hub: HubServer, client: HubClient, push: Any, new_repo: str, sharded_zoo: Path
+) -> None:
+    def commit_something() -> None:
+        hub.repos[new_repo].commit({"notes.md": blob("notes.md", b"x")})
+
+    hub.fail("POST", "/commit/", skip=1, times=rivals, before=commit_something)
+    limit = "import weightzoo.loaders.publishing as p; p.FILES_PER_COMMIT = {}"
+    client.run(limit.format(2))
+    try:
+        commit = push(sharded_zoo)
+    finally:
+        client.run(limit.format(1000))
+    repo = hub.repos[new_repo]
+    assert repo.tags == {"v1.0": commit} and repo.main == commit
+    added = [set(repo.commits[one]) for one in repo.commits]
+    assert [("tiny/zoo.json" in files, "README.md" in files) for files in added][-2:] == [
+        (False, False),
+        (True, True),
+    ]
+    for file in ZooIndex.read(sharded_zoo).shards:
+        assert repo.files[f"tiny/{file.path}"].data == (sharded_zoo / file.path).read_bytes()
+    assert hub.count("PUT /lfs/") == 4 and hub.count("POST /api/.*/commit/") == 3 + rivals
+
+
 @pytest.mark.parametrize("rivals", [1, 2])
 def test_push_onto_a_stale_parent_is_reported_and_tried_once_more(
     rivals: int, hub: HubServer, client: HubClient, push: Any, new_repo: str, tiny_zoo: Path
@@ -478,10 +504,12 @@ def test_the_server_notices_what_the_tests_rely_on(hub: HubServer, repo: str) ->
         ("hf://datasets/org/name@v1.0/zoo", True),
         ("name", False),
         ("./org/name", False),
+        ("../name", False),
+        (Path("org/name"), False),
         ("/org/name", False),
     ],
 )
-def test_is_hub_path(path: str, expected: bool) -> None:
+def test_is_hub_path(path: str | Path, expected: bool) -> None:
     assert is_hub_path(path) is expected
 
 

@@ -67,6 +67,11 @@ def test_more_ranks_than_rows_are_refused() -> None:
         BatchOrder(7, 2, world_size=8)
 
 
+def test_no_rows_are_refused() -> None:
+    with pytest.raises(ValueError, match="no row to make batches of: does the filter leave any"):
+        BatchOrder(0, 2)
+
+
 def test_every_pass_takes_the_next_epoch_and_set_epoch_says_which() -> None:
     order, other = BatchOrder(20, 6, seed=5), BatchOrder(20, 6, seed=5)
     first, second = batches(order), batches(order)

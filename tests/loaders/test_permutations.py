@@ -7,13 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from weightzoo.loaders.permutations import (
-    Axis,
-    HiddenPermutations,
-    PermutationGroup,
-    hidden_groups,
-    inverse_permutations,
-)
+from weightzoo.loaders.permutation_groups import Axis, PermutationGroup, hidden_groups
+from weightzoo.loaders.permutations import HiddenPermutations, inverse_permutations
 from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.layers import ACTIVATIONS
 from weightzoo.zoos.recipe import load_recipe
@@ -154,7 +149,7 @@ def test_permutations_reject_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match="name tensors that are not there: .'linear9.weight'"):
         HiddenPermutations(table, [PermutationGroup("a", 20, (Axis("linear9.weight", "out"),))])
     with pytest.raises(ValueError, match=r"linear1.bias of shape \(20,\) does not fit"):
-        HiddenPermutations(table, [PermutationGroup("a", 10, (Axis("linear1.bias", "out"),))])
+        HiddenPermutations(table, [PermutationGroup("a", 8, (Axis("linear1.bias", "out"),))])
     axes = (Axis("linear1.bias", "out"), Axis("linear1.bias", "out"))
     with pytest.raises(ValueError, match="is in two groups"):
         HiddenPermutations(table, [PermutationGroup("a", 20, axes)])

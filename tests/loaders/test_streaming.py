@@ -166,3 +166,9 @@ def test_stream_of_scalars_fetches_no_weights(
     assert 100_000 < hub.sent_bytes < weights.nbytes / 2
     client.run(STREAM, options=options | {"columns": ["weights"]})
     assert hub.sent_bytes > weights.nbytes
+
+
+@pytest.mark.parametrize("split", ["train[:50%]", "train+val"])
+def test_stream_of_a_part_of_a_split_is_refused(tiny_zoo: Path, split: str) -> None:
+    with pytest.raises(ValueError, match="a stream has whole splits only, got 'train"):
+        load_zoo(tiny_zoo, split=split, streaming=True)

@@ -1,5 +1,8 @@
 """Image sets: the same real digits, cut and scaled the same way, everywhere."""
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from sklearn.datasets import load_digits
 from weightzoo.zoos import images
 from weightzoo.zoos.errors import RecipeError
 from weightzoo.zoos.images import check_image_set, load_images
+from weightzoo.zoos.signals import is_signal_set
 
 FINGERPRINT = "sha256:88ba87aaf455ef70302b2147bd2002a335dc44ae2391295a754bc6fefe8f2d53"
 COUNTS = {"train": 1197, "val": 300, "test": 300}
@@ -71,11 +75,13 @@ def test_brightness_undoes_the_scaling() -> None:
     assert torch.allclose(again, digits.test.pixels, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["minst", "", "Digits"])
-def test_unknown_image_set_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["minst", "", "Digits", "folder:", 5, ["digits"], None])
+def test_unknown_image_set_is_refused(name: Any) -> None:
+    message = "image set must be .*'digits'.*, got " + re.escape(repr(name))
     for function in (check_image_set, load_images):
-        with pytest.raises(RecipeError, match=rf"image set must be .*'digits'.*, got '{name}'"):
+        with pytest.raises(RecipeError, match=message):
             function(name)
+    assert not is_signal_set(name)
 
 
 @pytest.mark.parametrize("name", ["hub:mnist", "hub:a/b/c", "hub:a/b@", "hub:a/b:", "hub:"])

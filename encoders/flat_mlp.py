@@ -1,0 +1,53 @@
+"""Flat MLP: all weights of a network as one vector, the plainest learned encoder.
+
+The baseline called MLP in most papers on weight spaces, e.g. Navon et al. 2023,
+arXiv:2301.12780, and SNE, arXiv:2305.16625. It knows nothing of neurons: another order of the
+hidden units is another input.
+
+Shape letters: B models, D length of the flat vector, P trained values, H width of the encoding.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..zoos.layer_table import LayerTable
+from .heads import perceptron
+from .parameters import check_same_table, parameter_tensors, parameter_values
+
+SEVERAL = "SNE, DeepSets and NeuralGraph"
+
+
+class FlatMLP(nn.Module):
+    """A perceptron over the trained values of one architecture."""
+
+    def __init__(
+        self, layer_table: LayerTable, widths: Sequence[int] = (256, 256), outputs: int = 1
+    ) -> None:
+        """Make the perceptron.
+
+        Args:
+            layer_table: of the architecture.
+            widths: of the hidden layers; the last is H.
+            outputs: numbers to predict.
+        """
+        super().__init__()
+        self.config: dict[str, Any] = {"widths": list(widths), "outputs": outputs}
+        self.layer_table = layer_table
+        values = sum(spec.size for spec in parameter_tensors(layer_table))
+        self.encoder = nn.Sequential(perceptron([values, *widths]), nn.ReLU())
+        self.head = perceptron([[values, *widths][-1], outputs])
+
+    def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Encode flat weight vectors (B, D) as (B, H).
+
+        Raises:
+            ValueError: if the weights are of another architecture.
+        """
+        check_same_table(layer_table, self.layer_table, "FlatMLP", SEVERAL)
+        return self.encoder(parameter_values(weights, layer_table))
+
+    def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation."""
+        return self.head(self.embed(weights, layer_table))

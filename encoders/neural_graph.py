@@ -1,0 +1,166 @@
+"""Neural graph: message passing over the units and weights of a network of any architecture.
+
+Sources: Kofinas et al. 2024, "Graph Neural Networks for Learning Equivariant Representations of
+Neural Networks", arXiv:2403.12143 (units as nodes with their biases, weights as edges with kernels
+filled up to the largest, edges updated with the nodes), and Lim et al. 2024, "Graph Metanetworks",
+arXiv:2312.04501 (norms and attention as part of the graph). One round, for the edges e_oi from unit
+i to unit o, with W linear:
+
+    u_oi = relu(W_1 e_oi + W_2 h_o + W_3 h_i)             e_oi <- e_oi + W_4 u_oi
+    h_o  <- h_o + MLP(LayerNorm(h_o), mean_i u_oi, mean_o' u_o'o)
+
+`weight_graph.py` reads the graph from the layer table. Differs: edges are dense between two sets of
+units, so no sparse library is needed; messages are averages; the parameters of a round are shared
+by all layers, whose kind and depth are codes; the output averages over sets and over their edges.
+
+Reordering hidden units changes nothing. Inputs, outputs and places of position embeddings are
+known by their number. Memory goes by the number of weights divided by values per pair, times H.
+
+Shape letters: B models, D length of the flat vector, U units of a set, O and I units of the sets
+that edges join, H width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..zoos.layer_table import KINDS, LayerTable
+from .encodings import encoding
+from .heads import normalized_perceptron, perceptron
+from .parameters import check_weights
+from .weight_graph import VECTOR_VALUES, Edges, WeightGraph, kind_index, numbers, weight_graph
+
+DEPTH, NUMBER = range(2)  # the encodings, each with its own start
+
+
+class GraphInput(nn.Module):
+    """Weights to the features that nodes and edges start with."""
+
+    def __init__(self, width: int, max_values: int) -> None:
+        """Make the linear layers, and one code per kind of tensor."""
+        super().__init__()
+        self.width, self.max_values = width, max_values
+        self.vectors = nn.ModuleList(nn.Linear(VECTOR_VALUES, width) for _ in range(2 * len(KINDS)))
+        self.pairs = nn.Linear(max_values, width)
+        self.kind = nn.Embedding(2 * len(KINDS), width)
+
+    def nodes(self, weights: Tensor, graph: WeightGraph) -> list[Tensor]:
+        """One (B, U, H) per set of units."""
+        nodes = []
+        for depth, units in enumerate(graph.sets):
+            code = encoding(torch.tensor([depth], device=weights.device), self.width, DEPTH)
+            code = code + encoding(numbers(units, weights.device), self.width, NUMBER)
+            node = code.to(weights.dtype).expand(len(weights), -1, -1)
+            for spec in units.vectors:
+                node = node + self.vectors[kind_index(spec)](units.values(spec, weights))
+            nodes.append(node)
+        return nodes
+
+    def edges(self, weights: Tensor, graph: WeightGraph) -> list[Tensor]:
+        """One (B, O, I, H) per joining tensor."""
+        edges = []
+        for one in graph.edges:
+            depth = torch.tensor([one.spec.depth], device=weights.device)
+            code = encoding(depth, self.width, DEPTH) + self.kind.weight[kind_index(one.spec)]
+            edges.append(self.pairs(one.values(weights, self.max_values)) + code)
+        return edges
+
+
+class GraphRound(nn.Module):
+    """One round of messages."""
+
+    def __init__(self, width: int, last: bool) -> None:
+        """Make its layers; the last round leaves edges as they are."""
+        super().__init__()
+        self.edge = nn.Linear(width, width)
+        self.out = nn.Linear(width, width, bias=False)
+        self.into = nn.Linear(width, width, bias=False)
+        self.edge_update = None if last else nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width)
+        self.node_update = perceptron([3 * width, width, width])
+
+    def forward(
+        self, nodes: list[Tensor], edges: list[Tensor], graph: WeightGraph
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Update nodes (B, U, H) and edges (B, O, I, H); also the averages (B, H) of messages."""
+        read = [torch.zeros_like(node) for node in nodes]
+        written = [torch.zeros_like(node) for node in nodes]
+        outs, intos = [self.out(node) for node in nodes], [self.into(node) for node in nodes]
+        updated, averages = [], []
+        for one, edge in zip(graph.edges, edges, strict=True):
+            message = self._message(one, edge, outs, intos)
+            to_target = message.mean(dim=2)
+            read[one.target] = read[one.target] + to_target
+            written[one.source] = written[one.source] + message.mean(dim=1)
+            averages.append(to_target.mean(dim=1))
+            updated.append(edge if self.edge_update is None else edge + self.edge_update(message))
+        nodes = [
+            node + self.node_update(torch.cat([self.norm(node), one, other], dim=-1))
+            for node, one, other in zip(nodes, read, written, strict=True)
+        ]
+        return nodes, updated, averages
+
+    def _message(self, one: Edges, edge: Tensor, outs: list[Tensor], intos: list[Tensor]) -> Tensor:
+        """(B, O, I, H)."""
+        ends = outs[one.target][:, :, None] + intos[one.source][:, None]
+        return torch.relu(self.edge(edge) + ends)
+
+
+class NeuralGraph(nn.Module):
+    """Takes any architecture whose graph the layer table tells."""
+
+    def __init__(
+        self, width: int = 32, rounds: int = 3, max_kernel: int = 8, outputs: int = 1
+    ) -> None:
+        """Make an encoder.
+
+        Args:
+            width: H, of nodes and edges.
+            rounds: of messages; reach from one end of a network to the other takes one per layer.
+            max_kernel: side of the largest kernel, patch, or image that a linear layer flattens.
+            outputs: numbers to predict.
+        """
+        super().__init__()
+        if min(width, rounds, max_kernel) < 1:
+            raise ValueError(
+                "width, rounds and max_kernel must be at least 1, "
+                f"got {width!r}, {rounds!r} and {max_kernel!r}"
+            )
+        self.config: dict[str, Any] = {
+            "width": width,
+            "rounds": rounds,
+            "max_kernel": max_kernel,
+            "outputs": outputs,
+        }
+        self.input = GraphInput(width, max_kernel**2)
+        self.rounds = nn.ModuleList(GraphRound(width, n == rounds - 1) for n in range(rounds))
+        self.node_output = perceptron([width, width, width])
+        self.edge_output = perceptron([width, width, width])
+        self.head = normalized_perceptron([2 * width, 2 * width, outputs])
+
+    def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Encode flat weight vectors (B, D) of one architecture as (B, 2 H).
+
+        Raises:
+            ValueError: if `weights` and `layer_table` disagree, or the table tells no graph.
+        """
+        check_weights(weights, layer_table)
+        graph = weight_graph(layer_table)
+        nodes, edges = self.input.nodes(weights, graph), self.input.edges(weights, graph)
+        averages: list[Tensor] = []
+        for one in self.rounds:
+            nodes, edges, averages = one(nodes, edges, graph)
+        sets = torch.stack([node.mean(dim=1) for node in nodes], dim=1)
+        of_nodes = self.node_output(sets).mean(dim=1)
+        if not averages:  # vectors alone
+            return torch.cat([of_nodes, torch.zeros_like(of_nodes)], dim=1)
+        of_edges = self.edge_output(torch.stack(averages, dim=1)).mean(dim=1)
+        return torch.cat([of_nodes, of_edges], dim=1)
+
+    def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+
+        The head's batch norm needs at least two models while in training mode.
+        """
+        return self.head(self.embed(weights, layer_table))

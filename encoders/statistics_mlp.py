@@ -1,0 +1,56 @@
+"""StatNet: a perceptron on weight statistics.
+
+Source: the baseline StatNN of the NFN paper, Zhou et al. 2023, arXiv:2302.14040, after
+Unterthiner et al. 2020, arXiv:2002.11448: seven statistics per tensor, two hidden layers of
+1,000. Differs: the statistics enter through a batch norm, since they spread over orders of
+magnitude; the sigmoid on top is the loss's.
+
+Shape letters: B models, D length of the flat vector, T parameter tensors, H width.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..zoos.layer_table import LayerTable
+from .flat_mlp import SEVERAL
+from .heads import perceptron
+from .parameters import check_same_table, parameter_tensors
+from .statistics import STATISTICS, layer_statistics
+
+
+class StatisticsMLP(nn.Module):
+    """A perceptron over the 7 T statistics of one architecture."""
+
+    def __init__(self, layer_table: LayerTable, width: int = 1000, outputs: int = 1) -> None:
+        """Make the perceptron.
+
+        Args:
+            layer_table: of the architecture.
+            width: H, of both hidden layers.
+            outputs: numbers to predict.
+        """
+        super().__init__()
+        self.config: dict[str, Any] = {"width": width, "outputs": outputs}
+        self.layer_table = layer_table
+        statistics = len(STATISTICS) * len(parameter_tensors(layer_table))
+        self.norm = nn.BatchNorm1d(statistics)
+        self.encoder = nn.Sequential(perceptron([statistics, width, width]), nn.ReLU())
+        self.head = perceptron([width, outputs])
+
+    def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Encode flat weight vectors (B, D) as (B, H).
+
+        Raises:
+            ValueError: if the weights are of another architecture.
+        """
+        check_same_table(layer_table, self.layer_table, "StatisticsMLP", SEVERAL)
+        statistics = layer_statistics(weights, layer_table).to(self.norm.weight.dtype)
+        return self.encoder(self.norm(statistics))
+
+    def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+
+        The batch norm needs at least two models while in training mode.
+        """
+        return self.head(self.embed(weights, layer_table))

@@ -1,0 +1,50 @@
+"""Where the compiled convolution comes from, and what happens without a compiler."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from weightzoo.builders import convolution_c
+
+load = convolution_c.library.__wrapped__  # anew in every test
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("WEIGHTZOO_COMPILE", raising=False)
+    return tmp_path / "weightzoo"
+
+
+def test_library_is_compiled_once(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    monkeypatch.delenv("CC", raising=False)
+    assert load() is not None
+    (made,) = own_cache.iterdir()  # and no leftovers
+    before = made.stat().st_mtime_ns
+    assert load() is not None
+    assert made.stat().st_mtime_ns == before
+
+
+def test_library_is_none_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert load() is None
+
+
+def test_library_is_none_if_switched_off(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIGHTZOO_COMPILE", "0")
+    assert load() is None
+    assert not own_cache.exists()
+
+
+def test_library_warns_if_the_compiler_fails(own_cache: Path, tmp_path: Path) -> None:
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo 1 && exit 0\nexit 3\n')
+    compiler.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CC", str(compiler))
+        with pytest.warns(UserWarning, match="training will be slower"):
+            assert load() is None
+    assert not list(own_cache.iterdir())
