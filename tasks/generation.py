@@ -37,7 +37,8 @@ class MeasuredSet:
         disagreement: share of test images on which two models of the set differ, mean over pairs.
         nearest_distance: distance to the nearest training model over the usual distance from a
             training model to the nearest other one; mean over models.
-        nearest_agreement: share of test images on which a model agrees with that nearest one.
+        nearest_agreement: share of the zoo's own test images on which a model agrees with that
+            nearest one.
         broken: models that are not finite, left out of the four numbers above.
     """
 
@@ -57,12 +58,14 @@ class TrainingModels:
     Attributes:
         canonical: how weights are aligned and standardised.
         weights: (M, D), standardised, the last checkpoint of every model.
-        predictions: (M, Q), their classes of the test images.
+        images: Q images on which behaviour is compared.
+        predictions: (M, Q), their classes of these.
         spacing: mean distance from one of them to the nearest other one.
     """
 
     canonical: Canonical
     weights: Tensor
+    images: Images
     predictions: Tensor
     spacing: float
 
@@ -75,7 +78,7 @@ class TrainingModels:
         distances = torch.cdist(standardised, standardised)
         distances.fill_diagonal_(torch.inf)
         predictions = logits(canonical.architecture, weights, activations, images).argmax(1)
-        return cls(canonical, standardised, predictions, float(distances.amin(1).mean()))
+        return cls(canonical, standardised, images, predictions, float(distances.amin(1).mean()))
 
 
 def measure(
@@ -99,8 +102,10 @@ def measure(
     architecture = training.canonical.architecture
     accuracy = fine_tune(architecture, weights, hyper_parameters, images, epochs, seed)
     finite = weights[weights.isfinite().all(1)]
-    outputs = logits(architecture, finite, [hyper_parameters.activation] * len(finite), images.test)
-    distance, agreement = nearest(finite, outputs.argmax(1), training)
+    names = [hyper_parameters.activation] * len(finite)
+    outputs = logits(architecture, finite, names, images.test)
+    compared = logits(architecture, finite, names, training.images).argmax(1)
+    distance, agreement = nearest(finite, compared, training)
     return MeasuredSet(
         accuracy=accuracy,
         epochs=tuple(epochs),

@@ -235,6 +235,7 @@ def test_benchmark_reports_every_method(trained_zoo: Path, tmp_path: Path) -> No
         structure=TINY,
         behaviour=replace(TINY, structure=0.5, queries=4),
         least_epoch=1,
+        transfer="glyphs-digits",
     )
     outcomes = run_generation(trained_zoo, settings, progress=False)
     text = write_generation_report(tmp_path, "small", settings, outcomes, "command")
@@ -243,5 +244,10 @@ def test_benchmark_reports_every_method(trained_zoo: Path, tmp_path: Path) -> No
     assert {"B_T", "B_F", "B_KDE30", "B_F + noise 0.04", "S_KDE30", "SUB30 + behaviour"} <= methods
     assert "S_KDE30, plain loss" in methods and len(methods) == 20
     assert all(f"| {method} |" in table(rows, "digits") for method in methods)
-    assert "## Explained variance" in text
+    assert "## Explained variance" in text and "## Transfer to glyphs-digits" in text
+    assert {row.method for row in rows if row.images == "glyphs-digits"} == {
+        "B_T",
+        "B_F",
+        "S_KDE30 + behaviour",
+    }
     assert all((tmp_path / name).stat().st_size > 5000 for name in ("curves.png", "layers.png"))
