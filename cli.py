@@ -257,11 +257,14 @@ def _card(options: argparse.Namespace) -> None:
 
 def _quickstart(options: argparse.Namespace) -> None:
     from .loaders.dataset import load_zoo
+    from .tasks.benchmark_zoos import build_once
     from .tasks.property_prediction import predict_property
     from .tasks.report import write_report
+    from .zoos.recipe import load_recipe
 
-    folder = options.out / QUICKSTART_RECIPE
-    _build_once(folder, options.models)
+    folder = build_once(
+        load_recipe(QUICKSTART_RECIPE), options.out / QUICKSTART_RECIPE, options.models
+    )
     zoo = load_zoo(folder)
     report = predict_property(zoo, seeds=range(options.seeds), workers=os.cpu_count() or 1)
     command = f"weightzoo quickstart --models {options.models} --seeds {options.seeds}"
@@ -271,52 +274,49 @@ def _quickstart(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    _print(options, *TRAINERS[options.encoder](options))
+    from .tasks import generation_commands  # noqa: F401  # adds its kinds
+    from .tasks.training_commands import TRAIN_KINDS, TrainOptions
 
-
-def _train_hyper_representation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .tasks.autoencoder_training import AutoencoderSettings
-    from .tasks.autoencoding import train_hyper_representation
-    from .tasks.learnable_rows import homogeneous_splits
-    from .tasks.saved_autoencoders import Origin, save_autoencoder
-
-    train, val = homogeneous_splits(_load(options), options.least_epoch)
-    settings = AutoencoderSettings(
-        shape={"latent": options.latent, "width": options.width},
-        epochs=options.epochs,
-        structure=1 - options.behaviour,
-        device=options.device,
+    if options.encoder not in TRAIN_KINDS:
+        raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {options.encoder!r}")
+    names = ("epochs", "batch_size", "lr", "invariance", "scaling", "loss", "device")
+    given = {name: getattr(options, name) for name in names}
+    result = TRAIN_KINDS[options.encoder](
+        TrainOptions(
+            zoos=options.zoo,
+            out=options.out,
+            target=options.target,
+            rows=options.rows,
+            seed=options.seed,
+            resume=options.resume,
+            config=_pairs(options.set),
+            settings={name: value for name, value in given.items() if value is not None},
+        )
     )
-    autoencoder = train_hyper_representation(train, val, settings, options.seed)
-    out = options.out or Path(f"{train.name}-hyper-representation.pt")
-    origin = Origin(zoo=str(options.zoo.resolve()), least_epoch=options.least_epoch)
-    save_autoencoder(autoencoder, out, origin)
-    result: dict[str, Any] = {"path": str(out), "rows": len(train)} | autoencoder.history[-1]
-    return result, "{path}: {rows} rows, loss {loss:.3f}, val R2 {val_r2:.3f}".format(**result)
+    _print(options, result, json.dumps(result, indent=1))
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE, the value as JSON or else as text."""
+    pairs = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark or not key:
+            raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs
 
 
 def _sample(options: argparse.Namespace) -> None:
-    from .loaders.dataset import load_zoo
-    from .tasks.generated_zoo import generate, write_generated_zoo
-    from .tasks.learnable_rows import homogeneous
-    from .tasks.saved_autoencoders import load_autoencoder
+    from dataclasses import fields
 
-    autoencoder, origin = load_autoencoder(options.model)
-    if origin is None and options.zoo is None:
-        raise ValueError(f"{options.model} does not say what zoo it was trained on: pass --zoo")
-    zoo = options.zoo or Path(origin.zoo)  # type: ignore[union-attr]
-    least_epoch = 0 if origin is None else origin.least_epoch
-    train = homogeneous(load_zoo(zoo, split="train"), least_epoch)
-    drawn = {key: getattr(options, key) for key in ("sampler", "top", "draws", "seed")}
-    weights = generate(autoencoder, train, options.count, **drawn)
-    made = write_generated_zoo(
-        options.out,
-        weights,
-        train,
-        {"name": options.out.name, "generator": str(options.model)} | drawn,
-        seed=options.seed,
-        overwrite=options.overwrite,
-    )
+    from .tasks.generation_commands import SampleOptions, sample_zoo
+
+    given = {field.name: getattr(options, field.name) for field in fields(SampleOptions)}
+    made = sample_zoo(SampleOptions(**given))
     result: dict[str, Any] = {
         "path": str(options.out),
         "models": made.models,
@@ -327,85 +327,59 @@ def _sample(options: argparse.Namespace) -> None:
     _print(options, result, text.format(**result))
 
 
-def _benchmark(options: argparse.Namespace) -> None:
-    _print(options, *BENCHMARKS[options.benchmark](options))
+def _predict(options: argparse.Namespace) -> None:
+    from .tasks.training_commands import predict_rows, write_rows
 
-
-def _benchmark_generation(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .tasks.generation_benchmark import run_generation
-    from .tasks.generation_outcome import generation_settings
-    from .tasks.generation_report import write_generation_report
-
-    folder = _zoo_of(options, "digits-cnn-seed", None)
-    settings = generation_settings(options.small, options.seeds, options.transfer)
-    outcomes = run_generation(folder, settings, _workers(options))
-    out = options.out / "generation"
-    text = write_generation_report(out, folder.name, settings, outcomes, _command(options))
-    return {"path": str(out)}, text
-
-
-def _benchmark_probes(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    from .loaders.dataset import load_zoo
-    from .tasks.probes import probe_representations, probe_settings, write_probe_report
-
-    folder = _zoo_of(options, QUICKSTART_RECIPE, SMALL_ZOO if options.small else None)
-    settings = probe_settings(options.small)
-    results = probe_representations(load_zoo(folder), settings, range(options.seeds))
-    out = options.out / "hyper-representation-probes"
-    text = write_probe_report(out, folder.name, results, _command(options))
-    return {"path": str(out)}, text
-
-
-def _zoo_of(options: argparse.Namespace, default: str, models: int | None) -> Path:
-    """The zoo folder that was named, or that of a recipe, built unless it is there."""
-    from .builders.build import build_zoo
-    from .zoos.recipe import load_recipe
-
-    named = Path(options.zoo or default)
-    if (named / "zoo.json").is_file():
-        return named
-    folder: Path = options.out / (named.stem if models is None else f"{named.stem}-{models}")
-    if not folder.exists():
-        options.out.mkdir(parents=True, exist_ok=True)
-        build_zoo(load_recipe(str(named)), folder, models=models, workers=options.workers)
-    return folder
-
-
-def _workers(options: argparse.Namespace) -> int:
-    return options.workers or os.cpu_count() or 1
-
-
-def _command(options: argparse.Namespace) -> str:
-    words = ["weightzoo benchmark", options.benchmark]
-    words += [f"--zoo {options.zoo}"] if options.zoo else []
-    words += ["--small"] if options.small else []
-    words += [f"--transfer {options.transfer}"] if options.transfer else []
-    return " ".join([*words, f"--seeds {options.seeds}"])
-
-
-TRAINERS = {"hyper-representation": _train_hyper_representation}
-BENCHMARKS = {
-    "generation": _benchmark_generation,
-    "hyper-representation-probes": _benchmark_probes,
-}
-
-
-def _build_once(folder: Path, models: int) -> None:
-    """Build the quickstart's zoo, unless a run before this one left the same."""
-    from .builders.build import build_zoo
-    from .loaders.dataset import load_zoo
-    from .tasks.summary import summarise_zoo
-    from .zoos.recipe import load_recipe
-
-    recipe = load_recipe(QUICKSTART_RECIPE)
-    if not folder.exists():
-        build_zoo(recipe, folder, models=models)
+    rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
+    if options.json:
+        print(json.dumps({"rows": rows, "scores": scores}, indent=1))
         return
-    zoo = load_zoo(folder)
-    held = sum(split["models"] for split in summarise_zoo(zoo)["splits"].values())
-    if held != models or next(iter(zoo.values())).header.recipe != recipe.to_json():
-        raise ZooError(f"{folder} holds another zoo ({held} models): choose another --out")
-    print(f"weightzoo: using the zoo in {folder}", file=sys.stderr)
+    write_rows(rows, sys.stdout)
+    print(json.dumps({"scores": scores}, indent=1), file=sys.stderr)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    from .tasks.training_commands import embed_zoo
+
+    result = embed_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    _print(options, result, "{path}: {rows} embeddings of width {width}".format(**result))
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from .tasks import generation_commands  # noqa: F401  # adds its benchmarks
+    from .tasks.benchmark_definitions import BENCHMARKS
+    from .tasks.benchmarks import BenchmarkOptions
+
+    if options.name not in BENCHMARKS:
+        raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {options.name!r}")
+    zoos = dict(_named_zoo(text) for text in options.zoo)
+    command = f"weightzoo benchmark {options.name}" + " --small" * options.small
+    command += "".join(f" --zoo {text}" for text in options.zoo)
+    outcome = BENCHMARKS[options.name](
+        BenchmarkOptions(
+            out=options.out or Path(f"weightzoo-{options.name}"),
+            small=options.small,
+            seeds=tuple(range(options.seeds)),
+            zoos=zoos,
+            workers=options.workers or os.cpu_count() or 1,
+            command=f"{command} --seeds {options.seeds}",
+        )
+    )
+    _print(options, outcome.data, outcome.text)
+    print(f"report with plot: {outcome.path}", file=sys.stderr)
+
+
+def _named_zoo(text: str) -> tuple[str, Path]:
+    """NAME=PATH, or a path, whose last part is the name."""
+    name, mark, path = text.partition("=")
+    return (name, Path(path)) if mark else (Path(text).name, Path(text))
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from .tasks.leaderboard import write_leaderboard
+
+    path = write_leaderboard(options.results, options.out)
+    _print(options, {"path": str(path)}, str(path))
 
 
 def _load(options: argparse.Namespace) -> Any:
@@ -491,28 +465,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
     quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
-    _add_generation(commands)
-    return parser
-
-
-def _add_generation(commands: Any) -> None:
-    """The commands around generated networks."""
-    train = _add(commands, "train", _train, "train an encoder on a zoo and save it")
-    train.add_argument("encoder", choices=TRAINERS, help="what to train")
-    train.add_argument("zoo", type=Path, help="zoo file or folder")
-    train.add_argument("--name", help="which zoo of a folder of zoos")
-    train.add_argument("--out", type=Path, help="file to write (default: ZOO-ENCODER.pt)")
-    train.add_argument("--epochs", type=int, default=50, help="passes over the rows (default: 50)")
-    train.add_argument("--latent", type=int, default=64, help="latent size (default: 64)")
-    train.add_argument("--width", type=int, default=64, help="of the transformer (default: 64)")
-    train.add_argument("--least-epoch", type=int, default=0, help="of the rows (default: 0)")
+    train = _add(commands, "train", _train, "train an encoder to predict a column from weights")
+    train.add_argument("encoder", help="e.g. sne; a wrong one lists those there are")
+    train.add_argument("zoo", nargs="+", help="zoo, or several of any architectures, or org/name")
+    train.add_argument("--target", default="test_accuracy", help="column (default: test_accuracy)")
+    train.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
+    train.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
     train.add_argument(
-        "--behaviour", type=float, default=0.0, help="share of the loss on logits (default: 0)"
+        "--rows", default="all", help="'all' checkpoints or the 'last' of each model (default: all)"
     )
-    train.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    train.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    train.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the checkpoint in --out",
+    )
+    train.add_argument("--epochs", type=int, help="passes over the train rows (default: 10)")
+    train.add_argument("--batch-size", type=int, help="rows per step (default: 16)")
+    train.add_argument("--lr", type=float, help="peak learning rate (default: by encoder)")
+    train.add_argument("--invariance", type=float, help="weight of the regulariser (default: 0)")
+    train.add_argument("--scaling", help="of weights: tensor, fan_in or none (default: by zoos)")
+    train.add_argument("--loss", help="auto, bce, mse or cross_entropy (default: auto)")
+    train.add_argument("--device", help="cpu or cuda (default: cpu)")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="argument of the encoder"
+    )
     sample = _add(commands, "sample", _sample, "draw new models and write them as a zoo")
-    sample.add_argument("model", type=Path, help="file that `train` wrote")
+    sample.add_argument("model", type=Path, help="folder of a trained hyper-representation or sane")
     sample.add_argument("--count", type=int, default=100, help="models to draw (default: 100)")
     sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
     sample.add_argument("--zoo", type=Path, help="zoo to fit to (default: the one trained on)")
@@ -521,16 +500,29 @@ def _add_generation(commands: Any) -> None:
     sample.add_argument("--draws", type=int, default=1, help="drawn for each kept (default: 1)")
     sample.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
     sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
-    benchmark = _add(commands, "benchmark", _benchmark, "run a benchmark; table, data and plots")
-    benchmark.add_argument("benchmark", choices=BENCHMARKS, help="which")
-    benchmark.add_argument("--zoo", help="recipe or zoo folder (default: one that suits)")
-    benchmark.add_argument(
-        "--out", type=Path, default=Path("weightzoo-benchmark"), help="folder for all results"
-    )
-    benchmark.add_argument("--small", action="store_true", help="some minutes on two cores")
-    benchmark.add_argument("--seeds", type=int, default=3, help="(default: 3)")
+    predict = _add(commands, "predict", _predict, "predict a column of a zoo, a CSV line per row")
+    embed = _add(commands, "embed", _embed, "write the embedding of every row of a zoo")
+    embed.add_argument("--out", type=Path, required=True, help=".npz or .safetensors file")
+    for command in (predict, embed):
+        command.add_argument("model", help="folder of a trained encoder, or org/name")
+        command.add_argument("zoo", help="zoo file or folder, or org/name")
+        command.add_argument("--split", help="train, val or test (default: all)")
+        command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    benchmark = _add(commands, "benchmark", _benchmark, "compare predictors, from nothing")
+    benchmark.add_argument("name", help="e.g. cross-dataset; a wrong one lists those there are")
+    benchmark.add_argument("--out", type=Path, help="folder (default: weightzoo-NAME)")
+    benchmark.add_argument("--small", action="store_true", help="ten minutes on two cores")
+    benchmark.add_argument("--seeds", type=int, default=3, help="fits per predictor (default: 3)")
     benchmark.add_argument("--workers", type=int, help="processes (default: one per core)")
-    benchmark.add_argument("--transfer", help="another image set, to fine-tune on as well")
+    benchmark.add_argument(
+        "--zoo", action="append", default=[], metavar="NAME=PATH", help="own zoo, in place of built"
+    )
+    leaderboard = _add(commands, "leaderboard", _leaderboard, "tables of all results of a folder")
+    leaderboard.add_argument("results", type=Path, help="folder of benchmark folders")
+    leaderboard.add_argument(
+        "--out", type=Path, default=Path("LEADERBOARD.md"), help="default: LEADERBOARD.md"
+    )
+    return parser
 
 
 def _add_parents(command: argparse.ArgumentParser) -> None:

@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..encoders.sne import SNE
+from ..encoders.invariance import half_squared_distance
 from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
 from ..zoos.layer_table import LayerTable
-from .invariance import Reorderings, half_squared_distance
+from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
+from .invariance import Reorderings
 from .links import Link
 from .metrics import accuracy, kendall_tau, mse
-from .property_predictor import PREDICTION_BATCH, PropertyPredictor, encoder_config, threads
+from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
 from .training_checkpoints import TrainingCheckpoint
 from .training_checks import check_architecture, check_zoos
 from .training_settings import TrainingSettings
@@ -39,7 +39,7 @@ from .weight_scaling import WeightScaler
 WARMUP = 0.1  # share of all steps in which the learning rate rises
 BATCH_NORM_ROWS = 512
 RESIDENT_BYTES = 2**28  # train rows up to this size are copied to the CPU's memory once
-SMALL_SNE = partial(SNE, width=16, heads=1, blocks=1)  # about a minute per 1,000 rows on one core
+SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
 
 Zoos = ZooDataset | Sequence[ZooDataset]
 Outputs = Callable[[Tensor, LayerTable], Tensor]
@@ -58,14 +58,14 @@ class EncoderRegressor:
     def __init__(
         self,
         name: str = "SNE",
-        encoder: Callable[..., nn.Module] = SMALL_SNE,
+        encoder: EncoderFactory = SMALL_SNE,
         settings: TrainingSettings | None = None,
     ) -> None:
         """Remember how to make and train the encoder.
 
         Args:
             name: what the report calls it.
-            encoder: makes an untrained encoder, called with `outputs=K`.
+            encoder: what to train.
             settings: how to train it; None takes the defaults.
         """
         self.name = name
@@ -82,7 +82,7 @@ class EncoderRegressor:
 
 
 def train_encoder(
-    encoder: Callable[..., nn.Module],
+    encoder: EncoderFactory,
     train: Zoos,
     val: Zoos,
     target: str,
@@ -94,7 +94,7 @@ def train_encoder(
     """Train an encoder; keep the weights of the epoch that is best on val.
 
     Args:
-        encoder: makes an untrained encoder, called with `outputs=K`.
+        encoder: what to train.
         train: the rows to learn from, of one zoo or of several.
         val: the rows to choose the epoch on.
         target: the column to predict; text, or a number.
@@ -128,7 +128,7 @@ class EncoderTraining:
 
     def __init__(
         self,
-        encoder: Callable[..., nn.Module],
+        encoder: EncoderFactory,
         train: Sequence[ZooDataset],
         val: Sequence[ZooDataset],
         target: str,
@@ -142,7 +142,8 @@ class EncoderTraining:
         self.link = Link.of(settings.loss, target, _column(train, target))
         self.scaler = WeightScaler.measure(settings.scaling, train)
         torch.manual_seed(seed)
-        self.module = encoder(outputs=self.link.outputs).to(settings.device)
+        tables = [zoo.layer_table for zoo in train]
+        self.module = make_encoder(encoder, tables, self.link.outputs).to(settings.device)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
         self.averaged = AveragedModel(

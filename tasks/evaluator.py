@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from ..loaders import ZooDataset
-from .links import is_text
+from .bootstrap import bootstrap_intervals
+from .links import CATEGORIES, is_text
 from .metrics import accuracy, kendall_tau, mae, majority_share, mse, r2, tau_ceiling
 
 NUMBERS = ("test_accuracy", "generalization_gap", "epoch", "frequency")
-CATEGORIES = ("activation", "optimizer", "init", "dropout")
 TASKS = NUMBERS + CATEGORIES
 RESAMPLES = 1000
-LEVEL = 0.95
 MIN_STRATUM = 5  # rows; tau_b of fewer says little
 Metric = Callable[[np.ndarray, np.ndarray], float]
 METRICS: dict[str, dict[str, Metric]] = {
@@ -115,7 +114,7 @@ class Evaluator:
         scores |= {"models": len(np.unique(models)), "rows": len(true)}
         if resamples:
             scores["intervals"] = bootstrap_intervals(
-                true, predicted, models, METRICS[self.kind], resamples, seed
+                true, predicted, models, tuple(METRICS[self.kind]), resamples, seed
             )
         return _defined(scores)
 
@@ -176,41 +175,6 @@ def stratum_taus(true: np.ndarray, predicted: np.ndarray, strata: np.ndarray) ->
             rows.append(int(here.sum()))
     mean = float(np.average(list(taus.values()), weights=rows)) if taus else float("nan")
     return taus | {"mean": mean}
-
-
-def bootstrap_intervals(
-    true: np.ndarray,
-    predicted: np.ndarray,
-    models: np.ndarray,
-    metrics: Mapping[str, Metric],
-    resamples: int,
-    seed: int,
-) -> dict[str, list[float]]:
-    """95 % percentile intervals of metrics over the choice of models.
-
-    All rows of a drawn model come along, as often as it is drawn. The pairs of a model with its
-    own copies are ties on both sides, which tau_b leaves out.
-    """
-    rng = np.random.default_rng(seed)
-    _, index = np.unique(models, return_inverse=True)
-    order = np.argsort(index, kind="stable")
-    rows_of = np.split(order, np.cumsum(np.bincount(index))[:-1])
-    values = np.full((resamples, len(metrics)), np.nan)
-    for sample in values:
-        drawn = rng.integers(len(rows_of), size=len(rows_of))
-        rows = np.concatenate([rows_of[model] for model in drawn])
-        sample[:] = [metric(true[rows], predicted[rows]) for metric in metrics.values()]
-    ends = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
-    return {
-        name: _percentiles(column, ends) for name, column in zip(metrics, values.T, strict=True)
-    }
-
-
-def _percentiles(values: np.ndarray, ends: list[float]) -> list[float]:
-    finite = values[np.isfinite(values)]
-    if len(finite) == 0:
-        return [float("nan")] * 2
-    return [float(end) for end in np.percentile(finite, ends)]
 
 
 def _defined(value: Any) -> Any:

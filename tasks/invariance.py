@@ -1,8 +1,8 @@
-"""Logit invariance: a penalty on what an encoder says of equal functions in other weights.
+"""Reorderings of weights for the logit-invariance penalty, and how invariant an encoder is.
 
-Source: Moskalev et al. 2023, arXiv:2308.03904, as used by SNE (arXiv:2305.16625, section 3.6):
-half the squared distance between the outputs for weights x and for g x, the same network with its
-hidden units reordered, fresh g for every model and step.
+The penalty is in `encoders.invariance` (SNE, arXiv:2305.16625, section 3.6): half the squared
+distance between the outputs for weights x and for g x, the same network with its hidden units
+reordered, fresh g for every model and step.
 
 Shape letters: B models in the batch, K outputs or H values of the embedding.
 """
@@ -13,12 +13,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ..encoders.invariance import half_squared_distance
 from ..loaders import HiddenPermutations, ZooDataset
-from ..loaders.permutations import PermutationGroup, hidden_groups
+from ..loaders.permutation_groups import PermutationGroup, hidden_groups
 from ..zoos.layer_table import LayerTable
 
 GROUPS = ("hidden", "uncoupled")
-PENALISED = ("prediction", "embedding")
 
 
 class Reorderings:
@@ -49,11 +49,6 @@ class Reorderings:
 def uncoupled(groups: Sequence[PermutationGroup]) -> list[PermutationGroup]:
     """The groups with every axis on its own: the wrong permutations."""
     return [replace(group, axes=(axis,)) for group in groups for axis in group.axes]
-
-
-def half_squared_distance(outputs: Tensor, reordered: Tensor) -> Tensor:
-    """The mean over models of 1/2 ||f(x) - f(g x)||^2 (definition C.1), for (B, K) each."""
-    return 0.5 * (outputs - reordered).square().sum(dim=1).mean()
 
 
 def invariance_errors(

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LOSSES = ("auto", "bce", "mse", "cross_entropy")
+CATEGORIES = ("activation", "optimizer", "init", "dropout")  # columns that are never amounts
 MAX_CATEGORIES = 64
 
 
@@ -39,8 +40,8 @@ class Link:
     def of(cls, loss: str, target: str, true: np.ndarray) -> "Link":
         """Choose for the train rows' target (N,).
 
-        "auto" takes cross entropy for text, "bce" for a target named "...accuracy" within
-        [0, 1], and "mse" else.
+        "auto" takes cross entropy for text and `CATEGORIES`, "bce" for a target named
+        "...accuracy" within [0, 1], and "mse" else.
 
         Raises:
             ValueError: if the loss is unknown or does not suit the target, or if the target is
@@ -48,7 +49,7 @@ class Link:
         """
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
-        if is_text(true) or loss == "cross_entropy":
+        if is_text(true) or loss == "cross_entropy" or loss == "auto" and target in CATEGORIES:
             return cls._of_categories(loss, target, true)
         low, high = float(true.min()), float(true.max())
         if low == high:
@@ -124,6 +125,11 @@ class Link:
     @property
     def _dtype(self) -> Any:
         return object if isinstance(self.categories[0], str) else None
+
+
+def is_category(target: str, column: np.ndarray) -> bool:
+    """Whether a column is to be told apart, not measured."""
+    return target in CATEGORIES or is_text(column)
 
 
 def is_text(column: np.ndarray) -> bool:

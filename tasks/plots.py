@@ -73,13 +73,14 @@ def figure(panels: int) -> tuple[Any, Any]:
     from matplotlib.figure import Figure
 
     width = INCHES[0] * max(1.0, panels / 2.5)
-    figure = Figure(figsize=(width, INCHES[1]), layout="constrained")
-    return figure, figure.subplots(1, panels, squeeze=False)[0]
+    drawing = Figure(figsize=(width, INCHES[1]), layout="constrained")
+    return drawing, drawing.subplots(1, panels, squeeze=False)[0]
 
 
-def save(drawing: Any, path: Path) -> None:
-    """Write a figure as a PNG, in the style of all plots."""
+def save(drawing: Any, path: Path, grid: bool = True) -> None:
+    """Write a figure as PNG, without frames."""
     for axis in drawing.axes:
         axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
-    drawing.savefig(path, dpi=DPI)
+        if grid:
+            axis.grid(alpha=0.25)
+    drawing.savefig(path, dpi=DPI, format="png")

@@ -99,11 +99,6 @@ def check_finite(weights: Tensor, name: str, first_row: int = 0) -> None:
         )
 
 
-def encoder_config(module: nn.Module) -> dict[str, Any]:
-    """The arguments from which an encoder is made again; {} of one that does not tell."""
-    return dict(getattr(module, "config", {}))
-
-
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """Use so many threads of torch inside the block."""

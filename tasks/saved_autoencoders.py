@@ -16,6 +16,7 @@ from .sequence_autoencoding import SequenceAutoencoder, SequenceSettings, make_s
 from .token_autoencoder import TokenAutoencoder
 
 KINDS = ("hyper-representation", "sane")
+MODEL_NAME = "autoencoder.pt"  # in a folder that `train` makes
 FAULTS = (KeyError, TypeError, AttributeError, pickle.UnpicklingError, RuntimeError, EOFError)
 
 
@@ -56,10 +57,14 @@ def save_autoencoder(
 def load_autoencoder(path: Path) -> tuple[TokenAutoencoder, Origin | None]:
     """Read what `save_autoencoder` wrote, onto the CPU; no code in the file is run.
 
+    Args:
+        path: the file, or a folder that holds it as `MODEL_NAME`.
+
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no autoencoder.
     """
+    path = path / MODEL_NAME if path.is_dir() else path
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         autoencoder = _made(data)

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..loaders import ZooDataset
+from .encoder_making import untied_encoders
 from .links import is_text
 from .property_predictor import check_finite
 from .regressors import BLOCK_ROWS, blocks
@@ -57,7 +58,7 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
     """Refuse an encoder that cannot take the architecture of a zoo.
 
     Raises:
-        ValueError: with the encoder's own reason, and which encoders can take it.
+        ValueError: with the encoder's own reason, and which encoders take any architecture.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     mode = module.training
@@ -66,7 +67,8 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
             module.eval()(zoo.weights(range(PROBED_ROWS)).to(device), zoo.layer_table)
     except (ValueError, NotImplementedError) as error:
         raise ValueError(
-            f"{type(module).__name__} cannot take zoo {zoo.name!r}: {error}"
+            f"{type(module).__name__} cannot take zoo {zoo.name!r}: {error} (not tied to an "
+            f"architecture are {untied_encoders()})"
         ) from error
     finally:
         module.train(mode)

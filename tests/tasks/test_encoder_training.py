@@ -10,6 +10,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.encoders.sne import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.encoder_training import EncoderRegressor, EncoderTraining, train_encoder
 from weightzoo.tasks.invariance import Reorderings, invariance_errors
 from weightzoo.tasks.metrics import accuracy, kendall_tau
@@ -20,6 +21,7 @@ from weightzoo.zoos.format import write_zoo_file
 
 Change = Callable[[dict[str, np.ndarray], np.ndarray], None]
 TINY = partial(SNE, width=8, heads=1, chunk_size=16, blocks=1)
+LAYERED = EncoderSpec("deepsets", {"width": 16, "codes": "layer"})
 
 
 def leave(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
@@ -112,6 +114,20 @@ def trained(
     )
 
 
+def test_encoder_tied_to_an_architecture_refuses_several_and_others(
+    zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
+) -> None:
+    flat, fan_in = EncoderSpec("flat-mlp", {"widths": [4]}), settings(epochs=1, scaling="fan_in")
+    regressor = EncoderRegressor("flat", flat, fan_in)
+    with pytest.raises(ValueError, match="tied to one architecture, the zoos have 2: .*'sne'"):
+        regressor.fit([zoo["train"], deep["train"]], [zoo["val"]], "test_accuracy", 0)
+    with pytest.raises(ValueError, match="cannot take zoo .* made for one architecture"):
+        regressor.fit(zoo["train"], deep["val"], "test_accuracy", 0)
+    dwsnet = EncoderRegressor("DWSNet", EncoderSpec("dwsnet"), settings(epochs=1))
+    with pytest.raises(ValueError, match="conv|linear"):
+        dwsnet.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+
+
 @pytest.mark.parametrize("invariance", [0.0, 0.1])
 def test_killed_training_goes_on_to_the_same_result(
     zoo: dict[str, ZooDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invariance: float
@@ -157,7 +173,9 @@ def test_checkpoint_of_another_training_or_format_is_refused(
 
 
 def test_categories_are_learned_and_predicted_as_text(zoo: dict[str, ZooDataset]) -> None:
-    predicted = fitted(zoo, target="activation", epochs=12).predict(zoo["test"])
+    regressor = EncoderRegressor("DeepSets", LAYERED, settings(epochs=12, lr=1e-2))
+    regressor.fit(zoo["train"], zoo["val"], "activation", 0)
+    predicted = regressor.predict(zoo["test"])
     assert set(predicted) <= {"relu", "tanh"}
     assert accuracy(zoo["test"].columns["activation"], predicted) > 0.75
 
@@ -171,7 +189,8 @@ def test_several_architectures_train_one_encoder(
     zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
 ) -> None:
     both = [zoo["train"], deep["train"]], [zoo["val"], deep["val"]]
-    regressor = EncoderRegressor(encoder=TINY, settings=settings(epochs=8, scaling="fan_in"))
+    options = settings(epochs=12, lr=1e-2, scaling="fan_in")
+    regressor = EncoderRegressor("DeepSets", LAYERED, options)
     regressor.fit(*both, "test_accuracy", 0)
     for one in (zoo, deep):
         predicted = regressor.predict(one["test"])
@@ -239,7 +258,7 @@ def test_encoder_that_cannot_take_an_architecture_says_why(zoo: dict[str, ZooDat
         def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
             raise ValueError("only linear layers")
 
-    with pytest.raises(ValueError, match="Picky cannot take zoo 'tiny': only linear layers"):
+    with pytest.raises(ValueError, match="Picky .* zoo 'tiny': only linear layers .*'sne'"):
         EncoderRegressor("picky", partial(Picky, width=8), settings()).fit(
             zoo["train"], zoo["val"], "test_accuracy", 0
         )
@@ -279,3 +298,24 @@ def test_diverged_training_says_so(zoo: dict[str, ZooDataset]) -> None:
 def test_settings_reject_bad_values(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="loss must be|at least 1"):
         settings(**bad)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_on_a_gpu_learns_in_mixed_precision(zoo: dict[str, ZooDataset]) -> None:
+    options = settings(epochs=12, lr=1e-2, device="cuda")
+    regressor = EncoderRegressor("DeepSets", LAYERED, options)
+    regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+    predicted = regressor.predict(zoo["test"])
+    assert kendall_tau(zoo["test"].columns["test_accuracy"], predicted) > 0.5
+
+
+@pytest.mark.slow
+def test_compiled_encoder_trains_to_about_the_same(zoo: dict[str, ZooDataset]) -> None:
+    """Slow because it compiles: the same steps with and without `torch.compile`."""
+    predicted = []
+    for compiled in (False, True):
+        regressor = EncoderRegressor("DeepSets", LAYERED, settings(epochs=1, compile=compiled))
+        regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+        predicted.append(regressor.predict(zoo["test"]))
+    np.testing.assert_allclose(*predicted, atol=1e-3)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
-from weightzoo.tasks.evaluator import TASKS, Evaluator, bootstrap_intervals, stratum_taus
+from weightzoo.tasks import bootstrap, metrics
+from weightzoo.tasks.bootstrap import RESAMPLED, bootstrap_intervals, sample_counts
+from weightzoo.tasks.evaluator import TASKS, Evaluator, stratum_taus
 from weightzoo.tasks.metrics import kendall_tau
 
 
@@ -66,12 +68,29 @@ def test_bootstrap_draws_models_not_rows() -> None:
     data = inputs(models=12, rows=1)
     repeated = {key: np.repeat(values, 9) for key, values in data.items()}
     by_model, by_row = (
-        bootstrap_intervals(
-            repeated["true"], repeated["predicted"], models, {"tau_b": kendall_tau}, 300, 0
-        )["tau_b"]
+        bootstrap_intervals(repeated["true"], repeated["predicted"], models, ("tau_b",), 300, 0)[
+            "tau_b"
+        ]
         for models in (repeated["model_id"], np.arange(12 * 9))
     )
     assert np.ptp(by_model) > 2 * np.ptp(by_row)  # nine copies of a row are no new evidence
+
+
+@pytest.mark.parametrize("name", list(RESAMPLED))
+def test_resampled_scores_are_those_of_the_drawn_rows(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bootstrap, "BLOCK_PAIRS", 50)  # several blocks
+    rng = np.random.default_rng(0)
+    true, predicted = rng.integers(6, size=(2, 20)).astype(float)  # with ties
+    models = np.repeat(np.arange(10), 2)
+    counts = sample_counts(models, 8, seed=1)
+    assert set(counts.sum(axis=1)) == {20} and (counts[:, ::2] == counts[:, 1::2]).all()
+    scores = RESAMPLED[name](true, predicted, counts)
+    for drawn, score in zip(counts.astype(int), scores, strict=True):
+        rows = np.repeat(np.arange(20), drawn)
+        metric = {"tau_b": kendall_tau}.get(name) or getattr(metrics, name)
+        assert score == pytest.approx(metric(true[rows], predicted[rows]), abs=1e-5)
 
 
 def test_strata_show_a_predictor_that_only_tells_groups_apart() -> None:

@@ -5,22 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from weightzoo.cli import BENCHMARKS, main
+from weightzoo.cli import main
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.benchmark_definitions import BENCHMARKS
+from weightzoo.tasks.benchmarks import BenchmarkOptions
+from weightzoo.tasks.generation_commands import generation_benchmark, probe_benchmark
 
-QUICK = ["--epochs", "1", "--latent", "4", "--width", "8", "--out"]
+QUICK = ["--epochs", "1", "--set", "latent=4", "--set", "width=8", "--out"]
 
 
-def train(zoo: Path, out: Path) -> int:
-    return main(["train", "hyper-representation", str(zoo), *QUICK, str(out)])
+def train(zoo: Path, out: Path, kind: str = "hyper-representation", *more: str) -> int:
+    return main(["train", kind, str(zoo), *QUICK, str(out), *more])
 
 
 def test_train_and_sample_make_a_zoo(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model, made = tmp_path / "model.pt", tmp_path / "made"
+    model, made = tmp_path / "model", tmp_path / "made"
     assert train(trained_zoo, model) == 0
-    assert "val R2" in capsys.readouterr().out
+    assert "val_r2" in capsys.readouterr().out
     sample = ["sample", str(model), "--count", "9", "--draws", "2", "--out", str(made), "--json"]
     assert main(sample) == 0
     result = json.loads(capsys.readouterr().out)
@@ -33,10 +36,11 @@ def test_train_and_sample_make_a_zoo(
 def test_sample_reports_what_is_wrong(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = tmp_path / "model.pt"
+    model = tmp_path / "model"
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
     assert "No such file" in capsys.readouterr().err
-    model.write_text("nothing")
+    model.mkdir()
+    (model / "autoencoder.pt").write_text("nothing")
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
     assert "holds no autoencoder" in capsys.readouterr().err
     assert train(trained_zoo, model) == 0
@@ -44,5 +48,40 @@ def test_sample_reports_what_is_wrong(
     assert "sampler must be one of" in capsys.readouterr().err
 
 
+def test_train_lists_what_it_knows(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--invariance", "1") == 1
+    assert "unknown arguments ['invariance'], known are" in capsys.readouterr().err
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "halo=2") == 1
+    assert "unknown arguments ['halo']" in capsys.readouterr().err
+
+
+def test_train_takes_rows_from_an_epoch_on(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "least_epoch=4") == 1
+    assert "no finite checkpoint from epoch 4" in capsys.readouterr().err
+
+
+def test_sane_is_trained_and_sampled(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ["--set", "token_size=256", "--set", "latent=2"]
+    assert train(trained_zoo, tmp_path / "m", "sane", *size) == 0
+    out = ["--count", "3", "--out", str(tmp_path / "made")]
+    assert main(["sample", str(tmp_path / "m"), *out]) == 0
+    assert "3 models, 0 diverged" in capsys.readouterr().out
+
+
 def test_benchmarks_are_registered() -> None:
-    assert {"generation", "hyper-representation-probes"} <= set(BENCHMARKS)
+    assert BENCHMARKS["generation"] is generation_benchmark
+    assert BENCHMARKS["hyper-representation-probes"] is probe_benchmark
+
+
+def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
+    options = BenchmarkOptions(
+        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    )
+    with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
+        probe_benchmark(options)
