@@ -82,13 +82,15 @@ class Outcome:
     latent: dict[str, Any] | None = None
 
 
-def generation_settings(small: bool, seeds: int, transfer: str | None) -> GenerationSettings:
+def generation_settings(
+    small: bool, seeds: Sequence[int], transfer: str | None
+) -> GenerationSettings:
     """What the command runs; the small variant takes some minutes on two cores."""
     shape = {"latent": 64, "width": 64}
     structure = AutoencoderSettings(shape=shape, epochs=25 if small else 100, progress=False)
     behaviour = replace(structure, structure=0.7, queries=32, epochs=16 if small else 60)
     return GenerationSettings(
-        seeds=tuple(range(seeds)),
+        seeds=tuple(seeds),
         models=8 if small else 16,
         few_epochs=(0, 1) if small else EPOCHS,
         structure=structure,

@@ -1,15 +1,19 @@
 """`weightzoo train hyper-representation` and `weightzoo sample`."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from weightzoo.cli import main
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.benchmark_definitions import BENCHMARKS
 from weightzoo.tasks.benchmarks import BenchmarkOptions
 from weightzoo.tasks.generation_commands import generation_benchmark, probe_benchmark
+from weightzoo.tasks.generation_outcome import GenerationSettings, generation_settings
 
 QUICK = ["--epochs", "1", "--set", "latent=4", "--set", "width=8", "--out"]
 
@@ -77,6 +81,26 @@ def test_sane_is_trained_and_sampled(
 def test_benchmarks_are_registered() -> None:
     assert BENCHMARKS["generation"] is generation_benchmark
     assert BENCHMARKS["hyper-representation-probes"] is probe_benchmark
+
+
+def test_generation_benchmark_runs_on_the_zoo_it_is_given(
+    trained_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"latent": 4, "width": 8, "heads": 1, "blocks": 1}
+    tiny = AutoencoderSettings(shape=shape, epochs=1, progress=False)
+
+    def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
+        asked = generation_settings(small, seeds, transfer)
+        assert asked.seeds == (0,) and asked.transfer == "glyphs-digits"
+        less = {"models": 2, "epochs": (0,), "few_epochs": (0,), "transfer": None}
+        return replace(asked, structure=tiny, behaviour=tiny, **less)
+
+    monkeypatch.setattr("weightzoo.tasks.generation_commands.generation_settings", settings)
+    options = BenchmarkOptions(
+        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    )
+    outcome = generation_benchmark(options)
+    assert outcome.path.read_text() == outcome.text and "| B_KDE30 |" in outcome.text
 
 
 def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
