@@ -209,7 +209,8 @@ def _latents(outcomes: Mapping[Job, Outcome]) -> dict[str, dict[str, Any]]:
 
 
 def _principal(points: np.ndarray) -> np.ndarray:
-    centred = points - points.mean(0)
+    """(N, 2); the second is 0 of points with a single dimension."""
+    centred = np.pad(points - points.mean(0), ((0, 0), (0, max(0, 2 - points.shape[1]))))
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     return centred @ axes[:2].T
 
