@@ -13,6 +13,7 @@ from .order import BatchOrder, BlockShuffle
 from .permutations import HiddenPermutations
 from .standardization import LayerStandardization
 from .trajectories import Trajectories
+from .window_reader import WindowReader
 from .windows import Windows
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "Row",
     "RowChunks",
     "Trajectories",
+    "WindowReader",
     "Windows",
     "ZooDataset",
     "align",

@@ -24,9 +24,6 @@ from weightzoo.tasks.generation import (
     noised,
     scratch,
 )
-from weightzoo.tasks.generation_benchmark import run_generation
-from weightzoo.tasks.generation_outcome import GenerationSettings
-from weightzoo.tasks.generation_report import table, write_generation_report
 from weightzoo.tasks.learnable_rows import homogeneous, late_epoch
 from weightzoo.tasks.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError, RecipeError
@@ -224,30 +221,3 @@ def test_accuracies_of_broken_models_are_nan() -> None:
     weights[1] = torch.nan
     loss, accuracy = accuracies(architecture, weights, ["relu"] * 2, load_images("digits").val)
     assert loss.isfinite().tolist() == [True, False] and torch.isnan(accuracy[1])
-
-
-def test_benchmark_reports_every_method(trained_zoo: Path, tmp_path: Path) -> None:
-    settings = GenerationSettings(
-        seeds=(0,),
-        models=2,
-        epochs=(0, 1),
-        few_epochs=(0,),
-        structure=TINY,
-        behaviour=replace(TINY, structure=0.5, queries=4),
-        least_epoch=1,
-        transfer="glyphs-digits",
-    )
-    outcomes = run_generation(trained_zoo, settings, progress=False)
-    text = write_generation_report(tmp_path, "small", settings, outcomes, "command")
-    rows = [row for outcome in outcomes.values() for row in outcome.rows]
-    methods = {row.method for row in rows}
-    assert {"B_T", "B_F", "B_KDE30", "B_F + noise 0.04", "S_KDE30", "SUB30 + behaviour"} <= methods
-    assert "S_KDE30, plain loss" in methods and len(methods) == 20
-    assert all(f"| {method} |" in table(rows, "digits") for method in methods)
-    assert "## Explained variance" in text and "## Transfer to glyphs-digits" in text
-    assert {row.method for row in rows if row.images == "glyphs-digits"} == {
-        "B_T",
-        "B_F",
-        "S_KDE30 + behaviour",
-    }
-    assert all((tmp_path / name).stat().st_size > 5000 for name in ("curves.png", "layers.png"))

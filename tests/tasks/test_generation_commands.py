@@ -83,7 +83,7 @@ def test_benchmarks_are_registered() -> None:
     assert BENCHMARKS["hyper-representation-probes"] is probe_benchmark
 
 
-def test_generation_benchmark_runs_on_the_zoo_it_is_given(
+def test_generation_benchmark_reports_every_method(
     trained_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shape = {"latent": 4, "width": 8, "heads": 1, "blocks": 1}
@@ -91,16 +91,24 @@ def test_generation_benchmark_runs_on_the_zoo_it_is_given(
 
     def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
         asked = generation_settings(small, seeds, transfer)
-        assert asked.seeds == (0,) and asked.transfer == "glyphs-digits"
-        less = {"models": 2, "epochs": (0,), "few_epochs": (0,), "transfer": None}
-        return replace(asked, structure=tiny, behaviour=tiny, **less)
+        behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
+        less = {"models": 2, "epochs": (0, 1), "few_epochs": (0,), "least_epoch": 1}
+        return replace(asked, structure=tiny, behaviour=behaviour, **less)
 
     monkeypatch.setattr("weightzoo.tasks.generation_commands.generation_settings", settings)
-    options = BenchmarkOptions(
-        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    outcome = generation_benchmark(
+        BenchmarkOptions(
+            out=tmp_path, small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+        )
     )
-    outcome = generation_benchmark(options)
-    assert outcome.path.read_text() == outcome.text and "| B_KDE30 |" in outcome.text
+    rows = json.loads((tmp_path / "generation.json").read_text())["rows"]
+    own = {row["method"] for row in rows if row["images"] == "digits"}
+    assert len(own) == 20 and all(f"| {method} |" in outcome.text for method in own)
+    assert {"B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "SUB30 + behaviour"} <= own
+    moved = {row["method"] for row in rows if row["images"] == "glyphs-digits"}
+    assert moved == {"B_T", "B_F", "S_KDE30 + behaviour"}
+    assert outcome.path.read_text() == outcome.text
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("curves", "layers"))
 
 
 def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
