@@ -85,24 +85,18 @@ def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
 
 def _finetune(options: argparse.Namespace) -> None:
     from .builders.fine_tuning import fine_tune_zoo
-    from .builders.parents import parse_overrides
 
     index = fine_tune_zoo(
         options.zoo,
         options.out,
         images=options.images,
         epochs=options.epochs,
-        checkpoints=options.checkpoints,
-        where=_condition(options.where),
-        overrides=parse_overrides(options.set),
-        engine=_engine(options),
-        overwrite=options.overwrite,
+        **_from_parents(options),
     )
     _print_built(options, options.out, index)
 
 
 def _sparsify(options: argparse.Namespace) -> None:
-    from .builders.parents import parse_overrides
     from .builders.sparsification import sparsify_zoo
 
     index = sparsify_zoo(
@@ -112,24 +106,29 @@ def _sparsify(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         sparsity=options.sparsity,
         images=options.images,
-        checkpoints=options.checkpoints,
-        where=_condition(options.where),
-        overrides=parse_overrides(options.set),
-        engine=_engine(options),
-        overwrite=options.overwrite,
+        **_from_parents(options),
     )
     _print_built(options, options.out, index)
 
 
-def _engine(options: argparse.Namespace) -> Any:
+def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
+    """What the commands have in common that train a zoo's models on."""
     from .builders.build import Engine
+    from .builders.parents import parse_overrides
 
-    return Engine(
+    engine = Engine(
         name=options.engine,
         device=options.device,
         workers=options.workers,
         ray_address=options.ray_address,
     )
+    return {
+        "checkpoints": options.checkpoints,
+        "where": _condition(options.where),
+        "overrides": parse_overrides(options.set),
+        "engine": engine,
+        "overwrite": options.overwrite,
+    }
 
 
 def _condition(text: str | None) -> Any:

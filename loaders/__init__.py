@@ -8,6 +8,7 @@ from .dataset import ZooDataset, concatenate_zoos, load_zoo
 from .device import DeviceLoader
 from .layer_sets import LayerSets
 from .mixed import MixedLoader
+from .mixed_sets import pad_layer_sets
 from .neurons import Neurons, RowChunks
 from .order import BatchOrder, BlockShuffle
 from .permutations import HiddenPermutations
@@ -41,4 +42,5 @@ __all__ = [
     "align",
     "concatenate_zoos",
     "load_zoo",
+    "pad_layer_sets",
 ]
