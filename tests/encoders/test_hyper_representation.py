@@ -92,7 +92,7 @@ def test_order_of_neurons_matters_to_the_autoencoder() -> None:
 
 def test_blocks_start_from_weights_of_their_own() -> None:
     module = Transformer(8, 2, 2, 16)
-    first, second = (block.linear1.weight for block in module.blocks)
+    first, second = (block.state_dict()["linear1.weight"] for block in module.blocks)
     assert not torch.equal(first, second)
 
 

@@ -1,15 +1,19 @@
 """Windows read from files are those cut from whole rows, and nothing else is read."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from make_tiny_zoo import tiny_header
+from make_tiny_zoo import tiny_architecture, tiny_header
 
 from weightzoo.loaders import RowChunks, Windows, ZooDataset, load_zoo
 from weightzoo.loaders.window_reader import WindowReader
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.layer_table import LayerTable
+
+WORDS = {"split": "train", "status": "ok"}
 
 
 def rows(path: Path) -> ZooDataset:
@@ -44,10 +48,12 @@ def test_windows_of_a_wide_row_touch_few_pages(tmp_path: Path) -> None:
     module = torch.nn.Sequential(torch.nn.Conv2d(64, 512, 3), torch.nn.Linear(512, 100))
     table = LayerTable.from_module(module)
     weights = torch.arange(table.width, dtype=torch.float32)[None]
-    columns = {"model_id": [0], "epoch": [0], "split": ["train"], "seed": [0], "status": ["ok"]}
-    header = tiny_header_of(table)
-    arrays = {key: object_or_number(value) for key, value in columns.items()}
-    write_zoo_file(tmp_path / "wide.h5", header, arrays, weights.numpy())
+    columns = {name: np.array([0]) for name in ("model_id", "epoch", "seed")}
+    columns |= {name: np.array([word], object) for name, word in WORDS.items()}
+    header = replace(
+        tiny_header(tiny_architecture()), architecture=None, layer_table=table, hyper_parameters=()
+    )
+    write_zoo_file(tmp_path / "wide.h5", header, columns, weights.numpy())
     with WindowReader(rows(tmp_path / "wide.h5"), 288, 256) as reader:
         reader.read([0] * 8, reader.random_starts(8, torch.Generator().manual_seed(0)))
     assert reader.counts.read_bytes == reader.counts.value_bytes
@@ -65,19 +71,3 @@ def test_reader_rejects_windows_beyond_the_end(tiny_zoo: Path) -> None:
 def test_reader_rejects_a_part_of_the_rows(tiny_zoo: Path) -> None:
     with pytest.raises(ValueError, match="whole rows"):
         WindowReader(rows(tiny_zoo).window(0, 10), 4, 3)
-
-
-def tiny_header_of(table: LayerTable):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
-    from make_tiny_zoo import tiny_architecture
-
-    return replace(
-        tiny_header(tiny_architecture()), architecture=None, layer_table=table, hyper_parameters=()
-    )
-
-
-def object_or_number(values: list[object]):  # type: ignore[no-untyped-def]
-    import numpy as np
-
-    return np.array(values, object if isinstance(values[0], str) else None)
