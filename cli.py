@@ -14,6 +14,7 @@ from typing import Any
 from .zoos.errors import ZooError
 
 QUICKSTART_RECIPE = "digits-cnn"
+SMALL_ZOO = 160  # models of the probes' zoo in the small variant
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,24 +85,18 @@ def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
 
 def _finetune(options: argparse.Namespace) -> None:
     from .builders.fine_tuning import fine_tune_zoo
-    from .builders.parents import parse_overrides
 
     index = fine_tune_zoo(
         options.zoo,
         options.out,
         images=options.images,
         epochs=options.epochs,
-        checkpoints=options.checkpoints,
-        where=_condition(options.where),
-        overrides=parse_overrides(options.set),
-        engine=_engine(options),
-        overwrite=options.overwrite,
+        **_from_parents(options),
     )
     _print_built(options, options.out, index)
 
 
 def _sparsify(options: argparse.Namespace) -> None:
-    from .builders.parents import parse_overrides
     from .builders.sparsification import sparsify_zoo
 
     index = sparsify_zoo(
@@ -111,24 +106,29 @@ def _sparsify(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         sparsity=options.sparsity,
         images=options.images,
-        checkpoints=options.checkpoints,
-        where=_condition(options.where),
-        overrides=parse_overrides(options.set),
-        engine=_engine(options),
-        overwrite=options.overwrite,
+        **_from_parents(options),
     )
     _print_built(options, options.out, index)
 
 
-def _engine(options: argparse.Namespace) -> Any:
+def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
+    """What the commands have in common that train a zoo's models on."""
     from .builders.build import Engine
+    from .builders.parents import parse_overrides
 
-    return Engine(
+    engine = Engine(
         name=options.engine,
         device=options.device,
         workers=options.workers,
         ray_address=options.ray_address,
     )
+    return {
+        "checkpoints": options.checkpoints,
+        "where": _condition(options.where),
+        "overrides": parse_overrides(options.set),
+        "engine": engine,
+        "overwrite": options.overwrite,
+    }
 
 
 def _condition(text: str | None) -> Any:
@@ -273,6 +273,7 @@ def _quickstart(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from .tasks import generation_commands  # noqa: F401  # adds its kinds
     from .tasks.training_commands import TRAIN_KINDS, TrainOptions
 
     if options.encoder not in TRAIN_KINDS:
@@ -308,6 +309,23 @@ def _pairs(texts: Sequence[str]) -> dict[str, Any]:
     return pairs
 
 
+def _sample(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from .tasks.generation_commands import SampleOptions, sample_zoo
+
+    given = {field.name: getattr(options, field.name) for field in fields(SampleOptions)}
+    made = sample_zoo(SampleOptions(**given))
+    result: dict[str, Any] = {
+        "path": str(options.out),
+        "models": made.models,
+        "diverged": made.diverged,
+        "test_accuracy": made.test_accuracy,
+    }
+    text = "{path}: {models} models, {diverged} diverged, mean test accuracy {test_accuracy:.3f}"
+    _print(options, result, text.format(**result))
+
+
 def _predict(options: argparse.Namespace) -> None:
     from .tasks.training_commands import predict_rows, write_rows
 
@@ -327,6 +345,7 @@ def _embed(options: argparse.Namespace) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
+    from .tasks import generation_commands  # noqa: F401  # adds its benchmarks
     from .tasks.benchmark_definitions import BENCHMARKS
     from .tasks.benchmarks import BenchmarkOptions
 
@@ -470,6 +489,16 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="argument of the encoder"
     )
+    sample = _add(commands, "sample", _sample, "draw new models and write them as a zoo")
+    sample.add_argument("model", type=Path, help="folder of a trained hyper-representation or sane")
+    sample.add_argument("--count", type=int, default=100, help="models to draw (default: 100)")
+    sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    sample.add_argument("--zoo", type=Path, help="zoo to fit to (default: the one trained on)")
+    sample.add_argument("--sampler", default="kde", help="a wrong one lists those there are")
+    sample.add_argument("--top", type=float, default=0.3, help="share of rows, best (default: 0.3)")
+    sample.add_argument("--draws", type=int, default=1, help="drawn for each kept (default: 1)")
+    sample.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
     predict = _add(commands, "predict", _predict, "predict a column of a zoo, a CSV line per row")
     embed = _add(commands, "embed", _embed, "write the embedding of every row of a zoo")
     embed.add_argument("--out", type=Path, required=True, help=".npz or .safetensors file")

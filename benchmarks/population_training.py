@@ -74,7 +74,8 @@ def main() -> None:
     results: dict[str, Seconds] = {}
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _one_thread) as pool:
         for name in options.nets:
-            results[name] = measure(_sides(pool, name, cores), options.rounds, name)
+            models = _model_count(options, name)
+            results[name] = measure(_sides(pool, name, models, cores), options.rounds, name)
     _report(options, results, cores)
     if options.json:
         with open(options.json, "w") as file:
@@ -132,8 +133,10 @@ def processor_seconds(train: Callable[[str, Sequence[int]], None], *arguments: A
     return time.process_time() - start
 
 
-def _sides(pool: ProcessPoolExecutor, name: str, cores: int) -> dict[str, Callable[[], float]]:
-    everything = list(range(NETS[name].models))
+def _sides(
+    pool: ProcessPoolExecutor, name: str, models: int, cores: int
+) -> dict[str, Callable[[], float]]:
+    everything = list(range(models))
 
     def run(train: Any, parts: list[list[int]]) -> Callable[[], float]:
         def all_parts() -> float:
@@ -211,22 +214,25 @@ def _report(
     )
     for name, seconds in results.items():
         for processes in dict.fromkeys((1, cores)):
-            _row(name, processes, seconds)
+            _row(name, _model_count(options, name), processes, seconds)
 
 
-def _row(name: str, processes: int, seconds: Seconds) -> None:
-    net = NETS[name]
+def _row(name: str, models: int, processes: int, seconds: Seconds) -> None:
     (ours, ours_used), (theirs, theirs_used) = (
         zip(*seconds[f"{side}, {processes}"], strict=True) for side in ("population", "one by one")
     )
-    rates = [f"{net.models / statistics.median(side):.2f}" for side in (ours, theirs)]
+    rates = [f"{models / statistics.median(side):.2f}" for side in (ours, theirs)]
     ratios, used = _ratios(theirs, ours), _ratios(theirs_used, ours_used)
     parameters = _recipe(name).architecture.layer_table().parameters
     print(
-        f"| {name} | {parameters:,} | {net.models} | {processes} | {' | '.join(rates)} "
+        f"| {name} | {parameters:,} | {models} | {processes} | {' | '.join(rates)} "
         f"| {statistics.median(ratios):.2f} | {min(ratios):.2f} to {max(ratios):.2f} "
         f"| {statistics.median(used):.2f} |"
     )
+
+
+def _model_count(options: argparse.Namespace, name: str) -> int:
+    return min(options.models or NETS[name].models, NETS[name].models)
 
 
 def _ratios(slow: Sequence[float], fast: Sequence[float]) -> list[float]:
@@ -246,6 +252,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("nets", nargs="*", default=list(NETS), help=f"of {', '.join(NETS)}")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", type=int, help="at most so many of each net")
     parser.add_argument("--json", help="file for the raw seconds")
     options = parser.parse_args()
     if odd := sorted(set(options.nets) - set(NETS)):

@@ -14,11 +14,11 @@
 #endif
 
 #if defined(__AVX512F__)
-enum { LANES = 16, BLOCK = 8 };
+enum { LANES = 16, BLOCK = 8, TAPS = 3 };
 #elif defined(__AVX2__)
-enum { LANES = 8, BLOCK = 4 };
+enum { LANES = 8, BLOCK = 4, TAPS = 2 };
 #else
-enum { LANES = 4, BLOCK = 4 };
+enum { LANES = 4, BLOCK = 4, TAPS = 2 };
 #endif
 typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef int32_t integers __attribute__((vector_size(LANES * 4), aligned(4)));
@@ -207,18 +207,18 @@ typedef struct {
 ALWAYS void dots(const int block, const int wide, const rows_of *r, int64_t o0, int64_t t0,
                  vector *sums, int64_t step)
 {
-    vector local[4][4];
+    vector local[BLOCK][TAPS];
     int64_t total = r->total;
     for (int o = 0; o < block; o++)
         for (int t = 0; t < wide; t++)
             local[o][t] = sums[(o0 + o) * step + t0 + t];
     for (int64_t i = 0; i < r->count; i++) {
-        const float *grad = r->grad + i * r->grad_step + o0 * total, *taps[4];
+        const float *grad = r->grad + i * r->grad_step + o0 * total, *taps[TAPS];
         for (int t = 0; t < wide; t++)
             taps[t] = r->taps[t0 + t] + i * r->tap_step;
         for (int64_t n = 0; n < total; n += LANES) {
             int64_t left = total - n;
-            vector values[4];
+            vector values[TAPS];
             for (int t = 0; t < wide; t++)
                 values[t] = left >= LANES ? *(const vector *)(taps[t] + n)
                                           : load_part(taps[t] + n, left);
@@ -239,20 +239,28 @@ ALWAYS void dots_of(const int block, const rows_of *r, int64_t o, int64_t count,
                     int64_t step)
 {
     int64_t t = 0;
-    for (; t + 4 <= count; t += 4)
-        dots(block, 4, r, o, t, sums, step);
-    for (; t < count; t++)
+    for (; t + TAPS <= count; t += TAPS)
+        dots(block, TAPS, r, o, t, sums, step);
+    if (TAPS == 3 && t + 2 == count)
+        dots(block, 2, r, o, t, sums, step);
+    else if (t < count)
         dots(block, 1, r, o, t, sums, step);
 }
 
 static void all_dots(const rows_of *r, int64_t out, int64_t count, vector *sums, int64_t step)
 {
-    for (int64_t o = 0; o < out; o += 4)
-        switch (out - o) {
+    for (int64_t o = 0; o < out; o += BLOCK)
+        switch (out - o) { /* so that the compiler unrolls each */
         case 1: dots_of(1, r, o, count, sums, step); break;
         case 2: dots_of(2, r, o, count, sums, step); break;
         case 3: dots_of(3, r, o, count, sums, step); break;
-        default: dots_of(4, r, o, count, sums, step);
+#if defined(__AVX512F__)
+        case 4: dots_of(4, r, o, count, sums, step); break;
+        case 5: dots_of(5, r, o, count, sums, step); break;
+        case 6: dots_of(6, r, o, count, sums, step); break;
+        case 7: dots_of(7, r, o, count, sums, step); break;
+#endif
+        default: dots_of(BLOCK, r, o, count, sums, step);
         }
 }
 
@@ -354,35 +362,36 @@ ALWAYS void square(const float *x, int64_t right, int64_t down, int64_t size, in
     if (lanes == LANES) {
         vector best = *(const vector *)x;
         integers where = {0};
-        for (int64_t i = 1; i < size * size; i++) {
-            vector value = *(const vector *)(x + i / size * down + i % size * right);
-            integers larger = (value > best) | (value != value);
-            best = (vector)(((integers)value & larger) | ((integers)best & ~larger));
-            where = (larger & (int32_t)i) | (where & ~larger);
-        }
+        for (int64_t dy = 0; dy < size; dy++)
+            for (int64_t dx = 0; dx < size; dx++) {
+                vector value = *(const vector *)(x + dy * down + dx * right);
+                integers larger = (value > best) | (value != value);
+                best = (vector)(((integers)value & larger) | ((integers)best & ~larger));
+                where = (larger & (int32_t)(dy * size + dx)) | (where & ~larger);
+            }
         *(vector *)out = best;
         *(bytes *)place = __builtin_convertvector(where, bytes);
         return;
     }
     for (int64_t b = 0; b < lanes; b++) {
         float best = x[b];
-        int64_t where = 0;
-        for (int64_t i = 1; i < size * size; i++) {
-            float value = x[b + i / size * down + i % size * right];
-            if (value > best || value != value)
-                best = value, where = i;
-        }
+        place[b] = 0;
+        for (int64_t dy = 0; dy < size; dy++)
+            for (int64_t dx = 0; dx < size; dx++) {
+                float value = x[b + dy * down + dx * right];
+                if (value > best || value != value)
+                    best = value, place[b] = (uint8_t)(dy * size + dx);
+            }
         out[b] = best;
-        place[b] = (uint8_t)where;
     }
 }
 
 /* A vector may write past its images: what it spoils is written after. `x` and the rows of `out`
  * but the last leave room for that. */
-static void pool(const shape *s, const float *x, float *out, uint8_t *place)
+ALWAYS void pool_by(const shape *s, const int64_t size, const float *x, float *out, uint8_t *place)
 {
     int64_t height = output_side(s, s->height), width = output_side(s, s->width), b = s->batch;
-    int64_t size = s->pool, rows = height / size, wide = width / size;
+    int64_t rows = height / size, wide = width / size;
     int64_t down = s->out * width * b, end = rows * s->out * wide * b, at = 0;
     for (int64_t h = 0; h < rows; h++)
         for (int64_t c = 0; c < s->out; c++)
@@ -397,35 +406,42 @@ static void pool(const shape *s, const float *x, float *out, uint8_t *place)
             }
 }
 
+static void pool(const shape *s, const float *x, float *out, uint8_t *place)
+{
+    if (s->pool == 2) /* so that the compiler unrolls it */
+        pool_by(s, 2, x, out, place);
+    else
+        pool_by(s, s->pool, x, out, place);
+}
+
 static void unpool(const shape *s, const float *grad, const uint8_t *place, float *out)
 {
     int64_t height = output_side(s, s->height), width = output_side(s, s->width), b = s->batch;
-    int64_t size = s->pool, wide = width / size, end = height / size * s->out * wide * b;
-    for (int64_t h = 0; h < height; h++)
+    int64_t size = s->pool, rows = height / size, wide = width / size, end = rows * s->out * wide * b;
+    for (int64_t h = 0; h < rows * size; h++)
         for (int64_t c = 0; c < s->out; c++) {
-            float *line = out + (h * s->out + c) * width * b;
-            if (h / size >= height / size) {
-                memset(line, 0, width * b * sizeof(float));
-                continue;
-            }
-            for (int64_t w = 0; w < wide * size; w++) {
-                int64_t from = ((h / size * s->out + c) * wide + w / size) * b;
-                int32_t wanted = (int32_t)(h % size * size + w % size);
-                for (int64_t i = 0; i < b; i += LANES, from += LANES) {
-                    float *to = line + w * b + i;
-                    if (from + LANES <= end) {
-                        bytes found = *(const bytes *)(place + from);
-                        integers mine = __builtin_convertvector(found, integers) == wanted;
-                        vector value = *(const vector *)(grad + from);
-                        *(vector *)to = (vector)((integers)value & mine);
-                        continue;
+            float *line = out + (h * s->out + c) * width * b, *to = line;
+            for (int64_t w = 0; w < wide; w++)
+                for (int64_t dx = 0; dx < size; dx++, to += b) {
+                    int64_t from = ((h / size * s->out + c) * wide + w) * b;
+                    int32_t wanted = (int32_t)(h % size * size + dx);
+                    for (int64_t i = 0; i < b; i += LANES) {
+                        if (from + i + LANES <= end) {
+                            bytes found = *(const bytes *)(place + from + i);
+                            integers mine = __builtin_convertvector(found, integers) == wanted;
+                            integers value = *(const integers *)(grad + from + i);
+                            *(integers *)(to + i) = value & mine;
+                            continue;
+                        }
+                        for (int64_t j = i; j < b; j++)
+                            to[j] = place[from + j] == wanted ? grad[from + j] : 0;
+                        break;
                     }
-                    for (int64_t j = 0; j < LANES && i + j < b; j++)
-                        to[j] = place[from + j] == wanted ? grad[from + j] : 0;
                 }
-            }
-            memset(line + wide * size * b, 0, (width - wide * size) * b * sizeof(float));
+            memset(to, 0, (width - wide * size) * b * sizeof(float));
         }
+    memset(out + rows * size * s->out * width * b, 0,
+           (height - rows * size) * s->out * width * b * sizeof(float));
 }
 
 /* `scratch` holds a laid-out image, then a convolution before pooling and room for a vector.

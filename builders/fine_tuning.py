@@ -17,13 +17,13 @@ from ..zoos.images import load_images
 from ..zoos.index import ZooIndex
 from ..zoos.layers import Linear
 from ..zoos.lineage import Lineage
-from ..zoos.recipe import Recipe
+from ..zoos.recipe import Model, Recipe
 from .build import Engine, run_job
 from .initialization import initial_weights
 from .job import TrainingJob
 from .objectives import DataSet
 from .parents import Condition, Parents, choose_parents
-from .training import CohortResult, train_cohort
+from .training import Cohort, CohortResult, run_cohort
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,14 @@ class FineTuning(TrainingJob):
     ) -> CohortResult:
         """Train one cohort on from its parents."""
         models = [self.models[position] for position in positions]
-        initial = self.initial(positions)
-        return train_cohort(self.recipe, models, data, device, on_epoch, initial)
+        cohort = self.cohort(models, data, device, self.initial(positions))
+        return run_cohort(cohort, self.recipe, on_epoch)
+
+    def cohort(
+        self, models: Sequence[Model], data: DataSet, device: str, initial: Tensor
+    ) -> Cohort:
+        """The cohort that trains some models from their initial state, (M, D)."""
+        return Cohort(self.recipe, models, data, device, initial)
 
     def settings(self) -> dict[str, Any]:
         """What decides the result."""

@@ -4,19 +4,22 @@ The twins of the Model Zoos (arXiv:2209.14764) start from the last checkpoint of
 record 25 epochs of variational dropout; magnitude pruning follows Zhu and Gupta 2017.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from ..zoos.errors import BuildError
 from ..zoos.index import ZooIndex
+from ..zoos.recipe import Model
 from .build import Engine, run_job
 from .fine_tuning import FineTuning, child_recipe
 from .objectives import DataSet
 from .parents import Condition, Parents, choose_parents
 from .pruning import MagnitudePruning
-from .training import Cohort, CohortResult, run_cohort
+from .training import Cohort
 from .variational_dropout import THRESHOLD, VariationalDropout
 
 METHODS = ("variational-dropout", "magnitude")
@@ -48,24 +51,13 @@ class Sparsification(FineTuning):
     method: str
     sparsity: float | None
 
-    def train(
-        self,
-        positions: Sequence[int],
-        data: DataSet,
-        device: str,
-        on_epoch: Callable[[int], None] = lambda models: None,
-    ) -> CohortResult:
-        """Train and prune one cohort."""
-        models = [self.models[position] for position in positions]
-        initial = self.initial(positions)
-        cohort: Cohort
+    def cohort(
+        self, models: Sequence[Model], data: DataSet, device: str, initial: Tensor
+    ) -> Cohort:
+        """The cohort that prunes some models from their initial state, (M, D)."""
         if self.sparsity is None:
-            cohort = VariationalDropout(self.recipe, models, data, device, initial)
-        else:
-            cohort = MagnitudePruning(
-                self.recipe, models, data, device, initial, sparsity=self.sparsity
-            )
-        return run_cohort(cohort, self.recipe, on_epoch)
+            return VariationalDropout(self.recipe, models, data, device, initial)
+        return MagnitudePruning(self.recipe, models, data, device, initial, self.sparsity)
 
     def settings(self) -> dict[str, Any]:
         """What decides the result."""

@@ -24,8 +24,11 @@ Differs from the paper on demand only:
 - `norm="pre"` (`set_functions.py`), `align="row"` (`chunk_plan.py`).
 - `element_size=8` makes eight consecutive values one element of a chunk: an eighth of the elements.
 
-Memory goes by the values of the longest rectangle of chunks, not by its square: attention never
-holds its matrix.
+Memory grows with the number of values, not with its square, since attention never holds its
+matrix: a training step at H = 32 took 6 KB per value and model at chunk sizes 32 and 128 alike
+(CNN-l, 10,853 values, 4 models: 317 and 274 MB; a ViT of 45,946, 1 model: 283 and 281 MB), and
+1.4 KB with elements of eight values. Time also grows with the chunk size and with the number of
+chunks of the largest tensor.
 
 Shape letters: B models, D length of the flat vector, N chunks, S values of a chunk, T tensors,
 L layers, M sets of a rectangle, H width of the encoding.

@@ -8,11 +8,13 @@ from .dataset import ZooDataset, concatenate_zoos, load_zoo
 from .device import DeviceLoader
 from .layer_sets import LayerSets
 from .mixed import MixedLoader
+from .mixed_sets import pad_layer_sets
 from .neurons import Neurons, RowChunks
 from .order import BatchOrder, BlockShuffle
 from .permutations import HiddenPermutations
 from .standardization import LayerStandardization
 from .trajectories import Trajectories
+from .window_reader import WindowReader
 from .windows import Windows
 
 __all__ = [
@@ -34,9 +36,11 @@ __all__ = [
     "Row",
     "RowChunks",
     "Trajectories",
+    "WindowReader",
     "Windows",
     "ZooDataset",
     "align",
     "concatenate_zoos",
     "load_zoo",
+    "pad_layer_sets",
 ]

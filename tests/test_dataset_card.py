@@ -20,6 +20,7 @@ from weightzoo.zoos.recipe import load_recipe, recipe_names
 CARD = Path(__file__).parents[1] / "DATASET_CARD.md"
 REPO = "weightzoo/zoos"
 TEXT = CARD.read_text()
+ZOOS = [config["config_name"] for config in yaml.safe_load(TEXT.split("---\n")[1])["configs"]]
 SNIPPETS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
@@ -33,7 +34,7 @@ def collection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     zoos = []
-    for name in recipe_names():
+    for name in ZOOS:
         folder = make_tiny_zoo(tmp_path / "zoos" / name)
         zoos.append(read_card_zoo(folder, ZooIndex.read(folder), name))
         (folder / CARD_NAME).unlink()
@@ -63,14 +64,14 @@ def test_card_has_several_snippets() -> None:
     assert len(SNIPPETS) >= 4
 
 
-def test_configs_are_the_shipped_recipes() -> None:
+def test_configs_are_of_shipped_recipes() -> None:
     configs = metadata(TEXT)["configs"]
-    assert [config["config_name"] for config in configs] == recipe_names()
+    assert len(ZOOS) >= 2 and set(ZOOS) <= set(recipe_names())
     assert [config.get("default", False) for config in configs].count(True) == 1
     assert metadata(TEXT)["license"] == "cc-by-4.0"
 
 
-@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("name", ZOOS)
 def test_numbers_are_those_of_the_recipe(name: str) -> None:
     recipe = load_recipe(name)
     models, width = recipe.models(), recipe.architecture.layer_table().width
@@ -98,9 +99,9 @@ def test_table_lists_every_column_with_its_type(collection: Path) -> None:
 def test_publishing_keeps_the_card_and_adds_what_was_measured(collection: Path) -> None:
     text = (collection / CARD_NAME).read_text()
     assert TEXT.split("---\n", 2)[2].strip() in text
-    assert [info["config_name"] for info in metadata(text)["dataset_info"]] == recipe_names()
-    folder = collection / recipe_names()[1]
-    again = read_card_zoo(folder, ZooIndex.read(folder), recipe_names()[1])
+    assert [info["config_name"] for info in metadata(text)["dataset_info"]] == ZOOS
+    folder = collection / ZOOS[1]
+    again = read_card_zoo(folder, ZooIndex.read(folder), ZOOS[1])
     assert metadata(repo_card(REPO, [replace(again)], text)) == metadata(text)
 
 

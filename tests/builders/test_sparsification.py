@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from weightzoo.builders.build import Engine
+from weightzoo.builders.initialization import initial_weights
 from weightzoo.builders.parents import choose_parents
 from weightzoo.builders.pruning import MagnitudePruning, prunable_columns
 from weightzoo.builders.sparsification import METHODS, sparsify_zoo
@@ -179,3 +180,24 @@ def test_sparsification_refuses(
 def test_sparsification_needs_to_know_the_images(tiny_zoo: Path, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="does not say what it was trained on"):
         _sparsify(tiny_zoo, tmp_path / "twins", method="magnitude")
+
+
+def test_noise_reaches_layers_inside_residuals() -> None:
+    """Convolution and linear layers anywhere; attention and norm layers have none."""
+    from weightzoo.builders.variational_dropout import _NoisyPass
+
+    recipe = replace(load_recipe("digits-vit"), epochs=1, checkpoints=(1,))
+    models, data = recipe.models(16)[:2], load_images("digits")
+    start = initial_weights(recipe.architecture, models)
+    cohort = VariationalDropout(recipe, models, data, "cpu", start)
+    names = [name.removesuffix(".weight") for name in cohort._log_variances]
+    assert "conv1" in names and "residual2.body.linear1" in names
+    assert not any("attention" in name or "norm" in name for name in names)
+    x = data.train.pixels[:2].permute(2, 1, 3, 0)[None].contiguous()
+    forward = _NoisyPass(cohort.population, None, cohort._log_variances, cohort._noise)
+    for name in names:
+        for other, log_variance in cohort._log_variances.items():
+            log_variance.data.fill_(0.0 if other == f"{name}.weight" else -80.0)
+        with torch.no_grad():
+            first, second = (forward.run(cohort._layers, "", x) for _ in range(2))
+        assert not torch.allclose(first, second, atol=1e-3), name

@@ -1,0 +1,54 @@
+"""Layer sets of several architectures as one batch, padded to the largest.
+
+Shape letters: B models, of one set or of all; N tokens, S values per token, of one set or the most.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PER_MODEL = "values"  # of what tokenizers return; the rest holds for every model alike
+PER_VALUE = ("values", "mask")
+
+
+def pad_layer_sets(sets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Join layer sets of different architectures.
+
+    Padding costs memory: where an encoder needs no batch of mixed architectures, let `MixedLoader`
+    take turns between them instead.
+
+    Args:
+        sets: what tokenizers return: `values` (B, N, S), and tensors that hold for every model
+            alike, `mask` (N, S), `kind` (N,), `position` (N, 3) and so on; each with its own
+            B, N, S.
+
+    Returns:
+        The same names, and `architecture` (B,), int64, the index of a model's set. All are of all
+        models, in order: `values` and `mask` (B, N, S), others (B, N) or (B, N, 3); zero, and
+        false in `mask`, on what is padding.
+
+    Raises:
+        ValueError: if there is no set, or two have different names.
+    """
+    if not sets or any(set(one) != set(sets[0]) for one in sets):
+        names = [sorted(one) for one in sets]
+        raise ValueError(f"sets must be one or more, all with the same names, got {names}")
+    tokens = max(one[PER_MODEL].shape[1] for one in sets)
+    size = max(one[PER_MODEL].shape[2] for one in sets)
+    counts = torch.tensor([len(one[PER_MODEL]) for one in sets])
+    joined = {
+        name: torch.cat([_padded(name, one, tokens, size) for one in sets]) for name in sets[0]
+    }
+    number = torch.arange(len(sets)).repeat_interleave(counts)
+    return joined | {"architecture": number.to(joined[PER_MODEL].device)}
+
+
+def _padded(name: str, one: Mapping[str, Tensor], tokens: int, size: int) -> Tensor:
+    """A tensor of every model of a set, (B, tokens, ...)."""
+    tensor = (
+        one[name] if name == PER_MODEL else one[name].expand(len(one[PER_MODEL]), *one[name].shape)
+    )
+    behind = [0, size - tensor.shape[2] if name in PER_VALUE else 0] if tensor.ndim == 3 else []
+    return F.pad(tensor, [*behind, 0, tokens - tensor.shape[1]])
