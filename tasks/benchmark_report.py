@@ -18,6 +18,11 @@ from .published import PUBLISHED, UNPRINTED
 RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
 NOT_DEFINED = "–"
 HEADS = {"tau_b": "τ_b", "tau_share": "of ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
+TURNED = (
+    "Turned: half the squared distance between the outputs before and after hidden units are "
+    "reordered, in units of the outputs' variance over models; right permutations keep the "
+    "function, wrong ones change it. Equal numbers mean that the encoder tells neither."
+)
 NOT_COMPARABLE = (
     "Published figures stand beside ours for orientation only: **the populations are not "
     "comparable** (other networks, other images, far more models)."
@@ -210,7 +215,8 @@ def target_table(result: Result, target: str) -> str:
         elif numbers:
             row += [_strata_text(found)]
         rows.append([*row, _seconds_text(runs, predictor)])
-    return table([*head, "fit s"], rows)
+    made = table([*head, "fit s"], rows)
+    return f"{made}\n\n{TURNED}" if shows_invariance else made
 
 
 def curve_tables(result: Result) -> str:

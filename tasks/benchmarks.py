@@ -98,7 +98,10 @@ class Benchmark:
         """
         started = time.perf_counter()
         zoos, build_seconds = self._zoos(options)
-        described = {name: describe_zoo(path, self.target) for name, path in zoos.items()}
+        described = {
+            name: describe_zoo(path, self.target) | {"path": _shown(path, options.out)}
+            for name, path in zoos.items()
+        }
         runs, left_out = usable_runs(
             self.runs(list(zoos), options.seeds, options.small), zoos, self.target
         )
@@ -176,6 +179,11 @@ def environment() -> dict[str, str]:
         "torch": torch.__version__,
         "weightzoo": package_version(),
     }
+
+
+def _shown(path: Path, out: Path) -> str:
+    """A path for the report: inside the output folder from there, else as it was given."""
+    return str(path.relative_to(out) if path.is_relative_to(out) else path)
 
 
 def _processor() -> str:
