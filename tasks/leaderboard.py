@@ -27,13 +27,16 @@ def write_leaderboard(results: Path, out: Path) -> Path:
     Raises:
         ZooError: if there is no result, or a file is none.
     """
-    found = read_results(results)
-    command = f"weightzoo leaderboard {results} --out {out}"
-    text = "\n".join([HEADER.format(command=command), *map(section, found)])
     scratch = out.with_name(f"{out.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
+    scratch.write_text(leaderboard_text(results, out), encoding="utf-8")
     os.replace(scratch, out)
     return out
+
+
+def leaderboard_text(results: Path, out: Path) -> str:
+    """What `write_leaderboard` writes."""
+    command = f"weightzoo leaderboard {results} --out {out}"
+    return "\n".join([HEADER.format(command=command), *map(section, read_results(results))])
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:

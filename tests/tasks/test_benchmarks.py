@@ -19,7 +19,7 @@ from weightzoo.tasks.benchmark_runs import Run, execute
 from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
 from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome, usable_runs
 from weightzoo.tasks.contestants import trained
-from weightzoo.tasks.leaderboard import write_leaderboard
+from weightzoo.tasks.leaderboard import leaderboard_text, write_leaderboard
 from weightzoo.tasks.pooled_statistics import PooledStatisticsBoosting
 from weightzoo.tasks.regressors import Constant, Predictor, StatisticsRidge
 from weightzoo.zoos.architectures import Architecture
@@ -184,6 +184,14 @@ def test_leaderboard_is_made_from_result_files_alone(finished: Finished, tmp_pat
     assert "## cross-architecture: does it transfer?" in text and "`a command`" in text
     with pytest.raises(ZooError, match="run one first"):
         write_leaderboard(tmp_path / "results" / "other", tmp_path / "LEADERBOARD.md")
+
+
+def test_shipped_leaderboard_is_that_of_the_shipped_results(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    shipped = Path("LEADERBOARD.md")
+    assert shipped.read_text() == leaderboard_text(Path("benchmarks/results"), shipped)
 
 
 @pytest.mark.parametrize(
