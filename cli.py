@@ -14,6 +14,7 @@ from typing import Any
 from .zoos.errors import ZooError
 
 QUICKSTART_RECIPE = "digits-cnn"
+SMALL_ZOO = 160  # models of the probes' zoo in the small variant
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -255,11 +256,14 @@ def _card(options: argparse.Namespace) -> None:
 
 def _quickstart(options: argparse.Namespace) -> None:
     from .loaders.dataset import load_zoo
+    from .tasks.benchmark_zoos import build_once
     from .tasks.property_prediction import predict_property
     from .tasks.report import write_report
+    from .zoos.recipe import load_recipe
 
-    folder = options.out / QUICKSTART_RECIPE
-    _build_once(folder, options.models)
+    folder = build_once(
+        load_recipe(QUICKSTART_RECIPE), options.out / QUICKSTART_RECIPE, options.models
+    )
     zoo = load_zoo(folder)
     report = predict_property(zoo, seeds=range(options.seeds), workers=os.cpu_count() or 1)
     command = f"weightzoo quickstart --models {options.models} --seeds {options.seeds}"
@@ -268,22 +272,113 @@ def _quickstart(options: argparse.Namespace) -> None:
     print(f"report with plots: {path}", file=sys.stderr)
 
 
-def _build_once(folder: Path, models: int) -> None:
-    """Build the quickstart's zoo, unless a run before this one left the same."""
-    from .builders.build import build_zoo
-    from .loaders.dataset import load_zoo
-    from .tasks.summary import summarise_zoo
-    from .zoos.recipe import load_recipe
+def _train(options: argparse.Namespace) -> None:
+    from .tasks import generation_commands  # noqa: F401  # adds its kinds
+    from .tasks.training_commands import TRAIN_KINDS, TrainOptions
 
-    recipe = load_recipe(QUICKSTART_RECIPE)
-    if not folder.exists():
-        build_zoo(recipe, folder, models=models)
+    if options.encoder not in TRAIN_KINDS:
+        raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {options.encoder!r}")
+    names = ("epochs", "batch_size", "lr", "invariance", "scaling", "loss", "device")
+    given = {name: getattr(options, name) for name in names}
+    result = TRAIN_KINDS[options.encoder](
+        TrainOptions(
+            zoos=options.zoo,
+            out=options.out,
+            target=options.target,
+            rows=options.rows,
+            seed=options.seed,
+            resume=options.resume,
+            config=_pairs(options.set),
+            settings={name: value for name, value in given.items() if value is not None},
+        )
+    )
+    _print(options, result, json.dumps(result, indent=1))
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE, the value as JSON or else as text."""
+    pairs = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark or not key:
+            raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from .tasks.generation_commands import SampleOptions, sample_zoo
+
+    given = {field.name: getattr(options, field.name) for field in fields(SampleOptions)}
+    made = sample_zoo(SampleOptions(**given))
+    result: dict[str, Any] = {
+        "path": str(options.out),
+        "models": made.models,
+        "diverged": made.diverged,
+        "test_accuracy": made.test_accuracy,
+    }
+    text = "{path}: {models} models, {diverged} diverged, mean test accuracy {test_accuracy:.3f}"
+    _print(options, result, text.format(**result))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from .tasks.training_commands import predict_rows, write_rows
+
+    rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
+    if options.json:
+        print(json.dumps({"rows": rows, "scores": scores}, indent=1))
         return
-    zoo = load_zoo(folder)
-    held = sum(split["models"] for split in summarise_zoo(zoo)["splits"].values())
-    if held != models or next(iter(zoo.values())).header.recipe != recipe.to_json():
-        raise ZooError(f"{folder} holds another zoo ({held} models): choose another --out")
-    print(f"weightzoo: using the zoo in {folder}", file=sys.stderr)
+    write_rows(rows, sys.stdout)
+    print(json.dumps({"scores": scores}, indent=1), file=sys.stderr)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    from .tasks.training_commands import embed_zoo
+
+    result = embed_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    _print(options, result, "{path}: {rows} embeddings of width {width}".format(**result))
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from .tasks import generation_commands  # noqa: F401  # adds its benchmarks
+    from .tasks.benchmark_definitions import BENCHMARKS
+    from .tasks.benchmarks import BenchmarkOptions
+
+    if options.name not in BENCHMARKS:
+        raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {options.name!r}")
+    zoos = dict(_named_zoo(text) for text in options.zoo)
+    command = f"weightzoo benchmark {options.name}" + " --small" * options.small
+    command += "".join(f" --zoo {text}" for text in options.zoo)
+    outcome = BENCHMARKS[options.name](
+        BenchmarkOptions(
+            out=options.out or Path(f"weightzoo-{options.name}"),
+            small=options.small,
+            seeds=tuple(range(options.seeds)),
+            zoos=zoos,
+            workers=options.workers or os.cpu_count() or 1,
+            command=f"{command} --seeds {options.seeds}",
+        )
+    )
+    _print(options, outcome.data, outcome.text)
+    print(f"report with plot: {outcome.path}", file=sys.stderr)
+
+
+def _named_zoo(text: str) -> tuple[str, Path]:
+    """NAME=PATH, or a path, whose last part is the name."""
+    name, mark, path = text.partition("=")
+    return (name, Path(path)) if mark else (Path(text).name, Path(text))
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from .tasks.leaderboard import write_leaderboard
+
+    path = write_leaderboard(options.results, options.out)
+    _print(options, {"path": str(path)}, str(path))
 
 
 def _load(options: argparse.Namespace) -> Any:
@@ -369,6 +464,63 @@ def _parser() -> argparse.ArgumentParser:
     )
     quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
     quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
+    train = _add(commands, "train", _train, "train an encoder to predict a column from weights")
+    train.add_argument("encoder", help="e.g. sne; a wrong one lists those there are")
+    train.add_argument("zoo", nargs="+", help="zoo, or several of any architectures, or org/name")
+    train.add_argument("--target", default="test_accuracy", help="column (default: test_accuracy)")
+    train.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
+    train.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
+    train.add_argument(
+        "--rows", default="all", help="'all' checkpoints or the 'last' of each model (default: all)"
+    )
+    train.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the checkpoint in --out",
+    )
+    train.add_argument("--epochs", type=int, help="passes over the train rows (default: 10)")
+    train.add_argument("--batch-size", type=int, help="rows per step (default: 16)")
+    train.add_argument("--lr", type=float, help="peak learning rate (default: by encoder)")
+    train.add_argument("--invariance", type=float, help="weight of the regulariser (default: 0)")
+    train.add_argument("--scaling", help="of weights: tensor, fan_in or none (default: by zoos)")
+    train.add_argument("--loss", help="auto, bce, mse or cross_entropy (default: auto)")
+    train.add_argument("--device", help="cpu or cuda (default: cpu)")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="argument of the encoder"
+    )
+    sample = _add(commands, "sample", _sample, "draw new models and write them as a zoo")
+    sample.add_argument("model", type=Path, help="folder of a trained hyper-representation or sane")
+    sample.add_argument("--count", type=int, default=100, help="models to draw (default: 100)")
+    sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    sample.add_argument("--zoo", type=Path, help="zoo to fit to (default: the one trained on)")
+    sample.add_argument("--sampler", default="kde", help="a wrong one lists those there are")
+    sample.add_argument("--top", type=float, default=0.3, help="share of rows, best (default: 0.3)")
+    sample.add_argument("--draws", type=int, default=1, help="drawn for each kept (default: 1)")
+    sample.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    predict = _add(commands, "predict", _predict, "predict a column of a zoo, a CSV line per row")
+    embed = _add(commands, "embed", _embed, "write the embedding of every row of a zoo")
+    embed.add_argument("--out", type=Path, required=True, help=".npz or .safetensors file")
+    for command in (predict, embed):
+        command.add_argument("model", help="folder of a trained encoder, or org/name")
+        command.add_argument("zoo", help="zoo file or folder, or org/name")
+        command.add_argument("--split", help="train, val or test (default: all)")
+        command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    benchmark = _add(commands, "benchmark", _benchmark, "compare predictors, from nothing")
+    benchmark.add_argument("name", help="e.g. cross-dataset; a wrong one lists those there are")
+    benchmark.add_argument("--out", type=Path, help="folder (default: weightzoo-NAME)")
+    benchmark.add_argument("--small", action="store_true", help="ten minutes on two cores")
+    benchmark.add_argument("--seeds", type=int, default=3, help="fits per predictor (default: 3)")
+    benchmark.add_argument("--workers", type=int, help="processes (default: one per core)")
+    benchmark.add_argument(
+        "--zoo", action="append", default=[], metavar="NAME=PATH", help="own zoo, in place of built"
+    )
+    leaderboard = _add(commands, "leaderboard", _leaderboard, "tables of all results of a folder")
+    leaderboard.add_argument("results", type=Path, help="folder of benchmark folders")
+    leaderboard.add_argument(
+        "--out", type=Path, default=Path("LEADERBOARD.md"), help="default: LEADERBOARD.md"
+    )
     return parser
 
 

@@ -1,8 +1,18 @@
 """Reference encoders of weights; they know tensors and a layer table, never a file."""
 
+from .hyper_representation import HyperRepresentation
 from .invariance import logit_invariance
 from .registry import ENCODERS, encoder_entry
+from .sane import SANE
 from .sne import SNE
 from .statistics import layer_statistics
 
-__all__ = ["ENCODERS", "SNE", "encoder_entry", "layer_statistics", "logit_invariance"]
+__all__ = [
+    "ENCODERS",
+    "SANE",
+    "SNE",
+    "HyperRepresentation",
+    "encoder_entry",
+    "layer_statistics",
+    "logit_invariance",
+]

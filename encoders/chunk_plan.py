@@ -17,7 +17,7 @@ Shape letters: N chunks, T tensors, L layers.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -57,6 +57,18 @@ class ChunkPlan:
     role: Tensor
     tensors: Ragged
     layer_level: Tensor
+
+    def without_codes(self) -> "ChunkPlan":
+        """The same chunks, tensors and layers, all of one kind, level, place and role."""
+        return replace(
+            self,
+            kind=torch.zeros_like(self.kind),
+            level=torch.zeros_like(self.level),
+            place=torch.zeros_like(self.place),
+            tensor_level=torch.zeros_like(self.tensor_level),
+            role=torch.zeros_like(self.role),
+            layer_level=torch.zeros_like(self.layer_level),
+        )
 
 
 @dataclass(frozen=True)

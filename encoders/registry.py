@@ -83,6 +83,9 @@ ENCODERS: dict[str, EncoderEntry] = {
     "neural-graph": _entry(
         "neural_graph", "NeuralGraph", "messages between units; any architecture with a graph"
     ),
+    "padded-mlp": _entry(
+        "padded_mlp", "PaddedMLP", "a perceptron over the first values; any architecture"
+    ),
     "flat-mlp": _entry("flat_mlp", "FlatMLP", "a perceptron over all values", bound=True),
     "statistics-mlp": _entry(
         "statistics_mlp",

@@ -9,7 +9,8 @@ the network become one. Equation numbers below are the paper's. Left open there,
   other tensor, so that one encoder serves every kernel size.
 - `positions="layer"` encodes layer type and level alone, the encodings that the equations name:
   the order of values in a chunk and of chunks in a tensor is then invisible, and with it which
-  weight meets which. `positions="element"` also encodes both places.
+  weight meets which. `positions="element"` also encodes both places. `positions="none"` encodes
+  nothing, the ablation: all that is left is which values lie in one chunk, tensor and layer.
 - Each sinusoidal encoding counts from its own start; a role encoding tells weight from bias.
 - The head starts with a batch norm, unless `head_norm=False`: after four poolings embeddings
   differ little from each other against what they share, and without it training often stays
@@ -48,7 +49,7 @@ from .parameters import check_weights
 from .ragged import Rectangle
 from .set_functions import PMA, SetToSet
 
-POSITIONS = ("element", "layer")
+POSITIONS = ("element", "layer", "none")
 FEATURES = ("value", "scales")
 SCALES = (0.1, 1.0, 10.0, 100.0)
 TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # the encodings, each with its own start
@@ -106,7 +107,7 @@ class ChunkEncoder(nn.Module):
 
     def _element_codes(self, sets: Tensor) -> Tensor | float:
         """(S, H) for sets (M, S, H), or nothing to add."""
-        if self.positions == "layer":
+        if self.positions != "element":
             return 0.0
         return encoding(torch.arange(sets.shape[1], device=sets.device), self.width, ELEMENT)
 
@@ -250,6 +251,8 @@ class SNE(nn.Module):
 
     def encode(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
         """Encode flat weight vectors (B, D) as cut by a plan: (B, H)."""
+        if self.config["positions"] == "none":
+            plan = plan.without_codes()
         tensors = self.tensors(self.chunks(weights, plan), plan)
         return self.network(self.layers(tensors, plan), plan)
 

@@ -19,15 +19,19 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STATISTICS = ("mean", "variance", *(f"quantile_{level}" for level in QUANTILES))
 
 
-def layer_statistics(weights: Tensor, layer_table: LayerTable) -> Tensor:
+def layer_statistics(
+    weights: Tensor, layer_table: LayerTable, quantiles: Sequence[float] = QUANTILES
+) -> Tensor:
     """Summarise every parameter tensor by mean, variance and five quantiles.
 
     Args:
         weights: (B, D), flat weight vectors of one architecture.
         layer_table: its layer table; buffers are left out.
+        quantiles: levels in [0, 1].
 
     Returns:
-        (B, 7 * T), float32: the `STATISTICS` of the first tensor, then of the second, and so on.
+        (B, 7 * T), float32: the `STATISTICS` of the first tensor, then of the second, and so on
+        (for other quantiles than five, 2 + their number in place of 7).
         The variance of a single value is 0; quantiles are interpolated linearly.
 
     Raises:
@@ -36,13 +40,13 @@ def layer_statistics(weights: Tensor, layer_table: LayerTable) -> Tensor:
     check_weights(weights, layer_table)
     tensors = parameter_tensors(layer_table)
     values = [weights[:, spec.offset : spec.offset + spec.size].float() for spec in tensors]
-    return torch.cat([_summary(value) for value in values], dim=1)
+    return torch.cat([_summary(value, quantiles) for value in values], dim=1)
 
 
-def _summary(values: Tensor) -> Tensor:
+def _summary(values: Tensor, quantiles: Sequence[float]) -> Tensor:
     """(B, V) to (B, 7)."""
     variance, mean = torch.var_mean(values, dim=1, correction=min(1, values.shape[1] - 1))
-    return torch.cat([mean[:, None], variance[:, None], _quantiles(values, QUANTILES)], dim=1)
+    return torch.cat([mean[:, None], variance[:, None], _quantiles(values, quantiles)], dim=1)
 
 
 def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:

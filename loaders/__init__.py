@@ -14,6 +14,7 @@ from .order import BatchOrder, BlockShuffle
 from .permutations import HiddenPermutations
 from .standardization import LayerStandardization
 from .trajectories import Trajectories
+from .window_reader import WindowReader
 from .windows import Windows
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Row",
     "RowChunks",
     "Trajectories",
+    "WindowReader",
     "Windows",
     "ZooDataset",
     "align",

@@ -21,8 +21,8 @@ class Neurons(Tokenizer):
 
     def __init__(self, layer_table: LayerTable) -> None:
         """Make the plan."""
-        longest = max((matrix.columns for matrix in _matrices(layer_table, 1)), default=1)
-        super().__init__(layer_table, list(_matrices(layer_table, longest)))
+        longest = max((matrix.columns for matrix in row_matrices(layer_table, 1)), default=1)
+        super().__init__(layer_table, list(row_matrices(layer_table, longest)))
 
     def __reduce__(self) -> tuple[type["Neurons"], tuple[LayerTable]]:
         """Pickle what the plan is made of, not the plan and its memory."""
@@ -43,14 +43,14 @@ class RowChunks(Tokenizer):
             ValueError: if the size is no whole number from 1.
         """
         self.size = checked_size("size", size)
-        super().__init__(layer_table, list(_matrices(layer_table, size)))
+        super().__init__(layer_table, list(row_matrices(layer_table, size)))
 
     def __reduce__(self) -> tuple[type["RowChunks"], tuple[LayerTable, int]]:
         """Pickle what the plan is made of, not the plan and its memory."""
         return type(self), (self.layer_table, self.size)
 
 
-def _matrices(layer_table: LayerTable, width: int) -> Iterator[Matrix]:
+def row_matrices(layer_table: LayerTable, width: int) -> Iterator[Matrix]:
     """Every tensor once, biases with their weights."""
     bias_of = _biases(layer_table)
     joined = {bias.name for bias in bias_of.values()}

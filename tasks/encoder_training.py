@@ -1,294 +1,384 @@
 """Trains an encoder end to end to predict one target column from weights.
 
-Shape letters: B models in the batch, N rows, D length of the flat weight vector.
+Any encoder that maps (weights, layer table) to (B, K) will do, on one zoo or on several of mixed
+architectures, whose batches take turns.
+
+Shape letters: B models in the batch, N rows, D length of the flat weight vector, K outputs.
 """
 
 import copy
+import hashlib
+import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ..encoders.sne import SNE
-from ..loaders import ZooDataset
+from ..encoders.invariance import half_squared_distance
+from ..loaders import DeviceLoader, MixedLoader, ZooDataset
+from ..loaders.order import epoch_order
 from ..zoos.layer_table import LayerTable
-from .metrics import kendall_tau
-from .regressors import blocks
+from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
+from .invariance import Reorderings
+from .links import Link
+from .metrics import accuracy, kendall_tau, mse
+from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
+from .training_checkpoints import TrainingCheckpoint
+from .training_checks import check_architecture, check_zoos
+from .training_settings import TrainingSettings
+from .weight_scaling import WeightScaler
 
-LOSSES = ("auto", "bce", "mse")
 WARMUP = 0.1  # share of all steps in which the learning rate rises
-PREDICTION_BATCH = 64
 BATCH_NORM_ROWS = 512
-SCALED_SLOPE = 2.0
-AVERAGING = 0.98  # per step; the averaged weights predict, the last ones are too noisy
-SMALL_SNE = partial(SNE, width=16, heads=1, blocks=1)  # about a minute per 1,000 rows on one core
+RESIDENT_BYTES = 2**28  # train rows up to this size are copied to the CPU's memory once
+SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """How an encoder is trained.
-
-    Attributes:
-        epochs: passes over the train rows, at most.
-        batch_size: rows per step.
-        lr: peak learning rate of AdamW; it rises linearly, then falls as a cosine to 0.
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        patience: epochs without a better tau_b on val after which training stops.
-        loss: one of `LOSSES`. "bce" is binary cross entropy against the target as a
-            probability, with a sigmoid on top; "mse" the squared error of the standardised
-            target; "auto" takes "bce" for a target named "...accuracy" within [0, 1].
-        standardise: whether weights are scaled by the usual size of their tensor in the train
-            rows, see `WeightScaler`.
-        threads: of torch on the CPU while it trains and predicts; two on two busy cores made the
-            steps of a small encoder five times slower than one.
-        device: where to train; equal seeds give equal results on a CPU.
-        progress: whether to show progress on stderr.
-    """
-
-    epochs: int = 10
-    batch_size: int = 16
-    lr: float = 6e-3
-    weight_decay: float = 1e-2
-    clip: float = 1.0
-    patience: int = 10
-    loss: str = "auto"
-    standardise: bool = True
-    threads: int = 1
-    device: str = "cpu"
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown loss and numbers out of range."""
-        if self.loss not in LOSSES:
-            raise ValueError(f"loss must be one of {LOSSES}, got {self.loss!r}")
-        whole = min(
-            self.epochs, self.patience, self.threads, self.batch_size - 1
-        )  # batch norm needs two rows
-        if whole < 1 or min(self.lr, self.clip) <= 0:
-            raise ValueError(
-                "epochs, patience and threads must be at least 1, batch_size at least 2, "
-                f"lr and clip positive, got {self}"
-            )
+Zoos = ZooDataset | Sequence[ZooDataset]
+Outputs = Callable[[Tensor, LayerTable], Tensor]
 
 
 class EncoderRegressor:
-    """A predictor around an encoder that maps (weights, layer table) to (B, 1)."""
+    """A `Predictor` that trains an encoder from scratch on every fit.
+
+    Attributes:
+        trained: the predictor of the last fit.
+    """
 
     seeded = True
+    trained: PropertyPredictor
 
     def __init__(
         self,
         name: str = "SNE",
-        encoder: Callable[[], nn.Module] = SMALL_SNE,
+        encoder: EncoderFactory = SMALL_SNE,
         settings: TrainingSettings | None = None,
     ) -> None:
         """Remember how to make and train the encoder.
 
         Args:
             name: what the report calls it.
-            encoder: makes an untrained encoder.
+            encoder: what to train.
             settings: how to train it; None takes the defaults.
         """
         self.name = name
         self.encoder = encoder
         self.settings = settings or TrainingSettings()
 
-    def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Train from scratch; keep the weights of the epoch with the best tau_b on val.
-
-        Raises:
-            ValueError: if the loss is "bce" and a target lies outside [0, 1].
-        """
-        true = np.asarray(train.columns[target], np.float64)
-        self._link = Link.of(self.settings.loss, target, true)
-        self._scaler = WeightScaler(train) if self.settings.standardise else nn.Identity()
-        with torch.random.fork_rng(devices=[]), _threads(self.settings.threads):
-            torch.manual_seed(seed)
-            module = self.encoder().to(self.settings.device)
-            self._module = AveragedModel(module, multi_avg_fn=get_ema_multi_avg_fn(AVERAGING))
-            self._train(module, train, val, target)
+    def fit(self, train: Zoos, val: Zoos, target: str, seed: int) -> None:
+        """Train from scratch; errors as `train_encoder`."""
+        self.trained = train_encoder(self.encoder, train, val, target, self.settings, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict the target of every row, (N,)."""
-        self._module.eval()
-        parts = []
-        with torch.no_grad(), _threads(self.settings.threads):
-            for start in range(0, len(dataset), PREDICTION_BATCH):
-                rows = range(start, min(start + PREDICTION_BATCH, len(dataset)))
-                parts.append(self._link.predicted(self._outputs(self._module, dataset, rows)).cpu())
-        return torch.cat(parts).double().numpy()
+        return self.trained.predict(dataset)
 
-    def _train(self, module: nn.Module, train: ZooDataset, val: ZooDataset, target: str) -> None:
-        settings, averaged = self.settings, self._module
-        optimizer = torch.optim.AdamW(
-            module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-        )
-        steps = settings.epochs * math.ceil(len(train) / settings.batch_size)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warmup_cosine(steps))
-        best, best_epoch, kept = -math.inf, 0, averaged.state_dict()
-        with tqdm(
-            total=steps, desc=self.name, unit="step", disable=not settings.progress, leave=False
-        ) as bar:
-            for epoch in range(settings.epochs):
-                self._train_epoch(module, train, target, optimizer, schedule, bar)
-                self._refresh_batch_norms(train)
-                tau = self._val_tau(val, target)
-                bar.set_postfix(val_tau=f"{tau:.3f}")
-                if tau > best:
-                    best, best_epoch, kept = tau, epoch, copy.deepcopy(averaged.state_dict())
-                if epoch - best_epoch >= settings.patience:
-                    break
-        averaged.load_state_dict(kept)
 
-    def _train_epoch(
+def train_encoder(
+    encoder: EncoderFactory,
+    train: Zoos,
+    val: Zoos,
+    target: str,
+    settings: TrainingSettings | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    resume: bool = True,
+) -> PropertyPredictor:
+    """Train an encoder; keep the weights of the epoch that is best on val.
+
+    Args:
+        encoder: what to train.
+        train: the rows to learn from, of one zoo or of several.
+        val: the rows to choose the epoch on.
+        target: the column to predict; text, or a number.
+        settings: how; None takes the defaults.
+        seed: fixes initial weights, order of the data, dropout and permutations.
+        folder: where a checkpoint is kept after every epoch; None keeps none.
+        resume: go on from the checkpoint in the folder, if there is one; a run that was killed
+            so gives what it would have given.
+
+    Raises:
+        ValueError: before any training: if the target is missing, constant, or not finite, if
+            weights are not finite, if the encoder cannot take an architecture, or if the folder
+            holds the checkpoint of another training or of another format.
+        RuntimeError: if training diverges.
+    """
+    settings = settings or TrainingSettings()
+    checkpoint = TrainingCheckpoint(folder) if folder is not None else None
+    if checkpoint is not None and not resume:
+        checkpoint.discard()
+    with torch.random.fork_rng(devices=[]), threads(settings.threads):
+        training = EncoderTraining(encoder, _zoos(train), _zoos(val), target, settings, seed)
+        return training.run(checkpoint)
+
+
+class EncoderTraining:
+    """One training from start to end.
+
+    Attributes:
+        history: loss on train, score on val, and seconds of every epoch so far.
+    """
+
+    def __init__(
         self,
-        module: nn.Module,
-        train: ZooDataset,
+        encoder: EncoderFactory,
+        train: Sequence[ZooDataset],
+        val: Sequence[ZooDataset],
         target: str,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        bar: tqdm,
+        settings: TrainingSettings,
+        seed: int,
     ) -> None:
-        """One pass over the train rows in random order."""
-        labels = self._link.labels(train.columns[target]).to(self.settings.device)
-        module.train()
-        batches = torch.randperm(len(train)).split(self.settings.batch_size)
-        for rows in batches if len(batches[-1]) > 1 else batches[:-1]:  # batch norm needs two
-            loss = self._link.loss(
-                self._outputs(module, train, rows), labels[rows.to(labels.device)]
-            )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), self.settings.clip)
-            optimizer.step()
-            self._module.update_parameters(module)
-            schedule.step()
-            bar.update()
+        """Check everything that can be checked before training, and make the initial state."""
+        self.settings, self.seed, self.target = settings, seed, target
+        self.train, self.val = train, val
+        check_zoos(train, val, target)
+        self.link = Link.of(settings.loss, target, _column(train, target))
+        self.scaler = WeightScaler.measure(settings.scaling, train)
+        torch.manual_seed(seed)
+        tables = [zoo.layer_table for zoo in train]
+        self.module = make_encoder(encoder, tables, self.link.outputs).to(settings.device)
+        for zoo in (*train, *val):
+            check_architecture(self.module, zoo)
+        self.averaged = AveragedModel(
+            self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
+        )
+        self.reorder = None
+        if settings.invariance:
+            self.reorder = Reorderings(train, settings.permutations, seed)
+        self.loader = self._loader()
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, _warmup_cosine(settings.epochs * len(self.loader))
+        )
+        self.best, self.best_epoch = -math.inf, 0
+        self.kept = copy.deepcopy(self.averaged.state_dict())
+        self.history = list[dict[str, float]]()
 
-    def _refresh_batch_norms(self, train: ZooDataset) -> None:
+    def run(self, checkpoint: TrainingCheckpoint | None) -> PropertyPredictor:
+        """Train until the last epoch, or until patience ends, from where the checkpoint is."""
+        if checkpoint is not None and (state := checkpoint.read(self.identity())):
+            self.load_state_dict(state)
+        outputs = torch.compile(self.module) if self.settings.compile else self.module
+        steps = self.settings.epochs * len(self.loader)
+        done = len(self.history) * len(self.loader)
+        with tqdm(
+            total=steps,
+            initial=done,
+            desc=type(self.module).__name__,
+            unit="step",
+            disable=not self.settings.progress,
+            leave=False,
+        ) as bar:
+            while not self._finished():
+                self._epoch(outputs, bar)
+                bar.set_postfix(val=f"{self.history[-1]['val_score']:.3f}")
+                if checkpoint is not None:
+                    checkpoint.write(self.identity(), self.state_dict())
+        self.averaged.load_state_dict(self.kept)
+        return self._predictor()
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be of this training."""
+        irrelevant = ("progress", "threads")
+        settings = {k: v for k, v in asdict(self.settings).items() if k not in irrelevant}
+        return {
+            "settings": settings,
+            "seed": self.seed,
+            "target": self.target,
+            "encoder": [type(self.module).__name__, encoder_config(self.module)],
+            "zoos": [_identity(zoo, self.target) for zoo in (*self.train, *self.val)],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the training depends on."""
+        return {
+            "module": self.module.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "kept": self.kept,
+            "history": self.history,
+            "random": torch.random.get_rng_state(),
+            "reorder": self.reorder.generator.get_state() if self.reorder else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        for name in ("module", "averaged", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.best, self.best_epoch, self.kept = state["best"], state["best_epoch"], state["kept"]
+        self.history = list(state["history"])
+        torch.random.set_rng_state(state["random"])
+        if self.reorder:
+            self.reorder.generator.set_state(state["reorder"])
+
+    def _finished(self) -> bool:
+        done, settings = len(self.history), self.settings
+        return done >= settings.epochs or done - 1 - self.best_epoch >= settings.patience
+
+    def _epoch(self, outputs: Outputs, bar: tqdm) -> None:
+        """One pass over the train rows, and the score on val after it."""
+        started, epoch = time.perf_counter(), len(self.history)
+        self.loader.set_epoch(epoch)
+        self.module.train()
+        losses = []
+        for name, batch in self.loader:
+            if len(batch["weights"]) > 1:  # batch norm needs two rows
+                losses.append(self._step(outputs, batch, self.train[int(name)].layer_table))
+            bar.update()
+        self._refresh_batch_norms()
+        score = self._val_score()
+        if score > self.best:
+            self.best, self.best_epoch = score, epoch
+            self.kept = copy.deepcopy(self.averaged.state_dict())
+        self.history.append(
+            {
+                "train_loss": float(torch.stack(losses).mean()),
+                "val_score": score,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+
+    def _step(self, outputs: Outputs, batch: dict[str, Any], table: LayerTable) -> Tensor:
+        """One step of the optimizer; the loss."""
+        labels = self.link.labels(_array(batch[self.target])).to(self.settings.device)
+        with self._autocast():
+            loss = self._loss(outputs, self.scaler(batch["weights"], table), table, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.module)
+        self.schedule.step()
+        return loss.detach()
+
+    def _loss(self, outputs: Outputs, weights: Tensor, table: LayerTable, labels: Tensor) -> Tensor:
+        """The loss of the target, and nu times that of logit invariance (SNE eq. 10)."""
+        if self.reorder is None:
+            return self.link.loss(outputs(weights, table).float(), labels)
+        both = torch.cat([weights, self.reorder(weights, table)])
+        predicted = outputs(both, table).float()
+        penalised = predicted
+        if self.settings.invariance_on == "embedding":
+            penalised = self.module.embed(both, table).float()  # type: ignore[operator]
+        penalty = half_squared_distance(*penalised.chunk(2))
+        return self.link.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
+
+    def _autocast(self) -> torch.autocast:
+        device = torch.device(self.settings.device).type
+        enabled = self.settings.mixed_precision and device == "cuda"
+        return torch.autocast(device, torch.bfloat16, enabled)
+
+    def _loader(self) -> MixedLoader:
+        """Batches of all train zoos in turn, in an order that seed and epoch decide."""
+        settings = self.settings
+        small = sum(zoo.source.width * 4 * len(zoo) for zoo in self.train) < RESIDENT_BYTES
+        on_cpu = torch.device(settings.device).type == "cpu"
+        loaders = {
+            str(place): DeviceLoader(
+                zoo,
+                settings.batch_size,
+                settings.device,
+                seed=self.seed,
+                mode="resident" if on_cpu and small else "auto",
+                columns=[self.target],
+                rank=0,
+                world_size=1,
+            )
+            for place, zoo in enumerate(self.train)
+        }
+        return MixedLoader(loaders, seed=self.seed)
+
+    def _refresh_batch_norms(self) -> None:
         """Measure the statistics of batch norms anew: averaged weights have none of their own."""
-        norms = [m for m in self._module.modules() if isinstance(m, nn.BatchNorm1d)]
+        norms = [
+            m for m in self.averaged.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+        ]
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # the plain mean over batches
             norm.train()
         with torch.no_grad():
-            sample = torch.randperm(len(train))[:BATCH_NORM_ROWS]
-            for rows in sample.tensor_split(math.ceil(len(sample) / PREDICTION_BATCH)):
-                self._outputs(self._module, train, rows)
+            for weights, table in self._sample() if norms else ():
+                self.averaged(self.scaler(weights.to(self.settings.device), table), table)
 
-    def _val_tau(self, val: ZooDataset, target: str) -> float:
-        """tau_b on val; NaN while all predictions are equal."""
-        predicted = self.predict(val)
-        if not np.isfinite(predicted).all():
-            raise RuntimeError(
-                f"training of {self.name!r} diverged: use a smaller lr than {self.settings.lr!r}, "
-                "or standardise the weights"
-            )
-        return kendall_tau(val.columns[target], predicted)
+    def _sample(self) -> Iterator[tuple[Tensor, LayerTable]]:
+        """Some train rows of every zoo, in batches."""
+        share = max(2, BATCH_NORM_ROWS // len(self.train))
+        for zoo in self.train:
+            rows = epoch_order(len(zoo), self.seed, len(self.history))[:share]
+            for part in np.array_split(rows, math.ceil(len(rows) / PREDICTION_BATCH)):
+                yield zoo.weights(part), zoo.layer_table
 
-    def _outputs(self, module: nn.Module, dataset: ZooDataset, rows: object) -> Tensor:
-        """What the encoder says of some rows, (n,)."""
-        weights = dataset.weights(rows).to(self.settings.device)
-        return module(self._scaler(weights), dataset.layer_table)[:, 0]
+    def _val_score(self) -> float:
+        """How good the averaged weights are on val, the mean over its zoos; more is better."""
+        predictor = self._predictor()
+        scores = []
+        for zoo in self.val:
+            outputs = predictor.outputs(zoo)
+            if not outputs.isfinite().all():
+                raise RuntimeError(
+                    f"training of {type(self.module).__name__} diverged: use a smaller lr than "
+                    f"{self.settings.lr!r}, or another scaling than {self.settings.scaling!r}"
+                )
+            scores.append(self._score(zoo.columns[self.target], self.link.predicted(outputs)))
+        return float(np.mean(scores))
 
+    def _score(self, true: np.ndarray, predicted: np.ndarray) -> float:
+        if self.link.categories:
+            return accuracy(true, predicted)
+        if self.settings.select == "mse":
+            return -mse(true, predicted)
+        return kendall_tau(true, predicted)
 
-class WeightScaler:
-    """Maps weights w to asinh(2 w / s), s the tensor's usual size in a dataset.
-
-    The usual size is the geometric mean over the rows of the tensor's root mean square: models
-    of one zoo differ in scale by orders of magnitude, and dividing by the deviation of all
-    values together would leave most models close to zero. asinh keeps the few large weights of
-    a model from drowning the others.
-    """
-
-    def __init__(self, dataset: ZooDataset) -> None:
-        """Measure; a model in which a tensor is all zero does not count for it."""
-        table = dataset.layer_table
-        logs = torch.cat([_log_rms(weights, table) for weights in blocks(dataset)])
-        counted = logs.isfinite()
-        mean = logs.where(counted, 0).sum(dim=0) / counted.sum(dim=0).clamp(min=1)
-        sizes = torch.tensor([spec.size for spec in table])
-        self.scale = mean.exp().repeat_interleave(sizes)
-
-    def __call__(self, weights: Tensor) -> Tensor:
-        """Map (B, D) to (B, D)."""
-        return torch.asinh(SCALED_SLOPE * weights / self.scale.to(weights))
-
-
-def _log_rms(weights: Tensor, table: LayerTable) -> Tensor:
-    """Logarithm of the root mean square of every tensor, (B, T)."""
-    tensors = weights.split([spec.size for spec in table], dim=1)
-    return torch.stack([tensor.square().mean(dim=1).sqrt().log() for tensor in tensors], dim=1)
-
-
-@dataclass(frozen=True)
-class Link:
-    """How an encoder's output, any real number, stands for a target.
-
-    Attributes:
-        loss_name: "bce" or "mse".
-        mean: of the target over the train rows.
-        scale: its standard deviation there.
-    """
-
-    loss_name: str
-    mean: float
-    scale: float
-
-    @classmethod
-    def of(cls, loss: str, target: str, true: np.ndarray) -> "Link":
-        """Choose for the train rows' target (N,).
-
-        Raises:
-            ValueError: if `loss` is "bce" and a value lies outside [0, 1].
-        """
-        is_share = bool(true.min() >= 0 and true.max() <= 1)
-        if loss == "bce" and not is_share:
-            raise ValueError(
-                f"loss 'bce' needs a target in [0, 1], {target!r} goes from {true.min()} to "
-                f"{true.max()}: use loss='mse'"
-            )
-        if loss == "auto":
-            loss = "bce" if is_share and target.endswith("accuracy") else "mse"
-        return cls(loss, float(true.mean()), float(true.std()))
-
-    def labels(self, true: np.ndarray) -> Tensor:
-        """What the loss compares outputs with, (N,), float32."""
-        labels = torch.tensor(true, dtype=torch.float32)
-        return labels if self.loss_name == "bce" else (labels - self.mean) / self.scale
-
-    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of a batch."""
-        if self.loss_name == "bce":
-            return F.binary_cross_entropy_with_logits(outputs, labels)
-        return F.mse_loss(outputs, labels)
-
-    def predicted(self, outputs: Tensor) -> Tensor:
-        """Outputs in the unit of the target."""
-        if self.loss_name == "bce":
-            return outputs.sigmoid()
-        return outputs * self.scale + self.mean
+    def _predictor(self) -> PropertyPredictor:
+        settings = asdict(self.settings)
+        return PropertyPredictor(
+            module=self.averaged.module,
+            link=self.link,
+            scaler=self.scaler,
+            threads=self.settings.threads,
+            training={
+                "settings": settings,
+                "seed": self.seed,
+                "zoos": [_identity(zoo, self.target) for zoo in self.train],
+                "best_epoch": self.best_epoch,
+                "val_score": self.best if math.isfinite(self.best) else None,
+                "history": self.history,
+            },
+        )
 
 
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Use so many threads of torch inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _zoos(zoos: Zoos) -> tuple[ZooDataset, ...]:
+    return (zoos,) if isinstance(zoos, ZooDataset) else tuple(zoos)
+
+
+def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:
+    return np.concatenate([zoo.columns[name] for zoo in zoos])
+
+
+def _array(column: Any) -> np.ndarray:
+    """A batch's column: a tensor, or a list of texts."""
+    return column.cpu().numpy() if isinstance(column, Tensor) else np.array(column, object)
+
+
+def _identity(zoo: ZooDataset, target: str) -> dict[str, Any]:
+    """Which rows were used."""
+    digest = hashlib.sha256(json.dumps(zoo.layer_table.to_json()).encode())
+    digest.update(np.asarray(zoo.columns["model_id"]).tobytes())
+    digest.update(str(zoo.columns[target].tolist()).encode())
+    return {"name": zoo.name, "rows": len(zoo), "sha256": digest.hexdigest()}
 
 
 def _warmup_cosine(steps: int) -> Callable[[int], float]:

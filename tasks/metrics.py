@@ -95,6 +95,37 @@ def mae(true: np.ndarray, predicted: np.ndarray) -> float:
     return float(np.abs(true - predicted).mean())
 
 
+def mse(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean squared error, in the square of the target's unit.
+
+    Raises:
+        ValueError: as `kendall_tau`.
+    """
+    true, predicted = _checked(true, predicted)
+    return float(((true - predicted) ** 2).mean())
+
+
+def accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Share of categories (N,) that are predicted right.
+
+    Raises:
+        ValueError: if the inputs are empty or differ in shape.
+    """
+    true, predicted = np.asarray(true), np.asarray(predicted)
+    if true.ndim != 1 or true.shape != predicted.shape or len(true) == 0:
+        raise ValueError(
+            "categories and predictions must be (N,) with equal N of at least 1, "
+            f"got shapes {true.shape} and {predicted.shape}"
+        )
+    return float((true == predicted).mean())
+
+
+def majority_share(true: np.ndarray) -> float:
+    """The accuracy of always naming the most frequent category, known from the truth (N,)."""
+    _, counts = np.unique(true, return_counts=True)
+    return float(counts.max() / counts.sum())
+
+
 def _checked(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 (N,), or an error."""
     true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)

@@ -18,7 +18,7 @@ def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
     Trajectories of up to `TRAJECTORIES` models, spread over the range of final accuracy.
     """
     columns = _joined(zoo, ("model_id", "epoch", "test_accuracy"))
-    figure, (left, right) = _figure(2)
+    drawing, (left, right) = figure(2)
     epochs = np.unique(columns["epoch"])
     final = columns["test_accuracy"][columns["epoch"] == epochs[-1]]
     left.hist(final[np.isfinite(final)], bins=np.linspace(0, 1, 26), color="C0", edgecolor="white")
@@ -29,7 +29,7 @@ def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
         right.plot(epochs, trajectory, color="C0", alpha=0.35, linewidth=0.9)
     right.set(xlabel="epoch", ylabel="test accuracy", ylim=(0, 1))
     right.set_title(f"trajectories of {len(trajectories)} models")
-    _save(figure, path)
+    save(drawing, path)
 
 
 def plot_predictions(
@@ -42,7 +42,7 @@ def plot_predictions(
         target: the predicted column's name.
         path: the PNG to write.
     """
-    figure, axes = _figure(len(predictions))
+    drawing, axes = figure(len(predictions))
     for axis, (name, (true, predicted)) in zip(axes, predictions.items(), strict=True):
         values = np.concatenate([true, predicted])
         ends = [float(values.min()), float(values.max())]
@@ -50,7 +50,7 @@ def plot_predictions(
         axis.scatter(true, predicted, s=9, alpha=0.5, linewidths=0)
         axis.set(xlabel=f"true {target}", title=name)
     axes[0].set_ylabel(f"predicted {target}")
-    _save(figure, path)
+    save(drawing, path)
 
 
 def _joined(zoo: Mapping[str, ZooDataset], names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -68,17 +68,19 @@ def _spread(columns: Mapping[str, np.ndarray], epochs: np.ndarray) -> list[np.nd
     return [table[index] for index in chosen]
 
 
-def _figure(panels: int) -> tuple[Any, Any]:
+def figure(panels: int) -> tuple[Any, Any]:
     """A figure without pyplot, so that the user's own backend stays as it is."""
     from matplotlib.figure import Figure
 
     width = INCHES[0] * max(1.0, panels / 2.5)
-    figure = Figure(figsize=(width, INCHES[1]), layout="constrained")
-    return figure, figure.subplots(1, panels, squeeze=False)[0]
+    drawing = Figure(figsize=(width, INCHES[1]), layout="constrained")
+    return drawing, drawing.subplots(1, panels, squeeze=False)[0]
 
 
-def _save(figure: Any, path: Path) -> None:
-    for axis in figure.axes:
+def save(drawing: Any, path: Path, grid: bool = True) -> None:
+    """Write a figure as PNG, without frames."""
+    for axis in drawing.axes:
         axis.spines[["top", "right"]].set_visible(False)
-        axis.grid(alpha=0.25)
-    figure.savefig(path, dpi=DPI)
+        if grid:
+            axis.grid(alpha=0.25)
+    drawing.savefig(path, dpi=DPI, format="png")

@@ -7,10 +7,8 @@ that the ties of the test split allow at most (`metrics.tau_ceiling`).
 Shape letters: N rows of the test split.
 """
 
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +17,7 @@ import torch
 from ..loaders import ZooDataset
 from ..zoos.format import SPLITS
 from .encoder_training import EncoderRegressor
+from .links import is_text
 from .metrics import score, tau_ceiling
 from .property_report import PredictorResult, PropertyReport, SplitCounts
 from .regressors import (
@@ -29,6 +28,7 @@ from .regressors import (
     StatisticsRidge,
     blocks,
 )
+from .worker_processes import worker_pool
 
 ROWS = ("all", "last")
 MIN_MODELS = {"train": 10, "val": 3, "test": 3}
@@ -74,9 +74,8 @@ def predict_property(
     """
     predictors = default_predictors() if predictors is None else list(predictors)
     _check_arguments(predictors, seeds, rows, workers)
-    _check_zoo(zoo, target)
-    kept = {split: usable_rows(zoo[split], target, rows) for split in SPLITS}
-    _check_rows(kept, target)
+    _check_number(zoo, target)
+    kept = checked_rows(zoo, target, rows)
     true = np.asarray(kept["test"].columns[target], np.float64)
     return PropertyReport(
         target=target,
@@ -88,11 +87,25 @@ def predict_property(
     )
 
 
+def checked_rows(zoo: Mapping[str, ZooDataset], target: str, rows: str) -> dict[str, ZooDataset]:
+    """The rows to use by split, of a zoo in which the target can be predicted and scored.
+
+    Raises:
+        ValueError: if the target is missing or constant, if a split is missing or has too few
+            models, or if splits share a model.
+    """
+    _check_zoo(zoo, target)
+    kept = {split: usable_rows(zoo[split], target, rows) for split in SPLITS}
+    _check_rows(kept, target)
+    return kept
+
+
 def usable_rows(dataset: ZooDataset, target: str, rows: str) -> ZooDataset:
     """The rows to use: all or the last of each model, without what cannot be predicted."""
     if rows == "last":
         dataset = dataset.filter(_is_last)
-    usable = np.isfinite(dataset.columns[target].astype(np.float64))
+    true = dataset.columns[target]
+    usable = np.full(len(true), True) if is_text(true) else np.isfinite(true.astype(np.float64))
     if "status" in dataset.columns:
         usable &= dataset.columns["status"] != "diverged"
     finite = [torch.isfinite(weights).all(dim=1).numpy() for weights in blocks(dataset)]
@@ -150,9 +163,7 @@ def _run(fits: Sequence[Fit], workers: int) -> list[tuple[np.ndarray, float]]:
     """Run fits here or in worker processes; an error of a worker is raised here."""
     if workers == 1:
         return [fit.run() for fit in fits]
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    ) as pool:
+    with worker_pool(workers) as pool:
         return list(pool.map(Fit.run, fits))
 
 
@@ -185,17 +196,26 @@ def _check_arguments(
         raise ValueError(f"seeds must be different and at least one, got {list(seeds)!r}")
 
 
+def _check_number(zoo: Mapping[str, ZooDataset], target: str) -> None:
+    """Refuse a target that is not a column of numbers."""
+    for dataset in zoo.values():
+        columns = dataset.columns
+        numeric = sorted(name for name in columns if columns[name].dtype.kind in "fiub")
+        if target not in numeric:
+            raise ValueError(f"target must be a numeric column, one of {numeric}, got {target!r}")
+
+
 def _check_zoo(zoo: Mapping[str, ZooDataset], target: str) -> None:
     """Refuse a zoo without the three splits, the columns, or with a model in two splits."""
     if missing := [split for split in SPLITS if split not in zoo]:
         raise ValueError(f"zoo has no split {missing}, it has {list(zoo)}: all three are needed")
     for split in SPLITS:
         columns = zoo[split].columns
-        numeric = sorted(name for name in columns if columns[name].dtype.kind in "fiub")
-        if target not in numeric:
-            raise ValueError(f"target must be a numeric column, one of {numeric}, got {target!r}")
-        if needed := [name for name in ("model_id", "epoch") if name not in columns]:
-            raise ValueError(f"split {split!r} was loaded without the columns {needed}")
+        if needed := [name for name in ("model_id", "epoch", target) if name not in columns]:
+            raise ValueError(
+                f"split {split!r} has no columns {needed}, it has {sorted(columns)}: choose "
+                "another target, or load the zoo with them"
+            )
     models = {split: set(zoo[split].columns["model_id"].tolist()) for split in SPLITS}
     shared = (models["train"] | models["val"]) & models["test"] | models["train"] & models["val"]
     if shared:
@@ -215,7 +235,7 @@ def _check_rows(kept: Mapping[str, ZooDataset], target: str) -> None:
                 "needed: build a larger zoo"
             )
         values = dataset.columns[target]
-        if np.ptp(values) == 0:
+        if len(np.unique(values)) == 1:
             raise ValueError(
                 f"target {target!r} is {values[0]} in every row of split {split!r}: there is "
                 "nothing to predict, choose another target"

@@ -1,18 +1,19 @@
 """Predictors of a target column that need no neural encoder: the honest baselines.
 
-A predictor is fitted to checkpoints and predicts a number for others. Whatever it has to choose
-it chooses on the val split.
+A predictor is fitted to checkpoints and predicts a number, or a category, for others. Whatever
+it has to choose it chooses on the val split.
 
 Shape letters: N rows, F features.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..encoders.statistics import layer_statistics
 from ..loaders import ZooDataset
+from .links import is_category
 
 BLOCK_ROWS = 1024  # weights read at a time
 RIDGE_ALPHAS = np.logspace(-3, 5, 33)
@@ -39,17 +40,22 @@ class Predictor(Protocol):
 
 
 class Constant:
-    """The mean of the train split, whatever the weights are."""
+    """The mean, or the most frequent category, of the train split, whatever the weights are."""
 
     name, seeded = "constant", False
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Take the mean."""
-        self._mean = float(np.mean(train.columns[target]))
+        """Take the mean or the most frequent category."""
+        true = train.columns[target]
+        if is_category(target, true):
+            values, counts = np.unique(true, return_counts=True)
+            self._value = values[counts.argmax()]
+        else:
+            self._value = float(np.mean(true))
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Repeat the mean."""
-        return np.full(len(dataset), self._mean)
+        """Repeat it."""
+        return np.full(len(dataset), self._value)
 
 
 class HyperParameterBoosting:
@@ -60,11 +66,7 @@ class HyperParameterBoosting:
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
         """Fit to the hyper-parameters (and the epoch) that vary in the train split."""
         self._features = HyperParameterFeatures(train, target)
-        self._model = _boosting(
-            (self._features(train), train.columns[target]),
-            (self._features(val), val.columns[target]),
-            seed,
-        )
+        self._model = fit_boosting(self._features, train, val, target, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict from hyper-parameters."""
@@ -78,14 +80,16 @@ class StatisticsBoosting:
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
         """Fit to the weight statistics."""
-        self._model = _boosting(
-            (statistics_features(train), train.columns[target]),
-            (statistics_features(val), val.columns[target]),
-            seed,
-        )
+        self._tensors = tensor_names(train)
+        self._model = fit_boosting(statistics_features, train, val, target, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict from weight statistics."""
+        """Predict from weight statistics.
+
+        Raises:
+            ValueError: if the network has other tensors than those that were fitted to.
+        """
+        check_tensors(self._tensors, dataset)
         return self._model.predict(statistics_features(dataset))
 
 
@@ -106,6 +110,7 @@ class StatisticsRidge:
         from sklearn.linear_model import Ridge
         from sklearn.preprocessing import QuantileTransformer
 
+        self._tensors = tensor_names(train)
         count = min(MAX_QUANTILES, len(train))
         self._quantiles = QuantileTransformer(n_quantiles=count, random_state=0)
         features = self._quantiles.fit_transform(statistics_features(train))
@@ -117,7 +122,8 @@ class StatisticsRidge:
         )
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict from weight statistics."""
+        """Predict from weight statistics; errors as `StatisticsBoosting`."""
+        check_tensors(self._tensors, dataset)
         return self._model.predict(self._quantiles.transform(statistics_features(dataset)))
 
 
@@ -159,6 +165,24 @@ class HyperParameterFeatures:
         return np.concatenate(parts, axis=1).astype(np.float64)
 
 
+def tensor_names(dataset: ZooDataset) -> tuple[str, ...]:
+    """The tensors that have a place among the features."""
+    return tuple(spec.name for spec in dataset.layer_table)
+
+
+def check_tensors(names: tuple[str, ...], dataset: ZooDataset) -> None:
+    """Refuse a network with other tensors.
+
+    Raises:
+        ValueError: if the names differ.
+    """
+    if tensor_names(dataset) != names:
+        raise ValueError(
+            f"statistics have a place per tensor: fitted to {len(names)} tensors, zoo "
+            f"{dataset.name!r} has {len(dataset.layer_table)} others; pooled statistics cross over"
+        )
+
+
 def statistics_features(dataset: ZooDataset) -> np.ndarray:
     """The weight statistics of every row, (N, 7 T), float64."""
     return np.concatenate(
@@ -172,14 +196,18 @@ def blocks(dataset: ZooDataset) -> Iterator[Any]:
         yield dataset.weights(range(start, min(start + BLOCK_ROWS, len(dataset))))
 
 
-def _boosting(
-    train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray], seed: int
+def fit_boosting(
+    features: Callable[[ZooDataset], np.ndarray],
+    train: ZooDataset,
+    val: ZooDataset,
+    target: str,
+    seed: int,
 ) -> Any:
     """Gradient-boosted trees with as many rounds as do best on val.
 
     Each split looks at a random half of the features, which is what the seed decides.
     """
-    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     settings = {
         "learning_rate": 0.05,
@@ -189,12 +217,18 @@ def _boosting(
         "early_stopping": False,
         "random_state": seed,
     }
-    model = HistGradientBoostingRegressor(max_iter=BOOSTING_ROUNDS, **settings).fit(*train)
-    errors: Sequence[float] = [
-        _squared_error(predicted, val[1]) for predicted in model.staged_predict(val[0])
-    ]
+    known, true = (features(train), train.columns[target]), val.columns[target]
+    category = is_category(target, true)
+    model = HistGradientBoostingClassifier if category else HistGradientBoostingRegressor
+    error = _share_wrong if category else _squared_error
+    full = model(max_iter=BOOSTING_ROUNDS, **settings).fit(*known)
+    errors = [error(predicted, true) for predicted in full.staged_predict(features(val))]
     rounds = int(np.argmin(errors)) + 1
-    return HistGradientBoostingRegressor(max_iter=rounds, **settings).fit(*train)
+    return model(max_iter=rounds, **settings).fit(*known)
+
+
+def _share_wrong(predicted: np.ndarray, true: np.ndarray) -> float:
+    return float((predicted != true).mean())
 
 
 def _squared_error(predicted: np.ndarray, true: np.ndarray) -> float:

@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "builders": {"builders", "zoos"},
     "loaders": {"loaders", "zoos"},
     "encoders": {"encoders", "zoos"},
-    "tasks": {"tasks", "loaders", "encoders", "zoos"},
+    "tasks": {"tasks", "builders", "loaders", "encoders", "zoos"},
 }
 
 

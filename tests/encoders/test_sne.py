@@ -289,7 +289,7 @@ def test_sne_learns_the_mean_of_a_tensor(options: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"positions": "none"}, "positions must be one of"),
+        ({"positions": "chunk"}, "positions must be one of"),
         ({"align": "column"}, "align must be one of"),
         ({"features": "log"}, "features must be one of"),
         ({"norm": "batch"}, "norm must be one of"),

@@ -1,5 +1,7 @@
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,31 +10,53 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.encoders.sne import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.encoder_training import (
-    EncoderRegressor,
-    Link,
-    TrainingSettings,
-    WeightScaler,
-)
-from weightzoo.tasks.metrics import kendall_tau
+from weightzoo.tasks.encoder_making import EncoderSpec
+from weightzoo.tasks.encoder_training import EncoderRegressor, EncoderTraining, train_encoder
+from weightzoo.tasks.invariance import Reorderings, invariance_errors
+from weightzoo.tasks.metrics import accuracy, kendall_tau
+from weightzoo.tasks.property_predictor import PropertyPredictor
+from weightzoo.tasks.training_settings import TrainingSettings
+from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.format import write_zoo_file
 
+Change = Callable[[dict[str, np.ndarray], np.ndarray], None]
 TINY = partial(SNE, width=8, heads=1, chunk_size=16, blocks=1)
+LAYERED = EncoderSpec("deepsets", {"width": 16, "codes": "layer"})
 
 
-@pytest.fixture
-def zoo(tmp_path: Path) -> dict[str, ZooDataset]:
-    """100 models of random weights; accuracy is set by the size of the first kernels."""
+def leave(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
+    """Change nothing more."""
+
+
+def make_zoo(
+    folder: Path, architecture: Architecture | None = None, change: Change = leave
+) -> dict[str, ZooDataset]:
+    """100 models of random weights; the size of the first kernels sets accuracy and activation."""
     torch.manual_seed(0)  # of the tiny zoo's weights
-    architecture = tiny_architecture()
+    architecture = architecture or tiny_architecture()
     columns, weights = tiny_rows(architecture, ["train"] * 60 + ["val"] * 20 + ["test"] * 20)
     scale = np.random.default_rng(0).uniform(0.2, 2, len(weights)).astype(np.float32)
     weights[:, :18] *= scale[:, None]
     columns["test_accuracy"][:] = 0.1 + 0.4 * scale
-    write_zoo_file(tmp_path / "zoo.h5", tiny_header(architecture), columns, weights)
-    datasets = load_zoo(tmp_path / "zoo.h5")
+    columns["activation"][:] = np.where(scale > 1, "relu", "tanh")
+    change(columns, weights)
+    write_zoo_file(folder / "zoo.h5", tiny_header(architecture), columns, weights)
+    datasets = load_zoo(folder / "zoo.h5")
     assert isinstance(datasets, dict)
     return datasets
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> dict[str, ZooDataset]:
+    return make_zoo(tmp_path)
+
+
+@pytest.fixture
+def deep(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ZooDataset]:
+    """Another architecture with the same law."""
+    spec = tiny_architecture().to_json()
+    spec["layers"].insert(6, {"kind": "linear", "out": 7})
+    return make_zoo(tmp_path_factory.mktemp("deep"), Architecture.from_json(spec))
 
 
 def settings(**options: object) -> TrainingSettings:
@@ -68,17 +92,176 @@ def test_equal_seeds_give_equal_predictions_and_leave_the_global_generator(
 def test_best_epoch_on_val_is_kept_and_patience_ends_training(
     zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taus, states = iter([0.1, 0.5, 0.2, 0.3, 0.9]), []
+    scores, states = iter([0.1, 0.5, 0.2, 0.3, 0.9]), []
 
-    def val_tau(self: EncoderRegressor, *_: object) -> float:
-        states.append(self._module.module.head[1].weight.detach().clone())
-        return next(taus)
+    def val_score(self: EncoderTraining) -> float:
+        states.append(self.averaged.module.head[1].weight.detach().clone())
+        return next(scores)
 
-    monkeypatch.setattr(EncoderRegressor, "_val_tau", val_tau)
-    regressor = fitted(zoo, epochs=5, patience=2)
-    assert len(states) == 4  # two epochs without a better tau than the second's
-    assert torch.equal(regressor._module.module.head[1].weight, states[1])
+    monkeypatch.setattr(EncoderTraining, "_val_score", val_score)
+    trained = fitted(zoo, epochs=5, patience=2).trained
+    assert len(states) == 4  # two epochs without a better score than the second's
+    assert torch.equal(trained.module.head[1].weight, states[1])
     assert not torch.equal(states[1], states[3])
+    assert trained.training["best_epoch"] == 1
+
+
+def trained(
+    zoo: dict[str, ZooDataset], folder: Path | None = None, **options: object
+) -> PropertyPredictor:
+    return train_encoder(
+        TINY, zoo["train"], zoo["val"], "test_accuracy", settings(**options), 3, folder
+    )
+
+
+def test_encoder_tied_to_an_architecture_refuses_several_and_others(
+    zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
+) -> None:
+    flat, fan_in = EncoderSpec("flat-mlp", {"widths": [4]}), settings(epochs=1, scaling="fan_in")
+    regressor = EncoderRegressor("flat", flat, fan_in)
+    with pytest.raises(ValueError, match="tied to one architecture, the zoos have 2: .*'sne'"):
+        regressor.fit([zoo["train"], deep["train"]], [zoo["val"]], "test_accuracy", 0)
+    with pytest.raises(ValueError, match="cannot take zoo .* made for one architecture"):
+        regressor.fit(zoo["train"], deep["val"], "test_accuracy", 0)
+    dwsnet = EncoderRegressor("DWSNet", EncoderSpec("dwsnet"), settings(epochs=1))
+    with pytest.raises(ValueError, match="conv|linear"):
+        dwsnet.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+
+
+@pytest.mark.parametrize("invariance", [0.0, 0.1])
+def test_killed_training_goes_on_to_the_same_result(
+    zoo: dict[str, ZooDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invariance: float
+) -> None:
+    whole = trained(zoo, epochs=4, invariance=invariance)
+    epoch, calls = EncoderTraining._epoch, []
+
+    def killed(self: EncoderTraining, *arguments: Any) -> None:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(epoch(self, *arguments))
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(EncoderTraining, "_epoch", killed)
+        trained(zoo, tmp_path / "run", epochs=4, invariance=invariance)
+    resumed = trained(zoo, tmp_path / "run", epochs=4, invariance=invariance)
+    assert [epoch["train_loss"] for epoch in resumed.training["history"]] == [
+        epoch["train_loss"] for epoch in whole.training["history"]
+    ]
+    assert np.array_equal(resumed.predict(zoo["test"]), whole.predict(zoo["test"]))
+
+
+def test_finished_training_is_not_repeated(
+    zoo: dict[str, ZooDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trained(zoo, tmp_path / "run").predict(zoo["test"])
+    monkeypatch.setattr(EncoderTraining, "_epoch", None)
+    assert np.array_equal(trained(zoo, tmp_path / "run").predict(zoo["test"]), first)
+
+
+def test_checkpoint_of_another_training_or_format_is_refused(
+    zoo: dict[str, ZooDataset], tmp_path: Path
+) -> None:
+    trained(zoo, tmp_path, epochs=1)
+    with pytest.raises(ValueError, match=r"other \['settings'\]: choose another folder"):
+        trained(zoo, tmp_path, epochs=2)
+    (tmp_path / "checkpoint.pt").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="is no file of torch"):
+        trained(zoo, tmp_path, epochs=1)
+    torch.save({"model": torch.zeros(2)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="is not of format 'weightzoo-training-1'"):
+        trained(zoo, tmp_path, epochs=1)
+
+
+def test_categories_are_learned_and_predicted_as_text(zoo: dict[str, ZooDataset]) -> None:
+    regressor = EncoderRegressor("DeepSets", LAYERED, settings(epochs=12, lr=1e-2))
+    regressor.fit(zoo["train"], zoo["val"], "activation", 0)
+    predicted = regressor.predict(zoo["test"])
+    assert set(predicted) <= {"relu", "tanh"}
+    assert accuracy(zoo["test"].columns["activation"], predicted) > 0.75
+
+
+def test_numbers_can_be_categories(zoo: dict[str, ZooDataset]) -> None:
+    predicted = fitted(zoo, target="epoch", loss="cross_entropy").predict(zoo["test"])
+    assert predicted.dtype.kind == "i" and set(predicted.tolist()) <= {0, 1, 2}
+
+
+def test_several_architectures_train_one_encoder(
+    zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
+) -> None:
+    both = [zoo["train"], deep["train"]], [zoo["val"], deep["val"]]
+    options = settings(epochs=12, lr=1e-2, scaling="fan_in")
+    regressor = EncoderRegressor("DeepSets", LAYERED, options)
+    regressor.fit(*both, "test_accuracy", 0)
+    for one in (zoo, deep):
+        predicted = regressor.predict(one["test"])
+        assert kendall_tau(one["test"].columns["test_accuracy"], predicted) > 0.5
+    with pytest.raises(ValueError, match="use scaling='fan_in'"):
+        EncoderRegressor(encoder=TINY, settings=settings()).fit(*both, "test_accuracy", 0)
+
+
+def test_wrong_architecture_for_the_scaling_is_named(
+    zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
+) -> None:
+    regressor = fitted(zoo, epochs=1)
+    with pytest.raises(ValueError, match="scaling='tensor'.*train it with scaling='fan_in'"):
+        regressor.predict(deep["test"])
+
+
+def test_invariance_penalty_lowers_the_distance_between_reordered_models(
+    zoo: dict[str, ZooDataset],
+) -> None:
+    errors = []
+    for invariance in (0.0, 10.0):
+        trained = fitted(zoo, epochs=6, invariance=invariance).trained
+        test = zoo["test"]
+        weights = trained.scaler(test.weights(), test.layer_table)
+        reorderings = Reorderings([test], "hidden", seed=1)
+        errors.append(invariance_errors(trained.module, weights, test.layer_table, reorderings, 3))
+    assert errors[1][0] < 0.5 * errors[0][0]
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_weights_that_are_not_finite_are_refused_before_training(
+    tmp_path: Path, split: str
+) -> None:
+    def spoil(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
+        weights[np.flatnonzero(columns["split"] == split)[4], 3] = np.nan
+
+    zoo = make_zoo(tmp_path, change=spoil)
+    with pytest.raises(ValueError, match="weights of row 4 of zoo .* are not finite"):
+        fitted(zoo)
+
+
+def test_bad_targets_are_refused_before_training(tmp_path: Path) -> None:
+    def spoil(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
+        columns["test_loss"][5] = np.nan
+
+    zoo = make_zoo(tmp_path, change=spoil)
+    for target, message in {
+        "accuracy": "has no column 'accuracy' to predict, it has .*'test_accuracy'",
+        "test_loss": "'test_loss' is not finite in 1 of 180 rows",
+        "bias_init": "'bias_init' is 0.01.* in every train row",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            fitted(zoo, target=target)
+    with pytest.raises(ValueError, match="'activation' is text and needs loss 'cross_entropy'"):
+        fitted(zoo, target="activation", loss="mse")
+
+
+def test_too_few_rows_are_refused_before_training(zoo: dict[str, ZooDataset]) -> None:
+    with pytest.raises(ValueError, match="split 'train' has 9 rows in 1 zoos, needed are 10"):
+        fitted(zoo | {"train": zoo["train"].select(range(9))})
+
+
+def test_encoder_that_cannot_take_an_architecture_says_why(zoo: dict[str, ZooDataset]) -> None:
+    class Picky(SNE):
+        def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
+            raise ValueError("only linear layers")
+
+    with pytest.raises(ValueError, match="Picky .* zoo 'tiny': only linear layers .*'sne'"):
+        EncoderRegressor("picky", partial(Picky, width=8), settings()).fit(
+            zoo["train"], zoo["val"], "test_accuracy", 0
+        )
 
 
 def test_targets_outside_the_unit_interval_are_predicted_in_their_unit(
@@ -99,46 +282,13 @@ def test_training_leaves_the_number_of_threads(
     assert used[0] == 3 and used[-1] == before
 
 
-def test_link_takes_cross_entropy_for_accuracies_alone() -> None:
-    shares = np.array([0.0, 0.5, 1.0])
-    assert Link.of("auto", "test_accuracy", shares).loss_name == "bce"
-    assert Link.of("auto", "lr", shares).loss_name == "mse"
-    assert Link.of("auto", "test_accuracy", shares * 100).loss_name == "mse"
-    link = Link.of("mse", "loss", shares * 100)
-    torch.testing.assert_close(
-        link.predicted(link.labels(shares * 100)), torch.tensor([0.0, 50, 100])
-    )
-
-
-def test_scaler_brings_every_tensor_to_a_usual_size_of_one(zoo: dict[str, ZooDataset]) -> None:
-    train = zoo["train"]
-    scaled = WeightScaler(train)(train.weights()).sinh() / 2
-    for spec in train.layer_table:
-        values = scaled[:, spec.offset : spec.offset + spec.size]
-        assert values.square().mean(dim=1).sqrt().log().mean().abs() < 1e-4
-
-
-def test_scaler_leaves_a_tensor_of_zeros_alone(zoo: dict[str, ZooDataset]) -> None:
-    class Zeros:
-        layer_table = zoo["train"].layer_table
-
-        def __len__(self) -> int:
-            return 4
-
-        def weights(self, rows: object) -> torch.Tensor:
-            return torch.zeros(4, self.layer_table.width)
-
-    scaled = WeightScaler(Zeros())(torch.ones(1, Zeros.layer_table.width))  # type: ignore[arg-type]
-    assert torch.equal(scaled, torch.full_like(scaled, 2.0).asinh())
-
-
 def test_diverged_training_says_so(zoo: dict[str, ZooDataset]) -> None:
     class Broken(SNE):
         def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
             return super().forward(weights, layer_table) * float("nan")  # type: ignore[arg-type]
 
     regressor = EncoderRegressor("broken", partial(Broken, width=8), settings())
-    with pytest.raises(RuntimeError, match="'broken' diverged: use a smaller lr"):
+    with pytest.raises(RuntimeError, match="Broken diverged: use a smaller lr"):
         regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
 
 
@@ -148,3 +298,24 @@ def test_diverged_training_says_so(zoo: dict[str, ZooDataset]) -> None:
 def test_settings_reject_bad_values(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="loss must be|at least 1"):
         settings(**bad)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_on_a_gpu_learns_in_mixed_precision(zoo: dict[str, ZooDataset]) -> None:
+    options = settings(epochs=12, lr=1e-2, device="cuda")
+    regressor = EncoderRegressor("DeepSets", LAYERED, options)
+    regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+    predicted = regressor.predict(zoo["test"])
+    assert kendall_tau(zoo["test"].columns["test_accuracy"], predicted) > 0.5
+
+
+@pytest.mark.slow
+def test_compiled_encoder_trains_to_about_the_same(zoo: dict[str, ZooDataset]) -> None:
+    """Slow because it compiles: the same steps with and without `torch.compile`."""
+    predicted = []
+    for compiled in (False, True):
+        regressor = EncoderRegressor("DeepSets", LAYERED, settings(epochs=1, compile=compiled))
+        regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+        predicted.append(regressor.predict(zoo["test"]))
+    np.testing.assert_allclose(*predicted, atol=1e-3)

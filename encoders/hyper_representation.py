@@ -1,0 +1,126 @@
+"""Hyper-representations: an autoencoder of whole networks, one token per neuron.
+
+Sources: Schürholt et al. 2021, arXiv 2110.15288, and 2022, arXiv 2209.14733. A neuron's weights and
+bias are embedded by a linear layer of its own layer; a transformer mixes the tokens, which are
+compressed into one latent vector; the decoder mirrors all of it. Differs from the published code:
+compression "token" takes effect, and attention is between the tokens of a model, never across the
+batch (both were defects); blocks normalise before and not after attention.
+
+Shape letters: B models in the batch, N tokens, S values per token, H width, Z latent size.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from .transformer import Transformer
+
+COMPRESSIONS = ("linear", "token", "average")
+BOTTLENECKS = ("linear", "bounded")
+POSITION_SCALE = 0.02
+
+
+class LayerEmbeddings(nn.Module):
+    """A linear layer per network layer, between the values of its tokens and the width H."""
+
+    def __init__(self, mask: Tensor, layer: Tensor, width: int, inverse: bool) -> None:
+        """Make one linear layer per run of equal `layer`; `inverse` goes from H to values."""
+        super().__init__()
+        _, counts = layer.unique_consecutive(return_counts=True)
+        self.counts = counts.tolist()
+        firsts = (counts.cumsum(0) - counts).tolist()
+        self.sizes = [int(mask[first].sum()) for first in firsts]
+        self.padded = mask.shape[1]
+        self.linears = nn.ModuleList(
+            nn.Linear(*((width, size) if inverse else (size, width))) for size in self.sizes
+        )
+
+    def embed(self, values: Tensor) -> Tensor:
+        """Map (B, N, S) to (B, N, H)."""
+        parts = zip(values.split(self.counts, 1), self.sizes, self.linears, strict=True)
+        return torch.cat([linear(part[..., :size]) for part, size, linear in parts], 1)
+
+    def values(self, x: Tensor) -> Tensor:
+        """Map (B, N, H) to (B, N, S), zero in the padding."""
+        parts = zip(x.split(self.counts, 1), self.sizes, self.linears, strict=True)
+        made = [
+            nn.functional.pad(linear(part), (0, self.padded - size)) for part, size, linear in parts
+        ]
+        return torch.cat(made, 1)
+
+
+class HyperRepresentation(nn.Module):
+    """The autoencoder.
+
+    Attributes:
+        latent: Z.
+    """
+
+    def __init__(
+        self,
+        mask: Tensor,
+        layer: Tensor,
+        *,
+        latent: int = 64,
+        width: int = 64,
+        heads: int = 4,
+        blocks: int = 2,
+        feed_forward: int | None = None,
+        dropout: float = 0.0,
+        compression: str = "linear",
+        bottleneck: str = "bounded",
+    ) -> None:
+        """Make an autoencoder of one architecture.
+
+        Args:
+            mask: (N, S), bool, true on real values, which come first in a token.
+            layer: (N,), equal for the tokens of one layer, which lie side by side.
+            latent: Z.
+            width: H.
+            heads: of every attention.
+            blocks: of the encoder, and as many of the decoder.
+            feed_forward: width of the feed-forward layers; None takes 2 H.
+            dropout: rate, while training.
+            compression: how tokens become one vector: "linear", all tokens side by side;
+                "token", one more token that looks at the others; "average".
+            bottleneck: "bounded" keeps the latent vector within -1 and 1 by tanh.
+
+        Raises:
+            ValueError: if an option is unknown or a size below 1.
+        """
+        super().__init__()
+        if compression not in COMPRESSIONS or bottleneck not in BOTTLENECKS or latent < 1:
+            raise ValueError(
+                f"compression must be one of {COMPRESSIONS}, bottleneck one of {BOTTLENECKS} and "
+                f"latent at least 1, got {compression!r}, {bottleneck!r} and {latent!r}"
+            )
+        self.latent, self.compression, self.bounded = latent, compression, bottleneck == "bounded"
+        tokens, hidden = len(mask), feed_forward or 2 * width
+        self.embedding = LayerEmbeddings(mask, layer, width, inverse=False)
+        self.position = nn.Parameter(POSITION_SCALE * torch.randn(tokens, width))
+        self.first = nn.Parameter(POSITION_SCALE * torch.randn(1, 1, width))
+        self.encoder = Transformer(width, heads, blocks, hidden, dropout)
+        self.compress = nn.Linear(width * (tokens if compression == "linear" else 1), latent)
+        self.decompress = nn.Linear(latent, tokens * width)
+        self.decoder_position = nn.Parameter(POSITION_SCALE * torch.randn(tokens, width))
+        self.decoder = Transformer(width, heads, blocks, hidden, dropout)
+        self.output = LayerEmbeddings(mask, layer, width, inverse=True)
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Map tokens (B, N, S) to latent vectors (B, Z)."""
+        x = self.embedding.embed(values) + self.position
+        if self.compression == "token":
+            x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
+        x = self.encoder(x)
+        compressed = {"linear": x.flatten(1), "token": x[:, 0], "average": x.mean(1)}
+        latent = self.compress(compressed[self.compression])
+        return latent.tanh() if self.bounded else latent
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Map latent vectors (B, Z) to tokens (B, N, S)."""
+        x = self.decompress(latent).unflatten(1, self.decoder_position.shape)
+        return self.output.values(self.decoder(x + self.decoder_position))
+
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent vectors (B, Z) and reconstructed tokens (B, N, S)."""
+        latent = self.encode(values)
+        return latent, self.decode(latent)

@@ -1,0 +1,298 @@
+"""How autoencoders of weights are trained, whatever their tokens are.
+
+Sources: hyper-representations, arXiv 2110.15288 and 2209.14733, and the behavioural loss of arXiv
+2503.17138: L = gamma L_contrast + (1 - gamma) (s L_structure + (1 - s) L_behaviour).
+
+Shape letters: B models in the batch, N rows, D length of the flat weight vector.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..encoders.contrastive import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
+from ..loaders import HiddenPermutations, LayerStandardization, ZooDataset
+from ..zoos.images import Images, load_images
+from .behaviour import behaviour_loss
+from .canonical import Canonical
+
+VIEWS = ("canonical", "permuted")
+WARMUP = 0.1  # share of all steps in which the learning rate rises
+LEAST_ROWS_PER_BATCH = 2  # nt_xent needs another model
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderSettings:
+    """How an autoencoder is made and trained.
+
+    Attributes:
+        shape: keyword arguments of the encoder, e.g. {"latent": 64, "width": 64}.
+        aligned: whether every model is first aligned to one reference (SANE), so that neurons of
+            equal use lie in equal places.
+        views: of every model two views are encoded: "canonical" as it is, "permuted" with its
+            hidden units in random order, each model and view by its own draw.
+        erasing: probability that a span of a view is erased; the reconstruction is of all of it.
+        noise: deviation of gaussian noise on a view, in units of the layer's deviation.
+        gamma: weight of the contrast between the two views; 0 leaves it out.
+        contrast: "nt_xent" or "positive".
+        temperature: of nt_xent.
+        normalised: whether errors are divided by the deviation of their layer; without it the
+            loss is that of the weights as they are, and layers of small weights hardly count.
+        reduction: "global_mean" over values, or "layer_mean".
+        structure: weight of the reconstruction of weights; the rest is that of logits.
+        queries: images drawn for the logits of a step.
+        epochs: passes over the train rows.
+        batch_size: rows per step, each seen in two views.
+        lr: peak learning rate of AdamW; it rises linearly, then falls as a cosine to 0.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        device: where to train; equal seeds give equal results on a CPU.
+        threads: of torch on the CPU.
+        progress: whether to show progress on stderr.
+    """
+
+    shape: dict[str, Any] = field(default_factory=dict)
+    aligned: bool = True
+    views: tuple[str, str] = ("canonical", "canonical")
+    erasing: float = 0.5
+    noise: float = 0.1
+    gamma: float = 0.05
+    contrast: str = "nt_xent"
+    temperature: float = 0.1
+    normalised: bool = True
+    reduction: str = "global_mean"
+    structure: float = 1.0
+    queries: int = 64
+    epochs: int = 50
+    batch_size: int = 32
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    device: str = "cpu"
+    threads: int = 1
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse unknown words and numbers out of range."""
+        for name, value, allowed in (
+            ("contrast", self.contrast, CONTRASTS),
+            ("reduction", self.reduction, REDUCTIONS),
+            ("views", self.views[0], VIEWS),
+            ("views", self.views[1], VIEWS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        shares = (self.gamma, self.erasing, self.structure)
+        if min(shares) < 0 or max(shares) > 1 or self.noise < 0:
+            raise ValueError(
+                "gamma, erasing and structure must lie in [0, 1] and noise be at least 0, got "
+                f"{self.gamma!r}, {self.erasing!r}, {self.structure!r} and {self.noise!r}"
+            )
+        if min(self.epochs, self.threads, self.queries, self.batch_size - 1) < 1 or self.lr <= 0:
+            raise ValueError(
+                "epochs, threads and queries must be at least 1, batch_size at least "
+                f"{LEAST_ROWS_PER_BATCH}, lr positive, got {self}"
+            )
+
+
+class AutoencoderTraining:
+    """One training run; a subclass says what a batch is and what its losses are.
+
+    Attributes:
+        settings: how.
+        module: encoder and decoder.
+        rows: N.
+        device: where.
+        generator: of order and views, on the device.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        projected: int,
+        rows: int,
+        settings: AutoencoderSettings,
+        seed: int,
+    ) -> None:
+        """Set up optimizer and projection head, which reads vectors of `projected` values."""
+        self.settings, self.module, self.rows = settings, module, rows
+        self.device = torch.device(settings.device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.head = ProjectionHead(projected).to(self.device)
+        self.parameters = [*module.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.steps = settings.epochs * math.ceil(rows / settings.batch_size)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warmup_cosine(self.steps))
+
+    def losses(self, rows: Tensor) -> dict[str, Tensor]:
+        """The losses of a batch of row numbers (B,), by name; that to follow is "loss"."""
+        raise NotImplementedError
+
+    def val_r2(self) -> float:
+        """Explained variance on the val rows."""
+        raise NotImplementedError
+
+    def run(self) -> list[dict[str, float]]:
+        """Train; returns mean losses and R2 by epoch.
+
+        Raises:
+            RuntimeError: if training diverged.
+        """
+        history, settings = [], self.settings
+        with tqdm(total=self.steps, unit="step", disable=not settings.progress, leave=False) as bar:
+            for _ in range(settings.epochs):
+                means = self._epoch(bar) | {"val_r2": self.val_r2()}
+                if not math.isfinite(means["val_r2"] + means["loss"]):
+                    raise RuntimeError(f"training diverged: take a smaller lr than {settings.lr!r}")
+                bar.set_postfix(loss=f"{means['loss']:.3f}", val_r2=f"{means['val_r2']:.3f}")
+                history.append(means)
+        return history
+
+    def step(self, rows: Tensor) -> dict[str, float]:
+        """One step on a batch of row numbers (B,); its losses."""
+        parts = self.losses(rows)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["loss"].backward()
+        nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
+        self.optimizer.step()
+        self.schedule.step()
+        return {name: float(value.detach()) for name, value in parts.items()}
+
+    def combined(
+        self, structure: Tensor, behaviour: Tensor | None, latent: Tensor
+    ) -> dict[str, Tensor]:
+        """All losses of a batch; `latent` (2 B, ...) holds the first views, then the second."""
+        settings, parts = self.settings, {"structure": structure}
+        loss = structure
+        if behaviour is not None:
+            parts["behaviour"] = behaviour
+            loss = settings.structure * structure + (1 - settings.structure) * behaviour
+        if settings.gamma:
+            one, other = self.head(latent).chunk(2)
+            parts["contrast"] = contrast_loss(one, other, settings.contrast, settings.temperature)
+            loss = settings.gamma * parts["contrast"] + (1 - settings.gamma) * loss
+        return {"loss": loss} | parts
+
+    def _epoch(self, bar: Any) -> dict[str, float]:
+        """One pass in random order; mean losses."""
+        self.module.train()
+        order = torch.randperm(self.rows, generator=self.generator, device=self.device)
+        batches = order.split(self.settings.batch_size)
+        counted = [rows for rows in batches if len(rows) >= LEAST_ROWS_PER_BATCH]
+        totals: dict[str, float] = {}
+        for rows in counted:
+            for name, value in self.step(rows).items():
+                totals[name] = totals.get(name, 0.0) + value / len(counted)
+            bar.update()
+        return totals
+
+
+class ModelViews:
+    """Views of whole models in memory.
+
+    Attributes:
+        weights: (N, D), canonical and standardised, on the device.
+    """
+
+    def __init__(
+        self, canonical: Canonical, weights: Tensor, settings: AutoencoderSettings
+    ) -> None:
+        """Hold canonical weights (N, D), in plain units."""
+        self.weights = canonical.standardization.apply(weights).to(settings.device)
+        self._kinds = settings.views
+        self._permutations = None
+        if "permuted" in settings.views:
+            self._permutations = HiddenPermutations.of(canonical.architecture)
+
+    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """(2 B, D): the first view of every row, then the second."""
+        return torch.cat([self._view(self.weights[rows], kind, generator) for kind in self._kinds])
+
+    def _view(self, weights: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+        if kind == "canonical" or self._permutations is None:
+            return weights
+        drawn = self._permutations.random_permutations(generator, len(weights))
+        return self._permutations.apply(weights, drawn)
+
+
+class Behaviour:
+    """The behavioural loss on images of the set that a zoo was trained on."""
+
+    def __init__(
+        self, train: ZooDataset, canonical: Canonical, settings: AutoencoderSettings
+    ) -> None:
+        """Load the images.
+
+        Raises:
+            ValueError: if the zoo does not say which they are.
+        """
+        name = train.header.recipe.get("images")
+        if not isinstance(name, str):
+            raise ValueError(
+                f"zoo {train.name!r} does not say what images it was trained on: the behavioural "
+                "loss needs them, train with structure=1"
+            )
+        self._images, self._canonical = load_images(name).train, canonical
+        self._count = settings.queries
+        self._activations = train.hidden_column("activation", "the behavioural loss").tolist()
+
+    def loss(self, rows: Tensor, made: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
+        """Compare reconstructed with true standardised weights (B, D) of some rows (B,)."""
+        inverse = self._canonical.standardization.inverse
+        activations = [self._activations[row] for row in rows.tolist()]
+        return behaviour_loss(
+            self._canonical.architecture,
+            inverse(made),
+            inverse(true),
+            activations,
+            self._draw(generator),
+        )
+
+    def _draw(self, generator: torch.Generator) -> Images:
+        """Random query images."""
+        device, count = generator.device, len(self._images)
+        place = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
+        pixels, labels = self._images.pixels[place], self._images.labels[place]
+        return Images(pixels.to(device), labels.to(device))
+
+
+def deviations(standardization: LayerStandardization) -> Tensor:
+    """(1, D): the deviation of every value's layer, over their root mean square.
+
+    Errors of standardised weights times this are those of plain weights in a common unit.
+    """
+    ones = torch.ones(1, standardization.layer_table.width)
+    deviation = standardization.inverse(ones) - standardization.inverse(torch.zeros_like(ones))
+    return deviation / deviation.square().mean().sqrt()
+
+
+def check_rows(rows: int, latent: int) -> None:
+    """Refuse a zoo that latent vectors could hold by heart.
+
+    Raises:
+        ValueError: if there are no more rows than latent values.
+    """
+    if rows <= latent:
+        raise ValueError(
+            f"{rows} train rows are too few for a latent vector of {latent} values, which could "
+            "tell them all apart: take a larger zoo or a smaller latent"
+        )
+
+
+def warmup_cosine(steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate by step: a linear rise, then half a cosine down to 0."""
+    rise = max(1, round(WARMUP * steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+    return factor

@@ -1,0 +1,76 @@
+"""One picture per benchmark, from its result alone."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .benchmark_report import HEADS, cell, distinct, value_of
+from .plots import figure, save
+
+MATRIX_LIMITS = {"tau_b": (-1.0, 1.0)}
+
+
+def plot_result(result: Mapping[str, Any], path: Path) -> None:
+    """Draw matrices, bars or curves, as the result's layout asks for."""
+    {"matrix": _matrices, "rows": _bars, "curve": _curves}[result["layout"]](result, path)
+
+
+def _matrices(result: Mapping[str, Any], path: Path) -> None:
+    """One heat map per predictor."""
+    runs, metric, zoos = result["runs"], result["metric"], list(result["zoos"])
+    predictors = distinct(runs, "predictor")
+    drawing, axes = figure(len(predictors))
+    for axis, predictor in zip(axes, predictors, strict=True):
+        own = [run for run in runs if value_of(run, "predictor") == predictor]
+        sources = distinct(own, "sources")
+        values = np.array(
+            [[cell(own, name, sources=source).mean(metric) for name in zoos] for source in sources]
+        )
+        low, high = MATRIX_LIMITS.get(metric, (None, None))
+        axis.imshow(values, vmin=low, vmax=high, cmap="RdBu")
+        for (row, column), value in np.ndenumerate(values):
+            text = "–" if math.isnan(value) else f"{value:.2f}"
+            axis.text(column, row, text, ha="center", va="center", fontsize=7)
+        axis.set_xticks(range(len(zoos)), zoos, rotation=40, ha="right", fontsize=7)
+        labels = ["+".join(source) for source in sources]
+        axis.set_yticks(range(len(sources)), labels, fontsize=7)
+        axis.set_title(predictor, fontsize=8)
+    save(drawing, path, grid=False)
+
+
+def _bars(result: Mapping[str, Any], path: Path) -> None:
+    """The main metric of every predictor on the main target, with the spread over seeds."""
+    target, metric = result["target"], result["metric"]
+    runs = [run for run in result["runs"] if run["target"] == target]
+    zoo, predictors = list(result["zoos"])[0], distinct(runs, "predictor")
+    cells = [cell(runs, zoo, predictor=predictor) for predictor in predictors]
+    drawing, (axis,) = figure(1)
+    spreads = np.nan_to_num([found.spread(metric) for found in cells])
+    means = np.nan_to_num([found.mean(metric) for found in cells])
+    axis.barh(predictors, means, xerr=spreads, color="C0")
+    axis.invert_yaxis()
+    axis.set_xlabel(f"{HEADS[metric]} of {target}, test split")
+    save(drawing, path)
+
+
+def _curves(result: Mapping[str, Any], path: Path) -> None:
+    """The main metric by number of train models."""
+    runs, metric, zoo = result["runs"], result["metric"], list(result["zoos"])[0]
+    drawing, (axis,) = figure(1)
+    for predictor in distinct(runs, "predictor"):
+        own = [run for run in runs if value_of(run, "predictor") == predictor and run["scores"]]
+        fractions = distinct(own, "fraction")
+        cells = [cell(own, zoo, fraction=fraction) for fraction in fractions]
+        counts = [
+            next(run["train_models"] for run in own if run["fraction"] == fraction)
+            for fraction in fractions
+        ]
+        means = [found.mean(metric) for found in cells]
+        spreads = np.nan_to_num([found.spread(metric) for found in cells])
+        axis.errorbar(counts, means, spreads, label=predictor, marker="o", capsize=2)
+    axis.set(xlabel="train models", ylabel=f"{HEADS[metric]} of {result['target']}", xscale="log")
+    axis.legend(fontsize=7)
+    save(drawing, path)

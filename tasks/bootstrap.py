@@ -1,0 +1,105 @@
+"""Bootstrap intervals of scores over the choice of test models.
+
+A sample draws models with replacement; all rows of a drawn model come along, as often as it is
+drawn, because the checkpoints of one model are no independent rows. A sample is held as how often
+each row is in it, which makes all samples of a score one matrix product.
+
+Shape letters: N rows, R samples.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+LEVEL = 0.95
+BLOCK_PAIRS = 2**22  # of rows compared at a time
+
+Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+def bootstrap_intervals(
+    true: np.ndarray,
+    predicted: np.ndarray,
+    models: np.ndarray,
+    metrics: tuple[str, ...],
+    resamples: int,
+    seed: int,
+) -> dict[str, list[float]]:
+    """95 % percentile intervals.
+
+    Args:
+        true: (N,).
+        predicted: (N,).
+        models: (N,), the model of each row.
+        metrics: keys of `RESAMPLED`.
+        resamples: R.
+        seed: of the draws.
+
+    Returns:
+        [low, high] by metric; NaN if it is defined in no sample.
+    """
+    counts = sample_counts(models, resamples, seed)
+    ends = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = {name: RESAMPLED[name](true, predicted, counts) for name in metrics}
+    return {name: _percentiles(column, ends) for name, column in values.items()}
+
+
+def sample_counts(models: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """How often each row is in each sample, (R, N), float32."""
+    _, index = np.unique(models, return_inverse=True)
+    count = int(index.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
+    return drawn[:, index].astype(np.float32)
+
+
+def tau_b(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Kendall's tau_b in every sample, (R,); NaN where a side is constant.
+
+    A pair of copies of one row is a tie on both sides, which tau_b leaves out.
+    """
+    sums = np.zeros((3, len(counts)))
+    rows_at_once = max(1, BLOCK_PAIRS // len(true))
+    for start in range(0, len(true), rows_at_once):
+        rows = slice(start, start + rows_at_once)
+        a = np.sign(true[rows, None] - true[None]).astype(np.float32)
+        b = np.sign(predicted[rows, None] - predicted[None]).astype(np.float32)
+        for place, pairs in enumerate((a * b, a * a, b * b)):
+            sums[place] += (counts[:, rows] * (counts @ pairs.T)).sum(axis=1, dtype=np.float64)
+    return sums[0] / np.sqrt(sums[1] * sums[2])
+
+
+def mean_of(
+    error: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Resampled:
+    """The mean of an error per row, in every sample."""
+
+    def resampled(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        return counts @ error(true, predicted) / counts.sum(axis=1)
+
+    return resampled
+
+
+def r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The coefficient of determination in every sample, (R,); NaN where the truth is constant."""
+    rows = counts.sum(axis=1)
+    centred = true - true.mean()
+    variance = counts @ centred**2 / rows - (counts @ centred / rows) ** 2
+    variance = np.where(variance > 1e-12 * (centred**2).mean(), variance, np.nan)
+    return 1 - counts @ (true - predicted) ** 2 / rows / variance
+
+
+RESAMPLED: dict[str, Resampled] = {
+    "tau_b": tau_b,
+    "r2": r2,
+    "mae": mean_of(lambda true, predicted: np.abs(true - predicted)),
+    "mse": mean_of(lambda true, predicted: (true - predicted) ** 2),
+    "accuracy": mean_of(lambda true, predicted: (true == predicted).astype(np.float64)),
+}
+
+
+def _percentiles(values: np.ndarray, ends: list[float]) -> list[float]:
+    finite = values[np.isfinite(values)]
+    if len(finite) == 0:
+        return [float("nan")] * 2
+    return [float(end) for end in np.percentile(finite, ends)]

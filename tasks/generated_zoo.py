@@ -1,0 +1,232 @@
+"""Writes generated weights as a zoo: measured, with lineage, and readable by every loader.
+
+Shape letters: M models, D length of the flat weight vector.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..builders.provenance import commit, package_version
+from ..builders.writer import partial_folder
+from ..loaders import ZooDataset
+from ..zoos.card import write_card
+from ..zoos.format import METRICS, SPLITS, ZooHeader, write_zoo_file
+from ..zoos.images import Images, ImageSet, load_images
+from ..zoos.index import ZooIndex, describe_shard, shard_name
+from ..zoos.lineage import Lineage, lineage_columns
+from .behaviour import accuracies
+from .sampling import TOP_SHARE, best_of, make_sampler, top_rows
+from .token_autoencoder import TokenAutoencoder
+
+FEW_IMAGES = 50  # of the val split, by which SUB and BOOT choose
+FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedZoo:
+    """What was written.
+
+    Attributes:
+        index: of the folder.
+        models: M.
+        diverged: how many have weights or losses that are not finite; they are kept, with
+            status "diverged".
+        test_accuracy: mean over the others; NaN if there are none.
+    """
+
+    index: ZooIndex
+    models: int
+    diverged: int
+    test_accuracy: float
+
+
+def generate(
+    autoencoder: TokenAutoencoder,
+    train: ZooDataset,
+    count: int,
+    *,
+    sampler: str = "kde",
+    top: float = TOP_SHARE,
+    draws: int = 1,
+    seed: int = 0,
+) -> Tensor:
+    """Draw new models from an autoencoder of a zoo.
+
+    Args:
+        autoencoder: trained on the rows.
+        train: rows of one activation, whose latent vectors the sampler is fitted to.
+        count: M.
+        sampler: a name in `SAMPLERS`.
+        top: share of the rows, the best by val accuracy, that it is fitted to.
+        draws: for each model so many are drawn, and the best on few val images kept (SUB).
+        seed: of the draws.
+
+    Returns:
+        (M, D), flat weights; they may be not finite.
+
+    Raises:
+        ValueError: if there are no rows, or a number is out of range.
+    """
+    if min(count, draws) < 1:
+        raise ValueError(f"count and draws must be at least 1, got {count!r} and {draws!r}")
+    if len(train) == 0:
+        raise ValueError(f"zoo {train.name!r} has no row to fit the sampler to")
+    rows = top_rows(torch.tensor(train.columns["val_accuracy"]), top)
+    latent = autoencoder.encode(autoencoder.canonical.weights(train))[rows]
+    fitted, generator = make_sampler(sampler).fit(latent), torch.Generator().manual_seed(seed)
+    if draws == 1:
+        return autoencoder.decode(fitted.sample(count, generator))
+    images, activation = few_images(zoo_images(train)), train.columns["activation"][0]
+
+    def score(points: Tensor) -> Tensor:
+        weights = autoencoder.decode(points)
+        names = [activation] * len(weights)
+        return accuracies(autoencoder.canonical.architecture, weights, names, images)[1]
+
+    best = best_of(lambda many: fitted.sample(many, generator), score, count, draws * count)
+    return autoencoder.decode(best)
+
+
+def few_images(images: ImageSet) -> Images:
+    """The few val images by which draws are chosen."""
+    return Images(images.val.pixels[:FEW_IMAGES], images.val.labels[:FEW_IMAGES])
+
+
+def write_generated_zoo(
+    folder: Path,
+    weights: Tensor,
+    parent: ZooDataset,
+    description: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> GeneratedZoo:
+    """Measure generated models on the parent's image set and write them as a zoo folder.
+
+    Hyper-parameters that are equal in all rows of the parent are kept; of the others those of
+    its first row are written, since a generated model was not trained by any.
+
+    Args:
+        folder: the zoo folder to make; its name is the zoo's.
+        weights: (M, D).
+        parent: the rows that the generator learned from.
+        description: plain data on how the weights were made, for the recipe attribute.
+        seed: what the weights were drawn with; also of the split by model.
+        overwrite: replace a zoo that is there.
+
+    Raises:
+        ValueError: if the weights are of another length, there are none, or the parent does not
+            name its image set.
+        BuildError: if the folder is taken.
+    """
+    if weights.ndim != 2 or len(weights) == 0 or weights.shape[1] != parent.layer_table.width:
+        raise ValueError(
+            f"weights must be (M, {parent.layer_table.width}) with M of at least 1, "
+            f"got {tuple(weights.shape)}"
+        )
+    images = zoo_images(parent)
+    columns = _columns(weights, parent, images, seed)
+    header = replace(
+        parent.header,
+        recipe=dict(description) | {"images": images.name},
+        split={"by": "model", "fractions": FRACTIONS, "seed": seed},
+        provenance={
+            "weightzoo": package_version(),
+            "commit": commit(),
+            "torch": torch.__version__,
+            "parent": parent.name,
+            "images": {"name": images.name, "fingerprint": images.fingerprint},
+        },
+        checksums={},
+    )
+    folder = Path(folder)
+    with partial_folder(folder, overwrite) as partial:
+        index = _write(partial, folder.name, header, columns, weights)
+    good = columns["status"] == "ok"
+    mean = float(columns["test_accuracy"][good].mean()) if good.any() else float("nan")
+    return GeneratedZoo(
+        index=index, models=len(weights), diverged=int((~good).sum()), test_accuracy=mean
+    )
+
+
+def zoo_images(zoo: ZooDataset) -> ImageSet:
+    """The image set that a zoo's models were trained on.
+
+    Raises:
+        ValueError: if the zoo does not say.
+    """
+    name = zoo.header.recipe.get("images")
+    if not isinstance(name, str):
+        raise ValueError(f"zoo {zoo.name!r} does not say which images its models were trained on")
+    return load_images(name)
+
+
+def _columns(
+    weights: Tensor, parent: ZooDataset, images: ImageSet, seed: int
+) -> dict[str, np.ndarray]:
+    count = len(weights)
+    columns: dict[str, np.ndarray] = {
+        "model_id": np.arange(count),
+        "epoch": np.zeros(count, np.int64),
+        "split": _splits(count, seed),
+        "seed": np.full(count, seed),
+        "status": np.full(count, "ok", object),
+    }
+    columns |= lineage_columns([Lineage(relation="generated", parent_zoo=parent.name)] * count)
+    for name in parent.header.hyper_parameters:
+        first = parent.table.column(name, parent.rows[:1])
+        columns[name] = np.repeat(first, count)
+    columns |= _metrics(weights, parent, images, columns["activation"].tolist())
+    finite = np.isfinite(weights.numpy()).all(1) & np.isfinite(columns["train_loss"])
+    columns["status"][~finite] = "diverged"
+    return columns
+
+
+def _metrics(
+    weights: Tensor, parent: ZooDataset, images: ImageSet, activations: list[str]
+) -> dict[str, np.ndarray]:
+    architecture = parent.header.architecture
+    if architecture is None:
+        raise ValueError(f"zoo {parent.name!r} holds no architecture to measure models with")
+    metrics = {}
+    for name in ("train", "val", "test"):
+        loss, accuracy = accuracies(architecture, weights, activations, getattr(images, name))
+        metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = loss.numpy(), accuracy.numpy()
+    metrics["generalization_gap"] = metrics["train_accuracy"] - metrics["test_accuracy"]
+    return {name: metrics[name].astype(np.float32) for name in METRICS}
+
+
+def _splits(count: int, seed: int) -> np.ndarray:
+    """A split for every model, by shares; the first models of a few are for training."""
+    edges = np.ceil(np.cumsum([FRACTIONS[split] for split in SPLITS]) * count - 1e-9)
+    names = np.array(SPLITS, object)[np.searchsorted(edges, np.arange(count), side="right")]
+    return names[np.random.default_rng(seed).permutation(count)] if count > 1 else names
+
+
+def _write(
+    folder: Path,
+    name: str,
+    header: ZooHeader,
+    columns: Mapping[str, np.ndarray],
+    weights: Tensor,
+) -> ZooIndex:
+    shards = []
+    for split in SPLITS:
+        rows = np.flatnonzero(columns["split"] == split)
+        if len(rows):
+            file = shard_name(split, 0, 1)
+            part = {key: column[rows] for key, column in columns.items()}
+            write_zoo_file(folder / file, header, part, weights[torch.from_numpy(rows)].numpy())
+            shards.append(describe_shard(folder, file, split, len(rows)))
+    index = ZooIndex(name=name, shards=tuple(shards))
+    index.write(folder)
+    write_card(folder, index, header)
+    for leftover in folder.glob("lock"):
+        leftover.unlink()
+    return index

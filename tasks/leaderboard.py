@@ -1,0 +1,74 @@
+"""`LEADERBOARD.md`: the main table of every benchmark result in a folder, and nothing else."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..zoos.errors import ZooError
+from .benchmark_report import LAYOUTS, RESULT_NAME, summary_table, target_table
+
+BENCHMARK_FORMAT = "weightzoo-benchmark-1"
+HEADER = """# Leaderboard
+
+Made by `{command}` from result files alone; change nothing by hand. Every table names the command
+that measured it. Scores are on test splits, means over seeds ± their standard deviation.
+"""
+
+
+def write_leaderboard(results: Path, out: Path) -> Path:
+    """Write the leaderboard of all results below a folder.
+
+    Args:
+        results: a folder of benchmark folders.
+        out: the file to write, replaced when whole.
+
+    Raises:
+        ZooError: if there is no result, or a file is none.
+    """
+    found = read_results(results)
+    command = f"weightzoo leaderboard {results} --out {out}"
+    text = "\n".join([HEADER.format(command=command), *map(section, found)])
+    scratch = out.with_name(f"{out.name}.tmp")
+    scratch.write_text(text, encoding="utf-8")
+    os.replace(scratch, out)
+    return out
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """All results below a folder, by name of the benchmark."""
+    paths = sorted(folder.glob(f"**/{RESULT_NAME}"))
+    results = [_read(path) for path in paths]
+    known = [result for result in results if result is not None]
+    if not known:
+        raise ZooError(f"no {RESULT_NAME} of a benchmark below {folder}: run one first")
+    return sorted(known, key=lambda result: (result["benchmark"], result["command"]))
+
+
+def section(result: Mapping[str, Any]) -> str:
+    """One benchmark: its main table and what it rests on."""
+    main = {
+        "matrix": summary_table,
+        "rows": lambda result: target_table(result, result["target"]),
+    }.get(result["layout"], LAYOUTS[result["layout"]])
+    tests = ", ".join(
+        f"{name} {zoo['models']['test']} models / {zoo['rows']['test']} rows"
+        for name, zoo in result["zoos"].items()
+    )
+    environment = result["environment"]
+    return (
+        f"## {result['benchmark']}: {result['question']}\n\n{main(result)}\n\n"
+        f"`{result['command']}`; tested on {tests}; {environment['machine']}, torch "
+        f"{environment['torch']}.\n"
+    )
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A result of ours; None for a JSON file of something else."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ZooError(f"{path} is no JSON: {error}") from error
+    ours = isinstance(data, dict) and data.get("format") == BENCHMARK_FORMAT
+    return data if ours and data.get("layout") in LAYOUTS else None

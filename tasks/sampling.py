@@ -1,0 +1,282 @@
+"""Samplers: draw new points like those of a set, of latent vectors or of weights themselves.
+
+Source: arXiv 2209.14733 (S_KDE, S_U, S_Neigh, S_GAN) and SANE, arXiv 2406.09997 (SUB and BOOT).
+Differs from it: the bandwidth of `KernelDensity` is in units of each dimension's deviation, so that
+0.002 means the same for latent vectors and for weights; `Neighbours` goes part of the way from a
+point to one of its neighbours, in place of the inverse of a UMAP, which needs a package of its own;
+the settings of the GAN are ours, since none were published.
+
+Shape letters: N points, Z values of a point.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BANDWIDTH = 0.002
+TOP_SHARE = 0.3
+NEIGHBOURS = 5
+GAN_WIDTH, GAN_NOISE, GAN_STEPS, GAN_BATCH, GAN_LR = 128, 16, 1000, 64, 1e-3
+
+
+class Sampler(Protocol):
+    """Draws points like those that it was fitted to."""
+
+    def fit(self, points: Tensor) -> "Sampler":
+        """Look at points (N, Z).
+
+        Raises:
+            ValueError: if there are none, or a value is not finite.
+        """
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw (count, Z)."""
+
+
+class KernelDensity:
+    """S_KDE: every dimension by itself, the value of a random point plus gaussian noise.
+
+    Attributes:
+        bandwidth: deviation of the noise, in units of the dimension's own deviation.
+    """
+
+    def __init__(self, bandwidth: float = BANDWIDTH) -> None:
+        """Set the bandwidth.
+
+        Raises:
+            ValueError: if it is negative.
+        """
+        if not bandwidth >= 0:
+            raise ValueError(f"bandwidth must be at least 0, got {bandwidth!r}")
+        self.bandwidth = bandwidth
+
+    def fit(self, points: Tensor) -> "KernelDensity":
+        """See `Sampler`."""
+        self._points = checked(points)
+        self._deviation = points.std(0, correction=0)
+        return self
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """See `Sampler`."""
+        shape = (count, self._points.shape[1])
+        chosen = self._points.gather(
+            0, torch.randint(len(self._points), shape, generator=generator)
+        )
+        return chosen + self.bandwidth * self._deviation * torch.randn(shape, generator=generator)
+
+
+class Gaussian:
+    """The normal distribution with the points' mean and covariance."""
+
+    def fit(self, points: Tensor) -> "Gaussian":
+        """See `Sampler`."""
+        self._mean = checked(points).mean(0)
+        self._centred = (points - self._mean) / max(1, len(points) - 1) ** 0.5
+        return self
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """See `Sampler`."""
+        return self._mean + torch.randn(count, len(self._centred), generator=generator) @ (
+            self._centred
+        )
+
+
+class Uniform:
+    """S_U, every dimension by itself and uniform, here between the points' least and greatest."""
+
+    def fit(self, points: Tensor) -> "Uniform":
+        """See `Sampler`."""
+        self._low, self._high = checked(points).amin(0), points.amax(0)
+        return self
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """See `Sampler`."""
+        share = torch.rand(count, len(self._low), generator=generator)
+        return torch.lerp(self._low.expand(count, -1), self._high.expand(count, -1), share)
+
+
+class Neighbours:
+    """In place of S_Neigh: part of the way from a random point to one of its nearest.
+
+    Attributes:
+        neighbours: how many count as near.
+    """
+
+    def __init__(self, neighbours: int = NEIGHBOURS) -> None:
+        """Set how many points count as near.
+
+        Raises:
+            ValueError: if none.
+        """
+        if neighbours < 1:
+            raise ValueError(f"neighbours must be at least 1, got {neighbours!r}")
+        self.neighbours = neighbours
+
+    def fit(self, points: Tensor) -> "Neighbours":
+        """See `Sampler`."""
+        from sklearn.neighbors import NearestNeighbors
+
+        self._points = checked(points)
+        near = min(self.neighbours + 1, len(points))  # the first is the point itself
+        index = NearestNeighbors(n_neighbors=near).fit(points.numpy())
+        self._near = torch.from_numpy(index.kneighbors(points.numpy(), return_distance=False))
+        return self
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """See `Sampler`."""
+        start = torch.randint(len(self._points), (count,), generator=generator)
+        place = torch.randint(self._near.shape[1], (count,), generator=generator)
+        share = torch.rand(count, 1, generator=generator)
+        return torch.lerp(self._points[start], self._points[self._near[start, place]], share)
+
+
+class GenerativeAdversarial:
+    """S_GAN: two small networks, one that makes points and one that tells them from true ones."""
+
+    def __init__(self, steps: int = GAN_STEPS, seed: int = 0) -> None:
+        """Set the steps of training and the seed of the networks."""
+        self.steps, self.seed = steps, seed
+
+    def fit(self, points: Tensor) -> "GenerativeAdversarial":
+        """See `Sampler`."""
+        self._mean, deviation = checked(points).mean(0), points.std(0, correction=0)
+        self._deviation = deviation.clamp(min=torch.finfo(points.dtype).tiny)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            self._maker = _perceptron(GAN_NOISE, points.shape[1])
+            _play(self._maker, (points - self._mean) / self._deviation, self.steps)
+        return self
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """See `Sampler`."""
+        with torch.no_grad():
+            made = self._maker(torch.randn(count, GAN_NOISE, generator=generator))
+        return self._mean + self._deviation * made
+
+
+SAMPLERS: dict[str, Callable[[], Sampler]] = {
+    "kde": KernelDensity,
+    "neighbours": Neighbours,
+    "gan": GenerativeAdversarial,
+    "uniform": Uniform,
+    "gaussian": Gaussian,
+}
+
+
+def make_sampler(name: str) -> Sampler:
+    """The sampler of that name.
+
+    Raises:
+        ValueError: if there is none; the names are listed.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {name!r}")
+    return SAMPLERS[name]()
+
+
+def top_rows(accuracy: Tensor, share: float = TOP_SHARE) -> Tensor:
+    """The rows whose accuracy is among the best `share`, as row numbers in order.
+
+    Args:
+        accuracy: (N,), of the val images, so that the test images stay unseen; the published
+            experiments took the test accuracy.
+        share: above 0, at most 1.
+
+    Raises:
+        ValueError: if the share is out of range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], got {share!r}")
+    return (accuracy >= accuracy.double().quantile(1 - share)).nonzero()[:, 0]
+
+
+def best_of(
+    draw: Callable[[int], Tensor], score: Callable[[Tensor], Tensor], count: int, draws: int
+) -> Tensor:
+    """SUB: draw many, keep those that score best on few samples.
+
+    Args:
+        draw: makes so many points (draws, Z).
+        score: of points, (draws,); NaN counts as worst.
+        count: points to keep.
+        draws: points to draw; the paper draws 50 for 10.
+
+    Raises:
+        ValueError: if fewer are drawn than kept.
+    """
+    if draws < count:
+        raise ValueError(f"draws must be at least count, got {draws!r} and {count!r}")
+    points = draw(draws)
+    order = score(points).nan_to_num(-torch.inf).argsort(descending=True, stable=True)
+    return points[order[:count]]
+
+
+def bootstrap(
+    sampler: Sampler,
+    points: Tensor,
+    score: Callable[[Tensor], Tensor],
+    count: int,
+    draws: int,
+    generator: torch.Generator,
+    rounds: int = 3,
+) -> Tensor:
+    """BOOT: fit to points, keep the best of many draws, fit to those, and so on.
+
+    Returns:
+        The winners (count, Z) of the last round.
+    """
+    for _ in range(rounds):
+        fitted = sampler.fit(points)
+        points = best_of(lambda n, s=fitted: s.sample(n, generator), score, count, draws)  # type: ignore[misc]
+    return points
+
+
+def checked(points: Tensor) -> Tensor:
+    """The points, if a sampler can be fitted to them.
+
+    Raises:
+        ValueError: if there are none, or a value is not finite.
+    """
+    if points.ndim != 2 or len(points) == 0:
+        raise ValueError(
+            f"a sampler is fitted to at least 1 point (N, Z), got shape {tuple(points.shape)}: "
+            "choose a condition that leaves rows"
+        )
+    if odd := int((~points.isfinite()).any(1).sum()):
+        raise ValueError(f"{odd} of {len(points)} points are not finite: drop these rows")
+    return points
+
+
+def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, GAN_WIDTH),
+        nn.LeakyReLU(0.2),
+        nn.Linear(GAN_WIDTH, GAN_WIDTH),
+        nn.LeakyReLU(0.2),
+        nn.Linear(GAN_WIDTH, outputs),
+    )
+
+
+def _play(maker: nn.Module, points: Tensor, steps: int) -> None:
+    """Train both networks in turn, with binary cross-entropy."""
+    judge = _perceptron(points.shape[1], 1)
+    optimizers = [
+        torch.optim.Adam(module.parameters(), GAN_LR, (0.5, 0.9)) for module in (maker, judge)
+    ]
+    one, zero = torch.ones(GAN_BATCH, 1), torch.zeros(GAN_BATCH, 1)
+    for _ in range(steps):
+        made = maker(torch.randn(GAN_BATCH, GAN_NOISE))
+        true = points[torch.randint(len(points), (GAN_BATCH,))]
+        judged = F.binary_cross_entropy_with_logits(judge(true), one)
+        judged = judged + F.binary_cross_entropy_with_logits(judge(made.detach()), zero)
+        _step(optimizers[1], judged)
+        _step(optimizers[0], F.binary_cross_entropy_with_logits(judge(made), one))
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()

@@ -1,0 +1,84 @@
+"""How an encoder is trained."""
+
+from dataclasses import dataclass
+
+from ..encoders.invariance import PLACES
+from .invariance import GROUPS
+from .links import LOSSES
+from .weight_scaling import SCALINGS
+
+SELECTIONS = ("auto", "tau_b", "mse", "accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How an encoder is trained; one trainer and one set of settings for all encoders.
+
+    Attributes:
+        epochs: passes over the train rows, at most.
+        batch_size: rows per step, all of one architecture.
+        lr: peak learning rate of AdamW; it rises linearly, then falls as a cosine to 0.
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        patience: epochs without a better score on val after which training stops.
+        loss: one of `links.LOSSES`.
+        select: what is best on val, one of `SELECTIONS`: "auto" takes tau_b for numbers and
+            accuracy for categories; of several zoos the mean of their scores.
+        scaling: one of `weight_scaling.SCALINGS`: "tensor" for one architecture, "fan_in" for
+            several or for others than those trained on.
+        averaging: share of the averaged weights that every step keeps; they predict, the last
+            ones are too noisy.
+        invariance: weight nu of the logit-invariance penalty; 0 trains without.
+        invariance_on: one of `encoders.invariance.PLACES`, whose distance is penalised.
+        permutations: one of `invariance.GROUPS`; "uncoupled" is the control with wrong ones.
+        mixed_precision: compute in bfloat16 where that is faster, on a CUDA device.
+        compile: compile the encoder with `torch.compile`.
+        threads: of torch on the CPU while it trains and predicts; two on two busy cores made the
+            steps of a small encoder five times slower than one.
+        device: where to train; equal seeds give equal results on a CPU.
+        progress: whether to show progress on stderr.
+    """
+
+    epochs: int = 10
+    batch_size: int = 16
+    lr: float = 6e-3
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    patience: int = 10
+    loss: str = "auto"
+    select: str = "auto"
+    scaling: str = "tensor"
+    averaging: float = 0.98
+    invariance: float = 0.0
+    invariance_on: str = "prediction"
+    permutations: str = "hidden"
+    mixed_precision: bool = True
+    compile: bool = False
+    threads: int = 1
+    device: str = "cpu"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse unknown words and numbers out of range."""
+        for key, allowed in {
+            "loss": LOSSES,
+            "select": SELECTIONS,
+            "scaling": SCALINGS,
+            "invariance_on": PLACES,
+            "permutations": GROUPS,
+        }.items():
+            if (value := getattr(self, key)) not in allowed:
+                raise ValueError(f"{key} must be one of {allowed}, got {value!r}")
+        whole = min(
+            self.epochs, self.patience, self.threads, self.batch_size - 1
+        )  # batch norm needs two rows
+        if whole < 1 or min(self.lr, self.clip) <= 0:
+            raise ValueError(
+                "epochs, patience and threads must be at least 1, batch_size at least 2, "
+                f"lr and clip positive, got {self}"
+            )
+        if min(self.invariance, self.weight_decay) < 0 or not 0 <= self.averaging < 1:
+            raise ValueError(
+                "invariance and weight_decay must be at least 0, averaging in [0, 1), "
+                f"got {self.invariance!r}, {self.weight_decay!r} and {self.averaging!r}"
+            )

@@ -1,0 +1,22 @@
+"""SNE without any encoding: the ablation of the paper's appendix E.1."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from weightzoo.encoders.sne import SNE
+from weightzoo.zoos.layer_table import LayerTable
+
+
+def test_without_positions_a_layers_place_in_the_network_does_not_show() -> None:
+    table = LayerTable.from_module(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 3)))
+    deeper = LayerTable(tuple(replace(spec, depth=3 - spec.depth) for spec in table))
+    weights = torch.randn(2, table.width, generator=torch.Generator().manual_seed(0))
+    outputs = {}
+    for positions in ("none", "layer"):
+        torch.manual_seed(0)
+        sne = SNE(width=8, chunk_size=8, positions=positions, head_norm=False).eval()
+        outputs[positions] = [sne(weights, one) for one in (table, deeper)]
+    torch.testing.assert_close(*outputs["none"])
+    assert not torch.allclose(*outputs["layer"], atol=1e-4)

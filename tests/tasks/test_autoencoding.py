@@ -1,0 +1,242 @@
+"""Training of autoencoders, on a zoo of random weights around one model."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
+
+from weightzoo.loaders import HiddenPermutations, ZooDataset, load_zoo
+from weightzoo.tasks.autoencoder_training import AutoencoderSettings
+from weightzoo.tasks.autoencoding import ZooAutoencoder, train_hyper_representation
+from weightzoo.tasks.canonical import Canonical
+from weightzoo.tasks.saved_autoencoders import Origin, load_autoencoder, save_autoencoder
+from weightzoo.tasks.sequence_autoencoding import (
+    SequenceAutoencoder,
+    SequenceSettings,
+    SequenceTraining,
+    condition_batch_norms,
+    make_sane,
+    train_sane,
+)
+from weightzoo.zoos.errors import ZooFormatError
+from weightzoo.zoos.format import write_zoo_file
+
+Splits = dict[str, ZooDataset]
+
+
+@pytest.fixture
+def zoo(tmp_path: Path) -> Splits:
+    """Models that are four numbers: mixtures of as many fixed weights, units in random order."""
+    torch.manual_seed(0)
+    architecture = tiny_architecture()
+    columns, weights = tiny_rows(architecture, ["train"] * 40 + ["val"] * 10 + ["test"] * 10)
+    rng = np.random.default_rng(0)
+    shares = np.repeat(rng.uniform(0.5, 1.5, (60, 4)).astype(np.float32), 3, axis=0)
+    mixed = torch.from_numpy(shares @ weights[:4])
+    permutations = HiddenPermutations.of(architecture)
+    drawn = permutations.random_permutations(torch.Generator().manual_seed(0), 60)
+    orders = [order.repeat_interleave(3, 0) for order in drawn]
+    write_zoo_file(
+        tmp_path / "zoo.h5",
+        tiny_header(architecture),
+        columns,
+        permutations.apply(mixed, orders).numpy(),
+    )
+    datasets = load_zoo(tmp_path / "zoo.h5")
+    assert isinstance(datasets, dict)
+    return datasets
+
+
+def settings(**options: object) -> AutoencoderSettings:
+    small = {"shape": {"latent": 8, "width": 16, "heads": 2, "blocks": 1}, "progress": False}
+    quick = {"epochs": 2, "erasing": 0.0, "noise": 0.0, **small, **options}
+    return AutoencoderSettings(**quick)  # type: ignore[arg-type]
+
+
+def sequence(**options: object) -> SequenceSettings:
+    given = {"token_size": 8, "window": 4, "halo": 2, **options}
+    plain = {key: value for key, value in vars(settings()).items() if key not in given}
+    return SequenceSettings(**plain | {"shape": plain["shape"] | {"latent": 4}} | given)  # type: ignore[arg-type]
+
+
+def trained(zoo: Splits, seed: int = 0, **options: object) -> ZooAutoencoder:
+    return train_hyper_representation(zoo["train"], zoo["val"], settings(**options), seed)
+
+
+def test_autoencoder_learns_to_reconstruct_models_it_never_saw(zoo: Splits) -> None:
+    autoencoder = trained(zoo, epochs=40, gamma=0.0, lr=5e-3)
+    losses = [epoch["loss"] for epoch in autoencoder.history]
+    r2 = autoencoder.r2(autoencoder.canonical.weights(zoo["test"]))
+    assert losses[-1] < losses[0] / 3
+    assert r2["all"] > 0.5 and set(r2) == {"conv1", "linear1", "linear2", "all"}
+
+
+def test_alignment_is_what_makes_them_alike(zoo: Splits) -> None:
+    spreads = []
+    for aligned in (True, False):
+        canonical = Canonical.fit(zoo["train"], aligned)
+        weights = canonical.standardization.apply(canonical.weights(zoo["train"]))
+        spreads.append(float((weights - weights.mean(0)).square().mean()))
+    assert spreads[0] < 0.9 * spreads[1]
+
+
+def test_all_checkpoints_of_a_model_are_reordered_alike(zoo: Splits) -> None:
+    canonical = Canonical.fit(zoo["train"])
+    weights = canonical.weights(zoo["train"])
+    for model in range(3):  # its three checkpoints are equal in this zoo
+        of_model = weights[3 * model : 3 * model + 3]
+        assert torch.equal(of_model[0], of_model[1]) and torch.equal(of_model[0], of_model[2])
+
+
+def test_equal_seeds_give_equal_autoencoders(zoo: Splits) -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    weights = Canonical.fit(zoo["train"]).weights(zoo["test"])
+    first = trained(zoo, seed=1, views=("canonical", "permuted"), erasing=0.5, noise=0.1)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    again = trained(zoo, seed=1, views=("canonical", "permuted"), erasing=0.5, noise=0.1)
+    assert torch.equal(first.encode(weights), again.encode(weights))
+    assert not torch.equal(first.encode(weights), trained(zoo, seed=2).encode(weights))
+
+
+def test_contrast_brings_permuted_views_together(zoo: Splits) -> None:
+    apart = []
+    for gamma in (0.0, 0.9):
+        views = ("permuted", "permuted")
+        autoencoder = trained(zoo, epochs=25, gamma=gamma, views=views, aligned=False)
+        permutations = HiddenPermutations.of(autoencoder.canonical.architecture)
+        weights = zoo["test"].weights()
+        drawn = permutations.random_permutations(torch.Generator().manual_seed(3), len(weights))
+        one = autoencoder.encode(weights)
+        other = autoencoder.encode(permutations.apply(weights, drawn))
+        apart.append(float((one - other).norm() / (one - one.mean(0)).norm()))
+    assert apart[1] < 0.8 * apart[0]
+
+
+def test_plain_loss_neglects_layers_of_small_weights(zoo: Splits, tmp_path: Path) -> None:
+    table = zoo["train"].layer_table
+    first = table[0].size + table[1].size
+    shrunk = {}
+    for split, rows in zoo.items():
+        columns = {name: rows.columns[name].copy() for name in rows.columns}
+        weights = rows.weights().clone()
+        weights[:, :first] *= 0.01
+        write_zoo_file(tmp_path / f"{split}.h5", rows.header, columns, weights.numpy())
+        loaded = load_zoo(tmp_path / f"{split}.h5", split=split)
+        assert isinstance(loaded, ZooDataset)
+        shrunk[split] = loaded
+    explained = []
+    for normalised in (True, False):
+        made = trained(shrunk, epochs=15, gamma=0.0, normalised=normalised, lr=5e-3)
+        explained.append(made.r2(made.canonical.weights(shrunk["train"]))["conv1"])
+    assert explained[0] > explained[1] + 0.1
+
+
+def test_zoo_too_small_for_the_latent_is_refused(zoo: Splits) -> None:
+    with pytest.raises(ValueError, match="120 train rows are too few for a latent vector of 200"):
+        trained(zoo, shape={"latent": 200})
+
+
+def test_checkpoints_of_another_architecture_are_refused(zoo: Splits, tiny_zoo: Path) -> None:
+    canonical = Canonical.fit(zoo["train"])
+    table = zoo["test"].window(0, 20)
+    with pytest.raises(ZooFormatError, match="architecture 'tiny-cnn', this is for 'tiny-cnn'"):
+        canonical.weights(table)
+
+
+def test_rows_that_are_not_finite_are_refused(zoo: Splits, tmp_path: Path) -> None:
+    rows = zoo["train"]
+    weights = rows.weights().clone()
+    weights[0, 0] = torch.nan
+    columns = {name: rows.columns[name].copy() for name in rows.columns}
+    write_zoo_file(tmp_path / "nan.h5", rows.header, columns, weights.numpy())
+    broken = load_zoo(tmp_path / "nan.h5", split="train")
+    assert isinstance(broken, ZooDataset)
+    with pytest.raises(ValueError, match="status == 'ok'"):
+        train_hyper_representation(broken, zoo["val"], settings())
+
+
+def test_zoo_without_images_has_no_behaviour(zoo: Splits) -> None:
+    with pytest.raises(ValueError, match="does not say what images"):
+        trained(zoo, structure=0.5)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"contrast": "cosine"},
+        {"reduction": "sum"},
+        {"views": ("canonical", "shuffled")},
+        {"gamma": 1.5},
+        {"epochs": 0},
+        {"batch_size": 1},
+        {"lr": 0.0},
+    ],
+)
+def test_settings_refuse_bad_values(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="must be|must lie"):
+        settings(**bad)
+
+
+def test_saved_autoencoder_maps_as_before(zoo: Splits, tmp_path: Path) -> None:
+    weights = zoo["test"].weights()
+    for made in (trained(zoo), train_sane(zoo["train"], zoo["val"], sequence())):
+        origin = Origin(zoo="some/zoo", least_epoch=1)
+        save_autoencoder(made, tmp_path / "autoencoder.pt", origin)
+        loaded, found = load_autoencoder(tmp_path / "autoencoder.pt")
+        assert found == origin
+        assert torch.equal(loaded.encode(weights), made.encode(weights))
+        assert loaded.history == made.history and loaded.settings == made.settings
+
+
+def test_file_that_is_no_autoencoder_says_so(tmp_path: Path) -> None:
+    (tmp_path / "text.pt").write_text("no model")
+    with pytest.raises(ValueError, match="holds no autoencoder"):
+        load_autoencoder(tmp_path / "text.pt")
+    torch.save({"kind": "sane"}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="KeyError: 'architecture'"):
+        load_autoencoder(tmp_path / "other.pt")
+
+
+def test_sane_learns_and_gives_one_latent_vector_per_token(zoo: Splits) -> None:
+    made = train_sane(zoo["train"], zoo["val"], sequence(epochs=40, gamma=0.0, lr=5e-3))
+    weights = made.canonical.weights(zoo["test"])
+    tokens = made.tokenizer.shape[0]
+    assert made.encode(weights).shape == (30, 4 * tokens)
+    assert made.embed(weights).shape == (30, 4)
+    assert made.r2(weights)["all"] > 0.3
+
+
+def test_sane_from_files_sees_the_same_windows(zoo: Splits) -> None:
+    options = {"aligned": False, "epochs": 3}
+    made = train_sane(zoo["train"], zoo["val"], sequence(from_files=True, **options))
+    assert made.history[-1]["structure"] < made.history[0]["structure"]
+    with pytest.raises(ValueError, match="from_files reads windows alone"):
+        sequence(from_files=True)
+
+
+def test_batch_norms_are_conditioned_on_images() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)).eval()
+    images = [torch.randn(16, 1, 6, 6) for _ in range(4)]
+    condition_batch_norms(module, images)
+    outputs = module(torch.cat(images))
+    assert not module.training and not module[1].training
+    torch.testing.assert_close(outputs.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs.std((0, 2, 3)), torch.ones(4), atol=0.05, rtol=0)
+
+
+def test_windows_from_files_are_standardised_as_those_from_memory(zoo: Splits) -> None:
+    made = {}
+    for from_files in (True, False):
+        options = sequence(aligned=False, from_files=from_files, window=100)
+        canonical = Canonical.fit(zoo["train"], aligned=False)
+        module = make_sane(zoo["train"].layer_table, options)
+        mean = torch.zeros(zoo["train"].layer_table.width)
+        autoencoder = SequenceAutoencoder(canonical, module, options, mean)
+        training = SequenceTraining(autoencoder, zoo["train"], mean[None], 0)
+        made[from_files] = training.cut(torch.arange(4))[0]
+        training.close()
+    assert all(torch.allclose(made[True][key], made[False][key], atol=1e-5) for key in made[True])

@@ -1,0 +1,119 @@
+"""`weightzoo train hyper-representation` and `weightzoo sample`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from weightzoo.cli import main
+from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.autoencoder_training import AutoencoderSettings
+from weightzoo.tasks.benchmark_definitions import BENCHMARKS
+from weightzoo.tasks.benchmarks import BenchmarkOptions
+from weightzoo.tasks.generation_commands import generation_benchmark, probe_benchmark
+from weightzoo.tasks.generation_outcome import GenerationSettings, generation_settings
+
+QUICK = ["--epochs", "1", "--set", "latent=4", "--set", "width=8", "--out"]
+
+
+def train(zoo: Path, out: Path, kind: str = "hyper-representation", *more: str) -> int:
+    return main(["train", kind, str(zoo), *QUICK, str(out), *more])
+
+
+def test_train_and_sample_make_a_zoo(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, made = tmp_path / "model", tmp_path / "made"
+    assert train(trained_zoo, model) == 0
+    assert "val_r2" in capsys.readouterr().out
+    sample = ["sample", str(model), "--count", "9", "--draws", "2", "--out", str(made), "--json"]
+    assert main(sample) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["models"] == 9 and result["diverged"] == 0
+    rows = load_zoo(made, split="train")
+    assert isinstance(rows, ZooDataset) and set(rows.columns["relation"]) == {"generated"}
+    assert main(sample) == 1 and "exists" in capsys.readouterr().err
+
+
+def test_sample_reports_what_is_wrong(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
+    assert "No such file" in capsys.readouterr().err
+    model.mkdir()
+    (model / "autoencoder.pt").write_text("nothing")
+    assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
+    assert "holds no autoencoder" in capsys.readouterr().err
+    assert train(trained_zoo, model) == 0
+    assert main(["sample", str(model), "--sampler", "vae", "--out", str(tmp_path / "made")]) == 1
+    assert "sampler must be one of" in capsys.readouterr().err
+
+
+def test_train_lists_what_it_knows(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--invariance", "1") == 1
+    assert "unknown arguments ['invariance'], known are" in capsys.readouterr().err
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "halo=2") == 1
+    assert "unknown arguments ['halo']" in capsys.readouterr().err
+
+
+def test_train_takes_rows_from_an_epoch_on(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "least_epoch=4") == 1
+    assert "no finite checkpoint from epoch 4" in capsys.readouterr().err
+
+
+def test_sane_is_trained_and_sampled(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ["--set", "token_size=256", "--set", "latent=2"]
+    assert train(trained_zoo, tmp_path / "m", "sane", *size) == 0
+    out = ["--count", "3", "--out", str(tmp_path / "made")]
+    assert main(["sample", str(tmp_path / "m"), *out]) == 0
+    assert "3 models, 0 diverged" in capsys.readouterr().out
+
+
+def test_benchmarks_are_registered() -> None:
+    assert BENCHMARKS["generation"] is generation_benchmark
+    assert BENCHMARKS["hyper-representation-probes"] is probe_benchmark
+
+
+def test_generation_benchmark_reports_every_method(
+    trained_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"latent": 4, "width": 8, "heads": 1, "blocks": 1}
+    tiny = AutoencoderSettings(shape=shape, epochs=1, progress=False)
+
+    def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
+        asked = generation_settings(small, seeds, transfer)
+        behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
+        less = {"models": 2, "epochs": (0, 1), "few_epochs": (0,), "least_epoch": 1}
+        return replace(asked, structure=tiny, behaviour=behaviour, **less)
+
+    monkeypatch.setattr("weightzoo.tasks.generation_commands.generation_settings", settings)
+    outcome = generation_benchmark(
+        BenchmarkOptions(
+            out=tmp_path, small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+        )
+    )
+    rows = json.loads((tmp_path / "generation.json").read_text())["rows"]
+    own = {row["method"] for row in rows if row["images"] == "digits"}
+    assert len(own) == 20 and all(f"| {method} |" in outcome.text for method in own)
+    assert {"B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "SUB30 + behaviour"} <= own
+    moved = {row["method"] for row in rows if row["images"] == "glyphs-digits"}
+    assert moved == {"B_T", "B_F", "S_KDE30 + behaviour"}
+    assert outcome.path.read_text() == outcome.text
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("curves", "layers"))
+
+
+def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
+    options = BenchmarkOptions(
+        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    )
+    with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
+        probe_benchmark(options)

@@ -1,0 +1,83 @@
+"""Linear probes of W, s(W) and an embedding."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.autoencoder_training import AutoencoderSettings
+from weightzoo.tasks.linear_probe import LinearProbe, probe_statistics
+from weightzoo.tasks.metrics import r2
+from weightzoo.tasks.probes import (
+    ProbeResult,
+    _Quantiles,
+    probe_representations,
+    probe_settings,
+    table,
+    varying,
+    write_probe_report,
+)
+
+TINY = AutoencoderSettings(
+    shape={"latent": 4, "width": 8, "heads": 1, "blocks": 1},
+    aligned=False,
+    epochs=1,
+    progress=False,
+)
+
+
+@pytest.fixture(scope="module")
+def zoo(trained_zoo: Path) -> dict[str, ZooDataset]:
+    datasets = load_zoo(trained_zoo)
+    assert isinstance(datasets, dict)
+    return datasets
+
+
+@pytest.fixture(scope="module")
+def results(zoo: dict[str, ZooDataset]) -> list[ProbeResult]:
+    return probe_representations(zoo, TINY, seeds=(0, 1), progress=False)
+
+
+def test_every_property_that_varies_is_probed(
+    zoo: dict[str, ZooDataset], results: list[ProbeResult]
+) -> None:
+    targets = {result.target for result in results}
+    assert targets == set(varying(zoo["train"])) and "train_fraction" not in targets
+    assert {"test_accuracy", "epoch", "lr", "activation"} <= targets
+    assert len(results) == 3 * len(targets)
+
+
+def test_probes_in_closed_form_are_fitted_once(results: list[ProbeResult]) -> None:
+    fits = {(result.target, result.features): len(result.scores) for result in results}
+    assert fits["epoch", "W"] == 1 and fits["epoch", "E"] == 2 and fits["activation", "W"] == 2
+
+
+def test_one_wild_model_does_not_decide_a_probe(zoo: dict[str, ZooDataset]) -> None:
+    ok = {split: rows.filter("status == 'ok'") for split, rows in zoo.items()}
+    calm = _Quantiles(probe_statistics, ok["train"])
+    assert np.abs(probe_statistics(ok["test"])).max() > 1
+    assert calm(ok["test"]).min() >= 0 and calm(ok["test"]).max() <= 1
+    plain, ranked = LinearProbe("statistics"), LinearProbe(calm, "quantiles")
+    scores = []
+    for probe in (plain, ranked):
+        probe.fit(ok["train"], ok["val"], "epoch", 0)
+        scores.append(r2(ok["test"].columns["epoch"], probe.predict(ok["test"])))
+    assert scores[1] > max(scores[0], 0)
+
+
+def test_numbers_are_scored_against_the_mean(results: list[ProbeResult]) -> None:
+    found = next(r for r in results if (r.target, r.features) == ("epoch", "s(W)"))
+    assert found.measure == "R2" and found.chance <= 0 < found.scores[0]
+
+
+def test_probe_report_has_a_line_per_property(results: list[ProbeResult], tmp_path: Path) -> None:
+    text = write_probe_report(tmp_path, "small", results, "command")
+    assert table(results) in text and (tmp_path / "probes.json").is_file()
+    assert "| activation | accuracy |" in text and "| epoch | R2 |" in text
+
+
+def test_probe_settings_contrast_permuted_views() -> None:
+    settings = probe_settings(small=True)
+    assert settings.views == ("permuted", "permuted") and settings.gamma > 0
+    assert np.isfinite(settings.lr)
