@@ -140,7 +140,7 @@ def file_runs(path: Path, table: LayerTable, batch: int) -> dict[str, Run]:
         return lambda: tokenizer(torch.from_numpy(source.take(index())))
 
     def cut_mapped(tokenizer: Tokenizer) -> Run:
-        return lambda: tokenizer.cut_rows([mapped[row] for row in index()])
+        return lambda: tokenizer.cut_blocks((mapped[row][None] for row in index()), batch)
 
     copy = np.empty((batch, table.width), np.float32)
     runs: dict[str, Run] = {

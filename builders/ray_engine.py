@@ -21,6 +21,7 @@ from . import convolution_c
 from .cohort_size import train_within_memory
 from .job import TrainingJob, write_result
 from .objectives import DataSet, load_data
+from .process_engine import ALLOCATOR
 from .provenance import package_version
 from .training import CohortResult
 from .writer import PartialZoo
@@ -79,8 +80,13 @@ def run_on_ray(
     devices: set[str] = set()
     expected = (fingerprint, *_versions())
     with _cluster(address, workers) as ray:
-        resources = {"num_cpus": 1} if device == "cpu" else {"num_cpus": 1, "num_gpus": 1}
-        task = ray.remote(max_retries=RUNS_AGAIN, **resources)(_train)
+        options = {
+            "max_retries": RUNS_AGAIN,
+            "num_cpus": 1,
+            "num_gpus": 0 if device == "cpu" else 1,
+            "runtime_env": {"env_vars": ALLOCATOR},
+        }
+        task = ray.remote(**options)(_train)
         shared = ray.put(_Shared(job, zoo, zoo.sign(), device, expected))
         for cohort, (result, name) in _results(ray, task, shared, cohorts):
             if result is not None:

@@ -10,7 +10,7 @@ bytes, so any dtype will do. On another device a run is one kernel over views of
 Shape letters: B models in the batch, D length of the flat vector, T length of all tokens together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,11 +82,14 @@ class CopyPlan:
         self._to_tokens(weights, tokens)
         return tokens
 
-    def cut_rows(self, rows: Sequence[np.ndarray]) -> Tensor:
-        """Copy B rows (D,), float32, that lie apart in memory, to tokens (B, T)."""
-        tokens = self._tokens.take(len(rows))
-        for row, target in zip(rows, tokens.numpy(), strict=True):
-            self._to_tokens.copy_records(1, row, target, row.itemsize)
+    def cut_blocks(self, blocks: Iterable[np.ndarray], rows: int) -> Tensor:
+        """Copy rows that come in blocks (m, D), float32, of B in all, to tokens (B, T)."""
+        tokens = self._tokens.take(rows)
+        targets, start = tokens.numpy(), 0
+        for block in blocks:
+            target = targets[start : start + len(block)]
+            self._to_tokens.copy_records(len(block), block, target, block.itemsize)
+            start += len(block)
         return tokens
 
     def join(self, tokens: Tensor) -> Tensor:
@@ -144,6 +147,8 @@ class _Copies:
     def __call__(self, source: Tensor, target: Tensor) -> None:
         """Copy; `target` is contiguous and shares no memory with `source`."""
         source = source.detach().contiguous()
+        if len(source) == 0:  # of which torch makes no views as bytes
+            return
         if source.device.type == _RECORD_DEVICE:
             here, there = source.view(torch.uint8).numpy(), target.view(torch.uint8).numpy()
             return self.copy_records(len(source), here, there, source.element_size())

@@ -50,12 +50,14 @@ def item_contents(
 def _tokens(
     dataset: "ZooDataset", tokenizer: Tokenizer, rows: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Large rows are cut where they lie in the file: gathering them first is a second copy."""
+    """Our tokenizers cut rows where they lie in the file, or block by block: see `cut_blocks`."""
     source = dataset.source
-    if isinstance(tokenizer, LayerTokenizer) and 4 * source.width >= LARGE_ROW_BYTES:
-        tokens: Mapping[str, Tensor] = tokenizer.cut_rows(source.views(rows))
+    if not isinstance(tokenizer, LayerTokenizer):
+        tokens: Mapping[str, Tensor] = tokenizer(torch.from_numpy(source.take(rows)))
+    elif 4 * source.width >= LARGE_ROW_BYTES:
+        tokens = tokenizer.cut_blocks((row[None] for row in source.views(rows)), len(rows))
     else:
-        tokens = tokenizer(torch.from_numpy(source.take(rows)))
+        tokens = tokenizer.cut_blocks(source.blocks(rows), len(rows))
     alike = getattr(tokenizer, "shared", ())
     return (
         {name: value for name, value in tokens.items() if name not in alike},

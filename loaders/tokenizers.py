@@ -9,7 +9,7 @@ per token.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,28 +98,39 @@ class Tokenizer:
         values = self._plan.cut(weights).view(len(weights), *self.shape)
         return {"values": values} | self.shared_on(weights.device)
 
-    def cut_rows(self, rows: Sequence[np.ndarray]) -> dict[str, Tensor]:
-        """Cut rows that lie apart, such as mapped rows of a file, into tokens.
+    def cut_blocks(self, blocks: Iterable[np.ndarray], rows: int) -> dict[str, Tensor]:
+        """Cut rows that come block by block, such as mapped rows of a file, into tokens.
 
-        Large rows (64 kB and more) are faster cut where they lie than gathered first.
+        Nothing of a block is kept, so that all blocks can have the same memory. It is faster than
+        to gather a batch first: small blocks stay in the processor's cache, and a block may be a
+        single large row (64 kB and more) where it lies in a file.
 
         Args:
-            rows: B arrays (D,), float32, contiguous.
+            blocks: arrays (m, D), float32, contiguous.
+            rows: B, of all blocks together.
 
         Returns:
             As for a batch of them on the CPU.
 
         Raises:
-            ValueError: if a row has another shape or type.
+            ValueError: if a block has another shape or type, or the rows are not B.
         """
-        for row in rows:
-            if row.shape != (self.layer_table.width,) or row.dtype != np.float32:
+        values = self._plan.cut_blocks(self._checked(blocks, rows), rows)
+        return {"values": values.view(rows, *self.shape)} | self.shared
+
+    def _checked(self, blocks: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
+        """The blocks as they come."""
+        width, left = self.layer_table.width, rows
+        for block in blocks:
+            if block.shape[1:] != (width,) or block.dtype != np.float32 or len(block) > left:
                 raise ValueError(
-                    f"rows must have shape ({self.layer_table.width},) and type float32, "
-                    f"got {row.shape} and {row.dtype}"
+                    f"blocks must have shape (m, {width}), type float32 and {rows} rows in all, "
+                    f"got {block.shape} and {block.dtype}"
                 )
-        values = self._plan.cut_rows(rows).view(len(rows), *self.shape)
-        return {"values": values} | self.shared
+            left -= len(block)
+            yield block
+        if left:
+            raise ValueError(f"blocks must have {rows} rows in all, got {rows - left}")
 
     def inverse(self, values: Tensor) -> Tensor:
         """Put tokens together again; padding is ignored.

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -278,6 +279,16 @@ class ZooDataset(Dataset[Row]):
         from .arrow import to_hf
 
         return to_hf(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the rows as a zoo file, with all loaded columns; an existing file is replaced.
+
+        Raises:
+            ValueError: if there is no row, or a column that every zoo file has was not loaded.
+        """
+        from .saving import save_rows
+
+        return save_rows(self, path)
 
     def hidden_column(self, name: str, purpose: str) -> np.ndarray:
         """A column of all rows, (N,), which need not be one that items have.

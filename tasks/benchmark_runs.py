@@ -5,19 +5,16 @@ A finished run is a JSON file; started again, a benchmark repeats none of them.
 
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ..loaders import ZooDataset
@@ -30,6 +27,7 @@ from .invariance import Reorderings, invariance_errors
 from .links import is_category
 from .property_prediction import usable_rows
 from .regressors import Predictor
+from .worker_processes import worker_pool
 
 NOT_IN_FILE_NAMES = re.compile(r"[^\w.+-]+")
 INVARIANCE_DRAWS, INVARIANCE_ROWS = 5, 64  # the paper's E.3 has 5 permutations
@@ -106,8 +104,7 @@ def execute(
     with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
         if workers == 1:
             return [_shown(do(run), bar) for run in runs]
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+        with worker_pool(workers) as pool:
             return [_shown(result, bar) for result in pool.map(do, runs)]
 
 

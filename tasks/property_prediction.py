@@ -7,10 +7,8 @@ that the ties of the test split allow at most (`metrics.tau_ceiling`).
 Shape letters: N rows of the test split.
 """
 
-import multiprocessing
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +28,7 @@ from .regressors import (
     StatisticsRidge,
     blocks,
 )
+from .worker_processes import worker_pool
 
 ROWS = ("all", "last")
 MIN_MODELS = {"train": 10, "val": 3, "test": 3}
@@ -164,9 +163,7 @@ def _run(fits: Sequence[Fit], workers: int) -> list[tuple[np.ndarray, float]]:
     """Run fits here or in worker processes; an error of a worker is raised here."""
     if workers == 1:
         return [fit.run() for fit in fits]
-    with ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), torch.set_num_threads, (1,)
-    ) as pool:
+    with worker_pool(workers) as pool:
         return list(pool.map(Fit.run, fits))
 
 

@@ -46,12 +46,13 @@ def test_rows_of_any_memory_layout_are_cut(tokenizer: Tokenizer) -> None:
 def test_rows_that_lie_apart_are_cut_like_a_batch(tokenizer: Tokenizer) -> None:
     table = weights(9).numpy()
     table.flags.writeable = False  # as a mapped file
-    values = tokenizer.cut_rows([table[row] for row in (7, 0, 3)])["values"]
-    assert torch.equal(values, tokenizer(weights(9)[[7, 0, 3]])["values"])
-    with pytest.raises(ValueError, match="type float32, got .* and float64"):
-        tokenizer.cut_rows([table[0].astype(float)])
-    with pytest.raises(ValueError, match="rows must have shape"):
-        tokenizer.cut_rows([table[0, 1:]])
+    values = tokenizer.cut_blocks([table[7:8], table[:2], table[3:4]], 4)["values"]
+    assert torch.equal(values, tokenizer(weights(9)[[7, 0, 1, 3]])["values"])
+    for wrong in (table[:1].astype(float), table[:1, 1:], table[0], table[:2]):
+        with pytest.raises(ValueError, match="blocks must have shape"):
+            tokenizer.cut_blocks([wrong], 1)
+    with pytest.raises(ValueError, match="blocks must have 3 rows in all, got 2"):
+        tokenizer.cut_blocks([table[:2]], 3)
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=IDS)

@@ -444,6 +444,7 @@ def test_layer_sets_format_gives_tokens_in_place_of_weights(train: ZooDataset) -
         assert all(torch.equal(batch[name], value) for name, value in expected.items())
         assert batch["epoch"].tolist() == [0, 0]
     assert torch.equal(tokens[9]["values"], expected["values"][1])
+    assert tokens[[]]["values"].shape == (0, *expected["values"].shape[1:])
     assert list(tokens.with_format("torch")[3]) == list(train[3])
 
 

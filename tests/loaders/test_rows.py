@@ -178,3 +178,14 @@ def test_rows_in_memory_outlive_their_file(sharded_rows: WeightRows) -> None:
     expected = every_row(rows)
     os.truncate(rows.files[0].path, 100)
     np.testing.assert_array_equal(rows.take(np.array([2, 0])), expected[[2, 0]])
+
+
+@pytest.mark.parametrize("block_bytes", [1, 600, 2**20])
+def test_blocks_hold_the_rows_in_order(
+    sharded_rows: WeightRows, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr("weightzoo.loaders.rows.BLOCK_BYTES", block_bytes)
+    wanted = np.array([11, 0, 6, 5, 7, 7, 2, 10, 1])
+    blocks = [block.copy() for block in sharded_rows.blocks(wanted)]
+    assert len(blocks) == {1: 9, 600: 5, 2**20: 1}[block_bytes]
+    np.testing.assert_array_equal(np.concatenate(blocks), every_row(sharded_rows)[wanted])

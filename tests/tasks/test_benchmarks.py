@@ -186,10 +186,11 @@ def test_leaderboard_is_made_from_result_files_alone(finished: Finished, tmp_pat
         write_leaderboard(tmp_path / "results" / "other", tmp_path / "LEADERBOARD.md")
 
 
-@pytest.mark.parametrize("name", list(BENCHMARKS))
-def test_shipped_benchmarks_have_runs_for_their_zoos(name: str) -> None:
-    shipped = BENCHMARKS[name]
-    assert isinstance(shipped, Benchmark) and shipped.name == name
+@pytest.mark.parametrize(
+    "shipped", [one for one in BENCHMARKS.values() if isinstance(one, Benchmark)]
+)
+def test_shipped_benchmarks_have_runs_for_their_zoos(shipped: Benchmark) -> None:
+    assert BENCHMARKS[shipped.name] is shipped
     for small in (True, False):
         plans = shipped.plans(small)
         names = [plan.name for plan in plans]

@@ -15,8 +15,9 @@ from weightzoo.loaders import load_zoo
 
 @pytest.fixture(scope="module")
 def model(trained_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("models") / "deepsets"
-    assert main(["train", "deepsets", str(trained_zoo), "--out", str(out), "--epochs", "2"]) == 0
+    out = tmp_path_factory.mktemp("models") / "flat"
+    options = ["--out", str(out), "--epochs", "2", "--set", "widths=[8]"]
+    assert main(["train", "flat-mlp", str(trained_zoo), *options]) == 0
     return out
 
 
@@ -36,7 +37,7 @@ def test_train_takes_several_zoos(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     zoos, out = [str(trained_zoo)] * 2, str(tmp_path / "m")
-    assert main(["train", "deepsets", *zoos, "--out", out, "--epochs", "1", "--json"]) == 0
+    assert main(["train", "flat-mlp", *zoos, "--out", out, "--epochs", "1", "--json"]) == 0
     assert set(json.loads(capsys.readouterr().out)["test"]) == {"digits-mlp-0", "digits-mlp-1"}
 
 
@@ -63,7 +64,7 @@ def test_embed_writes_a_vector_per_row(
     assert main(["embed", str(model), str(trained_zoo), "--out", str(out)]) == 0
     arrays = np.load(out) if suffix == "npz" else load_file(out)
     rows = sum(len(split) for split in load_zoo(trained_zoo).values())
-    assert arrays["embedding"].shape == (rows, 64) and arrays["model_id"].shape == (rows,)
+    assert arrays["embedding"].shape == (rows, 8) and arrays["model_id"].shape == (rows,)
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
