@@ -20,6 +20,7 @@ from ..zoos.format import METRICS, SPLITS, ZooHeader, write_zoo_file
 from ..zoos.images import Images, ImageSet, load_images
 from ..zoos.index import ZooIndex, describe_shard, shard_name
 from ..zoos.lineage import Lineage, lineage_columns
+from .batch_norms import condition
 from .behaviour import accuracies
 from .sampling import TOP_SHARE, best_of, make_sampler, top_rows
 from .token_autoencoder import TokenAutoencoder
@@ -68,7 +69,7 @@ def generate(
         seed: of the draws.
 
     Returns:
-        (M, D), flat weights; they may be not finite.
+        (M, D), flat weights; they may be not finite. Batch norms have statistics of their own.
 
     Raises:
         ValueError: if there are no rows, or a number is out of range.
@@ -80,17 +81,20 @@ def generate(
     rows = top_rows(torch.tensor(train.columns["val_accuracy"]), top)
     latent = autoencoder.encode(autoencoder.canonical.weights(train))[rows]
     fitted, generator = make_sampler(sampler).fit(latent), torch.Generator().manual_seed(seed)
-    if draws == 1:
-        return autoencoder.decode(fitted.sample(count, generator))
-    images, activation = few_images(zoo_images(train)), train.columns["activation"][0]
+    images, activation = zoo_images(train), train.columns["activation"][0]
+    architecture = autoencoder.canonical.architecture
+
+    def decoded(points: Tensor) -> Tensor:
+        return condition(architecture, autoencoder.decode(points), activation, images.train)
 
     def score(points: Tensor) -> Tensor:
-        weights = autoencoder.decode(points)
-        names = [activation] * len(weights)
-        return accuracies(autoencoder.canonical.architecture, weights, names, images)[1]
+        names = [activation] * len(points)
+        return accuracies(architecture, decoded(points), names, few_images(images))[1]
 
+    if draws == 1:
+        return decoded(fitted.sample(count, generator))
     best = best_of(lambda many: fitted.sample(many, generator), score, count, draws * count)
-    return autoencoder.decode(best)
+    return decoded(best)
 
 
 def few_images(images: ImageSet) -> Images:

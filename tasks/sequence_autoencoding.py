@@ -8,11 +8,10 @@ Shape letters: B windows in the batch, N rows, D length of the flat weight vecto
 model, W tokens of a window, S values per token, Z latent size per token.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..encoders.contrastive import reconstruction_loss
 from ..encoders.sane import SANE
@@ -148,30 +147,6 @@ def make_sane(table: LayerTable, settings: SequenceSettings) -> SANE:
     position = RowChunks(table, settings.token_size).shared["position"]
     n, level, k = (int(most) + 1 for most in position.amax(0))
     return SANE(settings.token_size, (n, level, k), **settings.shape).to(settings.device)
-
-
-def condition_batch_norms(module: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Measure the statistics of a network's batch norms anew, in place.
-
-    Generated weights come with statistics of other networks; a few forward passes in training
-    mode give their own (SANE, arXiv 2406.09997, section on batch-norm conditioning).
-
-    Args:
-        module: the network; its mode is left as it was.
-        batches: images as the network takes them; all weigh alike.
-    """
-    norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
-    before, modes = [norm.momentum for norm in norms], [norm.training for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the plain mean over batches
-        norm.train()
-    with torch.no_grad():
-        for batch in batches:
-            module(batch)
-    for norm, momentum, mode in zip(norms, before, modes, strict=True):
-        norm.momentum = momentum
-        norm.train(mode)
 
 
 class SequenceTraining(AutoencoderTraining):

@@ -16,7 +16,6 @@ from weightzoo.tasks.sequence_autoencoding import (
     SequenceAutoencoder,
     SequenceSettings,
     SequenceTraining,
-    condition_batch_norms,
     make_sane,
     train_sane,
 )
@@ -215,17 +214,6 @@ def test_sane_from_files_sees_the_same_windows(zoo: Splits) -> None:
     assert made.history[-1]["structure"] < made.history[0]["structure"]
     with pytest.raises(ValueError, match="from_files reads windows alone"):
         sequence(from_files=True)
-
-
-def test_batch_norms_are_conditioned_on_images() -> None:
-    torch.manual_seed(0)
-    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)).eval()
-    images = [torch.randn(16, 1, 6, 6) for _ in range(4)]
-    condition_batch_norms(module, images)
-    outputs = module(torch.cat(images))
-    assert not module.training and not module[1].training
-    torch.testing.assert_close(outputs.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
-    torch.testing.assert_close(outputs.std((0, 2, 3)), torch.ones(4), atol=0.05, rtol=0)
 
 
 def test_windows_from_files_are_standardised_as_those_from_memory(zoo: Splits) -> None:
