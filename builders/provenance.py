@@ -4,6 +4,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ..zoos.format import open_zoo_file
 from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
 
 
@@ -32,11 +33,17 @@ def parent_provenance(folder: Path) -> dict[str, str]:
 
     Returns:
         {"name", "sha256"}: the zoo's name, and the hex digest of its `zoo.json`, which lists the
-        digest of every file.
+        digest of every file; and "imported" if it, or what it descends from, was imported, since
+        then others hold rights in it.
 
     Raises:
         ZooNotFoundError: if there is no zoo folder.
-        ZooFormatError: if its `zoo.json` is damaged.
+        ZooFormatError: if its `zoo.json` or first file is damaged.
     """
-    name = ZooIndex.read(folder).name
-    return {"name": name, "sha256": file_sha256(folder / INDEX_NAME)}
+    index = ZooIndex.read(folder)
+    parent = {"name": index.name, "sha256": file_sha256(folder / INDEX_NAME)}
+    own = open_zoo_file(folder / index.shards[0].path).header.provenance
+    grandparent = own.get("parent")
+    further = grandparent.get("imported") if isinstance(grandparent, dict) else None
+    imported = own.get("imported") or further
+    return parent | ({"imported": str(imported)} if imported else {})

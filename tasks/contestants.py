@@ -62,7 +62,7 @@ def crossing(small: bool) -> list[Predictor]:
 
 def frequency_contestants(small: bool) -> list[Predictor]:
     """SNE and its ablations beside what else reads an INR's weights."""
-    common = INR_SETTINGS | {"epochs": 40 if small else 200}
+    common = INR_SETTINGS | {"epochs": 20 if small else 200}
     sne, regular = INR_SNE_CONFIG, common | {"lr": 1e-2, "invariance": NU}
     wrong = regular | {"permutations": "uncoupled"}
     return [
@@ -70,14 +70,14 @@ def frequency_contestants(small: bool) -> list[Predictor]:
         StatisticsBoosting(),
         LinearProbe("weights"),
         LinearProbe("statistics"),
-        trained("flat MLP", "flat-mlp", lr=1e-3, **common),
-        trained("statistics MLP", "statistics-mlp", lr=1e-3, **common),
-        trained("DeepSets", "deepsets", lr=1e-2, **common),
-        trained("DWSNet", "dwsnet", lr=3e-3, **common),
         trained("SNE", "sne", sne, **regular),
         trained("SNE without regulariser", "sne", sne, **regular | {"invariance": 0.0}),
         trained("SNE, wrong permutations", "sne", sne, **wrong),
         trained("SNE without encodings", "sne", sne | {"positions": "none"}, **regular),
+        trained("flat MLP", "flat-mlp", lr=1e-3, **common),
+        trained("statistics MLP", "statistics-mlp", lr=1e-3, **common),
+        trained("DeepSets", "deepsets", lr=1e-2, **common),
+        trained("DWSNet", "dwsnet", lr=3e-3, **common),
     ]
 
 

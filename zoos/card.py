@@ -151,9 +151,21 @@ def _imported(zoo: CardZoo) -> bool:
     return "imported" in zoo.header.provenance
 
 
+def _descends_from_imported(zoo: CardZoo) -> bool:
+    parent = zoo.header.provenance.get("parent")
+    return isinstance(parent, dict) and "imported" in parent
+
+
 def _licence(zoos: Sequence[CardZoo]) -> str:
     """The Hub's word for it: an imported zoo is under whatever its publishers chose."""
-    return UNKNOWN_LICENCE if any(map(_imported, zoos)) else LICENCE
+    foreign = any(_imported(zoo) or _descends_from_imported(zoo) for zoo in zoos)
+    return UNKNOWN_LICENCE if foreign else LICENCE
+
+
+def _licence_note(zoo: CardZoo) -> str:
+    if _imported(zoo):
+        return _IMPORTED
+    return _DESCENDED if _descends_from_imported(zoo) else ""
 
 
 def _new_card(title: str, text: str, licence: str) -> Any:
@@ -289,7 +301,7 @@ non-finite weights or losses. Metrics are of the one image set that the recipe n
 
 {level}# Licence and citation
 
-{_licence([zoo])}.{_IMPORTED if _imported(zoo) else ""}
+{_licence([zoo])}.{_licence_note(zoo)}
 
 ```bibtex
 {_citation(zoo, counts, url)}
@@ -356,6 +368,9 @@ train = load_dataset("{repo}", "{name}", split="train", streaming=True)
 ```
 """
 
+_DESCENDED = (
+    " Made from an imported zoo: see the licence of those who published that, and cite them."
+)
 _IMPORTED = " Imported, not built here: see the licence of those who published it, and cite them."
 _OPENING = """
 # {title}

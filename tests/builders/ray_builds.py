@@ -63,8 +63,10 @@ def main(folder: Path, names: Sequence[str]) -> None:
             continue
         if name != "plain" and not ray.is_initialized():  # "plain" starts and ends its own
             ray.init(num_cpus=2, include_dashboard=False, logging_level=logging.ERROR)
-        if name == "resumed":
+        if name == "resumed":  # begun on Ray, ended by worker processes
             _stop_after_the_first(job, folder / name, engine)
+            run_job(job, folder / name, replace(engine, name="process"))
+            continue
         sign = (lambda zoo: "another machine") if name == "apart" else PartialZoo.sign
         with patch.object(PartialZoo, "sign", sign):
             run_job(job, folder / name, engine)

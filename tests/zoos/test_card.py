@@ -82,6 +82,15 @@ def test_stock_datasets_finds_the_splits_by_the_card(tiny_zoo: Path, tmp_path: P
     }
 
 
+def test_card_of_a_child_of_an_imported_zoo_claims_no_licence(tiny_zoo: Path) -> None:
+    parent = {"name": "theirs", "sha256": "0" * 64, "imported": "smallcnn"}
+    changed = replace(header(tiny_zoo), provenance={"parent": parent})
+    write_card(tiny_zoo, ZooIndex.read(tiny_zoo), changed)
+    metadata, body = parts(tiny_zoo)
+    assert metadata["license"] == "unknown"
+    assert "Made from an imported zoo" in body and "Built with weightzoo" in body
+
+
 def test_card_of_an_imported_zoo_claims_no_licence(tiny_zoo: Path) -> None:
     index = ZooIndex.read(tiny_zoo)
     header = index.open(tiny_zoo)[0].header
