@@ -10,9 +10,7 @@ Shape letters: M models, D length of the flat weight vector, K epochs.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from .generated_zoo import few_images, zoo_images
 from .generation import TrainingModels, measure, noised, scratch
 from .generation_outcome import GenerationSettings, Job, Outcome, Row
 from .learnable_rows import common_hyper_parameters, homogeneous_splits, late_epoch
+from .property_predictor import threads
 from .sampling import (
     GenerativeAdversarial,
     KernelDensity,
@@ -39,6 +38,7 @@ from .sampling import (
     make_sampler,
     top_rows,
 )
+from .worker_processes import worker_pool
 
 ROWS_PER_LATENT = 4  # at least so many train rows for a value of the latent vector
 DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10
@@ -253,12 +253,12 @@ def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], wor
     if workers == 1:
         yield from ((job, run_job(folder, settings, job)) for job in jobs)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         futures = [pool.submit(run_job, folder, settings, job) for job in jobs]
         yield from ((job, future.result()) for job, future in zip(jobs, futures, strict=True))
 
 
 def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:
     """Run one job with one thread."""
-    torch.set_num_threads(1)
-    return JOBS[job.name](Bench(folder, settings, job.seed))
+    with threads(1):
+        return JOBS[job.name](Bench(folder, settings, job.seed))

@@ -99,6 +99,7 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     axis.set_xscale("symlog", linthresh=1)
     ticks = sorted({epoch for row in rows for epoch in row.found.epochs})
     axis.set_xticks(ticks, [str(tick) for tick in ticks])
+    axis.minorticks_off()
     axis.set(xlabel="epochs of fine-tuning", ylabel="test accuracy", ylim=(0, 1))
     axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5))
     save(drawing, path)

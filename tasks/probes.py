@@ -94,7 +94,7 @@ def probe_settings(small: bool) -> AutoencoderSettings:
         views=("permuted", "permuted"),
         gamma=0.5,
         noise=0.05,
-        epochs=30 if small else 100,
+        epochs=12 if small else 100,
     )
 
 
