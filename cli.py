@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def _build(options: argparse.Namespace) -> None:
     from .zoos.recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
+    if options.precision is not None:
+        recipe = replace(recipe, precision=options.precision)
     if options.dry_run:
         plan = _plan(recipe, options)
         _print(options, plan, _plan_text(plan))
@@ -402,6 +405,9 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("recipe", help="name of a shipped recipe, or a .toml file")
     build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
     build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
+    build.add_argument(
+        "--precision", help="of training: float32 or bfloat16 (default: the recipe's)"
+    )
     build.add_argument("--dry-run", action="store_true", help="say what would be built, and stop")
     _add_engine(build)
     finetune = _add(

@@ -42,6 +42,7 @@ class Population:
         flat: Tensor,
         activations: Sequence[str],
         dropout: Sequence[float] | None = None,
+        precision: torch.dtype = torch.float32,
     ) -> None:
         """Stack models.
 
@@ -50,7 +51,9 @@ class Population:
             flat: (M, D) initial weights, on the device to train on; taken over, not copied.
             activations: M names; models with equal ones should lie side by side.
             dropout: M rates in [0, 1); None stands for zeros.
+            precision: of the passes in training; weights and gradients stay float32.
         """
+        self.precision = precision
         self.flat = flat
         self.gradient = torch.zeros_like(flat)
         self._layers = architecture.layers
@@ -86,7 +89,8 @@ class Population:
         Returns:
             (M, outputs, B): logits, or values at points.
         """
-        return ForwardPass(self, training, dropout).run(self._layers, "", x)
+        forward = ForwardPass(self, training, dropout)
+        return forward.run(self._layers, "", x.to(forward.precision)).float()
 
     def backward(self, loss: Tensor) -> None:
         """Write the gradient of `loss`, a sum over models, into `gradient`."""
@@ -107,7 +111,7 @@ class Population:
         masks = torch.empty(x.shape)
         for mask, keep, generator in zip(masks, self._keep, generators, strict=True):
             torch.rand(mask.shape, generator=generator, out=mask).add_(keep).floor_().div_(keep)
-        return masks.to(x.device)
+        return masks.to(x.device, x.dtype)
 
 
 class ForwardPass:
@@ -116,6 +120,7 @@ class ForwardPass:
     def __init__(self, population: Population, training: bool, dropout: Generators | None) -> None:
         """Set up a pass; arguments as of `Population.outputs`."""
         self.models, self.training, self.dropout = population, training, dropout
+        self.precision = population.precision if training else torch.float32
 
     def run(self, sequence: Sequence[Layer], prefix: str, x: Tensor) -> Tensor:
         """Run layers whose names begin with `prefix`."""
@@ -127,8 +132,8 @@ class ForwardPass:
         """A layer that changes the shape or has weights of its own kind."""
         match layer:
             case layers.Conv():
-                bias = self.models.tensor(f"{name}.bias") if layer.bias else None
-                weight = self.models.tensor(f"{name}.weight")
+                bias = self._tensor(f"{name}.bias") if layer.bias else None
+                weight = self._tensor(f"{name}.weight")
                 return conv2d(x, weight, bias, layer.stride, layer.padding, pool)
             case layers.Linear():
                 return linear(x, *self._weights(name))
@@ -158,12 +163,13 @@ class ForwardPass:
             case layers.BatchNorm():
                 buffers = ("running_mean", "running_var", "num_batches_tracked")
                 state = [self.models.tensor(f"{name}.{buffer}") for buffer in buffers]
-                return batch_norm(x, *self._weights(name), state, self.training)
+                weights = [self.models.tensor(f"{name}.{role}") for role in ("weight", "bias")]
+                return batch_norm(x, *weights, state, self.training)  # in float32 inside
             case layers.LayerNorm():
                 return layer_norm(x, *self._weights(name))
             case layers.PositionEmbedding():
-                token = self.models.tensor(f"{name}.class_token") if layer.class_token else None
-                return embed_positions(x, self.models.tensor(f"{name}.position"), token)
+                token = self._tensor(f"{name}.class_token") if layer.class_token else None
+                return embed_positions(x, self._tensor(f"{name}.position"), token)
             case layers.Attention():
                 projections = [
                     self._weights(f"{name}.{part}") for part in ("query", "key", "value", "out")
@@ -175,7 +181,11 @@ class ForwardPass:
         raise NotImplementedError(f"population training knows no layer {layer!r}")
 
     def _weights(self, name: str) -> tuple[Tensor, Tensor]:
-        return self.models.tensor(f"{name}.weight"), self.models.tensor(f"{name}.bias")
+        return self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
+
+    def _tensor(self, name: str) -> Tensor:
+        """Weights in the precision of the pass; gradients find their way back to float32."""
+        return self.models.tensor(name).to(self.precision)
 
 
 def _flatten(x: Tensor) -> Tensor:

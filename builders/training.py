@@ -132,6 +132,7 @@ class Cohort:
             flat.to(device),
             [value.activation for value in values],
             [value.dropout for value in values],
+            getattr(torch, recipe.precision),
         )
         size = training_size(data)
         self.batch_size, count = steps_per_epoch(models[0], size)

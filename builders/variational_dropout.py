@@ -132,6 +132,7 @@ class _NoisyPass(ForwardPass):
         noise: Sequence[torch.Generator],
     ) -> None:
         super().__init__(population, True, dropout)
+        self.precision = torch.float32  # variances of e^-10 beside means
         self._log_variances, self._noise = log_variances, noise
 
     def layer(self, layer: Layer, name: str, pool: int, x: Tensor) -> Tensor:

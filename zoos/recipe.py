@@ -37,6 +37,7 @@ INITS = (
 )
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "onecycle", "cosine")
+PRECISIONS = ("float32", "bfloat16")
 AUGMENTATIONS = ("none", "crop_flip", "flip_rotate")
 SAMPLERS = ("choice", "uniform", "log_uniform")
 _SPLIT_STREAM, _SUBSET_STREAM, _MODEL_STREAM = 1, 2, 3  # independent uses of the recipe's seed
@@ -138,6 +139,8 @@ class Recipe:
         checkpoints: epochs at which weights are stored; 0 is the initial state.
         split: share of models by split.
         seed: fixes sampling, subset and split.
+        precision: one of `PRECISIONS`, of forward and backward pass in training; weights,
+            optimizer, norms and all measuring stay in float32.
     """
 
     name: str
@@ -151,6 +154,7 @@ class Recipe:
     checkpoints: tuple[int, ...]
     split: dict[str, float]
     seed: int
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         """Refuse contradictions, before any training."""
@@ -159,6 +163,7 @@ class Recipe:
                 raise RecipeError(f"{key} must be a text, got {getattr(self, key)!r}")
         if not is_signal_set(self.images):
             check_image_set(self.images)
+        _one_of("precision", self.precision, PRECISIONS)
         _one_of("seed_kind", self.seed_kind, ("fixed", "random"))
         _whole("seeds", self.seeds, 1)
         _whole("seed", self.seed, 0)
@@ -193,6 +198,7 @@ class Recipe:
             "seeds": 1,
             "seed_kind": "random",
             "seed": 0,
+            "precision": "float32",
             "factors": {},
         }
         if missing := names - set(data) - set(optional):
