@@ -23,7 +23,8 @@ from ..loaders import ZooDataset
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .linear_probe import Features, LinearProbe, flat_weights, probe_statistics
-from .metrics import r2
+from .links import is_category
+from .metrics import accuracy, r2
 
 PROPERTIES = ("test_accuracy", "epoch", "generalization_gap")
 FEATURES = {"W": flat_weights, "s(W)": probe_statistics}
@@ -144,14 +145,14 @@ class _Quantiles:
         from sklearn.preprocessing import QuantileTransformer
 
         self._features = features
-        self._known: dict[tuple[int, ...], np.ndarray] = {}
+        self._known: dict[tuple[Any, bytes], np.ndarray] = {}
         self._quantiles = QuantileTransformer(
             n_quantiles=min(MAX_QUANTILES, len(train)), random_state=0
         )
         self._quantiles.fit(features(train))
 
     def __call__(self, dataset: ZooDataset) -> np.ndarray:
-        key = tuple(dataset.rows.tolist())
+        key = (dataset.source, dataset.rows.tobytes())  # every split counts its rows from 0
         if key not in self._known:
             self._known[key] = self._quantiles.transform(self._features(dataset))
         return self._known[key]
@@ -170,8 +171,8 @@ def _result(
     seeds: Sequence[int],
 ) -> ProbeResult:
     train, test = splits["train"].columns[target], splits["test"].columns[target]
-    categorical = train.dtype.kind == "O"
-    measure: Callable[[np.ndarray, Any], float] = _accuracy if categorical else r2
+    categorical = is_category(target, train)
+    measure: Callable[[np.ndarray, Any], float] = accuracy if categorical else r2
     scores = list[float]()
     for probe, seed in zip(probes, seeds, strict=True):
         if scores and not categorical and name != EMBEDDING:
@@ -186,10 +187,6 @@ def _result(
         scores=tuple(scores),
         chance=float(measure(test, np.full(len(test), guess))),
     )
-
-
-def _accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
-    return float(np.mean(true == predicted))
 
 
 def _spread(scores: Sequence[float]) -> str:

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks import links
 from weightzoo.tasks.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.linear_probe import LinearProbe, probe_statistics
 from weightzoo.tasks.metrics import r2
 from weightzoo.tasks.probes import (
     ProbeResult,
     _Quantiles,
+    _result,
     probe_representations,
     probe_settings,
     table,
@@ -51,6 +53,25 @@ def test_every_property_that_varies_is_probed(
 def test_probes_in_closed_form_are_fitted_once(results: list[ProbeResult]) -> None:
     fits = {(result.target, result.features): len(result.scores) for result in results}
     assert fits["epoch", "W"] == 1 and fits["epoch", "E"] == 2 and fits["activation", "W"] == 2
+
+
+def test_splits_of_equal_size_have_features_of_their_own(zoo: dict[str, ZooDataset]) -> None:
+    count = min(len(zoo["val"]), len(zoo["test"]))
+    val, test = zoo["val"].select(range(count)), zoo["test"].select(range(count))
+    quantiles = _Quantiles(probe_statistics, zoo["train"])
+    assert not np.array_equal(quantiles(val), quantiles(test))
+    assert quantiles(test) is quantiles(zoo["test"].select(range(count)))  # computed once
+
+
+def test_numbers_that_are_categories_are_scored_as_such(
+    zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "CATEGORIES", ("epoch",))  # as dropout is, which this zoo has not
+    splits = {name: rows.filter("status == 'ok'") for name, rows in zoo.items()}
+    probe = LinearProbe("statistics")
+    found = _result(splits, "epoch", "s(W)", [probe, probe], (0, 1))
+    assert found.measure == "accuracy" and len(found.scores) == 2
+    assert all(0 <= score <= 1 for score in found.scores)
 
 
 def test_one_wild_model_does_not_decide_a_probe(zoo: dict[str, ZooDataset]) -> None:
