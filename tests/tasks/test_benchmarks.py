@@ -167,6 +167,21 @@ def test_a_changed_zoo_or_setting_is_fitted_anew(tmp_path: Path, zoos: dict[str,
     assert not reused(run())
 
 
+def test_fits_of_other_code_are_not_reused(
+    tmp_path: Path, zoos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Run(
+        predictor=Constant(), sources=("first",), tested=("first",), target="test_accuracy", seed=0
+    )
+    reused = []
+    for commit in ("a", "a", "b", "a"):
+        monkeypatch.setattr(benchmark_runs, "commit", lambda commit=commit: commit)
+        [result] = execute([one], zoos, tmp_path / "runs", progress=False)
+        reused.append(result["reused"])
+        assert result["code"]["commit"] == commit
+    assert reused == [False, True, False, True]
+
+
 @pytest.mark.slow
 def test_worker_processes_give_the_same_scores(tmp_path: Path, zoos: dict[str, Path]) -> None:
     """Slow because processes start: what runs in them gives the same scores."""
