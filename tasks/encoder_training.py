@@ -34,9 +34,9 @@ from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
 from .training_checkpoints import TrainingCheckpoint
 from .training_checks import check_architecture, check_zoos
 from .training_settings import TrainingSettings
+from .warmup import warmup_cosine
 from .weight_scaling import WeightScaler
 
-WARMUP = 0.1  # share of all steps in which the learning rate rises
 BATCH_NORM_ROWS = 512
 RESIDENT_BYTES = 2**28  # train rows up to this size are copied to the CPU's memory once
 SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
@@ -157,7 +157,7 @@ class EncoderTraining:
             self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, _warmup_cosine(settings.epochs * len(self.loader))
+            self.optimizer, warmup_cosine(settings.epochs * len(self.loader))
         )
         self.best, self.best_epoch = -math.inf, 0
         self.kept = copy.deepcopy(self.averaged.state_dict())
@@ -379,15 +379,3 @@ def _identity(zoo: ZooDataset, target: str) -> dict[str, Any]:
     digest.update(np.asarray(zoo.columns["model_id"]).tobytes())
     digest.update(str(zoo.columns[target].tolist()).encode())
     return {"name": zoo.name, "rows": len(zoo), "sha256": digest.hexdigest()}
-
-
-def _warmup_cosine(steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate by step: a linear rise, then half a cosine down to 0."""
-    rise = max(1, round(WARMUP * steps))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-    return factor
