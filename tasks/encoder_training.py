@@ -302,6 +302,7 @@ class EncoderTraining:
 
     def _refresh_batch_norms(self) -> None:
         """Measure the statistics of batch norms anew: averaged weights have none of their own."""
+        self.averaged.eval()  # without dropout, also in the first epoch after a resume
         norms = [
             m for m in self.averaged.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
         ]
@@ -374,8 +375,9 @@ def _array(column: Any) -> np.ndarray:
 
 
 def _identity(zoo: ZooDataset, target: str) -> dict[str, Any]:
-    """Which rows were used."""
+    """Which rows were used; of the weights, those of the first and the last one."""
     digest = hashlib.sha256(json.dumps(zoo.layer_table.to_json()).encode())
     digest.update(np.asarray(zoo.columns["model_id"]).tobytes())
     digest.update(str(zoo.columns[target].tolist()).encode())
+    digest.update(zoo.weights([0, len(zoo) - 1]).numpy().tobytes())
     return {"name": zoo.name, "rows": len(zoo), "sha256": digest.hexdigest()}
