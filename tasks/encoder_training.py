@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from ..builders.provenance import commit, package_version
 from ..encoders.invariance import half_squared_distance
 from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
@@ -107,7 +108,7 @@ def train_encoder(
     Raises:
         ValueError: before any training: if the target is missing, constant, or not finite, if
             weights are not finite, if the encoder cannot take an architecture, or if the folder
-            holds the checkpoint of another training or of another format.
+            holds the checkpoint of another training, version of weightzoo or format.
         RuntimeError: if training diverges.
     """
     settings = settings or TrainingSettings()
@@ -137,6 +138,7 @@ class EncoderTraining:
     ) -> None:
         """Check everything that can be checked before training, and make the initial state."""
         self.settings, self.seed, self.target = settings, seed, target
+        self.commit = commit()
         self.train, self.val = train, val
         check_zoos(train, val, target)
         self.link = Link.of(settings.loss, target, _column(train, target))
@@ -191,6 +193,7 @@ class EncoderTraining:
         irrelevant = ("progress", "threads")
         settings = {k: v for k, v in asdict(self.settings).items() if k not in irrelevant}
         return {
+            "weightzoo": package_version(),
             "settings": settings,
             "seed": self.seed,
             "target": self.target,
@@ -351,6 +354,7 @@ class EncoderTraining:
             scaler=self.scaler,
             threads=self.settings.threads,
             training={
+                "code": {"weightzoo": package_version(), "commit": self.commit},
                 "settings": settings,
                 "seed": self.seed,
                 "zoos": [_identity(zoo, self.target) for zoo in self.train],

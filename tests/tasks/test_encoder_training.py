@@ -10,6 +10,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.encoders.sne import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks import encoder_training
 from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.encoder_training import EncoderRegressor, EncoderTraining, train_encoder
 from weightzoo.tasks.invariance import Reorderings, invariance_errors
@@ -185,6 +186,16 @@ def test_checkpoint_of_other_weights_is_refused(tmp_path: Path) -> None:
     rebuilt = make_zoo(tmp_path, change=halved)  # same models, same accuracies
     with pytest.raises(ValueError, match=r"other \['zoos'\]"):
         trained(rebuilt, tmp_path / "run", epochs=1)
+
+
+def test_checkpoint_of_another_version_is_refused_and_the_code_is_kept(
+    zoo: dict[str, ZooDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_training, "package_version", lambda: "1.0")
+    assert trained(zoo, tmp_path, epochs=1).training["code"]["weightzoo"] == "1.0"
+    monkeypatch.setattr(encoder_training, "package_version", lambda: "2.0")
+    with pytest.raises(ValueError, match=r"other \['weightzoo'\]"):
+        trained(zoo, tmp_path, epochs=1)
 
 
 def test_finished_training_is_not_repeated(
