@@ -25,6 +25,10 @@ TURNED = (
     "the outputs' variance over models; right permutations keep the function, wrong ones change "
     "it. Equal numbers mean that the encoder tells neither."
 )
+VAL_WHOLE = (
+    "Only the train split shrinks: what is chosen on val, as the number of epochs, is chosen on "
+    "all of it at every share."
+)
 NOT_COMPARABLE = (
     "Published figures stand beside ours for orientation only: **the populations are not "
     "comparable** (other networks, other images, far more models)."
@@ -247,7 +251,7 @@ def curve_tables(result: Result) -> str:
         for fraction in fractions
     }
     head = [f"{HEADS[metric]} by train models", *(str(models[fraction]) for fraction in fractions)]
-    return table(head, rows)
+    return f"{table(head, rows)}\n\n{VAL_WHOLE}"
 
 
 LAYOUTS = {"matrix": matrix_tables, "rows": row_tables, "curve": curve_tables}
@@ -280,8 +284,10 @@ def _circumstances(result: Result) -> str:
         f"({reused} from an earlier start), {sum(run['seconds'] or 0 for run in done):.0f} s of "
         f"fitting; this start took {result['seconds']:.0f} s in all, {result['build_seconds']:.0f} "
         f"s of them to build zoos, with {result['workers']} workers on {environment['machine']}, "
-        f"torch {environment['torch']}. Means over seeds, ± their standard deviation; 95 % "
-        "intervals are of the first seed, by bootstrap over test models, not rows."
+        f"torch {environment['torch']}, weightzoo {environment['weightzoo']} "
+        f"{environment.get('commit', '')[:10] or '(no commit known)'}. Means over seeds, ± their "
+        "standard deviation; 95 % intervals are of the first seed, by bootstrap over test models, "
+        "not rows."
     )
 
 
