@@ -44,6 +44,9 @@ class ProbeResult:
         measure: "R2" or "accuracy", on the test rows.
         scores: by seed.
         chance: what the mean of the train rows, or their commonest category, scores.
+        models: of the test split.
+        rows: of the test split.
+        seeds: of the autoencoders, and of the probes that have one.
     """
 
     target: str
@@ -51,6 +54,9 @@ class ProbeResult:
     measure: str
     scores: tuple[float, ...]
     chance: float
+    models: int
+    rows: int
+    seeds: tuple[int, ...]
 
 
 def probe_representations(
@@ -125,10 +131,12 @@ def table(results: Sequence[ProbeResult]) -> str:
 def write_probe_report(folder: Path, zoo: str, results: Sequence[ProbeResult], command: str) -> str:
     """Write table and data to a folder; returns the table with what it rests on."""
     folder.mkdir(parents=True, exist_ok=True)
+    first = results[0]
     text = (
         f"# Linear probes: {zoo}\n\nMade by `{command}`.\n\n{table(results)}\n"
-        "On the test split, rows with status ok. W: flat weights; s(W): seven statistics of every "
-        "tensor; E: latent vectors of a hyper-representation trained on the train split without "
+        f"On the {first.rows} rows with status ok of the {first.models} models of the test split, "
+        f"seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
+        "every tensor; E: latent vectors of a hyper-representation trained on the train split without "
         "labels; every feature enters as its quantile among the train rows. ± is the deviation "
         "over seeds; probes of numbers in closed form have none.\n"
     )
@@ -186,6 +194,9 @@ def _result(
         measure="accuracy" if categorical else "R2",
         scores=tuple(scores),
         chance=float(measure(test, np.full(len(test), guess))),
+        models=len(np.unique(splits["test"].columns["model_id"])),
+        rows=len(test),
+        seeds=tuple(seeds),
     )
 
 
