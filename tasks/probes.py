@@ -136,8 +136,8 @@ def write_probe_report(folder: Path, zoo: str, results: Sequence[ProbeResult], c
         f"# Linear probes: {zoo}\n\nMade by `{command}`.\n\n{table(results)}\n"
         f"On the {first.rows} rows with status ok of the {first.models} models of the test split, "
         f"seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
-        "every tensor; E: latent vectors of a hyper-representation trained on the train split without "
-        "labels; every feature enters as its quantile among the train rows. ± is the deviation "
+        "every tensor; E: latent vectors of a hyper-representation trained on the train split "
+        "without labels; every feature enters as its quantile among the train rows. ± is the deviation "
         "over seeds; probes of numbers in closed form have none.\n"
     )
     (folder / TABLE).write_text(text, encoding="utf-8")
