@@ -137,8 +137,8 @@ def write_probe_report(folder: Path, zoo: str, results: Sequence[ProbeResult], c
         f"On the {first.rows} rows with status ok of the {first.models} models of the test split, "
         f"seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
         "every tensor; E: latent vectors of a hyper-representation trained on the train split "
-        "without labels; every feature enters as its quantile among the train rows. ± is the deviation "
-        "over seeds; probes of numbers in closed form have none.\n"
+        "without labels; every feature enters as its quantile among the train rows. ± is the "
+        "deviation over seeds; probes of numbers in closed form have none.\n"
     )
     (folder / TABLE).write_text(text, encoding="utf-8")
     data = {"zoo": zoo, "command": command, "results": [asdict(result) for result in results]}
