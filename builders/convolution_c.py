@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("convolution.c")
+LARGEST_POOL = 16  # side of a square whose places fit in a byte
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11")
 
 
