@@ -96,6 +96,8 @@ class PartialZoo:
         if path.exists():
             _check_settings(path, settings)
             return
+        for journal in self.folder.glob("cohort-*.npz"):  # of a build that was half discarded
+            journal.unlink()
         for plan in self.plans:
             create_zoo_file(self.folder / plan.name, self.header, self._columns(plan))
         _write_whole(path, json.dumps(dict(settings), indent=1).encode())
