@@ -168,6 +168,9 @@ def test_build_zoo_refuses_to_go_on_with_other_settings(
     monkeypatch.undo()
     with pytest.raises(BuildError, match="unfinished build that differs in .*recipe"):
         _build(tmp_path / "zoo", replace(_recipe(), epochs=3))
+    (tmp_path / "zoo.partial" / "build.json").write_bytes(b"")  # as a power cut may leave it
+    with pytest.raises(BuildError, match="unfinished build that differs"):
+        _build(tmp_path / "zoo")
     _build(tmp_path / "zoo", replace(_recipe(), epochs=3), overwrite=True)
 
 
