@@ -108,10 +108,10 @@ def _start_worker(count: Any, parent: int) -> None:
 
 
 def start_worker(parent: int) -> None:
-    """Give this process one thread of torch, and end it when its parent has gone.
+    """Set up a new worker process: one thread of torch, and an end when its parent ends.
 
     Args:
-        parent: process id of the one that started it.
+        parent: process id of the parent.
     """
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
