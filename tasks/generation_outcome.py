@@ -24,6 +24,7 @@ class GenerationSettings:
         models: M of each method and seed.
         epochs: of fine-tuning, for the methods of the published table.
         few_epochs: of fine-tuning, for all others.
+        moved_epochs: of training in related architectures.
         structure: of the autoencoders trained on weights alone.
         behaviour: of the autoencoder trained on logits too.
         least_epoch: of the zoo's rows to learn from; None takes the last fifth of training.
@@ -34,6 +35,7 @@ class GenerationSettings:
     models: int = 8
     epochs: tuple[int, ...] = EPOCHS
     few_epochs: tuple[int, ...] = (0, 1)
+    moved_epochs: tuple[int, ...] = EPOCHS
     structure: AutoencoderSettings
     behaviour: AutoencoderSettings
     least_epoch: int | None = None
@@ -48,12 +50,14 @@ class Row:
         method: its name in the table.
         seed: of the run.
         images: on which it was fine-tuned and tested.
+        architecture: of the models.
         found: what was measured.
     """
 
     method: str
     seed: int
     images: str
+    architecture: str
     found: MeasuredSet
 
 
@@ -93,6 +97,7 @@ def generation_settings(
         seeds=tuple(seeds),
         models=8 if small else 16,
         few_epochs=(0, 1) if small else EPOCHS,
+        moved_epochs=EPOCHS[:3] if small else EPOCHS,
         structure=structure,
         behaviour=behaviour,
         transfer=transfer,
@@ -117,7 +122,7 @@ def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return [
-        {"method": row.method, "seed": row.seed, "images": row.images}
+        {name: value for name, value in vars(row).items() if name != "found"}
         | {name: plain(value) for name, value in vars(row.found).items()}
         for row in rows
     ]

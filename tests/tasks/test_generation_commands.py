@@ -93,6 +93,7 @@ def test_generation_benchmark_reports_every_method(
         asked = generation_settings(small, seeds, transfer)
         behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
         less = {"models": 2, "epochs": (0, 1), "few_epochs": (0,), "least_epoch": 1}
+        less["moved_epochs"] = (0, 1)
         return replace(asked, structure=tiny, behaviour=behaviour, **less)
 
     monkeypatch.setattr("weightzoo.tasks.generation_commands.generation_settings", settings)
