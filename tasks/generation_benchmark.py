@@ -10,7 +10,7 @@ Shape letters: M models, D length of the flat weight vector, K epochs.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from .canonical import Canonical, last_rows
 from .generated_zoo import few_images, zoo_images
 from .generation import TrainingModels, measure, moved, noised, scratch
 from .generation_outcome import GenerationSettings, Job, Outcome, Row
-from .learnable_rows import common_hyper_parameters, homogeneous_splits, late_epoch
+from .learnable_rows import best_hyper_parameters, homogeneous_splits, late_epoch
 from .property_predictor import threads
 from .related_architectures import related_architectures
 from .sampling import (
@@ -70,13 +70,22 @@ class Bench:
         self.weights = self.canonical.weights(self.train)
         self.last = torch.from_numpy(last_rows(self.train))
         self.top = top_rows(torch.tensor(self.train.columns["val_accuracy"]))
-        self.hyper_parameters = common_hyper_parameters(self.train)
+        self.hyper_parameters = best_hyper_parameters(self.train)
         self.activation = self.hyper_parameters.activation
         names = [self.activation] * len(self.last)
         self.training = TrainingModels.of(
             self.canonical, self.weights[self.last], names, self.images.test
         )
         self.generator = torch.Generator().manual_seed(seed)
+
+    def learned(self) -> dict[str, Any]:
+        """What was learned from, and how all is fine-tuned."""
+        return {
+            "rows": len(self.train),
+            "models": len(self.last),
+            "epochs": sorted(set(self.train.columns["epoch"].tolist())),
+            "hyper_parameters": asdict(self.hyper_parameters),
+        }
 
     def row(
         self,
@@ -130,7 +139,7 @@ class Bench:
         for target in related_architectures(self.architecture):
             for name, made in sets.items():
                 weights = moved(made, self.architecture, target, self.hyper_parameters, seed)
-                rows.append(self.row(name, weights, self.settings.moved_epochs, other=target))
+                rows.append(self.row(name, weights, self.settings.epochs, other=target))
         return rows
 
 
@@ -206,7 +215,11 @@ def _autoencoder_job(
     others: Mapping[str, tuple[str, bool]] | None = None,
 ) -> Outcome:
     start = time.perf_counter()
-    settings = replace(settings, shape=settings.shape | {"latent": _latent_size(bench, settings)})
+    settings = replace(
+        settings,
+        shape=settings.shape | {"latent": _latent_size(bench, settings)},
+        epochs=round(settings.epochs * max(1, bench.settings.least_rows / len(bench.train))),
+    )
     autoencoder = train_hyper_representation(bench.train, bench.val, settings, bench.seed)
     latent = autoencoder.encode(bench.weights)
     models, generator = bench.settings.models, bench.generator
@@ -288,4 +301,5 @@ def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], wor
 def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:
     """Run one job with one thread."""
     with threads(1):
-        return JOBS[job.name](Bench(folder, settings, job.seed))
+        bench = Bench(folder, settings, job.seed)
+        return replace(JOBS[job.name](bench), learned=bench.learned())

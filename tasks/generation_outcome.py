@@ -6,7 +6,7 @@ Shape letters: M models, K epochs.
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -24,10 +24,10 @@ class GenerationSettings:
         models: M of each method and seed.
         epochs: of fine-tuning, for the methods of the published table.
         few_epochs: of fine-tuning, for all others.
-        moved_epochs: of training in related architectures.
         structure: of the autoencoders trained on weights alone.
         behaviour: of the autoencoder trained on logits too.
         least_epoch: of the zoo's rows to learn from; None takes the last fifth of training.
+        least_rows: on fewer, autoencoders are trained for as many epochs more.
         transfer: another image set with the same shape and classes, or None.
     """
 
@@ -35,10 +35,10 @@ class GenerationSettings:
     models: int = 8
     epochs: tuple[int, ...] = EPOCHS
     few_epochs: tuple[int, ...] = (0, 1)
-    moved_epochs: tuple[int, ...] = EPOCHS
     structure: AutoencoderSettings
     behaviour: AutoencoderSettings
     least_epoch: int | None = None
+    least_rows: int = 800
     transfer: str | None = None
 
 
@@ -78,12 +78,14 @@ class Outcome:
         reconstruction: explained variance by layer of train and val rows, by autoencoder.
         seconds: it took.
         latent: for the plot of the first seed: latent vectors, accuracy and epoch, or None.
+        learned: rows, models and epochs learned from, and the hyper-parameters of fine-tuning.
     """
 
     rows: list[Row]
     reconstruction: dict[str, dict[str, dict[str, float]]]
     seconds: float
     latent: dict[str, Any] | None = None
+    learned: dict[str, Any] = field(default_factory=dict)
 
 
 def generation_settings(
@@ -97,7 +99,6 @@ def generation_settings(
         seeds=tuple(seeds),
         models=8 if small else 16,
         few_epochs=(0, 1) if small else EPOCHS,
-        moved_epochs=EPOCHS[:3] if small else EPOCHS,
         structure=structure,
         behaviour=behaviour,
         transfer=transfer,

@@ -55,6 +55,7 @@ def write_generation_report(
         "zoo": zoo,
         "command": command,
         "settings": asdict(settings),
+        "learned": _learned(outcomes),
         "rows": rows_json(rows),
         "reconstruction": _reconstruction(outcomes),
         "seconds": {f"{job.name}, seed {job.seed}": out.seconds for job, out in outcomes.items()},
@@ -152,6 +153,7 @@ def _text(
         f"# Generated networks: {zoo}",
         f"Made by `{command}`; {len(settings.seeds)} seeds, {settings.models} models per method "
         f"and seed; {seconds:.0f} process-seconds.",
+        _sources(_learned(outcomes)),
         f"## Test accuracy on {images} by epoch of fine-tuning",
         table(own),
         "Mean ± deviation over models and seeds. B_T: from scratch; B_F: zoo models; B_KDE30: "
@@ -180,6 +182,23 @@ def _text(
         f"![reconstruction by layer]({LAYER_PLOT})",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _learned(outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:
+    """The same for all jobs, which read the same zoo."""
+    return next(iter(outcomes.values())).learned
+
+
+def _sources(learned: Mapping[str, Any]) -> str:
+    values = learned["hyper_parameters"]
+    epochs = ", ".join(map(str, learned["epochs"]))
+    return (
+        f"Learned from {learned['rows']} train rows of {learned['models']} models with activation "
+        f"{values['activation']}, epochs {epochs}. All are fine-tuned as the best of these by val "
+        f"accuracy was trained, without dropout: {values['optimizer']}, rate {values['lr']:.3g}, "
+        f"weight decay {values['weight_decay']:.3g}, init {values['init']}, "
+        f"{values['train_fraction']:.0%} of the train images, batches of {values['batch_size']}."
+    )
 
 
 def _sections(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
