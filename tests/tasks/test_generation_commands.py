@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,7 @@ def test_generation_benchmark_reports_every_method(
     def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
         asked = generation_settings(small, seeds, transfer)
         behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
-        less = {
+        less: dict[str, Any] = {
             "least_rows": 1,
             "models": 2,
             "epochs": (0, 1),
