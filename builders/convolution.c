@@ -21,7 +21,8 @@ enum { LANES = 8, BLOCK = 4, TAPS = 2 };
 enum { LANES = 4, BLOCK = 4, TAPS = 2 };
 #endif
 typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
-typedef int32_t integers __attribute__((vector_size(LANES * 4), aligned(4)));
+/* may_alias: gradients, floats, are moved as integers */
+typedef int32_t integers __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
 typedef uint8_t bytes __attribute__((vector_size(LANES), aligned(1)));
 #define ALWAYS static inline __attribute__((always_inline))
 

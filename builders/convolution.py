@@ -73,8 +73,12 @@ def conv2d(
 
     Returns:
         (M, H', O, W', B).
+
+    Raises:
+        ValueError: if shapes or types do not fit together: compiled loops check nothing.
     """
     geometry = _Geometry(weight.shape[-1], stride, padding, pool)
+    _check(x, weight, bias, geometry)
     if not x.is_cuda and weight[0, 0].numel() > LARGEST_COMPILED:
         return _by_torch(x, weight, bias, geometry)
     return _Conv2d.apply(x, weight, bias, geometry)
@@ -91,6 +95,20 @@ def max_pool2d(x: Tensor, size: int) -> Tensor:
         (M, H // size, C, W // size, B).
     """
     return x if size == 1 else _MaxPool2d.apply(x, size)
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> None:
+    models, channels_out, channels = weight.shape[:3]
+    kernels = (models, channels_out, channels, geometry.kernel, geometry.kernel)
+    biases = (models, channels_out) if bias is None else tuple(bias.shape)
+    fits = x.shape[0] in (1, models) and x.shape[2] == channels and biases == kernels[:2]
+    types = {x.dtype, weight.dtype} | ({bias.dtype} if bias is not None else set())
+    sides = [geometry.out(side) // geometry.pool for side in (x.shape[1], x.shape[3])]
+    if not fits or tuple(weight.shape) != kernels or len(types) > 1 or min(sides) < 1:
+        raise ValueError(
+            f"images {tuple(x.shape)}, kernels {tuple(weight.shape)}, biases {biases} and "
+            f"{geometry} do not fit together, or not all are of one type: {types}"
+        )
 
 
 def _by_torch(x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry) -> Tensor:
@@ -155,7 +173,9 @@ class _Conv2d(torch.autograd.Function):
 def _compiled_shape(x: Tensor, weight: Tensor, geometry: _Geometry) -> convolution_c.Shape | None:
     """What the compiled kernel is called with, or None where torch's operations are taken."""
     models, channels_out, channels, kernel, _ = weight.shape
-    if x.is_cuda or x.dtype != torch.float32 or convolution_c.library() is None:
+    if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() == 0:
+        return None
+    if geometry.pool > convolution_c.LARGEST_POOL or convolution_c.library() is None:
         return None
     _, height, _, width, batch = x.shape
     sizes = (height, channels, width, batch, channels_out, kernel)

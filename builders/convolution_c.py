@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 SOURCE = Path(__file__).with_name("convolution.c")
+LARGEST_POOL = 16  # side of a square whose places fit in a byte
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11")
 
 
@@ -38,14 +39,16 @@ class Shape(ctypes.Structure):
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled library, or None where there is no compiler."""
-    compiler = shlex.split(os.environ.get("CC", "cc"))
+    compiler = shlex.split(os.environ.get("CC") or "cc")
     if os.environ.get("WEIGHTZOO_COMPILE") == "0" or not shutil.which(compiler[0]):
         return None
     try:
         loaded = ctypes.CDLL(str(_compiled(compiler)))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         warnings.warn(
-            f"cannot compile {SOURCE.name}, training will be slower: {error}", stacklevel=2
+            f"cannot compile {SOURCE.name}, training will be slower: {error} {said:.1000}",
+            stacklevel=2,
         )
         return None
     loaded.weightzoo_scratch.restype = ctypes.c_int64
@@ -57,17 +60,29 @@ def _compiled(compiler: list[str]) -> Path:
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode())
     name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightzoo"
+    cache = _cache()
     target = cache / f"convolution-{name}.so"
     if target.exists():
         return target
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         made = Path(folder) / target.name
         command = [*compiler, *FLAGS, "-o", str(made), str(SOURCE)]
         subprocess.run(command, check=True, capture_output=True)
         os.replace(made, target)
     return target
+
+
+def _cache() -> Path:
+    """A folder that nobody else can put a library in, as it would run in our name."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightzoo"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stat = cache.stat()
+    if stat.st_uid != os.geteuid() or stat.st_mode & 0o022:
+        raise PermissionError(
+            f"{cache} belongs to or can be written by others: `chmod go-w` it if it is yours, or "
+            "set XDG_CACHE_HOME to a folder of your own"
+        )
+    return cache
 
 
 def _processor() -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..zoos.errors import BuildError
 from ..zoos.image_set import Images, ImageSet
 from ..zoos.images import load_images
 from ..zoos.recipe import Model
@@ -41,10 +42,24 @@ def output_size(data: DataSet) -> int:
 
 
 def signal_columns(data: DataSet, models: Sequence[Model]) -> dict[str, np.ndarray]:
-    """What each model's signal is, (M,) by property; nothing for models that name images."""
+    """What each model's signal is, (M,) by property; nothing for models that name images.
+
+    Raises:
+        BuildError: if models of two splits fit the same image, which would leak from one to the
+            other.
+    """
     if not isinstance(data, SignalSet):
         return {}
     signals = [data.draw(model.seed) for model in models]
+    splits: dict[float | int, str] = {}
+    for model, signal in zip(models, signals, strict=True):
+        image = signal.get("image_index", len(splits))
+        if splits.setdefault(image, model.split) != model.split:
+            raise BuildError(
+                f"image {image} of {data.name!r} would be in the splits {splits[image]!r} and "
+                f"{model.split!r}: give the recipe seed_kind = 'fixed', no grid, and at most as "
+                "many seeds as there are images"
+            )
     return {name: np.array([signal[name] for signal in signals]) for name in data.property_names}
 
 

@@ -163,8 +163,8 @@ class ForwardPass:
             case layers.BatchNorm():
                 buffers = ("running_mean", "running_var", "num_batches_tracked")
                 state = [self.models.tensor(f"{name}.{buffer}") for buffer in buffers]
-                weights = [self.models.tensor(f"{name}.{role}") for role in ("weight", "bias")]
-                return batch_norm(x, *weights, state, self.training)  # in float32 inside
+                weight, bias = (self.models.tensor(f"{name}.{role}") for role in ("weight", "bias"))
+                return batch_norm(x, weight, bias, state, self.training)  # in float32 inside
             case layers.LayerNorm():
                 return layer_norm(x, *self._weights(name))
             case layers.PositionEmbedding():

@@ -104,6 +104,15 @@ def _raise_failure(future: Future[None]) -> None:
 def _start_worker(count: Any, parent: int) -> None:
     global _epochs_done
     _epochs_done = count
+    start_worker(parent)
+
+
+def start_worker(parent: int) -> None:
+    """Set up a new worker process: one thread of torch, and an end when its parent ends.
+
+    Args:
+        parent: process id of the parent.
+    """
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

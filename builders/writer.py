@@ -96,6 +96,8 @@ class PartialZoo:
         if path.exists():
             _check_settings(path, settings)
             return
+        for journal in self.folder.glob("cohort-*.npz"):  # of a build that was half discarded
+            journal.unlink()
         for plan in self.plans:
             create_zoo_file(self.folder / plan.name, self.header, self._columns(plan))
         _write_whole(path, json.dumps(dict(settings), indent=1).encode())
@@ -242,7 +244,7 @@ def partial_folder(out: Path, overwrite: bool) -> Iterator[Path]:
 def discard_other_build(folder: Path, settings: Mapping[str, Any]) -> None:
     """Empty a partial folder unless it belongs to a build with these settings."""
     path = folder / SETTINGS_NAME
-    if path.exists() and json.loads(path.read_text()) != dict(settings):
+    if path.exists() and _read_settings(path) != dict(settings):
         for entry in folder.iterdir():
             if entry.name != LOCK_NAME:
                 entry.unlink()
@@ -266,11 +268,16 @@ def _is_collection(folder: Path) -> bool:
     return bool(entries) and all((path / INDEX_NAME).is_file() for path in entries)
 
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+def _read_settings(path: Path) -> Any:
+    """What an earlier build noted, {} if that is damaged."""
     try:
-        earlier = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except ValueError:
-        earlier = {}
+        return {}
+
+
+def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    earlier = _read_settings(path)
     if earlier != dict(settings):
         odd = sorted(key for key in settings if earlier.get(key) != settings[key])
         raise BuildError(

@@ -161,7 +161,8 @@ class _Walk:
         return made
 
     def _norm(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
-        units.follow(name, _NORM_TENSORS[layer.kind], "out")
+        if layer.kind == "batch_norm" or len(before) < 3:  # of an image columns are normalised
+            units.follow(name, _NORM_TENSORS[layer.kind], "out")
         return units
 
     def _position(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:

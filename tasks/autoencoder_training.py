@@ -7,7 +7,6 @@ Shape letters: B models in the batch, N rows, D length of the flat weight vector
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +19,9 @@ from ..loaders import HiddenPermutations, LayerStandardization, ZooDataset
 from ..zoos.images import Images, load_images
 from .behaviour import behaviour_loss
 from .canonical import Canonical
+from .warmup import warmup_cosine
 
 VIEWS = ("canonical", "permuted")
-WARMUP = 0.1  # share of all steps in which the learning rate rises
 LEAST_ROWS_PER_BATCH = 2  # nt_xent needs another model
 
 
@@ -284,15 +283,3 @@ def check_rows(rows: int, latent: int) -> None:
             f"{rows} train rows are too few for a latent vector of {latent} values, which could "
             "tell them all apart: take a larger zoo or a smaller latent"
         )
-
-
-def warmup_cosine(steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate by step: a linear rise, then half a cosine down to 0."""
-    rise = max(1, round(WARMUP * steps))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
-
-    return factor

@@ -13,15 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .benchmark_runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 from .published import PUBLISHED, UNPRINTED
 
 RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
 NOT_DEFINED = "–"
 HEADS = {"tau_b": "τ_b", "tau_share": "of ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
 TURNED = (
-    "Turned: half the squared distance between the outputs before and after hidden units are "
-    "reordered, in units of the outputs' variance over models; right permutations keep the "
-    "function, wrong ones change it. Equal numbers mean that the encoder tells neither."
+    f"Turned, on {INVARIANCE_ROWS} test rows at most, {INVARIANCE_DRAWS} draws each: half the "
+    "squared distance between the outputs before and after hidden units are reordered, in units of "
+    "the outputs' variance over models; right permutations keep the function, wrong ones change "
+    "it. Equal numbers mean that the encoder tells neither."
+)
+VAL_WHOLE = (
+    "Only the train split shrinks: what is chosen on val, as the number of epochs, is chosen on "
+    "all of it at every share."
 )
 NOT_COMPARABLE = (
     "Published figures stand beside ours for orientation only: **the populations are not "
@@ -146,21 +152,30 @@ def matrix_tables(result: Result) -> str:
 
 
 def summary_table(result: Result) -> str:
-    """Means over zoos seen in training and over others, per predictor."""
+    """Means per predictor, trained on one zoo: over that zoo, and over others.
+
+    Where predictors were also trained on all zoos but one, the mean over the ones left out has a
+    column of its own: means over different trainings do not compare.
+    """
     runs, metric = result["runs"], result["metric"]
+    left_out = any(len(sources) > 1 for sources in distinct(runs, "sources"))
     rows = []
     for predictor in distinct(runs, "predictor"):
         own = [run for run in runs if value_of(run, "predictor") == predictor]
-        seen, others = transfer_cells(own, list(result["zoos"]))
-        rows.append(
-            [predictor, *(mean_text(cells, metric) for cells in (seen, others))]
-            + [mean_text(others, "r2"), mean_text(others, "mae"), str(sum(map(_count, others)))]
-        )
+        single = [run for run in own if len(run["sources"]) == 1]
+        several = [run for run in own if len(run["sources"]) > 1]
+        seen, others = transfer_cells(single, list(result["zoos"]))
+        row = [predictor, *(mean_text(cells, metric) for cells in (seen, others))]
+        row += [mean_text(others, "r2"), mean_text(others, "mae"), str(sum(map(_count, others)))]
+        if left_out:
+            row.append(mean_text(transfer_cells(several, list(result["zoos"]))[1], metric))
+        rows.append(row)
     head = ["predictor", f"{HEADS[metric]}, same zoo", f"{HEADS[metric]}, other zoos"]
     head += ["R², other zoos", "MAE, other zoos", "scores of others"]
+    head += [f"{HEADS[metric]}, trained on all others"] * left_out
     ceilings = [zoo["target"]["tau_max"] for zoo in result["zoos"].values() if zoo["target"]]
-    rows.append(["*ceiling of τ_b by ties*", f"{statistics.fmean(ceilings):.3f}"] + [""] * 4)
-    return table(head, rows)
+    rows.append(["*ceiling of τ_b by ties*", f"{statistics.fmean(ceilings):.3f}"])
+    return table(head, [row + [""] * (len(head) - len(row)) for row in rows])
 
 
 def transfer_cells(
@@ -236,7 +251,7 @@ def curve_tables(result: Result) -> str:
         for fraction in fractions
     }
     head = [f"{HEADS[metric]} by train models", *(str(models[fraction]) for fraction in fractions)]
-    return table(head, rows)
+    return f"{table(head, rows)}\n\n{VAL_WHOLE}"
 
 
 LAYOUTS = {"matrix": matrix_tables, "rows": row_tables, "curve": curve_tables}
@@ -269,8 +284,10 @@ def _circumstances(result: Result) -> str:
         f"({reused} from an earlier start), {sum(run['seconds'] or 0 for run in done):.0f} s of "
         f"fitting; this start took {result['seconds']:.0f} s in all, {result['build_seconds']:.0f} "
         f"s of them to build zoos, with {result['workers']} workers on {environment['machine']}, "
-        f"torch {environment['torch']}. Means over seeds, ± their standard deviation; 95 % "
-        "intervals are of the first seed, by bootstrap over test models, not rows."
+        f"torch {environment['torch']}, weightzoo {environment['weightzoo']} "
+        f"{environment.get('commit', '')[:10] or '(no commit known)'}. Means over seeds, ± their "
+        "standard deviation; 95 % intervals are of the first seed, by bootstrap over test models, "
+        "not rows."
     )
 
 

@@ -1,6 +1,6 @@
 """The runs of a benchmark: one predictor, fitted once, tested on one or more zoos.
 
-A finished run is a JSON file; started again, a benchmark repeats none of them.
+A finished run is a JSON file; started again with the same code, a benchmark repeats none of them.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..builders.provenance import commit, package_version
 from ..loaders import ZooDataset
 from ..loaders.dataset import load_zoo
 from ..zoos.index import INDEX_NAME
@@ -86,7 +87,7 @@ def execute(
     workers: int = 1,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Do all runs that are not in the folder yet.
+    """Do all runs that this version and commit have not left in the folder yet.
 
     Args:
         runs: what to do.
@@ -96,11 +97,13 @@ def execute(
         progress: whether to show progress on stderr.
 
     Returns:
-        The results in the order of the runs: what was run, `seconds` of the fit, and by tested
+        The results in the order of the runs: what was run, by which `code` (version and commit;
+        what is not committed is not seen), `seconds` of the fit, and by tested
         zoo `scores` or, where the predictor cannot take it, the reason in `refused`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    do = partial(_once, zoos=dict(zoos), folder=folder)
+    code = {"weightzoo": package_version(), "commit": commit()}
+    do = partial(_once, zoos=dict(zoos), folder=folder, code=code)
     with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
         if workers == 1:
             return [_shown(do(run), bar) for run in runs]
@@ -127,9 +130,11 @@ def part_of_models(dataset: ZooDataset, fraction: float) -> ZooDataset:
     return dataset.filter(lambda columns: np.isin(columns["model_id"], chosen))
 
 
-def _once(run: Run, zoos: Mapping[str, Path], folder: Path) -> dict[str, Any]:
-    """The result of a run, from its file if it is there."""
-    identity = run.identity(zoos)
+def _once(
+    run: Run, zoos: Mapping[str, Path], folder: Path, code: Mapping[str, str]
+) -> dict[str, Any]:
+    """The result of a run, from its file if the same code left it there."""
+    identity = run.identity(zoos) | {"code": dict(code)}
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     path = folder / f"{NOT_IN_FILE_NAMES.sub('-', run.label)}-{digest}.json"
     if path.exists():

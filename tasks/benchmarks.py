@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..builders.provenance import package_version
+from ..builders.provenance import commit, package_version
 from ..loaders.dataset import load_zoo
 from .benchmark_plots import plot_result
 from .benchmark_report import PLOT_NAME, to_markdown, write_result
@@ -178,6 +178,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "weightzoo": package_version(),
+        "commit": commit(),
     }
 
 

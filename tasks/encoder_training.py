@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from ..builders.provenance import commit, package_version
 from ..encoders.invariance import half_squared_distance
 from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
@@ -34,9 +35,9 @@ from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
 from .training_checkpoints import TrainingCheckpoint
 from .training_checks import check_architecture, check_zoos
 from .training_settings import TrainingSettings
+from .warmup import warmup_cosine
 from .weight_scaling import WeightScaler
 
-WARMUP = 0.1  # share of all steps in which the learning rate rises
 BATCH_NORM_ROWS = 512
 RESIDENT_BYTES = 2**28  # train rows up to this size are copied to the CPU's memory once
 SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
@@ -107,7 +108,7 @@ def train_encoder(
     Raises:
         ValueError: before any training: if the target is missing, constant, or not finite, if
             weights are not finite, if the encoder cannot take an architecture, or if the folder
-            holds the checkpoint of another training or of another format.
+            holds the checkpoint of another training, version of weightzoo or format.
         RuntimeError: if training diverges.
     """
     settings = settings or TrainingSettings()
@@ -137,6 +138,7 @@ class EncoderTraining:
     ) -> None:
         """Check everything that can be checked before training, and make the initial state."""
         self.settings, self.seed, self.target = settings, seed, target
+        self.commit = commit()
         self.train, self.val = train, val
         check_zoos(train, val, target)
         self.link = Link.of(settings.loss, target, _column(train, target))
@@ -157,7 +159,7 @@ class EncoderTraining:
             self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
         )
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, _warmup_cosine(settings.epochs * len(self.loader))
+            self.optimizer, warmup_cosine(settings.epochs * len(self.loader))
         )
         self.best, self.best_epoch = -math.inf, 0
         self.kept = copy.deepcopy(self.averaged.state_dict())
@@ -191,6 +193,7 @@ class EncoderTraining:
         irrelevant = ("progress", "threads")
         settings = {k: v for k, v in asdict(self.settings).items() if k not in irrelevant}
         return {
+            "weightzoo": package_version(),
             "settings": settings,
             "seed": self.seed,
             "target": self.target,
@@ -302,6 +305,7 @@ class EncoderTraining:
 
     def _refresh_batch_norms(self) -> None:
         """Measure the statistics of batch norms anew: averaged weights have none of their own."""
+        self.averaged.eval()  # without dropout, also in the first epoch after a resume
         norms = [
             m for m in self.averaged.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
         ]
@@ -350,6 +354,7 @@ class EncoderTraining:
             scaler=self.scaler,
             threads=self.settings.threads,
             training={
+                "code": {"weightzoo": package_version(), "commit": self.commit},
                 "settings": settings,
                 "seed": self.seed,
                 "zoos": [_identity(zoo, self.target) for zoo in self.train],
@@ -374,20 +379,9 @@ def _array(column: Any) -> np.ndarray:
 
 
 def _identity(zoo: ZooDataset, target: str) -> dict[str, Any]:
-    """Which rows were used."""
+    """Which rows were used; of the weights, those of the first and the last one."""
     digest = hashlib.sha256(json.dumps(zoo.layer_table.to_json()).encode())
     digest.update(np.asarray(zoo.columns["model_id"]).tobytes())
     digest.update(str(zoo.columns[target].tolist()).encode())
+    digest.update(zoo.weights([0, len(zoo) - 1]).numpy().tobytes())
     return {"name": zoo.name, "rows": len(zoo), "sha256": digest.hexdigest()}
-
-
-def _warmup_cosine(steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate by step: a linear rise, then half a cosine down to 0."""
-    rise = max(1, round(WARMUP * steps))
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / rise
-        return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-    return factor

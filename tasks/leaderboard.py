@@ -13,7 +13,8 @@ BENCHMARK_FORMAT = "weightzoo-benchmark-1"
 HEADER = """# Leaderboard
 
 Made by `{command}` from result files alone; change nothing by hand. Every table names the command
-that measured it. Scores are on test splits, means over seeds ± their standard deviation.
+that measured it. Scores are on test splits, means over seeds ± their standard deviation; 95 %
+intervals are of the first seed, by bootstrap over test models, not rows.
 """
 
 
@@ -55,16 +56,25 @@ def section(result: Mapping[str, Any]) -> str:
         "matrix": summary_table,
         "rows": lambda result: target_table(result, result["target"]),
     }.get(result["layout"], LAYOUTS[result["layout"]])
-    tests = ", ".join(
-        f"{name} {zoo['models']['test']} models / {zoo['rows']['test']} rows"
-        for name, zoo in result["zoos"].items()
-    )
-    environment = result["environment"]
+    environment, seeds = result["environment"], ", ".join(map(str, result["seeds"]))
+    reused = sum(run["reused"] for run in result["runs"])
+    earlier = f" ({reused} from an earlier start)" if reused else ""
     return (
         f"## {result['benchmark']}: {result['question']}\n\n{main(result)}\n\n"
-        f"`{result['command']}`; tested on {tests}; {environment['machine']}, torch "
-        f"{environment['torch']}.\n"
+        f"`{result['command']}`, seeds {seeds}; {len(result['runs'])} fits{earlier}; tested on "
+        f"{_tested(result)}; {environment['machine']}, torch {environment['torch']}.\n"
     )
+
+
+def _tested(result: Mapping[str, Any]) -> str:
+    """How many models and rows of each zoo were scored on the main target."""
+    scored = {
+        name: f"{name} {scores['models']} models / {scores['rows']} rows"
+        for run in result["runs"]
+        if run["target"] == result["target"]
+        for name, scores in run["scores"].items()
+    }
+    return ", ".join(scored[name] for name in result["zoos"] if name in scored)
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -23,7 +23,8 @@ from ..loaders import ZooDataset
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .linear_probe import Features, LinearProbe, flat_weights, probe_statistics
-from .metrics import r2
+from .links import is_category
+from .metrics import accuracy, r2
 
 PROPERTIES = ("test_accuracy", "epoch", "generalization_gap")
 FEATURES = {"W": flat_weights, "s(W)": probe_statistics}
@@ -43,6 +44,9 @@ class ProbeResult:
         measure: "R2" or "accuracy", on the test rows.
         scores: by seed.
         chance: what the mean of the train rows, or their commonest category, scores.
+        models: of the test split.
+        rows: of the test split.
+        seeds: of the autoencoders, and of the probes that have one.
     """
 
     target: str
@@ -50,6 +54,9 @@ class ProbeResult:
     measure: str
     scores: tuple[float, ...]
     chance: float
+    models: int
+    rows: int
+    seeds: tuple[int, ...]
 
 
 def probe_representations(
@@ -124,12 +131,14 @@ def table(results: Sequence[ProbeResult]) -> str:
 def write_probe_report(folder: Path, zoo: str, results: Sequence[ProbeResult], command: str) -> str:
     """Write table and data to a folder; returns the table with what it rests on."""
     folder.mkdir(parents=True, exist_ok=True)
+    first = results[0]
     text = (
         f"# Linear probes: {zoo}\n\nMade by `{command}`.\n\n{table(results)}\n"
-        "On the test split, rows with status ok. W: flat weights; s(W): seven statistics of every "
-        "tensor; E: latent vectors of a hyper-representation trained on the train split without "
-        "labels; every feature enters as its quantile among the train rows. ± is the deviation "
-        "over seeds; probes of numbers in closed form have none.\n"
+        f"On the {first.rows} rows with status ok of the {first.models} models of the test split, "
+        f"seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
+        "every tensor; E: latent vectors of a hyper-representation trained on the train split "
+        "without labels; every feature enters as its quantile among the train rows. ± is the "
+        "deviation over seeds; probes of numbers in closed form have none.\n"
     )
     (folder / TABLE).write_text(text, encoding="utf-8")
     data = {"zoo": zoo, "command": command, "results": [asdict(result) for result in results]}
@@ -144,14 +153,14 @@ class _Quantiles:
         from sklearn.preprocessing import QuantileTransformer
 
         self._features = features
-        self._known: dict[tuple[int, ...], np.ndarray] = {}
+        self._known: dict[tuple[Any, bytes], np.ndarray] = {}
         self._quantiles = QuantileTransformer(
             n_quantiles=min(MAX_QUANTILES, len(train)), random_state=0
         )
         self._quantiles.fit(features(train))
 
     def __call__(self, dataset: ZooDataset) -> np.ndarray:
-        key = tuple(dataset.rows.tolist())
+        key = (dataset.source, dataset.rows.tobytes())  # every split counts its rows from 0
         if key not in self._known:
             self._known[key] = self._quantiles.transform(self._features(dataset))
         return self._known[key]
@@ -170,8 +179,8 @@ def _result(
     seeds: Sequence[int],
 ) -> ProbeResult:
     train, test = splits["train"].columns[target], splits["test"].columns[target]
-    categorical = train.dtype.kind == "O"
-    measure: Callable[[np.ndarray, Any], float] = _accuracy if categorical else r2
+    categorical = is_category(target, train)
+    measure: Callable[[np.ndarray, Any], float] = accuracy if categorical else r2
     scores = list[float]()
     for probe, seed in zip(probes, seeds, strict=True):
         if scores and not categorical and name != EMBEDDING:
@@ -185,11 +194,10 @@ def _result(
         measure="accuracy" if categorical else "R2",
         scores=tuple(scores),
         chance=float(measure(test, np.full(len(test), guess))),
+        models=len(np.unique(splits["test"].columns["model_id"])),
+        rows=len(test),
+        seeds=tuple(seeds),
     )
-
-
-def _accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
-    return float(np.mean(true == predicted))
 
 
 def _spread(scores: Sequence[float]) -> str:

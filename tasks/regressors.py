@@ -154,7 +154,16 @@ class HyperParameterFeatures:
             )
 
     def __call__(self, dataset: ZooDataset) -> np.ndarray:
-        """(N, F), float64; a text value that the train split lacks is 0 in every place."""
+        """(N, F), float64; a text value that the train split lacks is 0 in every place.
+
+        Raises:
+            ValueError: if a column is missing.
+        """
+        if missing := [name for name in self.names if name not in dataset.columns]:
+            raise ValueError(
+                f"zoo {dataset.name!r} has no hyper-parameters {missing}, which predictions are "
+                "made from: leave out the predictor HyperParameterBoosting"
+            )
         parts = []
         for name in self.names:
             column = dataset.columns[name]

@@ -137,8 +137,10 @@ def train_sane(
         mean = _mean(canonical, train)
         autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
         training = SequenceTraining(autoencoder, train, canonical.weights(val), seed)
-        autoencoder.history = training.run()
-        training.close()
+        try:
+            autoencoder.history = training.run()
+        finally:
+            training.close()
     return autoencoder
 
 

@@ -2,13 +2,11 @@
 
 import multiprocessing
 import os
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 
-import torch
+from ..builders.process_engine import start_worker
 
 
 @contextmanager
@@ -18,20 +16,8 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     When the block is left by an error, what has not begun is dropped.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, _start, (os.getpid(),))
+    pool = ProcessPoolExecutor(workers, context, start_worker, (os.getpid(),))
     try:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start(parent: int) -> None:
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when its parent has gone."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)

@@ -46,6 +46,8 @@ def _collections(
     while start < stop:
         file.seek(start)
         block = file.read(min(least, stop - start))
+        if len(block) < min(least, stop - start):
+            stop = start + len(block)  # the file ends before the span
         places, sizes, place = [], [], block.find(_START)
         while place >= 0:
             size = int.from_bytes(block[place + 8 : place + HEADER_BYTES], "little")

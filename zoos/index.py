@@ -75,7 +75,7 @@ class ZooIndex:
             shards = tuple(_shard(path, row) for row in data["shards"])
         except ZooFormatError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ZooFormatError(f"{path} is damaged: {error}") from error
         if not shards:
             raise ZooFormatError(f"{path} lists no files: a zoo has at least one")

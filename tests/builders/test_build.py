@@ -168,7 +168,23 @@ def test_build_zoo_refuses_to_go_on_with_other_settings(
     monkeypatch.undo()
     with pytest.raises(BuildError, match="unfinished build that differs in .*recipe"):
         _build(tmp_path / "zoo", replace(_recipe(), epochs=3))
+    (tmp_path / "zoo.partial" / "build.json").write_bytes(b"")  # as a power cut may leave it
+    with pytest.raises(BuildError, match="unfinished build that differs"):
+        _build(tmp_path / "zoo")
     _build(tmp_path / "zoo", replace(_recipe(), epochs=3), overwrite=True)
+
+
+def test_build_zoo_trusts_no_journal_of_a_half_discarded_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill may leave journals without their settings; the rows they vouch for are new, empty."""
+    whole = list(_columns(_build(tmp_path / "whole")))
+    monkeypatch.setattr(PartialZoo, "finish", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path / "zoo")
+    monkeypatch.undo()
+    (tmp_path / "zoo.partial" / "build.json").unlink()
+    assert list(_columns(_build(tmp_path / "zoo"))) == whole
 
 
 def _interrupt(*arguments: object) -> None:

@@ -36,3 +36,10 @@ def test_architecture_must_fit_the_signal(tmp_path: Path) -> None:
     recipe = replace(load_recipe("sine-inr"), images="digits-inr")
     with pytest.raises(BuildError, match=r"takes \(1,\) and gives \(1,\), .* has shape \(2,\)"):
         build_zoo(recipe, tmp_path / "zoo", models=10, workers=1, progress=False)
+
+
+def test_one_image_in_two_splits_is_refused(tmp_path: Path) -> None:
+    recipe = replace(load_recipe("digits-inr"), seed_kind="random")
+    with pytest.raises(BuildError, match="would be in the splits .* give the recipe seed_kind"):
+        build_zoo(recipe, tmp_path / "zoo", workers=1, progress=False)
+    assert not (tmp_path / "zoo").exists()

@@ -55,6 +55,47 @@ def test_conv2d_in_float32_equals_torch(shape: tuple[int, ...]) -> None:
         torch.testing.assert_close(mine / scale, reference / scale, atol=3e-6, rtol=0)
 
 
+@pytest.mark.parametrize("pool", [1, 2])
+def test_conv2d_of_no_images_gives_no_gradient(pool: int) -> None:
+    """Of an empty last batch the compiled loops would divide by zero."""
+    weight = torch.randn(2, 4, 3, 3, 3, requires_grad=True)
+    out = conv2d(torch.empty(2, 8, 3, 8, 0), weight, None, pool=pool)
+    assert out.shape == (2, 6 // pool, 4, 6 // pool, 0)
+    (grad,) = torch.autograd.grad(out.sum(), weight)
+    assert not grad.any()
+
+
+def test_conv2d_pools_squares_whose_places_fill_no_byte() -> None:
+    x = torch.arange(17.0 * 17 * 3).view(1, 17, 1, 17, 3).requires_grad_()
+    out = conv2d(x, torch.ones(1, 1, 1, 1, 1), pool=17)  # the last place, 288, is largest
+    (grad,) = torch.autograd.grad(out.sum(), x)
+    assert torch.equal(grad, (x == out).float())
+
+
+@pytest.mark.parametrize(
+    ("images", "kernels", "biases"),
+    [
+        ((3, 8, 3, 8, 5), (2, 4, 3, 3, 3), (2, 4)),  # models
+        ((2, 8, 2, 8, 5), (2, 4, 3, 3, 3), (2, 4)),  # channels
+        ((2, 8, 3, 8, 5), (2, 4, 3, 3, 2), (2, 4)),  # no square kernel
+        ((2, 8, 3, 8, 5), (2, 4, 3, 9, 9), (2, 4)),  # larger than the image
+        ((2, 8, 3, 8, 5), (2, 4, 3, 3, 3), (2, 3)),
+    ],
+)
+def test_conv2d_refuses_shapes_that_do_not_fit(
+    images: tuple[int, ...], kernels: tuple[int, ...], biases: tuple[int, ...]
+) -> None:
+    """Compiled loops would read past the end."""
+    with pytest.raises(ValueError, match="do not fit together"):
+        conv2d(torch.zeros(images), torch.zeros(kernels), torch.zeros(biases))
+
+
+def test_conv2d_refuses_mixed_types() -> None:
+    x, weight = torch.zeros(1, 8, 1, 8, 5), torch.zeros(1, 4, 1, 3, 3, dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="one type"):
+        conv2d(x, weight)
+
+
 def test_conv2d_passes_nan_and_infinity_on() -> None:
     x = torch.randn(1, 6, 1, 6, 20)
     x[0, 2, 0, 2, 3], x[0, 3, 0, 3, 17] = torch.nan, torch.inf

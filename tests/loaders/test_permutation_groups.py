@@ -28,6 +28,13 @@ NORMED = [
     {"kind": "residual", "body": [{"kind": "activation"}, MLP], "shortcut": [MLP]},
     {"kind": "linear", "out": 3},
 ]
+ROWS = [
+    {"kind": "conv", "out": 4, "kernel": 3},
+    {"kind": "activation"},
+    {"kind": "layer_norm"},  # over the 4 columns of the image, which are no units
+    {"kind": "flatten"},
+    {"kind": "linear", "out": 3},
+]
 ARCHITECTURES = {
     "resnet18": preset("resnet18", width=3, side=8, classes=4),
     "vit": preset("vit", side=8, patch=4, width=8, blocks=2, heads=2, classes=4),
@@ -54,7 +61,8 @@ def random_weights(architecture: Architecture, models: int) -> Tensor:
     return weights
 
 
-TABLES = {architecture: architecture.layer_table() for architecture in ARCHITECTURES.values()}
+NORMED_ROWS = Architecture.from_json({"name": "rows", "input_shape": [2, 6, 6], "layers": ROWS})
+TABLES = {one: one.layer_table() for one in (*ARCHITECTURES.values(), NORMED_ROWS)}
 MODULES = {one: one.module("gelu").eval().double().requires_grad_(False) for one in TABLES}
 
 
@@ -78,6 +86,14 @@ def test_coupled_permutations_leave_the_logits(name: str) -> None:
     torch.testing.assert_close(logits(architecture, permuted), before, rtol=0, atol=1e-10)
     back = permutations.apply(permuted, inverse_permutations(orders))
     assert torch.equal(back, weights)
+
+
+def test_channels_move_through_a_norm_of_their_columns() -> None:
+    weights = random_weights(NORMED_ROWS, 1)
+    permutations = HiddenPermutations.of(NORMED_ROWS)
+    permuted = permutations.apply(weights, [torch.tensor([[1, 2, 3, 0]])])
+    before, after = (logits(NORMED_ROWS, each) for each in (weights, permuted))
+    torch.testing.assert_close(after, before, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)

@@ -14,12 +14,12 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.tasks import benchmark_runs
 from weightzoo.tasks.benchmark_definitions import BENCHMARKS
-from weightzoo.tasks.benchmark_report import Cell, to_markdown
+from weightzoo.tasks.benchmark_report import Cell, summary_table, to_markdown
 from weightzoo.tasks.benchmark_runs import Run, execute
 from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
 from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome, usable_runs
 from weightzoo.tasks.contestants import trained
-from weightzoo.tasks.leaderboard import leaderboard_text, write_leaderboard
+from weightzoo.tasks.leaderboard import leaderboard_text, section, write_leaderboard
 from weightzoo.tasks.pooled_statistics import PooledStatisticsBoosting
 from weightzoo.tasks.regressors import Constant, Predictor, StatisticsRidge
 from weightzoo.zoos.architectures import Architecture
@@ -167,6 +167,21 @@ def test_a_changed_zoo_or_setting_is_fitted_anew(tmp_path: Path, zoos: dict[str,
     assert not reused(run())
 
 
+def test_fits_of_other_code_are_not_reused(
+    tmp_path: Path, zoos: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = Run(
+        predictor=Constant(), sources=("first",), tested=("first",), target="test_accuracy", seed=0
+    )
+    reused = []
+    for commit in ("a", "a", "b", "a"):
+        monkeypatch.setattr(benchmark_runs, "commit", lambda commit=commit: commit)
+        [result] = execute([one], zoos, tmp_path / "runs", progress=False)
+        reused.append(result["reused"])
+        assert result["code"]["commit"] == commit
+    assert reused == [False, True, False, True]
+
+
 @pytest.mark.slow
 def test_worker_processes_give_the_same_scores(tmp_path: Path, zoos: dict[str, Path]) -> None:
     """Slow because processes start: what runs in them gives the same scores."""
@@ -184,6 +199,16 @@ def test_leaderboard_is_made_from_result_files_alone(finished: Finished, tmp_pat
     assert "## cross-architecture: does it transfer?" in text and "`a command`" in text
     with pytest.raises(ZooError, match="run one first"):
         write_leaderboard(tmp_path / "results" / "other", tmp_path / "LEADERBOARD.md")
+
+
+def test_leaderboard_counts_the_rows_that_were_scored(finished: Finished) -> None:
+    result = json.loads((finished.options.out / "result.json").read_text())
+    result["zoos"]["first"]["rows"]["test"] = 99  # checkpoints that were left out among them
+    for place, run in enumerate(result["runs"]):
+        run["reused"] = place == 0
+    text = section(result)
+    assert "first 12 models / 36 rows, second 12 models / 36 rows, deep" in text
+    assert "`a command`, seeds 0, 1; 8 fits (1 from an earlier start)" in text
 
 
 def test_shipped_leaderboard_is_that_of_the_shipped_results(
@@ -250,6 +275,18 @@ def test_zoo_is_built_once_and_another_is_not_overwritten(tmp_path: Path) -> Non
     assert (folder / "zoo.json").stat().st_mtime_ns == written
     with pytest.raises(ZooError, match="holds another zoo .8 models.: choose another --out"):
         build_once(plan.recipe, folder, 9, 1, False)
+
+
+def test_training_on_all_others_has_a_column_of_its_own(finished: Finished) -> None:
+    result = json.loads((finished.options.out / "result.json").read_text())
+    before = summary_table(result)
+    run = next(run for run in result["runs"] if run["predictor"]["name"] == "DeepSets")
+    scores = {"deep": run["scores"]["deep"] | {"tau_b": -0.987}}
+    result["runs"].append(run | {"sources": ["first", "second"], "scores": scores})
+    after = summary_table(result)
+    for old, new in zip(before.splitlines()[2:], after.splitlines()[2:], strict=True):
+        assert new.startswith(old)  # the mean over single sources is what it was
+    assert "trained on all others" in after and "| -0.987 |" in after
 
 
 def test_cell_shows_mean_spread_and_what_is_not_defined() -> None:

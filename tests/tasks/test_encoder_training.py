@@ -10,6 +10,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.encoders.sne import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks import encoder_training
 from weightzoo.tasks.encoder_making import EncoderSpec
 from weightzoo.tasks.encoder_training import EncoderRegressor, EncoderTraining, train_encoder
 from weightzoo.tasks.invariance import Reorderings, invariance_errors
@@ -148,6 +149,53 @@ def test_killed_training_goes_on_to_the_same_result(
         epoch["train_loss"] for epoch in whole.training["history"]
     ]
     assert np.array_equal(resumed.predict(zoo["test"]), whole.predict(zoo["test"]))
+
+
+class Dropping(torch.nn.Module):
+    """An encoder of one's own with dropout before a batch norm."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.net = torch.nn.Sequential(
+            torch.nn.LazyLinear(8), torch.nn.Dropout(), torch.nn.BatchNorm1d(8)
+        )
+        self.net(torch.zeros(2, tiny_architecture().layer_table().width))
+        self.head = torch.nn.Linear(8, outputs)
+
+    def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
+        return self.head(self.net(weights))
+
+
+def test_batch_norms_are_measured_without_dropout(zoo: dict[str, ZooDataset]) -> None:
+    training = EncoderTraining(
+        Dropping, [zoo["train"]], [zoo["val"]], "test_accuracy", settings(), seed=0
+    )
+    means = []
+    for _ in range(2):
+        training.averaged.train()  # as it is made, and so after a resume
+        training._refresh_batch_norms()
+        means.append(training.averaged.module.net[2].running_mean.clone())
+    assert torch.equal(*means) and means[0].abs().sum() > 0
+
+
+def test_checkpoint_of_other_weights_is_refused(tmp_path: Path) -> None:
+    def halved(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
+        weights *= 0.5
+
+    trained(make_zoo(tmp_path), tmp_path / "run", epochs=1)
+    rebuilt = make_zoo(tmp_path, change=halved)  # same models, same accuracies
+    with pytest.raises(ValueError, match=r"other \['zoos'\]"):
+        trained(rebuilt, tmp_path / "run", epochs=1)
+
+
+def test_checkpoint_of_another_version_is_refused_and_the_code_is_kept(
+    zoo: dict[str, ZooDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_training, "package_version", lambda: "1.0")
+    assert trained(zoo, tmp_path, epochs=1).training["code"]["weightzoo"] == "1.0"
+    monkeypatch.setattr(encoder_training, "package_version", lambda: "2.0")
+    with pytest.raises(ValueError, match=r"other \['weightzoo'\]"):
+        trained(zoo, tmp_path, epochs=1)
 
 
 def test_finished_training_is_not_repeated(

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks import links
 from weightzoo.tasks.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.linear_probe import LinearProbe, probe_statistics
 from weightzoo.tasks.metrics import r2
 from weightzoo.tasks.probes import (
     ProbeResult,
     _Quantiles,
+    _result,
     probe_representations,
     probe_settings,
     table,
@@ -53,6 +55,25 @@ def test_probes_in_closed_form_are_fitted_once(results: list[ProbeResult]) -> No
     assert fits["epoch", "W"] == 1 and fits["epoch", "E"] == 2 and fits["activation", "W"] == 2
 
 
+def test_splits_of_equal_size_have_features_of_their_own(zoo: dict[str, ZooDataset]) -> None:
+    count = min(len(zoo["val"]), len(zoo["test"]))
+    val, test = zoo["val"].select(range(count)), zoo["test"].select(range(count))
+    quantiles = _Quantiles(probe_statistics, zoo["train"])
+    assert not np.array_equal(quantiles(val), quantiles(test))
+    assert quantiles(test) is quantiles(zoo["test"].select(range(count)))  # computed once
+
+
+def test_numbers_that_are_categories_are_scored_as_such(
+    zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "CATEGORIES", ("epoch",))  # as dropout is, which this zoo has not
+    splits = {name: rows.filter("status == 'ok'") for name, rows in zoo.items()}
+    probe = LinearProbe("statistics")
+    found = _result(splits, "epoch", "s(W)", [probe, probe], (0, 1))
+    assert found.measure == "accuracy" and len(found.scores) == 2
+    assert all(0 <= score <= 1 for score in found.scores)
+
+
 def test_one_wild_model_does_not_decide_a_probe(zoo: dict[str, ZooDataset]) -> None:
     ok = {split: rows.filter("status == 'ok'") for split, rows in zoo.items()}
     calm = _Quantiles(probe_statistics, ok["train"])
@@ -73,6 +94,8 @@ def test_numbers_are_scored_against_the_mean(results: list[ProbeResult]) -> None
 
 def test_probe_report_has_a_line_per_property(results: list[ProbeResult], tmp_path: Path) -> None:
     text = write_probe_report(tmp_path, "small", results, "command")
+    assert "models of the test split, seeds 0, 1." in text
+    assert f"On the {results[0].rows} rows" in text and results[0].rows >= results[0].models > 1
     assert table(results) in text and (tmp_path / "probes.json").is_file()
     assert "| activation | accuracy |" in text and "| epoch | R2 |" in text
 

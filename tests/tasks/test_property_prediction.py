@@ -191,6 +191,19 @@ def test_hyper_parameters_that_do_not_vary_are_refused(tmp_path: Path) -> None:
         HyperParameterBoosting().fit(one["train"], one["val"], "test_accuracy", 0)
 
 
+def test_hyper_parameter_baseline_reads_no_weights_and_no_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo, baseline = make_zoo(tmp_path, accuracy_from_lr), HyperParameterBoosting()
+    monkeypatch.setattr(ZooDataset, "weights", None)
+    baseline.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+    hyper_parameters = [*zoo["test"].header.hyper_parameters, "epoch"]
+    told = zoo["test"].select_columns(hyper_parameters)
+    assert np.array_equal(baseline.predict(told), baseline.predict(zoo["test"]))
+    with pytest.raises(ValueError, match=r"has no hyper-parameters .*'lr'"):
+        baseline.predict(zoo["test"].select_columns(["test_accuracy"]))
+
+
 def test_default_predictors_are_named_in_order() -> None:
     names = [predictor.name for predictor in default_predictors()]
     assert names[0] == "constant" and names[1].startswith("hyper") and names[-1] == "SNE"

@@ -45,6 +45,12 @@ def test_a_collection_of_wrong_size_is_refused(file: Path, size: int) -> None:
         open_zoo_file(file)
 
 
+@pytest.mark.parametrize("beyond", [1, 2**40])
+def test_spans_may_end_behind_the_file(file: Path, beyond: int) -> None:
+    """Weights may claim to lie anywhere: looking for text before them must come to an end."""
+    heaps.check_text_heaps(file, [(0, file.stat().st_size + beyond)])
+
+
 @pytest.mark.parametrize("block_bytes", [20, 1000, 5000, 2**24])
 def test_sound_heaps_pass_however_they_are_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int

@@ -161,7 +161,10 @@ def test_bad_field_is_refused(tiny_zoo: Path, case: str) -> None:
         ZooIndex.read(tiny_zoo)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"[]", b"3", b'"x"', b"\xff\xfe{}"])
+DAMAGED = [b"", b"{", b"null", b"[]", b"3", b'"x"', b"\xff\xfe{}", b"[" * 200_000]
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=range(len(DAMAGED)))
 def test_damaged_json_is_refused(tiny_zoo: Path, content: bytes) -> None:
     (tiny_zoo / INDEX_NAME).write_bytes(content)
     with pytest.raises(ZooFormatError, match=f"{tiny_zoo / INDEX_NAME} is damaged"):
