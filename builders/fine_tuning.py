@@ -19,7 +19,7 @@ from ..zoos.layers import Linear
 from ..zoos.lineage import Lineage
 from ..zoos.recipe import Model, Recipe
 from .build import Engine, run_job
-from .initialization import initial_weights
+from .inheritance import inherited_weights, shared_tensors
 from .job import TrainingJob
 from .objectives import DataSet
 from .parents import Condition, Parents, choose_parents
@@ -45,18 +45,9 @@ class FineTuning(TrainingJob):
 
         New ones are drawn as the recipe's `init` says, with the model's seed.
         """
-        table, parent_table = (
-            one.layer_table() for one in (self.recipe.architecture, self.parents.architecture)
-        )
         models = [self.models[position] for position in positions]
         rows = self.parents.weights(positions)
-        if table == parent_table:
-            return rows
-        flat = initial_weights(self.recipe.architecture, models)
-        new, old = table.split(flat), parent_table.split(rows)
-        for name in _kept(self.recipe.architecture, self.parents.architecture):
-            new[name].copy_(old[name])
-        return flat
+        return inherited_weights(self.recipe.architecture, models, self.parents.architecture, rows)
 
     def train(
         self,
@@ -141,7 +132,7 @@ def fine_tune_zoo(
     out, source = Path(out), Path(source)
     parents = choose_parents(source, where, overrides)
     architecture = with_head(parents.architecture, load_images(images).classes)
-    kept = _kept(architecture, parents.architecture)
+    kept = shared_tensors(architecture, parents.architecture)
     redrawn = [tensor.name for tensor in architecture.layer_table() if tensor.name not in kept]
     recipe = child_recipe(
         parents,
@@ -199,9 +190,3 @@ def with_head(architecture: Architecture, classes: int) -> Architecture:
             f"{classes} classes: choose an image set with {architecture.shapes()[-1]} classes"
         )
     return replace(architecture, layers=(*architecture.layers[:-1], replace(last, out=classes)))
-
-
-def _kept(architecture: Architecture, parent: Architecture) -> set[str]:
-    """Names of the tensors that a child takes over."""
-    shapes = {tensor.name: tensor.shape for tensor in parent.layer_table()}
-    return {t.name for t in architecture.layer_table() if shapes.get(t.name) == t.shape}

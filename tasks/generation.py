@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..builders.inheritance import inherited_weights
 from ..builders.initialization import initial_weights
 from ..builders.training import train_cohort
 from ..loaders import HiddenPermutations, align
@@ -36,9 +37,10 @@ class MeasuredSet:
         ensemble: accuracy of the mean logits at the first epoch.
         disagreement: share of test images on which two models of the set differ, mean over pairs.
         nearest_distance: distance to the nearest training model over the usual distance from a
-            training model to the nearest other one; mean over models.
+            training model to the nearest other one; mean over models; NaN of models of another
+            architecture.
         nearest_agreement: share of the zoo's own test images on which a model agrees with that
-            nearest one.
+            nearest one; NaN like the distance.
         broken: models that are not finite, left out of the four numbers above.
     """
 
@@ -88,6 +90,7 @@ def measure(
     images: ImageSet,
     epochs: Sequence[int] = EPOCHS,
     seed: int = 0,
+    other: Architecture | None = None,
 ) -> MeasuredSet:
     """Measure a set of models and fine-tune it.
 
@@ -98,14 +101,17 @@ def measure(
         images: to fine-tune on and be tested on.
         epochs: at which the test accuracy is measured, rising from 0.
         seed: of the order of the images.
+        other: architecture of the models, if it is not that of the training models.
     """
-    architecture = training.canonical.architecture
+    architecture = other or training.canonical.architecture
     accuracy = fine_tune(architecture, weights, hyper_parameters, images, epochs, seed)
     finite = weights[weights.isfinite().all(1)]
     names = [hyper_parameters.activation] * len(finite)
     outputs = logits(architecture, finite, names, images.test)
-    compared = logits(architecture, finite, names, training.images).argmax(1)
-    distance, agreement = nearest(finite, compared, training)
+    distance = agreement = torch.tensor(torch.nan)
+    if other is None:
+        compared = logits(architecture, finite, names, training.images).argmax(1)
+        distance, agreement = nearest(finite, compared, training)
     return MeasuredSet(
         accuracy=accuracy,
         epochs=tuple(epochs),
@@ -166,11 +172,23 @@ def scratch(
     architecture: Architecture, hyper_parameters: HyperParameters, models: int, seed: int
 ) -> Tensor:
     """Initial weights (M, D) of models to train from scratch."""
-    drawn = [
-        Model(model_id=index, seed=seed + index, split="train", hyper_parameters=hyper_parameters)
-        for index in range(models)
-    ]
-    return initial_weights(architecture, drawn)
+    return initial_weights(architecture, _fresh_models(hyper_parameters, models, seed))
+
+
+def moved(
+    weights: Tensor,
+    source: Architecture,
+    target: Architecture,
+    hyper_parameters: HyperParameters,
+    seed: int,
+) -> Tensor:
+    """Weights (M, D) of `source` in a related architecture; what it adds is as of `scratch`.
+
+    Raises:
+        BuildError: if the two share no tensor.
+    """
+    models = _fresh_models(hyper_parameters, len(weights), seed)
+    return inherited_weights(target, models, source, weights)
 
 
 def noised(
@@ -216,6 +234,13 @@ def disagreement(predictions: Tensor) -> float:
     models = len(predictions)
     equal_pairs = (votes * (votes - 1)).sum(1) / (models * (models - 1))
     return float(1 - equal_pairs.mean())
+
+
+def _fresh_models(hyper_parameters: HyperParameters, count: int, seed: int) -> list[Model]:
+    return [
+        Model(model_id=index, seed=seed + index, split="train", hyper_parameters=hyper_parameters)
+        for index in range(count)
+    ]
 
 
 def _tuned(recipe: Recipe, models: Sequence[Model], images: ImageSet, weights: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ Shape letters: M models, D length of the flat weight vector, K epochs.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..loaders import load_zoo
+from ..zoos.architectures import Architecture
 from ..zoos.images import ImageSet, load_images
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .behaviour import accuracies
 from .canonical import Canonical, last_rows
 from .generated_zoo import few_images, zoo_images
-from .generation import TrainingModels, measure, noised, scratch
+from .generation import TrainingModels, measure, moved, noised, scratch
 from .generation_outcome import GenerationSettings, Job, Outcome, Row
-from .learnable_rows import common_hyper_parameters, homogeneous_splits, late_epoch
+from .learnable_rows import best_hyper_parameters, homogeneous_splits, late_epoch
 from .property_predictor import threads
+from .related_architectures import related_architectures
 from .sampling import (
     GenerativeAdversarial,
     KernelDensity,
@@ -68,7 +70,7 @@ class Bench:
         self.weights = self.canonical.weights(self.train)
         self.last = torch.from_numpy(last_rows(self.train))
         self.top = top_rows(torch.tensor(self.train.columns["val_accuracy"]))
-        self.hyper_parameters = common_hyper_parameters(self.train)
+        self.hyper_parameters = best_hyper_parameters(self.train)
         self.activation = self.hyper_parameters.activation
         names = [self.activation] * len(self.last)
         self.training = TrainingModels.of(
@@ -76,15 +78,34 @@ class Bench:
         )
         self.generator = torch.Generator().manual_seed(seed)
 
+    def learned(self) -> dict[str, Any]:
+        """What was learned from, and how all is fine-tuned."""
+        return {
+            "rows": len(self.train),
+            "models": len(self.last),
+            "epochs": sorted(set(self.train.columns["epoch"].tolist())),
+            "hyper_parameters": asdict(self.hyper_parameters),
+        }
+
     def row(
-        self, method: str, weights: Tensor, epochs: Sequence[int], images: ImageSet | None = None
+        self,
+        method: str,
+        weights: Tensor,
+        epochs: Sequence[int],
+        images: ImageSet | None = None,
+        other: Architecture | None = None,
     ) -> Row:
         """Measure and fine-tune a set of models."""
         images = images or self.images
-        found = measure(
-            weights, self.training, self.hyper_parameters, images, epochs, 1000 * self.seed
+        seed = 1000 * self.seed
+        found = measure(weights, self.training, self.hyper_parameters, images, epochs, seed, other)
+        return Row(
+            method=method,
+            seed=self.seed,
+            images=images.name,
+            architecture=(other or self.architecture).name,
+            found=found,
         )
-        return Row(method=method, seed=self.seed, images=images.name, found=found)
 
     def zoo_models(self) -> Tensor:
         """Random train models, their last checkpoint."""
@@ -108,6 +129,19 @@ class Bench:
         images = load_images(self.settings.transfer)
         return [self.row(name, made, self.settings.epochs, images) for name, made in sets.items()]
 
+    def moved_rows(self, sets: Mapping[str, Tensor]) -> list[Row]:
+        """The same in related architectures; what these add is drawn as for training from scratch.
+
+        Initial weights stay initial weights: by the laws of `init`, a tensor's shape decides.
+        """
+        seed = 2_000_000 + 1000 * self.seed
+        rows = []
+        for target in related_architectures(self.architecture):
+            for name, made in sets.items():
+                weights = moved(made, self.architecture, target, self.hyper_parameters, seed)
+                rows.append(self.row(name, weights, self.settings.epochs, other=target))
+        return rows
+
 
 def weights_job(bench: Bench) -> Outcome:
     """Every baseline that needs no autoencoder."""
@@ -126,6 +160,7 @@ def weights_job(bench: Bench) -> Outcome:
         others[f"B_F + noise {sigma}"] = noised(models, bench.canonical, sigma, bench.generator)
     rows += [bench.row(name, made, settings.few_epochs) for name, made in others.items()]
     rows += bench.transfer_rows({name: published[name] for name in ("B_T", "B_F")})
+    rows += bench.moved_rows(published)
     return Outcome(rows, {}, time.perf_counter() - start)
 
 
@@ -180,7 +215,11 @@ def _autoencoder_job(
     others: Mapping[str, tuple[str, bool]] | None = None,
 ) -> Outcome:
     start = time.perf_counter()
-    settings = replace(settings, shape=settings.shape | {"latent": _latent_size(bench, settings)})
+    settings = replace(
+        settings,
+        shape=settings.shape | {"latent": _latent_size(bench, settings)},
+        epochs=round(settings.epochs * max(1, bench.settings.least_rows / len(bench.train))),
+    )
     autoencoder = train_hyper_representation(bench.train, bench.val, settings, bench.seed)
     latent = autoencoder.encode(bench.weights)
     models, generator = bench.settings.models, bench.generator
@@ -200,6 +239,7 @@ def _autoencoder_job(
     if others:
         rows += _chosen(bench, autoencoder, latent[bench.top], suffix)
         rows += bench.transfer_rows({f"S_KDE30{suffix}": kde})
+        rows += bench.moved_rows({f"S_KDE30{suffix}": kde})
     found = {
         "train": autoencoder.r2(bench.weights),
         "val": autoencoder.r2(autoencoder.canonical.weights(bench.val)),
@@ -261,4 +301,5 @@ def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], wor
 def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:
     """Run one job with one thread."""
     with threads(1):
-        return JOBS[job.name](Bench(folder, settings, job.seed))
+        bench = Bench(folder, settings, job.seed)
+        return replace(JOBS[job.name](bench), learned=bench.learned())

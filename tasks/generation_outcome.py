@@ -6,7 +6,7 @@ Shape letters: M models, K epochs.
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -27,6 +27,7 @@ class GenerationSettings:
         structure: of the autoencoders trained on weights alone.
         behaviour: of the autoencoder trained on logits too.
         least_epoch: of the zoo's rows to learn from; None takes the last fifth of training.
+        least_rows: on fewer, autoencoders are trained for as many epochs more.
         transfer: another image set with the same shape and classes, or None.
     """
 
@@ -37,6 +38,7 @@ class GenerationSettings:
     structure: AutoencoderSettings
     behaviour: AutoencoderSettings
     least_epoch: int | None = None
+    least_rows: int = 800
     transfer: str | None = None
 
 
@@ -48,12 +50,14 @@ class Row:
         method: its name in the table.
         seed: of the run.
         images: on which it was fine-tuned and tested.
+        architecture: of the models.
         found: what was measured.
     """
 
     method: str
     seed: int
     images: str
+    architecture: str
     found: MeasuredSet
 
 
@@ -74,12 +78,14 @@ class Outcome:
         reconstruction: explained variance by layer of train and val rows, by autoencoder.
         seconds: it took.
         latent: for the plot of the first seed: latent vectors, accuracy and epoch, or None.
+        learned: rows, models and epochs learned from, and the hyper-parameters of fine-tuning.
     """
 
     rows: list[Row]
     reconstruction: dict[str, dict[str, dict[str, float]]]
     seconds: float
     latent: dict[str, Any] | None = None
+    learned: dict[str, Any] = field(default_factory=dict)
 
 
 def generation_settings(
@@ -117,7 +123,7 @@ def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return [
-        {"method": row.method, "seed": row.seed, "images": row.images}
+        {name: value for name, value in vars(row).items() if name != "found"}
         | {name: plain(value) for name, value in vars(row.found).items()}
         for row in rows
     ]

@@ -22,6 +22,11 @@ from .plots import figure, save
 NOT_MEASURED = "–"
 BASELINES = ("B_T", "B_F", "B_KDE30", "B_KDE30 aligned", "B_Neigh30 aligned")
 CURVES = ("B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "S_KDE30 + behaviour")
+CHANGE_OF_ARCHITECTURE = (
+    "Weights of the zoo's architecture fill the tensors that the larger one has with the same name "
+    "and shape; the rest, the added convolution, is drawn as by the zoo's `init`, as all is for "
+    "B_T. *skipped conv*: the convolution and its activation inside a residual, x + f(x)."
+)
 TABLE, DATA = "generation.md", "generation.json"
 CURVE_PLOT, LATENT_PLOT, LAYER_PLOT = "curves.png", "latent.png", "layers.png"
 
@@ -50,21 +55,20 @@ def write_generation_report(
         "zoo": zoo,
         "command": command,
         "settings": asdict(settings),
+        "learned": _learned(outcomes),
         "rows": rows_json(rows),
         "reconstruction": _reconstruction(outcomes),
         "seconds": {f"{job.name}, seed {job.seed}": out.seconds for job, out in outcomes.items()},
     }
     (folder / DATA).write_text(json.dumps(data, indent=1), encoding="utf-8")
-    images = rows[0].images
-    plot_curves([row for row in rows if row.images == images], folder / CURVE_PLOT)
+    plot_curves(next(iter(_sections(rows).values())), folder / CURVE_PLOT)
     plot_latent(_latents(outcomes), folder / LATENT_PLOT)
     plot_layers(_reconstruction(outcomes), folder / LAYER_PLOT)
     return text
 
 
-def table(rows: Sequence[Row], images: str) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Markdown: mean and deviation over all models of all seeds, by method and epoch."""
-    rows = [row for row in rows if row.images == images]
     epochs = sorted({epoch for row in rows for epoch in row.found.epochs})
     head = ["method", *(f"epoch {epoch}" for epoch in epochs)]
     head += ["ensemble", "differ", "distance", "agree", "models", "broken"]
@@ -142,14 +146,16 @@ def _text(
     rows: Sequence[Row],
     command: str,
 ) -> str:
-    images = list(dict.fromkeys(row.images for row in rows))
+    sections = _sections(rows)
+    (architecture, images), own = next(iter(sections.items()))
     seconds = sum(outcome.seconds for outcome in outcomes.values())
     parts = [
         f"# Generated networks: {zoo}",
         f"Made by `{command}`; {len(settings.seeds)} seeds, {settings.models} models per method "
         f"and seed; {seconds:.0f} process-seconds.",
-        f"## Test accuracy on {images[0]} by epoch of fine-tuning",
-        table(rows, images[0]),
+        _sources(_learned(outcomes)),
+        f"## Test accuracy on {images} by epoch of fine-tuning",
+        table(own),
         "Mean ± deviation over models and seeds. B_T: from scratch; B_F: zoo models; B_KDE30: "
         "weights drawn each by itself from the best 30 % of the train rows (by val accuracy); S_: "
         "latent vectors drawn and decoded. *ensemble*: accuracy of the mean logits at epoch 0; "
@@ -158,8 +164,15 @@ def _text(
         "training models; *agree*: with that model's classes; *broken*: models with values that "
         "are not finite.",
     ]
-    for name in images[1:]:
-        parts += [f"## Transfer to {name}", table(rows, name)]
+    for (of, name), others in sections.items():
+        if name != images:
+            parts += [f"## Transfer to {name}", table(others)]
+        elif of != architecture:
+            parts += [f"## Change of architecture to {of}", table(others)]
+    if all(of == architecture for of, _ in sections):
+        parts.append(f"No change of architecture: {architecture} has no image inside it.")
+    else:
+        parts.append(CHANGE_OF_ARCHITECTURE)
     parts += [
         "## Explained variance of the reconstruction",
         _reconstruction_table(_reconstruction(outcomes)),
@@ -169,6 +182,31 @@ def _text(
         f"![reconstruction by layer]({LAYER_PLOT})",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _learned(outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:
+    """The same for all jobs, which read the same zoo."""
+    return next(iter(outcomes.values())).learned
+
+
+def _sources(learned: Mapping[str, Any]) -> str:
+    values = learned["hyper_parameters"]
+    epochs = ", ".join(map(str, learned["epochs"]))
+    return (
+        f"Learned from {learned['rows']} train rows of {learned['models']} models with activation "
+        f"{values['activation']}, epochs {epochs}. All are fine-tuned as the best of these by val "
+        f"accuracy was trained, without dropout: {values['optimizer']}, rate {values['lr']:.3g}, "
+        f"weight decay {values['weight_decay']:.3g}, init {values['init']}, "
+        f"{values['train_fraction']:.0%} of the train images, batches of {values['batch_size']}."
+    )
+
+
+def _sections(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows by architecture and image set, those of the zoo first."""
+    sections: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        sections.setdefault((row.architecture, row.images), []).append(row)
+    return sections
 
 
 def _reconstruction(outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:

@@ -4,8 +4,12 @@ import math
 import statistics
 from collections.abc import Mapping
 
+import numpy as np
+import torch
+
 from ..loaders import ZooDataset
 from ..zoos.recipe import HyperParameters, hyper_parameter_names
+from .sampling import top_rows
 
 LATE = 0.8  # share of training after which checkpoints are learned from
 
@@ -24,27 +28,46 @@ def homogeneous_splits(
 
 
 def homogeneous(zoo: ZooDataset, least_epoch: int, activation: str | None = None) -> ZooDataset:
-    """The finite late rows of one activation, by default the commonest.
+    """The finite late rows of one activation, by default the commonest of the best rows.
+
+    The best are those with the highest val accuracies (`top_rows`), from which samplers draw: in
+    a zoo of many activations most rows of the commonest may be models that never learned.
 
     Raises:
         ValueError: if there are none.
     """
     rows = zoo.filter(f"epoch >= {least_epoch}").filter("status == 'ok'")
-    names = [name for name in rows.columns["activation"] if activation in (None, name)]
-    if not names:
+    if activation is None and len(rows):
+        activation = _activation(rows)
+    rows = rows.filter(lambda columns: columns["activation"] == activation)
+    if not len(rows):
         raise ValueError(
             f"zoo {zoo.name!r} has no finite checkpoint from epoch {least_epoch} on: its epochs "
             f"are {sorted(set(zoo.columns['epoch'].tolist()))}"
         )
-    chosen = statistics.mode(names)
-    return rows.filter(lambda columns: columns["activation"] == chosen)
+    return rows
 
 
-def common_hyper_parameters(rows: ZooDataset) -> HyperParameters:
-    """How to fine-tune: the zoo's commonest values, without dropout."""
+def best_hyper_parameters(rows: ZooDataset) -> HyperParameters:
+    """How to fine-tune: as the model with the best val accuracy was trained, without dropout.
+
+    In a zoo with one value of each hyper-parameter that is this value. Where they differ, values
+    taken one by one (a mode, a median) need not go together, such as a rate and its optimizer.
+    """
+    best = int(_comparable(rows).argmax())
     values = {
-        name: statistics.mode(rows.columns[name].tolist())
+        name: rows.columns[name].tolist()[best]
         for name in hyper_parameter_names()
         if name in rows.columns
     }
     return HyperParameters(**values | {"dropout": 0.0})
+
+
+def _activation(rows: ZooDataset) -> str:
+    best = top_rows(torch.from_numpy(_comparable(rows)))
+    return statistics.mode(rows.columns["activation"][best.numpy()].tolist())
+
+
+def _comparable(rows: ZooDataset) -> np.ndarray:
+    """(N,), val accuracies, -1 where there is none."""
+    return np.nan_to_num(rows.columns["val_accuracy"], nan=-1.0)

@@ -37,7 +37,7 @@ TINY = AutoencoderSettings(
 
 @pytest.fixture(scope="module")
 def train(trained_zoo: Path) -> ZooDataset:
-    return homogeneous(load_zoo(trained_zoo, split="train"), 0)
+    return homogeneous(load_zoo(trained_zoo, split="train"), 0, "tanh")
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +93,13 @@ def test_generation_benchmark_reports_every_method(
     def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
         asked = generation_settings(small, seeds, transfer)
         behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
-        less = {"models": 2, "epochs": (0, 1), "few_epochs": (0,), "least_epoch": 1}
+        less: dict[str, Any] = {
+            "least_rows": 1,
+            "models": 2,
+            "epochs": (0, 1),
+            "few_epochs": (0,),
+            "least_epoch": 1,
+        }
         return replace(asked, structure=tiny, behaviour=behaviour, **less)
 
     monkeypatch.setattr("weightzoo.tasks.generation_commands.generation_settings", settings)
@@ -107,6 +114,7 @@ def test_generation_benchmark_reports_every_method(
     assert {"B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "SUB30 + behaviour"} <= own
     moved = {row["method"] for row in rows if row["images"] == "glyphs-digits"}
     assert moved == {"B_T", "B_F", "S_KDE30 + behaviour"}
+    assert "No change of architecture" in outcome.text  # an MLP
     assert outcome.path.read_text() == outcome.text
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("curves", "layers"))
 
