@@ -277,7 +277,7 @@ def _quickstart(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from .tasks import generation_commands  # noqa: F401  # adds its kinds
-    from .tasks.training_commands import TRAIN_KINDS, TrainOptions
+    from .tasks.training_commands import TRAIN_KINDS, TrainOptions, plain_lines
 
     if options.encoder not in TRAIN_KINDS:
         raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {options.encoder!r}")
@@ -295,7 +295,7 @@ def _train(options: argparse.Namespace) -> None:
             settings={name: value for name, value in given.items() if value is not None},
         )
     )
-    _print(options, result, json.dumps(result, indent=1))
+    _print(options, result, "\n".join(plain_lines(result)))
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:
@@ -330,14 +330,14 @@ def _sample(options: argparse.Namespace) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from .tasks.training_commands import predict_rows, write_rows
+    from .tasks.training_commands import plain_lines, predict_rows, write_rows
 
     rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
     if options.json:
         print(json.dumps({"rows": rows, "scores": scores}, indent=1))
         return
     write_rows(rows, sys.stdout)
-    print(json.dumps({"scores": scores}, indent=1), file=sys.stderr)
+    print("\n".join(plain_lines(scores)), file=sys.stderr)
 
 
 def _embed(options: argparse.Namespace) -> None:

@@ -189,6 +189,23 @@ def embed_zoo(
     return {"path": str(out), "rows": rows, "width": width}
 
 
+def plain_lines(result: Mapping[str, Any]) -> list[str]:
+    """A result for people, a line per value; of scores those of all rows together.
+
+    Scores by group and intervals are in the JSON.
+    """
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, Mapping):
+            numbers = {key: one for key, one in value.items() if isinstance(one, int | float)}
+            shown = ", ".join(f"{key} {one:.4g}" for key, one in numbers.items())
+            nested = [] if numbers else [f"{name}, {line}" for line in plain_lines(value)]
+            lines += nested or [f"{name}: {shown}"]
+        elif not isinstance(value, list):
+            lines.append(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+    return lines
+
+
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     plain: dict[str, Any] = {
         name: array.astype(str) if array.dtype.kind == "O" else array

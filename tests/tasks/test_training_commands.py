@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from weightzoo.cli import main
 from weightzoo.loaders import load_zoo
+from weightzoo.tasks.training_commands import plain_lines
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_predict_writes_a_line_per_row(
     assert main(["predict", str(model), str(trained_zoo), "--json"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert set(data["scores"]) == {"train", "val", "test"}
-    assert data["scores"]["test"]["tau_b"] == json.loads(err)["scores"]["test"]["tau_b"]
+    assert f"test: tau_b {data['scores']['test']['tau_b']:.4g}, " in err
 
 
 @pytest.mark.parametrize("suffix", ["npz", "safetensors"])
@@ -95,3 +96,12 @@ def test_bad_input_exits_1_with_one_line(
     assert main([str(places.get(word, word)) for word in arguments]) == 1
     error = capsys.readouterr().err
     assert error.startswith("weightzoo: ") and message in error and error.count("\n") == 1
+
+
+def test_plain_lines_show_scores_of_all_rows_only() -> None:
+    scores = {"tau_b": 0.51234, "rows": 9, "strata": {"init": {"mean": 0.1}}, "intervals": {}}
+    assert plain_lines({"path": "m", "val_score": 0.25, "test": {"zoo": scores}}) == [
+        "path: m",
+        "val_score: 0.25",
+        "test, zoo: tau_b 0.5123, rows 9",
+    ]
