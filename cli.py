@@ -337,7 +337,8 @@ def _predict(options: argparse.Namespace) -> None:
         print(json.dumps({"rows": rows, "scores": scores}, indent=1))
         return
     write_rows(rows, sys.stdout)
-    print("\n".join(plain_lines(scores)), file=sys.stderr)
+    if scores is not None:
+        print("\n".join(plain_lines(scores)), file=sys.stderr)
 
 
 def _embed(options: argparse.Namespace) -> None:
