@@ -12,11 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..builders.objectives import DataSet, load_data
 from ..loaders.dataset import ZooDataset
 from ..zoos.errors import ZooFormatError
 from ..zoos.format import ZooHeader
-from ..zoos.images import ImageSet, load_images
-from ..zoos.signals import SignalSet, is_signal_set, load_signals
+from ..zoos.signals import SignalSet
 
 # A rebuilt model may tip over on an image whose two best logits differ in the last digits.
 FLIPPED_IMAGES = 1
@@ -38,7 +38,7 @@ class Difference:
     allowed: float
 
 
-def training_data(header: ZooHeader) -> ImageSet | SignalSet:
+def training_data(header: ZooHeader) -> DataSet:
     """Load what the models of a zoo were trained on.
 
     Raises:
@@ -47,14 +47,14 @@ def training_data(header: ZooHeader) -> ImageSet | SignalSet:
     """
     images = header.provenance.get("images") or {}
     name = str(images.get("name"))
-    data = load_signals(name) if is_signal_set(name) else load_images(name)
+    data = load_data(name)
     if data.fingerprint != images.get("fingerprint"):
         raise ZooFormatError(f"image set {name!r} has another fingerprint here")
     return data
 
 
 def rebuilt_differences(
-    zoo: Mapping[str, ZooDataset], data: ImageSet | SignalSet, models: int, seed: int
+    zoo: Mapping[str, ZooDataset], data: DataSet, models: int, seed: int
 ) -> Iterator[Difference]:
     """Rebuild `models` rows drawn with `seed`, of those with status "ok", and measure them."""
     rows = [
@@ -71,7 +71,7 @@ def rebuilt_differences(
 
 
 def _difference(
-    module: nn.Module, columns: Mapping[str, object], data: ImageSet | SignalSet
+    module: nn.Module, columns: Mapping[str, object], data: DataSet
 ) -> tuple[float, float]:
     """(difference from the recorded value, allowed difference)."""
     if isinstance(data, SignalSet):

@@ -86,7 +86,7 @@ def test_verify_zoo_without_its_image_set_says_so(
     def refuse(name: str) -> None:
         raise RecipeError(f"cannot load {name!r}")
 
-    monkeypatch.setattr(rebuilt_models, "load_images", refuse)
+    monkeypatch.setattr(rebuilt_models, "load_data", refuse)
     checks = {check.name: check for check in verify_zoo(zoo / TRAIN)}
     check = checks["rebuilt models reproduce what was measured"]
     assert check.passed is None and "cannot load 'digits'" in check.detail
