@@ -25,11 +25,11 @@ from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .linear_probe import Features, LinearProbe, flat_weights, probe_statistics
 from .links import is_category
 from .metrics import accuracy, r2
+from .regressors import quantiles_of
 
 PROPERTIES = ("test_accuracy", "epoch", "generalization_gap")
 FEATURES = {"W": flat_weights, "s(W)": probe_statistics}
 EMBEDDING = "E"
-MAX_QUANTILES = 200
 TABLE, DATA = "probes.md", "probes.json"
 FEWEST_VALUES = 2
 
@@ -150,14 +150,9 @@ class _Quantiles:
     """Features of a dataset as quantiles among those of the train rows, computed once."""
 
     def __init__(self, features: Features, train: ZooDataset) -> None:
-        from sklearn.preprocessing import QuantileTransformer
-
         self._features = features
         self._known: dict[tuple[Any, bytes], np.ndarray] = {}
-        self._quantiles = QuantileTransformer(
-            n_quantiles=min(MAX_QUANTILES, len(train)), random_state=0
-        )
-        self._quantiles.fit(features(train))
+        self._quantiles = quantiles_of(features(train))
 
     def __call__(self, dataset: ZooDataset) -> np.ndarray:
         key = (dataset.source, dataset.rows.tobytes())  # every split counts its rows from 0

@@ -108,12 +108,11 @@ class StatisticsRidge:
         Val, not leave-one-out, because the checkpoints of one model are no independent rows.
         """
         from sklearn.linear_model import Ridge
-        from sklearn.preprocessing import QuantileTransformer
 
         self._tensors = tensor_names(train)
-        count = min(MAX_QUANTILES, len(train))
-        self._quantiles = QuantileTransformer(n_quantiles=count, random_state=0)
-        features = self._quantiles.fit_transform(statistics_features(train))
+        statistics = statistics_features(train)
+        self._quantiles = quantiles_of(statistics)
+        features = self._quantiles.transform(statistics)
         val_features = self._quantiles.transform(statistics_features(val))
         candidates = [Ridge(alpha).fit(features, train.columns[target]) for alpha in RIDGE_ALPHAS]
         self._model = min(
@@ -190,6 +189,14 @@ def check_tensors(names: tuple[str, ...], dataset: ZooDataset) -> None:
             f"statistics have a place per tensor: fitted to {len(names)} tensors, zoo "
             f"{dataset.name!r} has {len(dataset.layer_table)} others; pooled statistics cross over"
         )
+
+
+def quantiles_of(features: np.ndarray) -> Any:
+    """What maps features (N, F) to their quantiles among these rows, in [0, 1]."""
+    from sklearn.preprocessing import QuantileTransformer
+
+    count = min(MAX_QUANTILES, len(features))
+    return QuantileTransformer(n_quantiles=count, random_state=0).fit(features)
 
 
 def statistics_features(dataset: ZooDataset) -> np.ndarray:
