@@ -99,6 +99,9 @@ ENCODERS: dict[str, EncoderEntry] = {
     "nfn-np": _entry(
         "nfn", "NFN", "equivariant to all units; MLPs and CNNs", bound=True, symmetry="np"
     ),
+    "nft": _entry(
+        "nft", "NFT", "attention between rows and columns of weights; MLPs and CNNs", bound=True
+    ),
     "dwsnet": _entry("dwsnet", "DWSNet", "equivariant to hidden units; MLPs and INRs", bound=True),
 }
 

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +8,7 @@ from torch import nn
 from weightzoo.encoders.dwsnet import DWSNet
 from weightzoo.encoders.equivariant import EquivariantLinear, Slot
 from weightzoo.encoders.nfn import NFN
+from weightzoo.encoders.nft import NFT
 from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.layer_table import LayerTable
 from weightzoo.zoos.presets import preset
@@ -55,7 +59,16 @@ def test_nfn_takes_convolutions_that_flatten_or_pool(symmetry: str) -> None:
         assert nfn.encoder.width == 3 * len(table)
 
 
-def test_nfn_learns_the_product_of_two_layers() -> None:
+@pytest.mark.parametrize(
+    ("make", "steps"),
+    [
+        (partial(NFN, channels=(16, 16), head=(32,)), 300),
+        (partial(NFT, width=16), 150),
+    ],
+)
+def test_equivariant_encoder_learns_the_product_of_two_layers(
+    make: Callable[[LayerTable], nn.Module], steps: int
+) -> None:
     """A function of which weight meets which: invariant, and beyond tensors' statistics."""
     torch.manual_seed(0)
     table = LayerTable.from_module(
@@ -63,17 +76,17 @@ def test_nfn_learns_the_product_of_two_layers() -> None:
     )
     weights = torch.randn(2048, table.width)
     target = (weights[:, :8] * weights[:, 8:]).sum(1) / 8**0.5
-    nfn = NFN(table, channels=(16, 16), head=(32,))
-    optimizer = torch.optim.Adam(nfn.parameters(), lr=1e-2)
-    for step in range(300):
+    encoder = make(table)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-2)
+    for step in range(steps):
         rows = torch.arange(step * 128, (step + 1) * 128) % 1536
-        loss = (nfn(weights[rows], table)[:, 0] - target[rows]).square().mean()
+        loss = (encoder(weights[rows], table)[:, 0] - target[rows]).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    nfn.eval()
+    encoder.eval()
     with torch.no_grad():
-        error = (nfn(weights[1536:], table)[:, 0] - target[1536:]).square().mean()
+        error = (encoder(weights[1536:], table)[:, 0] - target[1536:]).square().mean()
     assert error < 0.2 * target[1536:].var()
 
 

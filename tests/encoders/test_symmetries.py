@@ -12,8 +12,14 @@ from weightzoo.zoos.layer_table import LayerTable
 
 Reorder = Callable[[LayerTable, Tensor, bool], Tensor]
 INVARIANT = [
-    *((name, chain) for name in ("nfn-hnp", "nfn-np", "neural-graph") for chain in ("mlp", "cnn")),
+    *(
+        (name, chain)
+        for name in ("nfn-hnp", "nfn-np", "nft", "neural-graph")
+        for chain in ("mlp", "cnn")
+    ),
     ("nfn-hnp", "gap"),
+    ("nft", "gap"),
+    ("nft", "inr"),
     ("neural-graph", "gap"),
     ("dwsnet", "mlp"),
     ("dwsnet", "inr"),
@@ -72,7 +78,8 @@ def test_encoder_of_values_sees_no_reordering(
 
 
 @pytest.mark.parametrize(
-    ("name", "blind"), [("nfn-np", True), ("nfn-hnp", False), ("neural-graph", False)]
+    ("name", "blind"),
+    [("nfn-np", True), ("nfn-hnp", False), ("nft", False), ("neural-graph", False)],
 )
 def test_np_alone_is_blind_to_the_order_of_inputs(
     name: str, blind: bool, architectures: dict[str, Architecture]

@@ -1,0 +1,225 @@
+"""NFT: attention between the rows and columns of weights, for one architecture.
+
+Source: Zhou et al. 2023, "Neural Functional Transformers", arXiv:2305.13546: every weight and bias
+is a token of width H, and a block is x <- x + SA(LayerNorm(x)), x <- x + MLP(LayerNorm(x)). SA sums
+three heads (eqs. 4 to 6), with queries, keys and values linear in each token:
+
+- rows: a row of W_l looks at the rows of W_l and, along the same units, the columns of W_{l-1};
+- columns: a column of W_l looks at the columns of W_l and the rows of W_{l+1};
+- all: a token looks at every token of the network.
+
+A bias is one more column of its weight. So each set of units has its own attention, between all
+rows and columns along these units, each a vector of units times channels, and a weight sums what it
+gets from the sets at both its ends. Attention ignores the order of what it looks at and sums over
+units: hidden units may be reordered. Codes of layers, and of input and output units, which stay in
+place, are learned. Learned queries look at all tokens and give the invariant encoding, the paper's
+cross-attention: means over tensors, as NFN takes them, [MEASURED].
+
+Left open there, or different:
+- "all" is attention between the averages of the tensors, repeated over them, as in the published
+  code: between all tokens it would cost their number squared.
+- A first linear layer of each tensor takes its K values per pair, the kernel of a convolution, to
+  width H, so that all tensors share one width and the parameters of a block. Its bias is the
+  layer's code. The published code keeps so many channels per kernel value; its random Fourier
+  features of INRs are left out.
+- Heads split the channels and are joined without another projection; MLPs have GELU and twice the
+  width, as in the published code. Dropout is left out.
+
+Shape letters: B models, D length of the flat vector, N tokens, O and I units out and in, K values
+per pair, U units of a set, T rows and columns along them, S tensors, H width of a token, C channels
+of a head, Q queries.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..zoos.layer_table import LayerTable
+from .equivariant import Slot
+from .feed_forward import chain_layers
+from .flat_mlp import SEVERAL
+from .heads import normalized_perceptron
+from .nfn import WeightSpace
+from .parameters import check_same_table, check_weights
+
+FEED_FORWARD = 2  # widths of a token in the hidden layer of an MLP
+
+
+class Tokens(nn.Module):
+    """Weights to tokens, with the codes of layers, inputs and outputs."""
+
+    def __init__(self, space: WeightSpace, width: int) -> None:
+        """Make a linear layer for each tensor and the codes."""
+        super().__init__()
+        self.slots, self.last = tuple(space.slots), len(space.layers)
+        self.values = nn.ModuleList(nn.Linear(slot.channels, width) for slot in self.slots)
+        self.inputs = nn.Parameter(torch.randn(space.layers[0].inputs, width))
+        self.outputs = nn.Parameter(torch.randn(space.layers[-1].outputs, width))
+
+    def forward(self, tensors: Sequence[Tensor]) -> Tensor:
+        """Map tensors (B, O, I, K) and (B, O, 1) to tokens (B, N, H), tensor by tensor."""
+        parts = []
+        for slot, values, tensor in zip(self.slots, self.values, tensors, strict=True):
+            tokens = values(tensor)
+            if slot.axes[-1] == 0:
+                tokens = tokens + self.inputs
+            if slot.axes[0] == self.last:
+                tokens = tokens + (self.outputs if len(slot.axes) == 1 else self.outputs[:, None])
+            parts.append(tokens.flatten(1, -2))
+        return torch.cat(parts, dim=1)
+
+
+class SelfAttention(nn.Module):
+    """The weight-space self-attention layer."""
+
+    def __init__(self, space: WeightSpace, width: int, heads: int) -> None:
+        """Make the projection to queries, keys and values, which all tensors share."""
+        super().__init__()
+        self.heads = heads
+        self.slots = tuple(space.slots)
+        self.units = [space.layers[0].inputs, *(layer.outputs for layer in space.layers)]
+        self.shapes = [_shape(slot, self.units) for slot in self.slots]
+        self.projection = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, H) to (B, N, H)."""
+        projected = self.projection(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        tensors = projected.split([outs * ins for outs, ins in self.shapes], dim=3)
+        found = self._all(tensors)
+        tensors = [one.unflatten(3, shape) for one, shape in zip(tensors, self.shapes, strict=True)]
+        for units in range(len(self.units)):
+            for place, one in self._along(units, tensors):
+                found[place] = found[place] + one
+        joined = [
+            one.expand(-1, -1, *shape, -1) for one, shape in zip(found, self.shapes, strict=True)
+        ]
+        return torch.cat([one.flatten(2, 3) for one in joined], dim=2).transpose(1, 2).flatten(2)
+
+    def _all(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """What the averages of the tensors find in each other, (B, heads, 1, 1, C) for each."""
+        averages = torch.stack([one.mean(dim=3) for one in tensors], dim=3)  # (3, B, heads, S, C)
+        found = F.scaled_dot_product_attention(*averages)
+        return list(found[:, :, :, None, None].unbind(2))
+
+    def _along(self, units: int, tensors: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
+        """What rows and columns along a set of units find: places and (B, heads, O, I, C)."""
+        columns = [place for place, slot in enumerate(self.slots) if slot.axes[0] == units]
+        rows = [place for place, slot in enumerate(self.slots) if slot.axes[1:] == (units,)]
+        vectors = [tensors[place].transpose(3, 4) for place in columns]
+        vectors += [tensors[place] for place in rows]
+        joined = torch.cat(vectors, dim=3).flatten(4)  # (3, B, heads, T, U C)
+        found = F.scaled_dot_product_attention(*joined).unflatten(-1, (self.units[units], -1))
+        parts = found.split([one.shape[3] for one in vectors], dim=2)
+        for place, part in zip(columns + rows, parts, strict=True):
+            yield place, part.transpose(2, 3) if place in columns else part
+
+
+class Block(nn.Module):
+    """Self-attention and an MLP, both behind a layer norm and beside a residual."""
+
+    def __init__(self, space: WeightSpace, width: int, heads: int) -> None:
+        """Make the block."""
+        super().__init__()
+        self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attention = SelfAttention(space, width, heads)
+        hidden = FEED_FORWARD * width
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, H) to (B, N, H)."""
+        x = x + self.attention(self.attention_norm(x))
+        return x + self.mlp(self.norm(x))
+
+
+class CrossAttention(nn.Module):
+    """Learned queries that look at all tokens."""
+
+    def __init__(self, width: int, heads: int, queries: int) -> None:
+        """Make the queries and the projection to keys and values."""
+        super().__init__()
+        self.heads = heads
+        self.queries = nn.Parameter(torch.randn(queries, width))
+        self.norm = nn.LayerNorm(width)
+        self.projection = nn.Linear(width, 2 * width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens (B, N, H) to (B, Q H), whatever their order."""
+        keys_values = self.projection(self.norm(x)).unflatten(-1, (2, self.heads, -1))
+        queries = self.queries.unflatten(-1, (self.heads, -1)).transpose(0, 1)
+        found = F.scaled_dot_product_attention(
+            queries.expand(len(x), -1, -1, -1), *keys_values.permute(2, 0, 3, 1, 4)
+        )  # (B, heads, Q, C)
+        return found.transpose(1, 2).flatten(1)
+
+
+class NFT(nn.Module):
+    """Blocks of weight-space attention, cross-attention and a perceptron."""
+
+    def __init__(
+        self,
+        layer_table: LayerTable,
+        width: int = 32,
+        heads: int = 4,
+        blocks: int = 2,
+        queries: int = 4,
+        outputs: int = 1,
+    ) -> None:
+        """Make the network.
+
+        Args:
+            layer_table: of the architecture, a chain of convolutional and linear layers.
+            width: H, of a token; the published INR experiments have 256.
+            heads: of attention; they divide the width.
+            blocks: of self-attention; rows and columns reach one layer further with each.
+            queries: Q, of the cross-attention; the encoding has Q H numbers.
+            outputs: numbers to predict.
+
+        Raises:
+            ValueError: if the architecture is no such chain, or a number does not fit.
+        """
+        super().__init__()
+        if min(width, heads, blocks, queries) < 1 or width % heads:
+            raise ValueError(
+                "width, heads, blocks and queries must be at least 1, and heads divide width, "
+                f"got {width!r}, {heads!r}, {blocks!r} and {queries!r}"
+            )
+        self.config: dict[str, Any] = {
+            "width": width,
+            "heads": heads,
+            "blocks": blocks,
+            "queries": queries,
+            "outputs": outputs,
+        }
+        self.layer_table = layer_table
+        self.space = WeightSpace(chain_layers(layer_table, "NFT", SEVERAL), "np")
+        self.encoder = nn.Sequential(
+            Tokens(self.space, width),
+            *(Block(self.space, width, heads) for _ in range(blocks)),
+            CrossAttention(width, heads, queries),
+        )
+        self.head = normalized_perceptron([queries * width, 2 * width, outputs])
+
+    def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Encode flat weight vectors (B, D) as (B, Q H), unchanged by reordered hidden units.
+
+        Raises:
+            ValueError: if the weights are of another architecture.
+        """
+        check_same_table(layer_table, self.layer_table, "NFT", SEVERAL)
+        check_weights(weights, layer_table)
+        return self.encoder(self.space.tensors(weights))
+
+    def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+
+        The head's batch norm needs at least two models while in training mode.
+        """
+        return self.head(self.embed(weights, layer_table))
+
+
+def _shape(slot: Slot, units: Sequence[int]) -> tuple[int, int]:
+    """(O, I) of a tensor; a bias has one column."""
+    return units[slot.axes[0]], units[slot.axes[1]] if len(slot.axes) > 1 else 1
