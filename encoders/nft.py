@@ -15,9 +15,9 @@ over units, so that reordered hidden units change nothing but the order of token
 outputs stay in place: their codes and those of layers are learned.
 
 The invariant encoding is the paper's cross-attention, a few learned queries that look at all
-tokens. Means over tensors, as NFN takes them, did no better in what was tried: on val they were
-behind on the frequency of INRs (MSE 0.56 against 0.46, mean of two seeds at two learning rates) and
-level on digits-cnn (tau_b 0.72 against 0.71, one seed).
+tokens. Means over tensors, as NFN takes them, were behind on the frequency of INRs (MSE on val 0.56
+against 0.46, mean of two seeds at two learning rates) and as good on digits-cnn (tau_b on val 0.72
+against 0.71, one seed).
 
 Left open there, or different:
 - "all" is attention between the averages of the tensors, repeated over them, as in the published
