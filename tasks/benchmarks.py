@@ -16,6 +16,7 @@ import torch
 
 from ..builders.provenance import commit, package_version
 from ..loaders.dataset import load_zoo
+from ..zoos.errors import UnsuitableError
 from .benchmark_plots import plot_result
 from .benchmark_report import PLOT_NAME, to_markdown, write_result
 from .benchmark_runs import Run, describe_predictor, execute
@@ -157,16 +158,16 @@ def usable_runs(
         The runs, and by target why it was left out.
 
     Raises:
-        ValueError: if the main target cannot be predicted in one of the zoos.
+        UnsuitableError: if the main target cannot be predicted in one of the zoos.
     """
     left_out: dict[str, str] = {}
     checked = {(name, run.target, run.rows) for run in runs for name in {*run.sources, *run.tested}}
     for name, column, rows in sorted(checked):
         try:
             checked_rows(load_zoo(zoos[name]), column, rows)
-        except ValueError as error:
+        except UnsuitableError as error:
             if column == target:
-                raise ValueError(f"zoo {name!r} ({zoos[name]}): {error}") from error
+                raise UnsuitableError(f"zoo {name!r} ({zoos[name]}): {error}") from error
             left_out[column] = f"zoo {name!r}: {error}"
     return [run for run in runs if run.target not in left_out], left_out
 

@@ -26,6 +26,7 @@ from ..builders.provenance import commit, package_version
 from ..encoders.invariance import half_squared_distance
 from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
+from ..zoos.errors import DivergedError
 from ..zoos.layer_table import LayerTable
 from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
 from .invariance import Reorderings
@@ -109,7 +110,7 @@ def train_encoder(
         ValueError: before any training: if the target is missing, constant, or not finite, if
             weights are not finite, if the encoder cannot take an architecture, or if the folder
             holds the checkpoint of another training, version of weightzoo or format.
-        RuntimeError: if training diverges.
+        DivergedError: if training diverges.
     """
     settings = settings or TrainingSettings()
     checkpoint = TrainingCheckpoint(folder) if folder is not None else None
@@ -332,7 +333,7 @@ class EncoderTraining:
         for zoo in self.val:
             outputs = predictor.outputs(zoo)
             if not outputs.isfinite().all():
-                raise RuntimeError(
+                raise DivergedError(
                     f"training of {type(self.module).__name__} diverged: use a smaller lr than "
                     f"{self.settings.lr!r}, or another scaling than {self.settings.scaling!r}"
                 )

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..encoders.statistics import layer_statistics
 from ..loaders import ZooDataset
+from ..zoos.errors import UnsuitableError
 from .links import Link
 from .metrics import r2
 from .regressors import blocks
@@ -64,6 +65,7 @@ class LinearProbe:
         """Fit; numbers in closed form, categories step by step."""
         link = Link.of("auto", target, train.columns[target])
         features, true = self._features(train), train.columns[target]
+        self._width = features.shape[1]
         if link.categories:
             self._predict: Callable[[np.ndarray], np.ndarray] = _classifier(
                 features, true, link, seed
@@ -75,8 +77,18 @@ class LinearProbe:
         )
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict the target of every row, (N,)."""
-        return self._predict(self._features(dataset))
+        """Predict the target of every row, (N,).
+
+        Raises:
+            UnsuitableError: if the zoo has another number of features, as another architecture has.
+        """
+        features = self._features(dataset)
+        if features.shape[1] != self._width:
+            raise UnsuitableError(
+                f"{self.name} was fitted to {self._width} features, zoo {dataset.name!r} has "
+                f"{features.shape[1]}: it is tied to one architecture"
+            )
+        return self._predict(features)
 
 
 def ridge(features: np.ndarray, true: np.ndarray, penalty: float) -> np.ndarray:

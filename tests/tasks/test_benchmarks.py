@@ -1,6 +1,7 @@
 """Benchmarks on tiny zoos with quick predictors: results, reports, caching, refusals."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import pytest
 import torch
 from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
+from weightzoo.loaders import ZooDataset
 from weightzoo.tasks import benchmark_runs
 from weightzoo.tasks.benchmark_definitions import BENCHMARKS
 from weightzoo.tasks.benchmark_report import Cell, summary_table, to_markdown
@@ -20,10 +22,11 @@ from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
 from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome, usable_runs
 from weightzoo.tasks.contestants import trained
 from weightzoo.tasks.leaderboard import leaderboard_text, section, write_leaderboard
+from weightzoo.tasks.linear_probe import LinearProbe
 from weightzoo.tasks.pooled_statistics import PooledStatisticsBoosting
 from weightzoo.tasks.regressors import Constant, Predictor, StatisticsRidge
 from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.errors import ZooError
+from weightzoo.zoos.errors import DivergedError, ZooError
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.recipe import load_recipe
 
@@ -189,6 +192,69 @@ def test_worker_processes_give_the_same_scores(tmp_path: Path, zoos: dict[str, P
     here = execute(runs, zoos, tmp_path / "here", progress=False)
     there = execute(runs, zoos, tmp_path / "there", workers=2, progress=False)
     assert [run["scores"] for run in here] == [run["scores"] for run in there]
+
+
+class Moody(Constant):
+    """Diverges with seed 1 and on more than 36 rows, and on request has a bug."""
+
+    name, seeded = "moody", True
+
+    def __init__(self, bug: bool = False) -> None:
+        self.bug = bug
+
+    def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
+        if self.bug:
+            raise ValueError("shapes do not match")
+        if seed == 1:
+            raise DivergedError("training of Moody diverged")
+        super().fit(train, val, target, seed)
+
+    def predict(self, dataset: ZooDataset) -> np.ndarray:
+        return super().predict(dataset) * (np.inf if len(dataset) > 36 else 1)
+
+
+def moody_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    changes = {"predictor": Moody(), "turned": False}
+    return [replace(run, **changes) for run in matrix(names, seeds, small)[-len(seeds) :]]
+
+
+def test_diverged_fits_are_counted_and_in_no_mean(tmp_path: Path, zoos: dict[str, Path]) -> None:
+    del zoos["deep"]
+    write_zoo(zoos["second"], splits=[*SPLITS, "test"])
+    outcome = benchmark(runs=moody_runs, metric="mae")(options(tmp_path, zoos, seeds=(0, 1, 2)))
+    first, second, third = outcome.data["runs"]
+    assert second["diverged"] == dict.fromkeys(zoos, "training of Moody diverged")
+    assert "are not finite" in first["diverged"]["second"] and not second["scores"]
+    mae = first["scores"]["first"]["mae"]
+    assert mae == third["scores"]["first"]["mae"]
+    assert f"| first | {mae:.3f} ± 0.000 (1 of 3 diverged) | 3 of 3 diverged |" in outcome.text
+    assert f"| moody | {mae:.3f} (1 of 3 diverged) | 3 of 3 diverged |" in summary_table(
+        outcome.data
+    )
+    assert "Diverged, and in no mean:\n\n- moody: 3 of 3 fits; 39 of 39 predictions" in outcome.text
+    assert "Left out" not in outcome.text
+
+
+def test_bug_of_a_predictor_is_no_refusal(tmp_path: Path, zoos: dict[str, Path]) -> None:
+    [run] = moody_runs(["first"], (0,), True)
+    with pytest.raises(ValueError, match="shapes do not match"):
+        execute([replace(run, predictor=Moody(bug=True))], zoos, tmp_path / "runs", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "target", "reason"),
+    [
+        (LinearProbe("weights"), "test_accuracy", "fitted to .* features"),
+        (StatisticsRidge(), "activation", "regression predicts numbers"),
+        (trained("NFN", "nfn-hnp", epochs=1), "test_accuracy", "no scale for"),
+    ],
+)
+def test_what_predictors_cannot_take_is_refused_with_a_reason(
+    tmp_path: Path, zoos: dict[str, Path], predictor: Predictor, target: str, reason: str
+) -> None:
+    run = Run(predictor=predictor, sources=("first",), tested=("deep",), target=target, seed=0)
+    [result] = execute([run], zoos, tmp_path / "runs", progress=False)
+    assert not result["scores"] and re.search(reason, result["refused"]["deep"])
 
 
 def test_leaderboard_is_made_from_result_files_alone(finished: Finished, tmp_path: Path) -> None:
