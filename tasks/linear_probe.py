@@ -21,7 +21,7 @@ from ..loaders import ZooDataset
 from ..zoos.errors import UnsuitableError
 from .links import Link
 from .metrics import r2
-from .regressors import blocks
+from .regressors import Seeded, blocks
 
 LAMBDAS = (1e3, *(lead * 10.0**power for power in range(2, -6, -1) for lead in (3, 1)))
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -36,10 +36,10 @@ class LinearProbe:
 
     Attributes:
         name: what the report calls it.
-        seeded: whether the seed changes anything, as it does for categories.
+        seeded: for categories alone: numbers have a closed form.
     """
 
-    seeded = True
+    seeded: Seeded = "categories"
 
     def __init__(self, features: str | Features = "weights", name: str | None = None) -> None:
         """Choose the features.

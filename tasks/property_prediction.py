@@ -28,6 +28,7 @@ from .regressors import (
     StatisticsBoosting,
     StatisticsRidge,
     blocks,
+    needs_seeds,
 )
 from .worker_processes import worker_pool
 
@@ -147,7 +148,8 @@ def _evaluate(
     workers: int,
 ) -> tuple[PredictorResult, ...]:
     """Fit and score every predictor with every seed that it needs."""
-    used = [tuple(seeds) if predictor.seeded else (seeds[0],) for predictor in predictors]
+    true = kept["train"].columns[target]
+    used = [tuple(seeds) if needs_seeds(p, target, true) else (seeds[0],) for p in predictors]
     fits = [
         Fit(predictor, kept, target, seed)
         for predictor, own in zip(predictors, used, strict=True)

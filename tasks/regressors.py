@@ -7,7 +7,7 @@ Shape letters: N rows, F features.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -22,16 +22,21 @@ MAX_QUANTILES = 200
 BOOSTING_ROUNDS = 400  # at most; the val split picks how many
 
 
+Seeded = bool | Literal["categories"]
+
+
 class Predictor(Protocol):
     """What `predict_property` asks of a predictor.
 
     Attributes:
         name: what the report calls it; unique among the predictors of one report.
-        seeded: whether the seed changes anything; one that is not is fitted once.
     """
 
     name: str
-    seeded: bool
+
+    @property
+    def seeded(self) -> Seeded:
+        """Whether the seed changes anything: always, never, or only for "categories"."""
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
         """Learn to predict the column `target`, from scratch."""
@@ -180,6 +185,13 @@ class HyperParameterFeatures:
             else:
                 parts.append(column[:, None])
         return np.concatenate(parts, axis=1).astype(np.float64)
+
+
+def needs_seeds(predictor: Predictor, target: str, true: np.ndarray) -> bool:
+    """Whether fits of a target (N,) differ by seed; where they do not, one is enough."""
+    if predictor.seeded == "categories":
+        return is_category(target, true)
+    return bool(predictor.seeded)
 
 
 def tensor_names(dataset: ZooDataset) -> tuple[str, ...]:

@@ -331,6 +331,17 @@ def test_targets_that_do_not_vary_are_left_out_with_the_reason(
     assert "is 0.01" in left_out["bias_init"]
 
 
+def test_linear_probes_of_numbers_run_one_seed(zoos: dict[str, Path]) -> None:
+    names, probe = ("first",), LinearProbe("weights")
+    runs = [
+        Run(predictor=probe, sources=names, tested=names, target=target, seed=seed)
+        for target in ("test_accuracy", "activation")
+        for seed in (5, 0, 1)
+    ]
+    usable, _ = usable_runs(runs, zoos, "test_accuracy")
+    assert [run.seed for run in usable] == [5, 5, 0, 1]
+
+
 def test_zoo_is_built_once_and_another_is_not_overwritten(tmp_path: Path) -> None:
     recipe = replace(load_recipe("digits-mlp"), epochs=1, checkpoints=(0, 1))
     recipe = replace(recipe, factors=recipe.factors | {"train_fraction": 0.05})
