@@ -21,6 +21,7 @@ from .training import cut_cohorts
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
 
 ENGINES = ("process", "ray")
+RAY_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class Engine:
 
     Attributes:
         name: "process" (this machine) or "ray" (a cluster).
-        device: "cpu" or a CUDA device.
+        device: "cpu" or a CUDA device; with "ray" a device without number.
         workers: processes on CPU; None takes one per core of this machine, or what the cluster
             has; 1 trains in this process.
         cohort_size: models trained in step; None takes a size that suits the device.
@@ -45,11 +46,20 @@ class Engine:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse an unknown engine and a cluster that would not be used."""
+        """Refuse an unknown engine, a cluster that would not be used, and a GPU by number on Ray.
+
+        Ray hides from a task all GPUs but its own, which there is "cuda", whatever its number.
+        """
         if self.name not in ENGINES:
             raise BuildError(f"engine must be one of {ENGINES}, got {self.name!r}")
         if self.name != "ray" and self.ray_address is not None:
             raise BuildError(f"a Ray address needs the engine 'ray', not {self.name!r}")
+        if self.name == "ray" and self.device not in RAY_DEVICES:
+            raise BuildError(
+                f"device must be one of {RAY_DEVICES} with the engine 'ray', which gives each task "
+                f"a GPU of its own, got {self.device!r}: set CUDA_VISIBLE_DEVICES before Ray "
+                "starts to keep it to some GPUs"
+            )
 
     def models_in_step(self, job: TrainingJob) -> int:
         """The size of a cohort; a driver without GPU does not know what those of a cluster hold."""
