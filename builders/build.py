@@ -16,6 +16,7 @@ from .cohort_size import GPU_COHORT, cohort_size
 from .job import TrainingJob
 from .objectives import DataSet, load_data, signal_columns, training_size
 from .process_engine import run_here
+from .provenance import convolution_code
 from .ray_engine import run_on_ray
 from .training import cut_cohorts
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
@@ -110,7 +111,8 @@ def build_zoo(
 
     A build that was killed goes on where it stopped when called again with the same arguments.
     The same recipe on the same device gives the same columns, byte for byte, whatever the
-    engine and the number of workers.
+    engine and the number of workers, if convolutions are compiled for both or for neither (see
+    `provenance.convolution_code`).
 
     Args:
         recipe: what to train.
@@ -154,6 +156,7 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         "cohort_size": engine.models_in_step(job),
         "device": engine.device,
         "images": image_set.fingerprint,
+        "convolution": convolution_code(job.recipe.architecture.layer_table(), engine.device),
     }
     try:
         with partial_folder(out, overwrite) as folder:
@@ -165,7 +168,10 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
             todo = _unfinished(job, zoo, training_size(image_set), engine.models_in_step(job))
             with _bar(job, todo, engine.progress) as bar:
                 devices = engine.run(job, zoo, todo, image_set, bar)
-            return zoo.finish(job.recipe.name, _provenance(job, image_set, devices, started))
+            provenance = _provenance(job, image_set, devices, started)
+            return zoo.finish(
+                job.recipe.name, provenance | {"convolution": settings["convolution"]}
+            )
     except OSError as error:
         raise BuildError(f"cannot write the zoo {out}: {error}") from error
 
