@@ -26,7 +26,7 @@ from .generation_report import write_generation_report
 from .learnable_rows import homogeneous, homogeneous_splits
 from .probes import DATA as PROBE_DATA
 from .probes import TABLE as PROBE_TABLE
-from .probes import probe_representations, probe_settings, write_probe_report
+from .probes import not_finite, probe_representations, probe_settings, write_probe_report
 from .saved_autoencoders import MODEL_NAME, Origin, load_autoencoder, save_autoencoder
 from .sequence_autoencoding import SequenceSettings, train_sane
 from .training_commands import TRAIN_KINDS, TrainOptions
@@ -130,7 +130,8 @@ def probe_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     assert isinstance(splits, dict)
     settings = probe_settings(options.small)
     results = probe_representations(splits, settings, options.seeds, options.progress)
-    text = write_probe_report(options.out, folder.name, results, options.command)
+    left_out = not_finite(splits)
+    text = write_probe_report(options.out, folder.name, results, options.command, left_out)
     return BenchmarkOutcome(
         {"path": str(options.out / PROBE_DATA)}, text, options.out / PROBE_TABLE
     )
