@@ -34,7 +34,7 @@ from .links import Link
 from .metrics import accuracy, kendall_tau, mse
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
 from .training_checkpoints import TrainingCheckpoint
-from .training_checks import check_architecture, check_zoos
+from .training_checks import check_architecture, check_embedding, check_zoos
 from .training_settings import TrainingSettings
 from .warmup import warmup_cosine
 from .weight_scaling import WeightScaler
@@ -154,6 +154,8 @@ class EncoderTraining:
         )
         self.reorder = None
         if settings.invariance:
+            if settings.invariance_on == "embedding":
+                check_embedding(self.module)
             self.reorder = Reorderings(train, settings.permutations, seed)
         self.loader = self._loader()
         self.optimizer = torch.optim.AdamW(

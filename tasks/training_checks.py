@@ -75,3 +75,15 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
         ) from error
     finally:
         module.train(mode)
+
+
+def check_embedding(module: nn.Module) -> None:
+    """Refuse an encoder that only predicts where its embedding is to be invariant.
+
+    Raises:
+        ValueError: if it has no `embed`.
+    """
+    if not callable(getattr(module, "embed", None)):
+        raise ValueError(
+            f"{type(module).__name__} has no embedding: use invariance_on='prediction'"
+        )
