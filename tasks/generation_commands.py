@@ -16,6 +16,7 @@ from ..zoos.recipe import load_recipe
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import train_hyper_representation
 from .benchmark_definitions import BENCHMARKS
+from .benchmark_zoos import warn_of_other_code
 from .benchmarks import BenchmarkOptions, BenchmarkOutcome
 from .generated_zoo import GeneratedZoo, generate, write_generated_zoo
 from .generation_benchmark import run_generation
@@ -159,6 +160,8 @@ def _zoo(options: BenchmarkOptions, recipe: str, models: int | None) -> Path:
             workers=options.workers,
             progress=options.progress,
         )
+        return folder
+    warn_of_other_code(folder, next(iter(load_zoo(folder).values())).header.provenance)
     return folder
 
 

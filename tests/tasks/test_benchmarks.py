@@ -14,7 +14,7 @@ import torch
 from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.loaders import ZooDataset
-from weightzoo.tasks import benchmark_runs
+from weightzoo.tasks import benchmark_runs, benchmark_zoos
 from weightzoo.tasks.benchmark_definitions import BENCHMARKS
 from weightzoo.tasks.benchmark_report import Cell, summary_table, to_markdown
 from weightzoo.tasks.benchmark_runs import Run, execute
@@ -352,6 +352,24 @@ def test_zoo_is_built_once_and_another_is_not_overwritten(tmp_path: Path) -> Non
     assert (folder / "zoo.json").stat().st_mtime_ns == written
     with pytest.raises(ZooError, match="holds another zoo .8 models.: choose another --out"):
         build_once(plan.recipe, folder, 9, 1, False)
+
+
+def test_zoo_of_other_code_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    factors = {"train_fraction": 0.05, "lr": 0.01}
+    recipe = replace(load_recipe("digits-mlp"), factors=factors, epochs=1, checkpoints=(1,))
+    monkeypatch.setattr("weightzoo.builders.job.commit", lambda: "a" * 40)
+    monkeypatch.setattr(benchmark_zoos, "commit", lambda: "a" * 40)
+    folder = build_once(recipe, tmp_path / "zoo", 8, 1, False)
+    build_once(recipe, folder, 8, 1, False)
+    assert not capsys.readouterr().err
+    written = (folder / "zoo.json").stat().st_mtime_ns
+    monkeypatch.setattr(benchmark_zoos, "commit", lambda: "b" * 40)
+    build_once(recipe, folder, 8, 1, False)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{'a' * 10}, this is weightzoo" in said and "bbbb: it" in said
+    assert (folder / "zoo.json").stat().st_mtime_ns == written
 
 
 def test_training_on_all_others_has_a_column_of_its_own(finished: Finished) -> None:
