@@ -16,11 +16,13 @@ from .cohort_size import GPU_COHORT, cohort_size
 from .job import TrainingJob
 from .objectives import DataSet, load_data, signal_columns, training_size
 from .process_engine import run_here
+from .provenance import convolution_code
 from .ray_engine import run_on_ray
 from .training import cut_cohorts
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
 
 ENGINES = ("process", "ray")
+RAY_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Engine:
 
     Attributes:
         name: "process" (this machine) or "ray" (a cluster).
-        device: "cpu" or a CUDA device.
+        device: "cpu" or a CUDA device; with "ray" a device without number.
         workers: processes on CPU; None takes one per core of this machine, or what the cluster
             has; 1 trains in this process.
         cohort_size: models trained in step; None takes a size that suits the device.
@@ -45,11 +47,20 @@ class Engine:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse an unknown engine and a cluster that would not be used."""
+        """Refuse an unknown engine, a cluster that would not be used, and a GPU by number on Ray.
+
+        Ray hides from a task all GPUs but its own, which there is "cuda", whatever its number.
+        """
         if self.name not in ENGINES:
             raise BuildError(f"engine must be one of {ENGINES}, got {self.name!r}")
         if self.name != "ray" and self.ray_address is not None:
             raise BuildError(f"a Ray address needs the engine 'ray', not {self.name!r}")
+        if self.name == "ray" and self.device not in RAY_DEVICES:
+            raise BuildError(
+                f"device must be one of {RAY_DEVICES} with the engine 'ray', which gives each task "
+                f"a GPU of its own, got {self.device!r}: set CUDA_VISIBLE_DEVICES before Ray "
+                "starts to keep it to some GPUs"
+            )
 
     def models_in_step(self, job: TrainingJob) -> int:
         """The size of a cohort; a driver without GPU does not know what those of a cluster hold."""
@@ -100,7 +111,8 @@ def build_zoo(
 
     A build that was killed goes on where it stopped when called again with the same arguments.
     The same recipe on the same device gives the same columns, byte for byte, whatever the
-    engine and the number of workers.
+    engine and the number of workers, if convolutions are compiled for both or for neither (see
+    `provenance.convolution_code`).
 
     Args:
         recipe: what to train.
@@ -144,6 +156,7 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         "cohort_size": engine.models_in_step(job),
         "device": engine.device,
         "images": image_set.fingerprint,
+        "convolution": convolution_code(job.recipe.architecture.layer_table(), engine.device),
     }
     try:
         with partial_folder(out, overwrite) as folder:
@@ -155,7 +168,10 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
             todo = _unfinished(job, zoo, training_size(image_set), engine.models_in_step(job))
             with _bar(job, todo, engine.progress) as bar:
                 devices = engine.run(job, zoo, todo, image_set, bar)
-            return zoo.finish(job.recipe.name, _provenance(job, image_set, devices, started))
+            provenance = _provenance(job, image_set, devices, started)
+            return zoo.finish(
+                job.recipe.name, provenance | {"convolution": settings["convolution"]}
+            )
     except OSError as error:
         raise BuildError(f"cannot write the zoo {out}: {error}") from error
 

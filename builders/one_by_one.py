@@ -19,9 +19,11 @@ from .initialization import initial_weights
 from .objectives import DataSet, training_size
 from .training import DataOrder, steps_per_epoch
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+
 
 def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, Tensor]:
-    """Train one model of a recipe on the CPU.
+    """Train one model of a recipe on the CPU, in the recipe's precision.
 
     Dropout draws from torch's global generator, so only models without it equal a population's.
 
@@ -33,6 +35,7 @@ def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, T
     table = recipe.architecture.layer_table()
     flat = initial_weights(recipe.architecture, [model])[0]
     module.load_state_dict(table.state_dict(flat))
+    precision = getattr(torch, recipe.precision)
     inputs, targets, augment, loss_function = _data(data, model)
     batch_size, count = steps_per_epoch(model, training_size(data))
     order = DataOrder([model.seed], training_size(data), count)
@@ -45,13 +48,25 @@ def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, T
             x, y = inputs, targets
             if isinstance(data, ImageSet) or positions.shape[1] < len(inputs):
                 x, y = augment(inputs[positions[0]]), targets[positions[0]]
-            loss = loss_function(module(x), y)
+            loss = loss_function(_outputs(module, x, precision), y)
             loss.backward()
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
             losses.append(loss.detach())
     return module.eval(), torch.stack(losses)
+
+
+def _outputs(module: nn.Module, x: Tensor, precision: torch.dtype) -> Tensor:
+    """Outputs in training; weights, gradients and batch norms stay in float32."""
+    if precision == torch.float32:
+        return module(x)
+    own = {
+        f"{name}.{role}": parameter if isinstance(layer, BATCH_NORMS) else parameter.to(precision)
+        for name, layer in module.named_modules()
+        for role, parameter in layer.named_parameters(recurse=False)
+    }
+    return torch.func.functional_call(module, own, x.to(precision)).float()
 
 
 def _data(data: DataSet, model: Model) -> tuple[Tensor, Tensor, Any, Any]:

@@ -280,10 +280,17 @@ def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
     earlier = _read_settings(path)
     if earlier != dict(settings):
         odd = sorted(key for key in settings if earlier.get(key) != settings[key])
+        differences = ", ".join(_difference(key, earlier.get(key), settings[key]) for key in odd)
         raise BuildError(
-            f"{path.parent} holds an unfinished build that differs in {odd}: finish it with its "
-            "own settings, delete the folder, or pass --overwrite to start anew"
+            f"{path.parent} holds an unfinished build that differs in {differences}: finish it "
+            "with its own settings, delete the folder, or pass --overwrite to start anew"
         )
+
+
+def _difference(key: str, earlier: Any, now: Any) -> str:
+    """The name of a setting, and its values if they are short."""
+    short = isinstance(earlier, str | int) and isinstance(now, str | int)
+    return f"{key!r} ({earlier!r}, now {now!r})" if short else repr(key)
 
 
 def _replace_folder(folder: Path, out: Path) -> None:

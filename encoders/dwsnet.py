@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable
 from .equivariant import EquivariantNetwork
 from .feed_forward import chain_layers
@@ -40,19 +41,19 @@ class DWSNet(nn.Module):
             outputs: numbers to predict.
 
         Raises:
-            ValueError: if the architecture is no such chain, or too wide at its ends.
+            UnsuitableError: if the architecture is no such chain, or too wide at its ends.
         """
         super().__init__()
         chain = chain_layers(layer_table, "DWSNet", f"NFN (convolutions), {SEVERAL}")
         if convolution := next((one for one in chain if one.values > 1), None):
-            raise ValueError(
+            raise UnsuitableError(
                 f"DWSNet takes MLPs alone, and {convolution.weight.name!r} has "
                 f"{convolution.values} values per pair of units: NFN, {SEVERAL} take it"
             )
         space = WeightSpace(chain, "hnp")
         channels = [width * fixed for fixed in space.fixed]
         if max(channels) > MOST_CHANNELS:
-            raise ValueError(
+            raise UnsuitableError(
                 f"DWSNet keeps width {width} for each of {max(space.fixed)} input or output "
                 f"units, more than {MOST_CHANNELS} channels: NFN, {SEVERAL} take it"
             )

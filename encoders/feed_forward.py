@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable, TensorSpec
 from .parameters import parameter_tensors
 
@@ -56,7 +57,8 @@ def chain_layers(layer_table: LayerTable, encoder: str, others: str) -> tuple[Ch
         others: the encoders that take what is no chain, for the message.
 
     Raises:
-        ValueError: if it holds another kind of layer, or a layer that does not read the one before.
+        UnsuitableError: if it holds another kind of layer, or one that does not read the one
+            before.
     """
     layers = list[ChainLayer]()
     by_layer = dict[str, list[TensorSpec]]()
@@ -68,7 +70,7 @@ def chain_layers(layer_table: LayerTable, encoder: str, others: str) -> tuple[Ch
         units = layers[-1].outputs if layers else None
         odd = any(spec.kind not in CHAINED for spec in specs) or weight is None or len(specs) > 2
         if odd or weight is None or weight.shape[1] % (units or 1):
-            raise ValueError(
+            raise UnsuitableError(
                 f"{encoder} takes chains of the layers {CHAINED}, each reading the one before, and "
                 f"{name!r} of kind {specs[0].kind!r} and shape {specs[0].shape} is no link of one: "
                 f"{others} take it"

@@ -95,7 +95,8 @@ class NFN(nn.Module):
             outputs: numbers to predict.
 
         Raises:
-            ValueError: if the architecture is no such chain.
+            UnsuitableError: if the architecture is no such chain.
+            ValueError: if the symmetry is unknown.
         """
         super().__init__()
         if symmetry not in SYMMETRIES:

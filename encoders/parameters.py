@@ -6,6 +6,7 @@ Shape letters: B models, D length of the flat vector, P trained values.
 import torch
 from torch import Tensor
 
+from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable, TensorSpec
 
 
@@ -13,11 +14,11 @@ def parameter_tensors(layer_table: LayerTable) -> tuple[TensorSpec, ...]:
     """The tensors of a table that are trained, in its order.
 
     Raises:
-        ValueError: if there is none.
+        UnsuitableError: if there is none.
     """
     specs = tuple(spec for spec in layer_table if spec.role != "buffer" and spec.size)
     if not specs:
-        raise ValueError("layer table has no parameter: there is nothing to encode")
+        raise UnsuitableError("layer table has no parameter: there is nothing to encode")
     return specs
 
 
@@ -55,10 +56,10 @@ def check_same_table(given: LayerTable, own: LayerTable, encoder: str, several: 
         several: the encoders that take several architectures, for the message.
 
     Raises:
-        ValueError: if the tables differ.
+        UnsuitableError: if the tables differ.
     """
     if given is not own and given != own:
-        raise ValueError(
+        raise UnsuitableError(
             f"{encoder} was made for one architecture of D={own.width} in {len(own)} tensors, got "
             f"another of D={given.width} in {len(given)}: its weights are tied to places in "
             f"that one; {several} take several architectures"

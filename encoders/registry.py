@@ -50,7 +50,8 @@ class EncoderEntry:
             options: constructor arguments, over those the name stands for.
 
         Raises:
-            ValueError: if it needs a layer table and gets none, or cannot take the architecture.
+            ValueError: if it needs a layer table and gets none.
+            UnsuitableError: if it cannot take the architecture.
         """
         arguments = {**self.options, **options}
         if not self.needs_layer_table:

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import KINDS, LayerTable, TensorSpec
 from .parameters import parameter_tensors
 
@@ -166,7 +167,9 @@ class _Builder:
             index = self._new(UnitSet(spec.size))
         units = self.sets[index].units
         if spec.size % units or spec.size > VECTOR_VALUES * units:
-            raise ValueError(f"NeuralGraph: {spec.name!r} has {spec.size} values, {units} units")
+            raise UnsuitableError(
+                f"NeuralGraph: {spec.name!r} has {spec.size} values, {units} units"
+            )
         self.sets[index].vectors.append(spec)
 
     def _source(self, spec: TensorSpec) -> int:
@@ -181,7 +184,7 @@ class _Builder:
             return recent[0]
         if exact or whole:
             return (exact or whole)[0]
-        raise ValueError(
+        raise UnsuitableError(
             f"NeuralGraph: {spec.name!r} of shape {spec.shape} reads {wanted} units, and no layer "
             "before it has so many (grouped convolutions are not known): SNE and DeepSets take it"
         )
@@ -200,7 +203,7 @@ def _middle(pairs: Tensor, spec: TensorSpec, most: int) -> Tensor:
     """(B, O, I, K) to (B, O, I, most): square kernels in the middle of the largest square."""
     values = pairs.shape[-1]
     if values > most:
-        raise ValueError(
+        raise UnsuitableError(
             f"NeuralGraph was made for at most {most} values per pair of units, and "
             f"{spec.name!r} has {values}: make it with a larger max_kernel"
         )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..zoos.architectures import Architecture
+from ..zoos.errors import UnsuitableError
 from ..zoos.layers import Layer, Shape, layer_names, shapes
 
 SIDES = ("out", "in")
@@ -73,7 +74,7 @@ def hidden_groups(architecture: Architecture) -> tuple[PermutationGroup, ...]:
     """The groups of a network, input to output; those of its input and output stay fixed.
 
     Raises:
-        ValueError: if it has a layer of which it is not known what it does to the order.
+        UnsuitableError: if it has a layer of which it is not known what it does to the order.
     """
     walk = _Walk()
     given = _Units("input", _units_of(architecture.input_shape), fixed=True)
@@ -138,7 +139,7 @@ class _Walk:
         befores = shapes(layers, shape)
         for layer, name, before in zip(layers, layer_names(layers), befores, strict=False):
             if layer.kind not in self._steps:
-                raise ValueError(
+                raise UnsuitableError(
                     f"permutations know the layers {sorted(self._steps)}, got {layer.kind!r}: "
                     "give `HiddenPermutations` the groups instead"
                 )

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..encoders.contrastive import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
 from ..loaders import HiddenPermutations, LayerStandardization, ZooDataset
+from ..zoos.errors import DivergedError
 from ..zoos.images import Images, load_images
 from .behaviour import behaviour_loss
 from .canonical import Canonical
@@ -142,14 +143,16 @@ class AutoencoderTraining:
         """Train; returns mean losses and R2 by epoch.
 
         Raises:
-            RuntimeError: if training diverged.
+            DivergedError: if training diverged.
         """
         history, settings = [], self.settings
         with tqdm(total=self.steps, unit="step", disable=not settings.progress, leave=False) as bar:
             for _ in range(settings.epochs):
                 means = self._epoch(bar) | {"val_r2": self.val_r2()}
                 if not math.isfinite(means["val_r2"] + means["loss"]):
-                    raise RuntimeError(f"training diverged: take a smaller lr than {settings.lr!r}")
+                    raise DivergedError(
+                        f"training diverged: take a smaller lr than {settings.lr!r}"
+                    )
                 bar.set_postfix(loss=f"{means['loss']:.3f}", val_r2=f"{means['val_r2']:.3f}")
                 history.append(means)
         return history

@@ -72,7 +72,7 @@ def train_hyper_representation(
     Raises:
         ZooFormatError: if the zoo holds no architecture, or val is of another one.
         ValueError: if the train split has no more rows than the latent vector has values.
-        RuntimeError: if training diverged.
+        DivergedError: if training diverged.
     """
     settings = settings or AutoencoderSettings()
     with torch.random.fork_rng(devices=[]), threads(settings.threads):

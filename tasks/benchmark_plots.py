@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .benchmark_report import HEADS, cell, distinct, value_of
+from .benchmark_report import HEADS, cell, distinct, diverged_note, value_of
 from .plots import figure, save
 
 MATRIX_LIMITS = {"tau_b": (-1.0, 1.0)}
@@ -26,13 +26,13 @@ def _matrices(result: Mapping[str, Any], path: Path) -> None:
     for axis, predictor in zip(axes, predictors, strict=True):
         own = [run for run in runs if value_of(run, "predictor") == predictor]
         sources = distinct(own, "sources")
-        values = np.array(
-            [[cell(own, name, sources=source).mean(metric) for name in zoos] for source in sources]
-        )
+        cells = [[cell(own, name, sources=source) for name in zoos] for source in sources]
+        values = np.array([[found.mean(metric) for found in row] for row in cells])
         low, high = MATRIX_LIMITS.get(metric, (None, None))
         axis.imshow(values, vmin=low, vmax=high, cmap="RdBu")
         for (row, column), value in np.ndenumerate(values):
             text = "–" if math.isnan(value) else f"{value:.2f}"
+            text += f"\n{cells[row][column].note}".rstrip()
             axis.text(column, row, text, ha="center", va="center", fontsize=7)
         axis.set_xticks(range(len(zoos)), zoos, rotation=40, ha="right", fontsize=7)
         labels = ["+".join(source) for source in sources]
@@ -50,7 +50,8 @@ def _bars(result: Mapping[str, Any], path: Path) -> None:
     drawing, (axis,) = figure(1)
     spreads = np.nan_to_num([found.spread(metric) for found in cells])
     means = np.nan_to_num([found.mean(metric) for found in cells])
-    axis.barh(predictors, means, xerr=spreads, color="C0")
+    labels = [f"{name} {found.note}".strip() for name, found in zip(predictors, cells, strict=True)]
+    axis.barh(labels, means, xerr=spreads, color="C0")
     axis.invert_yaxis()
     axis.set_xlabel(f"{HEADS[metric]} of {target}, test split")
     save(drawing, path)
@@ -61,7 +62,8 @@ def _curves(result: Mapping[str, Any], path: Path) -> None:
     runs, metric, zoo = result["runs"], result["metric"], list(result["zoos"])[0]
     drawing, (axis,) = figure(1)
     for predictor in distinct(runs, "predictor"):
-        own = [run for run in runs if value_of(run, "predictor") == predictor and run["scores"]]
+        own = [run for run in runs if value_of(run, "predictor") == predictor]
+        own = [run for run in own if run["scores"] or run["diverged"]]
         fractions = distinct(own, "fraction")
         cells = [cell(own, zoo, fraction=fraction) for fraction in fractions]
         counts = [
@@ -70,7 +72,8 @@ def _curves(result: Mapping[str, Any], path: Path) -> None:
         ]
         means = [found.mean(metric) for found in cells]
         spreads = np.nan_to_num([found.spread(metric) for found in cells])
-        axis.errorbar(counts, means, spreads, label=predictor, marker="o", capsize=2)
+        label = f"{predictor} {diverged_note(cells)}".strip()
+        axis.errorbar(counts, means, spreads, label=label, marker="o", capsize=2)
     axis.set(xlabel="train models", ylabel=f"{HEADS[metric]} of {result['target']}", xscale="log")
     axis.legend(fontsize=7)
     save(drawing, path)

@@ -38,9 +38,15 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cell:
-    """The scores of one predictor in one place, one per seed."""
+    """The scores of one predictor in one place, one per seed.
+
+    Attributes:
+        scores: of the fits that have one.
+        diverged: how many fits have none because they diverged.
+    """
 
     scores: tuple[Mapping[str, Any], ...]
+    diverged: int = 0
 
     def mean(self, metric: str) -> float:
         """Over the seeds; NaN where a seed has none."""
@@ -53,16 +59,22 @@ class Cell:
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
     def text(self, metric: str) -> str:
-        """Mean ± spread."""
+        """Mean ± spread, and how many fits they leave out."""
         if not math.isfinite(mean := self.mean(metric)):
-            return NOT_DEFINED
+            return self.note or NOT_DEFINED
         spread = self.spread(metric)
-        return f"{mean:.3f}" + (f" ± {spread:.3f}" if math.isfinite(spread) else "")
+        shown = f"{mean:.3f}" + (f" ± {spread:.3f}" if math.isfinite(spread) else "")
+        return _noted(shown, self.note)
+
+    @property
+    def note(self) -> str:
+        """How many of the fits diverged; empty for none."""
+        return diverged_note([self])
 
     def interval(self, metric: str) -> str:
-        """The 95 % interval of the first seed."""
+        """The 95 % interval of the first seed; none where a seed diverged."""
         ends = (self.scores[0].get("intervals") or {}).get(metric) if self.scores else None
-        if not ends or None in ends:
+        if not ends or None in ends or self.diverged:
             return NOT_DEFINED
         return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
@@ -80,7 +92,16 @@ def cell(runs: Iterable[Mapping[str, Any]], tested: str, **wanted: Any) -> Cell:
         **wanted: `predictor` by name, `sources` as a list, `target`, `fraction`.
     """
     found = [run for run in runs if all(value_of(run, key) == wanted[key] for key in wanted)]
-    return Cell(tuple(run["scores"][tested] for run in found if tested in run["scores"]))
+    return Cell(
+        tuple(run["scores"][tested] for run in found if tested in run["scores"]),
+        sum(tested in run.get("diverged", {}) for run in found),  # older results have none
+    )
+
+
+def diverged_note(cells: Sequence[Cell]) -> str:
+    """How many of all fits of some cells diverged; empty for none."""
+    diverged = sum(found.diverged for found in cells)
+    return f"{diverged} of {diverged + sum(map(_count, cells))} diverged" if diverged else ""
 
 
 def value_of(run: Mapping[str, Any], key: str) -> Any:
@@ -110,6 +131,7 @@ def to_markdown(result: Result) -> str:
         _circumstances(result),
         LAYOUTS[result["layout"]](result),
         _refusals(result),
+        _divergences(result),
         f"![{result['benchmark']}]({PLOT_NAME})",
         "## The populations",
         _zoo_table(result),
@@ -186,15 +208,23 @@ def transfer_cells(
     for sources in distinct(runs, "sources"):
         for name in zoos:
             found = cell(runs, name, sources=sources)
-            if found.scores:
+            if found.scores or found.diverged:
                 (seen if name in sources else others).append(found)
     return seen, others
 
 
 def mean_text(cells: Sequence[Cell], metric: str) -> str:
-    """Mean over cells, ± the deviation over seeds of that mean."""
+    """Mean over cells, ± the deviation over seeds of that mean.
+
+    Where fits diverged, seeds have no means over the same cells: then it is the mean of the means
+    of what is left, without deviation.
+    """
+    note = diverged_note(cells)
+    cells = [found for found in cells if found.scores]
     if not cells or any(math.isnan(found.mean(metric)) for found in cells):
-        return NOT_DEFINED
+        return note or NOT_DEFINED
+    if note:
+        return _noted(f"{statistics.fmean(found.mean(metric) for found in cells):.3f}", note)
     seeds = min(map(_count, cells))
     by_seed = [statistics.fmean(c.scores[seed][metric] for c in cells) for seed in range(seeds)]
     spread = f" ± {statistics.stdev(by_seed):.3f}" if seeds > 1 else ""
@@ -317,6 +347,18 @@ def _refusals(result: Result) -> str:
     return "Left out:\n\n" + "\n".join(lines) if lines else ""
 
 
+def _divergences(result: Result) -> str:
+    """Which fits have no score because they diverged, and what the first of each said."""
+    lines = []
+    for predictor in distinct(result["runs"], "predictor"):
+        own = [run for run in result["runs"] if value_of(run, "predictor") == predictor]
+        reasons = [reason for run in own for reason in run.get("diverged", {}).values()]
+        fits = sum(bool(run.get("diverged")) for run in own)
+        if reasons:
+            lines.append(f"- {predictor}: {fits} of {len(own)} fits; {reasons[0]}")
+    return "Diverged, and in no mean:\n\n" + "\n".join(lines) if lines else ""
+
+
 def _invariance_text(found: Cell, group: str) -> str:
     values = [(scores.get("invariance") or {}).get(group) for scores in found.scores]
     relative = [value["relative"] for value in values if value and value["relative"] is not None]
@@ -338,6 +380,10 @@ def _seconds_text(runs: Sequence[Mapping[str, Any]], predictor: str) -> str:
     seconds = [run["seconds"] for run in runs if value_of(run, "predictor") == predictor]
     known = [value for value in seconds if value is not None]
     return f"{statistics.fmean(known):.1f}" if known else NOT_DEFINED
+
+
+def _noted(shown: str, note: str) -> str:
+    return f"{shown} ({note})" if note else shown
 
 
 def _count(found: Cell) -> int:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..builders.provenance import commit, package_version
 from ..loaders import ZooDataset
 from ..loaders.dataset import load_zoo
+from ..zoos.errors import DivergedError, UnsuitableError
 from ..zoos.index import INDEX_NAME
 from .encoder_making import describe_encoder
 from .encoder_training import EncoderRegressor
@@ -98,8 +99,12 @@ def execute(
 
     Returns:
         The results in the order of the runs: what was run, by which `code` (version and commit;
-        what is not committed is not seen), `seconds` of the fit, and by tested
-        zoo `scores` or, where the predictor cannot take it, the reason in `refused`.
+        what is not committed is not seen), `seconds` of the fit, and by tested zoo either
+        `scores`, or the reason in `refused` where the predictor cannot take it, or the reason in
+        `diverged` where the fit, or what it predicts, is not finite.
+
+    Raises:
+        Exception: any other error of a predictor, since it is a bug and no result.
     """
     folder.mkdir(parents=True, exist_ok=True)
     code = {"weightzoo": package_version(), "commit": commit()}
@@ -155,32 +160,40 @@ def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
     }
     train = [part_of_models(kept[name, "train"], run.fraction) for name in run.sources]
     val = [kept[name, "val"] for name in run.sources]
+    result: dict[str, Any] = {
+        "seconds": None,
+        "train_models": sum(len(np.unique(rows.columns["model_id"])) for rows in train),
+        "train_rows": sum(map(len, train)),
+        "scores": {},
+        "refused": {},
+        "diverged": {},
+    }
     started = time.perf_counter()
     try:
         if len(train) > 1:
             run.predictor.fit(train, val, run.target, run.seed)  # type: ignore[arg-type]
         else:
             run.predictor.fit(train[0], val[0], run.target, run.seed)
-    except ValueError as error:
-        return {"seconds": None, "scores": {}, "refused": dict.fromkeys(run.tested, str(error))}
-    result: dict[str, Any] = {
-        "seconds": time.perf_counter() - started,
-        "train_models": sum(len(np.unique(rows.columns["model_id"])) for rows in train),
-        "train_rows": sum(map(len, train)),
-        "scores": {},
-        "refused": {},
-    }
+    except (UnsuitableError, DivergedError) as error:
+        return result | {_place_of(error): dict.fromkeys(run.tested, str(error))}
+    result["seconds"] = time.perf_counter() - started
     for name in run.tested:
         try:
             result["scores"][name] = _scores(run, kept[name, "test"])
-        except ValueError as error:
-            result["refused"][name] = str(error)
+        except (UnsuitableError, DivergedError) as error:
+            result[_place_of(error)][name] = str(error)
     return result
+
+
+def _place_of(error: UnsuitableError | DivergedError) -> str:
+    return "diverged" if isinstance(error, DivergedError) else "refused"
 
 
 def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
     predicted = run.predictor.predict(test)
     kind = "category" if is_category(run.target, test.columns[run.target]) else "number"
+    if kind == "number" and (odd := int((~np.isfinite(predicted)).sum())):
+        raise DivergedError(f"{odd} of {len(predicted)} predictions are not finite")
     scores = Evaluator(run.target, kind).eval(evaluation_inputs(test, run.target, predicted))
     if run.turned and isinstance(run.predictor, EncoderRegressor):
         scores["invariance"] = _invariance(run.predictor, test)
@@ -195,7 +208,7 @@ def _invariance(regressor: EncoderRegressor, test: ZooDataset) -> dict[str, Any]
     for group in ("hidden", "uncoupled"):
         try:
             reorderings = Reorderings([test], group, seed=0)
-        except ValueError:
+        except UnsuitableError:
             return None
         error, relative = invariance_errors(
             trained.module, weights, test.layer_table, reorderings, INVARIANCE_DRAWS

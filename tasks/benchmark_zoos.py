@@ -1,5 +1,6 @@
 """The zoos of a benchmark: built once from embedded image sets, or the user's own."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..builders.build import build_zoo
+from ..builders.provenance import commit, package_version
 from ..loaders.dataset import load_zoo
 from ..zoos.errors import ZooError
 from ..zoos.format import SPLITS
@@ -71,7 +73,7 @@ def provide_zoos(
 def build_once(
     recipe: Recipe, folder: Path, models: int, workers: int | None = None, progress: bool = True
 ) -> Path:
-    """Build a zoo, unless a run before this one left the same.
+    """Build a zoo, unless a run before this one left the same; other code may have built it.
 
     Raises:
         ZooError: if the folder holds a zoo of another recipe or size, or the build fails.
@@ -83,7 +85,23 @@ def build_once(
     held = sum(len(np.unique(split.columns["model_id"])) for split in zoo.values())
     if held != models or next(iter(zoo.values())).header.recipe != recipe.to_json():
         raise ZooError(f"{folder} holds another zoo ({held} models): choose another --out")
+    warn_of_other_code(folder, next(iter(zoo.values())).header.provenance)
     return folder
+
+
+def warn_of_other_code(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Say on stderr if a zoo that is used again was built by another version or commit."""
+    built, here = (
+        f"weightzoo {code.get('weightzoo') or '(no version known)'} "
+        f"{(code.get('commit') or '')[:10] or '(no commit known)'}"
+        for code in (provenance, {"weightzoo": package_version(), "commit": commit()})
+    )
+    if built != here:
+        print(
+            f"weightzoo: {folder} was built by {built}, this is {here}: it is used as it is; "
+            "delete it to have it built anew",
+            file=sys.stderr,
+        )
 
 
 def describe_zoo(path: Path, target: str) -> dict[str, Any]:

@@ -12,15 +12,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..builders.provenance import commit, package_version
 from ..loaders.dataset import load_zoo
+from ..zoos.errors import UnsuitableError
 from .benchmark_plots import plot_result
 from .benchmark_report import PLOT_NAME, to_markdown, write_result
 from .benchmark_runs import Run, describe_predictor, execute
 from .benchmark_zoos import ZooPlan, describe_zoo, provide_zoos
 from .property_prediction import checked_rows
+from .regressors import needs_seeds
 
 FORMAT = "weightzoo-benchmark-1"
 SEEDS = (0, 1, 2)
@@ -151,24 +154,35 @@ class Benchmark:
 def usable_runs(
     runs: Sequence[Run], zoos: Mapping[str, Path], target: str
 ) -> tuple[list[Run], dict[str, str]]:
-    """The runs whose targets can be predicted in their zoos.
+    """The runs whose targets can be predicted in their zoos, one seed where it changes nothing.
 
     Returns:
         The runs, and by target why it was left out.
 
     Raises:
-        ValueError: if the main target cannot be predicted in one of the zoos.
+        UnsuitableError: if the main target cannot be predicted in one of the zoos.
     """
     left_out: dict[str, str] = {}
+    columns: dict[str, np.ndarray] = {}
     checked = {(name, run.target, run.rows) for run in runs for name in {*run.sources, *run.tested}}
     for name, column, rows in sorted(checked):
         try:
-            checked_rows(load_zoo(zoos[name]), column, rows)
-        except ValueError as error:
+            columns[column] = checked_rows(load_zoo(zoos[name]), column, rows)["train"].columns[
+                column
+            ]
+        except UnsuitableError as error:
             if column == target:
-                raise ValueError(f"zoo {name!r} ({zoos[name]}): {error}") from error
+                raise UnsuitableError(f"zoo {name!r} ({zoos[name]}): {error}") from error
             left_out[column] = f"zoo {name!r}: {error}"
-    return [run for run in runs if run.target not in left_out], left_out
+    usable = [
+        run
+        for run in runs
+        if run.target not in left_out
+        and (
+            run.seed == runs[0].seed or needs_seeds(run.predictor, run.target, columns[run.target])
+        )
+    ]
+    return usable, left_out
 
 
 def environment() -> dict[str, str]:

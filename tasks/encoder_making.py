@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..encoders.registry import ENCODERS, encoder_entry
+from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable
 
 
@@ -42,7 +43,7 @@ def make_encoder(encoder: EncoderFactory, tables: Sequence[LayerTable], outputs:
     """
     name = encoder.name if isinstance(encoder, EncoderSpec) else _name(encoder)
     if _is_tied(encoder) and len(set(tables)) > 1:
-        raise ValueError(
+        raise UnsuitableError(
             f"{name} is tied to one architecture, the zoos have {len(set(tables))}: "
             f"{untied_encoders()} take several"
         )

@@ -26,6 +26,7 @@ from ..builders.provenance import commit, package_version
 from ..encoders.invariance import half_squared_distance
 from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
+from ..zoos.errors import DivergedError
 from ..zoos.layer_table import LayerTable
 from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
 from .invariance import Reorderings
@@ -33,7 +34,7 @@ from .links import Link
 from .metrics import accuracy, kendall_tau, mse
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
 from .training_checkpoints import TrainingCheckpoint
-from .training_checks import check_architecture, check_zoos
+from .training_checks import check_architecture, check_embedding, check_zoos
 from .training_settings import TrainingSettings
 from .warmup import warmup_cosine
 from .weight_scaling import WeightScaler
@@ -109,7 +110,7 @@ def train_encoder(
         ValueError: before any training: if the target is missing, constant, or not finite, if
             weights are not finite, if the encoder cannot take an architecture, or if the folder
             holds the checkpoint of another training, version of weightzoo or format.
-        RuntimeError: if training diverges.
+        DivergedError: if training diverges.
     """
     settings = settings or TrainingSettings()
     checkpoint = TrainingCheckpoint(folder) if folder is not None else None
@@ -153,6 +154,8 @@ class EncoderTraining:
         )
         self.reorder = None
         if settings.invariance:
+            if settings.invariance_on == "embedding":
+                check_embedding(self.module)
             self.reorder = Reorderings(train, settings.permutations, seed)
         self.loader = self._loader()
         self.optimizer = torch.optim.AdamW(
@@ -332,7 +335,7 @@ class EncoderTraining:
         for zoo in self.val:
             outputs = predictor.outputs(zoo)
             if not outputs.isfinite().all():
-                raise RuntimeError(
+                raise DivergedError(
                     f"training of {type(self.module).__name__} diverged: use a smaller lr than "
                     f"{self.settings.lr!r}, or another scaling than {self.settings.scaling!r}"
                 )

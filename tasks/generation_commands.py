@@ -16,6 +16,7 @@ from ..zoos.recipe import load_recipe
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import train_hyper_representation
 from .benchmark_definitions import BENCHMARKS
+from .benchmark_zoos import warn_of_other_code
 from .benchmarks import BenchmarkOptions, BenchmarkOutcome
 from .generated_zoo import GeneratedZoo, generate, write_generated_zoo
 from .generation_benchmark import run_generation
@@ -26,7 +27,7 @@ from .generation_report import write_generation_report
 from .learnable_rows import homogeneous, homogeneous_splits
 from .probes import DATA as PROBE_DATA
 from .probes import TABLE as PROBE_TABLE
-from .probes import probe_representations, probe_settings, write_probe_report
+from .probes import not_finite, probe_representations, probe_settings, write_probe_report
 from .saved_autoencoders import MODEL_NAME, Origin, load_autoencoder, save_autoencoder
 from .sequence_autoencoding import SequenceSettings, train_sane
 from .training_commands import TRAIN_KINDS, TrainOptions
@@ -130,7 +131,8 @@ def probe_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     assert isinstance(splits, dict)
     settings = probe_settings(options.small)
     results = probe_representations(splits, settings, options.seeds, options.progress)
-    text = write_probe_report(options.out, folder.name, results, options.command)
+    left_out = not_finite(splits)
+    text = write_probe_report(options.out, folder.name, results, options.command, left_out)
     return BenchmarkOutcome(
         {"path": str(options.out / PROBE_DATA)}, text, options.out / PROBE_TABLE
     )
@@ -158,6 +160,8 @@ def _zoo(options: BenchmarkOptions, recipe: str, models: int | None) -> Path:
             workers=options.workers,
             progress=options.progress,
         )
+        return folder
+    warn_of_other_code(folder, next(iter(load_zoo(folder).values())).header.provenance)
     return folder
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..encoders.invariance import half_squared_distance
 from ..loaders import HiddenPermutations, ZooDataset
 from ..loaders.permutation_groups import PermutationGroup, hidden_groups
+from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable
 
 GROUPS = ("hidden", "uncoupled")
@@ -82,7 +83,7 @@ def invariance_errors(
 def _plan(zoo: ZooDataset, group: str) -> HiddenPermutations:
     architecture = zoo.header.architecture
     if architecture is None or architecture.layer_table() != zoo.layer_table:
-        raise ValueError(
+        raise UnsuitableError(
             f"zoo {zoo.name!r} does not tell its whole architecture, so the permutations of its "
             "hidden units are not known: train with invariance=0"
         )

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from ..encoders.statistics import layer_statistics
 from ..loaders import ZooDataset
+from ..zoos.errors import UnsuitableError
 from .links import Link
 from .metrics import r2
-from .regressors import blocks
+from .regressors import Seeded, blocks
 
 LAMBDAS = (1e3, *(lead * 10.0**power for power in range(2, -6, -1) for lead in (3, 1)))
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -35,10 +36,10 @@ class LinearProbe:
 
     Attributes:
         name: what the report calls it.
-        seeded: whether the seed changes anything, as it does for categories.
+        seeded: for categories alone: numbers have a closed form.
     """
 
-    seeded = True
+    seeded: Seeded = "categories"
 
     def __init__(self, features: str | Features = "weights", name: str | None = None) -> None:
         """Choose the features.
@@ -64,6 +65,7 @@ class LinearProbe:
         """Fit; numbers in closed form, categories step by step."""
         link = Link.of("auto", target, train.columns[target])
         features, true = self._features(train), train.columns[target]
+        self._width = features.shape[1]
         if link.categories:
             self._predict: Callable[[np.ndarray], np.ndarray] = _classifier(
                 features, true, link, seed
@@ -75,8 +77,18 @@ class LinearProbe:
         )
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict the target of every row, (N,)."""
-        return self._predict(self._features(dataset))
+        """Predict the target of every row, (N,).
+
+        Raises:
+            UnsuitableError: if the zoo has another number of features, as another architecture has.
+        """
+        features = self._features(dataset)
+        if features.shape[1] != self._width:
+            raise UnsuitableError(
+                f"{self.name} was fitted to {self._width} features, zoo {dataset.name!r} has "
+                f"{features.shape[1]}: it is tied to one architecture"
+            )
+        return self._predict(features)
 
 
 def ridge(features: np.ndarray, true: np.ndarray, penalty: float) -> np.ndarray:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..zoos.errors import UnsuitableError
+
 LOSSES = ("auto", "bce", "mse", "cross_entropy")
 CATEGORIES = ("activation", "optimizer", "init", "dropout")  # columns that are never amounts
 MAX_CATEGORIES = 64
@@ -53,13 +55,13 @@ class Link:
             return cls._of_categories(loss, target, true)
         low, high = float(true.min()), float(true.max())
         if low == high:
-            raise ValueError(
+            raise UnsuitableError(
                 f"target {target!r} is {low} in every train row: there is nothing to learn, "
                 "choose another target"
             )
         is_share = 0 <= low and high <= 1
         if loss == "bce" and not is_share:
-            raise ValueError(
+            raise UnsuitableError(
                 f"loss 'bce' needs a target in [0, 1], {target!r} goes from {low} to {high}: "
                 "use loss='mse'"
             )
@@ -73,12 +75,12 @@ class Link:
     @classmethod
     def _of_categories(cls, loss: str, target: str, true: np.ndarray) -> "Link":
         if loss not in ("auto", "cross_entropy"):
-            raise ValueError(
+            raise UnsuitableError(
                 f"target {target!r} is text and needs loss 'cross_entropy' or 'auto', got {loss!r}"
             )
         categories = tuple(np.unique(true).tolist())
         if not 2 <= len(categories) <= MAX_CATEGORIES:
-            raise ValueError(
+            raise UnsuitableError(
                 f"target {target!r} has {len(categories)} different values in the train rows, "
                 f"a category needs 2 to {MAX_CATEGORIES}: choose another target or loss='mse'"
             )

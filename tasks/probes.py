@@ -23,11 +23,11 @@ from ..loaders import ZooDataset
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .linear_probe import Features, LinearProbe, flat_weights, probe_statistics
-from .links import is_category
+from .links import is_category, is_text
 from .metrics import accuracy, r2
 from .regressors import quantiles_of
 
-PROPERTIES = ("test_accuracy", "epoch", "generalization_gap")
+PROPERTIES = ("test_accuracy", "epoch", "generalization_gap", "frequency")
 FEATURES = {"W": flat_weights, "s(W)": probe_statistics}
 EMBEDDING = "E"
 TABLE, DATA = "probes.md", "probes.json"
@@ -65,7 +65,7 @@ def probe_representations(
     seeds: Sequence[int] = (0, 1, 2),
     progress: bool = True,
 ) -> list[ProbeResult]:
-    """Train one autoencoder per seed and probe every property that varies.
+    """Train one autoencoder per seed and probe every property that varies and is finite.
 
     Args:
         zoo: its splits; rows with status "diverged" are left out.
@@ -75,16 +75,22 @@ def probe_representations(
 
     Raises:
         KeyError: if a split is missing.
-        ValueError: if the zoo is too small for the latent size.
+        ValueError: if there is no such property, or the zoo is too small for the latent size.
     """
-    splits = {name: zoo[name].filter("status == 'ok'") for name in ("train", "val", "test")}
+    splits = _ok_rows(zoo)
+    unknown = not_finite(zoo)
+    targets = [name for name in varying(splits["train"]) if name not in unknown]
+    if not targets:
+        raise ValueError(
+            f"zoo {splits['train'].name!r} has no property to probe: of {list(PROPERTIES)} and its "
+            f"hyper-parameters none varies in the train rows and is finite (not finite: {unknown})"
+        )
     autoencoders = [
         train_hyper_representation(splits["train"], splits["val"], settings, seed) for seed in seeds
     ]
     plain = {name: _Quantiles(values, splits["train"]) for name, values in FEATURES.items()}
     embeddings = [_Quantiles(_embedding(made), splits["train"]) for made in autoencoders]
     results = []
-    targets = varying(splits["train"])
     for target in tqdm(targets, desc="probes", unit="property", disable=not progress):
         fits = {name: [LinearProbe(values, name)] * len(seeds) for name, values in plain.items()}
         fits[EMBEDDING] = [LinearProbe(embedding, EMBEDDING) for embedding in embeddings]
@@ -107,12 +113,15 @@ def probe_settings(small: bool) -> AutoencoderSettings:
 
 def varying(train: ZooDataset) -> list[str]:
     """The properties and hyper-parameters that differ between the rows."""
-    names = [*PROPERTIES, *train.header.hyper_parameters]
     return [
-        name
-        for name in names
-        if name in train.columns and len(set(train.columns[name].tolist())) >= FEWEST_VALUES
+        name for name in _properties(train) if len(np.unique(train.columns[name])) >= FEWEST_VALUES
     ]
+
+
+def not_finite(zoo: Mapping[str, ZooDataset]) -> list[str]:
+    """The properties that some row with status ok does not have, as INRs have no accuracy."""
+    splits = _ok_rows(zoo)
+    return [name for name in _properties(splits["train"]) if not _finite(splits, name)]
 
 
 def table(results: Sequence[ProbeResult]) -> str:
@@ -128,8 +137,22 @@ def table(results: Sequence[ProbeResult]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_probe_report(folder: Path, zoo: str, results: Sequence[ProbeResult], command: str) -> str:
-    """Write table and data to a folder; returns the table with what it rests on."""
+def write_probe_report(
+    folder: Path,
+    zoo: str,
+    results: Sequence[ProbeResult],
+    command: str,
+    left_out: Sequence[str] = (),
+) -> str:
+    """Write table and data to a folder; returns the table with what it rests on.
+
+    Args:
+        folder: where.
+        zoo: its name.
+        results: of `probe_representations`.
+        command: what was typed.
+        left_out: properties of `not_finite`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     first = results[0]
     text = (
@@ -140,10 +163,26 @@ def write_probe_report(folder: Path, zoo: str, results: Sequence[ProbeResult], c
         "without labels; every feature enters as its quantile among the train rows. ± is the "
         "deviation over seeds; probes of numbers in closed form have none.\n"
     )
+    if left_out:
+        text += f"\nLeft out, as not every row has a finite value: {', '.join(left_out)}.\n"
     (folder / TABLE).write_text(text, encoding="utf-8")
     data = {"zoo": zoo, "command": command, "results": [asdict(result) for result in results]}
     (folder / DATA).write_text(json.dumps(data, indent=1), encoding="utf-8")
     return text
+
+
+def _ok_rows(zoo: Mapping[str, ZooDataset]) -> dict[str, ZooDataset]:
+    return {name: zoo[name].filter("status == 'ok'") for name in ("train", "val", "test")}
+
+
+def _properties(train: ZooDataset) -> list[str]:
+    names = [*PROPERTIES, *train.header.hyper_parameters]
+    return [name for name in names if name in train.columns]
+
+
+def _finite(splits: Mapping[str, ZooDataset], name: str) -> bool:
+    columns = [rows.columns[name] for rows in splits.values()]
+    return all(is_text(column) or bool(np.isfinite(column).all()) for column in columns)
 
 
 class _Quantiles:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..loaders import ZooDataset
+from ..zoos.errors import UnsuitableError
 from ..zoos.format import SPLITS
 from .encoder_training import EncoderRegressor
 from .links import is_text
@@ -27,6 +28,7 @@ from .regressors import (
     StatisticsBoosting,
     StatisticsRidge,
     blocks,
+    needs_seeds,
 )
 from .worker_processes import worker_pool
 
@@ -91,7 +93,7 @@ def checked_rows(zoo: Mapping[str, ZooDataset], target: str, rows: str) -> dict[
     """The rows to use by split, of a zoo in which the target can be predicted and scored.
 
     Raises:
-        ValueError: if the target is missing or constant, if a split is missing or has too few
+        UnsuitableError: if the target is missing or constant, if a split is missing or has too few
             models, or if splits share a model.
     """
     _check_zoo(zoo, target)
@@ -146,7 +148,8 @@ def _evaluate(
     workers: int,
 ) -> tuple[PredictorResult, ...]:
     """Fit and score every predictor with every seed that it needs."""
-    used = [tuple(seeds) if predictor.seeded else (seeds[0],) for predictor in predictors]
+    true = kept["train"].columns[target]
+    used = [tuple(seeds) if needs_seeds(p, target, true) else (seeds[0],) for p in predictors]
     fits = [
         Fit(predictor, kept, target, seed)
         for predictor, own in zip(predictors, used, strict=True)
@@ -208,18 +211,20 @@ def _check_number(zoo: Mapping[str, ZooDataset], target: str) -> None:
 def _check_zoo(zoo: Mapping[str, ZooDataset], target: str) -> None:
     """Refuse a zoo without the three splits, the columns, or with a model in two splits."""
     if missing := [split for split in SPLITS if split not in zoo]:
-        raise ValueError(f"zoo has no split {missing}, it has {list(zoo)}: all three are needed")
+        raise UnsuitableError(
+            f"zoo has no split {missing}, it has {list(zoo)}: all three are needed"
+        )
     for split in SPLITS:
         columns = zoo[split].columns
         if needed := [name for name in ("model_id", "epoch", target) if name not in columns]:
-            raise ValueError(
+            raise UnsuitableError(
                 f"split {split!r} has no columns {needed}, it has {sorted(columns)}: choose "
                 "another target, or load the zoo with them"
             )
     models = {split: set(zoo[split].columns["model_id"].tolist()) for split in SPLITS}
     shared = (models["train"] | models["val"]) & models["test"] | models["train"] & models["val"]
     if shared:
-        raise ValueError(
+        raise UnsuitableError(
             f"{len(shared)} models are in more than one split, e.g. model {min(shared)}: "
             "scores would mean nothing; split the zoo by model"
         )
@@ -230,13 +235,13 @@ def _check_rows(kept: Mapping[str, ZooDataset], target: str) -> None:
     for split, dataset in kept.items():
         models = len(np.unique(dataset.columns["model_id"]))
         if models < MIN_MODELS[split]:
-            raise ValueError(
+            raise UnsuitableError(
                 f"split {split!r} has {models} usable models, at least {MIN_MODELS[split]} are "
                 "needed: build a larger zoo"
             )
         values = dataset.columns[target]
         if len(np.unique(values)) == 1:
-            raise ValueError(
+            raise UnsuitableError(
                 f"target {target!r} is {values[0]} in every row of split {split!r}: there is "
                 "nothing to predict, choose another target"
             )

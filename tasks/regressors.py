@@ -7,12 +7,13 @@ Shape letters: N rows, F features.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from ..encoders.statistics import layer_statistics
 from ..loaders import ZooDataset
+from ..zoos.errors import UnsuitableError
 from .links import is_category
 
 BLOCK_ROWS = 1024  # weights read at a time
@@ -21,16 +22,21 @@ MAX_QUANTILES = 200
 BOOSTING_ROUNDS = 400  # at most; the val split picks how many
 
 
+Seeded = bool | Literal["categories"]
+
+
 class Predictor(Protocol):
     """What `predict_property` asks of a predictor.
 
     Attributes:
         name: what the report calls it; unique among the predictors of one report.
-        seeded: whether the seed changes anything; one that is not is fitted once.
     """
 
     name: str
-    seeded: bool
+
+    @property
+    def seeded(self) -> Seeded:
+        """Whether the seed changes anything: always, never, or only for "categories"."""
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
         """Learn to predict the column `target`, from scratch."""
@@ -87,7 +93,7 @@ class StatisticsBoosting:
         """Predict from weight statistics.
 
         Raises:
-            ValueError: if the network has other tensors than those that were fitted to.
+            UnsuitableError: if the network has other tensors than those that were fitted to.
         """
         check_tensors(self._tensors, dataset)
         return self._model.predict(statistics_features(dataset))
@@ -106,9 +112,17 @@ class StatisticsRidge:
         """Fit one regression per alpha and keep the best on val.
 
         Val, not leave-one-out, because the checkpoints of one model are no independent rows.
+
+        Raises:
+            UnsuitableError: if the target is a category.
         """
         from sklearn.linear_model import Ridge
 
+        if is_category(target, train.columns[target]):
+            raise UnsuitableError(
+                f"regression predicts numbers, target {target!r} is a category: "
+                "leave out the predictor StatisticsRidge"
+            )
         self._tensors = tensor_names(train)
         statistics = statistics_features(train)
         self._quantiles = quantiles_of(statistics)
@@ -137,7 +151,7 @@ class HyperParameterFeatures:
         """Look which columns vary in the train split.
 
         Raises:
-            ValueError: if none does.
+            UnsuitableError: if none does.
         """
         columns = [*train.header.hyper_parameters, "epoch"]
         self._values = {
@@ -147,7 +161,7 @@ class HyperParameterFeatures:
         }
         self.names = tuple(name for name, values in self._values.items() if len(values) > 1)
         if not self.names:
-            raise ValueError(
+            raise UnsuitableError(
                 f"none of the hyper-parameters {columns} varies in the train split: "
                 "leave out the predictor HyperParameterBoosting"
             )
@@ -156,10 +170,10 @@ class HyperParameterFeatures:
         """(N, F), float64; a text value that the train split lacks is 0 in every place.
 
         Raises:
-            ValueError: if a column is missing.
+            UnsuitableError: if a column is missing.
         """
         if missing := [name for name in self.names if name not in dataset.columns]:
-            raise ValueError(
+            raise UnsuitableError(
                 f"zoo {dataset.name!r} has no hyper-parameters {missing}, which predictions are "
                 "made from: leave out the predictor HyperParameterBoosting"
             )
@@ -173,6 +187,13 @@ class HyperParameterFeatures:
         return np.concatenate(parts, axis=1).astype(np.float64)
 
 
+def needs_seeds(predictor: Predictor, target: str, true: np.ndarray) -> bool:
+    """Whether fits of a target (N,) differ by seed; where they do not, one is enough."""
+    if predictor.seeded == "categories":
+        return is_category(target, true)
+    return bool(predictor.seeded)
+
+
 def tensor_names(dataset: ZooDataset) -> tuple[str, ...]:
     """The tensors that have a place among the features."""
     return tuple(spec.name for spec in dataset.layer_table)
@@ -182,10 +203,10 @@ def check_tensors(names: tuple[str, ...], dataset: ZooDataset) -> None:
     """Refuse a network with other tensors.
 
     Raises:
-        ValueError: if the names differ.
+        UnsuitableError: if the names differ.
     """
     if tensor_names(dataset) != names:
-        raise ValueError(
+        raise UnsuitableError(
             f"statistics have a place per tensor: fitted to {len(names)} tensors, zoo "
             f"{dataset.name!r} has {len(dataset.layer_table)} others; pooled statistics cross over"
         )

@@ -127,7 +127,7 @@ def train_sane(
     Raises:
         ZooFormatError: if the zoo holds no architecture, or val is of another one.
         ValueError: if there are no rows, or some are not finite.
-        RuntimeError: if training diverged.
+        DivergedError: if training diverged.
     """
     settings = settings or SequenceSettings()
     with torch.random.fork_rng(devices=[]), threads(settings.threads):

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ..loaders import ZooDataset
+from ..zoos.errors import UnsuitableError
 from .encoder_making import untied_encoders
 from .links import is_text
 from .property_predictor import check_finite
@@ -26,7 +27,7 @@ def check_zoos(train: Sequence[ZooDataset], val: Sequence[ZooDataset], target: s
     for split, zoos in {"train": train, "val": val}.items():
         rows = sum(len(zoo) for zoo in zoos)
         if rows < MIN_ROWS[split] or min(map(len, zoos)) < 2:
-            raise ValueError(
+            raise UnsuitableError(
                 f"split {split!r} has {rows} rows in {len(zoos)} zoos, needed are "
                 f"{MIN_ROWS[split]}, and 2 of every zoo: build a larger zoo"
             )
@@ -58,7 +59,8 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
     """Refuse an encoder that cannot take the architecture of a zoo.
 
     Raises:
-        ValueError: with the encoder's own reason, and which encoders take any architecture.
+        ValueError: with the encoder's own reason, and which encoders take any architecture;
+            an `UnsuitableError` if the encoder's is one.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     mode = module.training
@@ -66,9 +68,22 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
         with torch.no_grad():
             module.eval()(zoo.weights(range(PROBED_ROWS)).to(device), zoo.layer_table)
     except (ValueError, NotImplementedError) as error:
-        raise ValueError(
+        kind = UnsuitableError if isinstance(error, UnsuitableError) else ValueError
+        raise kind(
             f"{type(module).__name__} cannot take zoo {zoo.name!r}: {error} (not tied to an "
             f"architecture are {untied_encoders()})"
         ) from error
     finally:
         module.train(mode)
+
+
+def check_embedding(module: nn.Module) -> None:
+    """Refuse an encoder that only predicts where its embedding is to be invariant.
+
+    Raises:
+        ValueError: if it has no `embed`.
+    """
+    if not callable(getattr(module, "embed", None)):
+        raise ValueError(
+            f"{type(module).__name__} has no embedding: use invariance_on='prediction'"
+        )

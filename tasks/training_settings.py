@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from ..encoders.invariance import PLACES
 from .invariance import GROUPS
 from .links import LOSSES
 from .weight_scaling import SCALINGS
 
+PLACES = ("prediction", "embedding")
 SELECTIONS = ("auto", "tau_b", "mse", "accuracy")
 
 
@@ -29,7 +29,7 @@ class TrainingSettings:
         averaging: share of the averaged weights that every step keeps; they predict, the last
             ones are too noisy.
         invariance: weight nu of the logit-invariance penalty; 0 trains without.
-        invariance_on: one of `encoders.invariance.PLACES`, whose distance is penalised.
+        invariance_on: one of `PLACES`, whose distance is penalised.
         permutations: one of `invariance.GROUPS`; "uncoupled" is the control with wrong ones.
         mixed_precision: compute in bfloat16 where that is faster, on a CUDA device.
         compile: compile the encoder with `torch.compile`.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..loaders import ZooDataset
+from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable, TensorSpec
 from .regressors import blocks
 
@@ -57,7 +58,7 @@ class WeightScaler:
         if scaling == "tensor":
             names = {tuple(spec.name for spec in zoo.layer_table) for zoo in zoos}
             if len(names) > 1:
-                raise ValueError(
+                raise UnsuitableError(
                     "scaling 'tensor' knows one set of tensors, the zoos have "
                     f"{len(names)} architectures: use scaling='fan_in'"
                 )
@@ -106,7 +107,7 @@ class WeightScaler:
         """
         names = {spec.name for spec in layer_table}
         if self.scaling == "tensor" and names != set(self.sizes):
-            raise ValueError(
+            raise UnsuitableError(
                 f"this model was trained with scaling='tensor' on weights of the tensors "
                 f"{list(self.sizes)}, and has no scale for {sorted(names ^ set(self.sizes))[:4]}: "
                 "train it with scaling='fan_in' to use it across architectures"

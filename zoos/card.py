@@ -6,7 +6,7 @@ zoos, one config each, and keeps what an earlier card says of other zoos.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -291,7 +291,8 @@ One row is one checkpoint of one model, ordered by model, then epoch; N rows.
 {level}# Limits
 
 Splits are by model: no model has checkpoints in two splits. Rows with `status` "diverged" hold
-non-finite weights or losses. Metrics are of the one image set that the recipe names.
+non-finite weights or losses. Metrics are of the one image set that the recipe names.\
+{_shared_seeds(recipe)}
 
 {level}# How it was built
 
@@ -307,6 +308,13 @@ non-finite weights or losses. Metrics are of the one image set that the recipe n
 {_citation(zoo, counts, url)}
 ```
 """
+
+
+def _shared_seeds(recipe: Mapping[str, Any]) -> str:
+    """What to know of a grid in which every combination has the same seeds."""
+    grid = [values for values in recipe.get("factors", {}).values() if isinstance(values, list)]
+    fixed = recipe.get("seed_kind") == "fixed"
+    return _SHARED_SEEDS if fixed and any(len(values) > 1 for values in grid) else ""
 
 
 def _split_rows(shards: Sequence[Shard]) -> str:
@@ -368,6 +376,11 @@ train = load_dataset("{repo}", "{name}", split="train", streaming=True)
 ```
 """
 
+_SHARED_SEEDS = (
+    "\nEvery combination of the grid has the same seeds, so models of different splits start from "
+    "the\nsame random draws: an encoder may read from the places of weights here what it cannot "
+    "read\nof models that start apart."
+)
 _DESCENDED = (
     " Made from an imported zoo: see the licence of those who published that, and cite them."
 )

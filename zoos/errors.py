@@ -1,4 +1,4 @@
-"""The errors that weightzoo raises about zoos, recipes and builds."""
+"""The errors that weightzoo raises about zoos, recipes, builds and trainings."""
 
 
 class ZooError(Exception):
@@ -19,3 +19,14 @@ class RecipeError(ZooError, ValueError):
 
 class BuildError(ZooError, RuntimeError):
     """A build cannot start or go on; what existed before is untouched."""
+
+
+class UnsuitableError(ZooError, ValueError):
+    """An encoder or a predictor cannot take an architecture, a zoo or a target, by its nature.
+
+    Benchmarks print it as a refusal; any other error ends them.
+    """
+
+
+class DivergedError(ZooError, RuntimeError):
+    """A training, or what it predicts, went to infinity or NaN."""

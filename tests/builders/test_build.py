@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weightzoo.builders import process_engine
+from weightzoo.builders import convolution_c, process_engine
 from weightzoo.builders.build import build_zoo
 from weightzoo.builders.writer import PartialZoo, plan_shards
+from weightzoo.cli import main
 from weightzoo.zoos.errors import BuildError, RecipeError
 from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file
 from weightzoo.zoos.index import ZooIndex
@@ -172,6 +174,46 @@ def test_build_zoo_refuses_to_go_on_with_other_settings(
     with pytest.raises(BuildError, match="unfinished build that differs"):
         _build(tmp_path / "zoo")
     _build(tmp_path / "zoo", replace(_recipe(), epochs=3), overwrite=True)
+
+
+def _cnn_recipe() -> Recipe:
+    factors = {"train_fraction": 0.02, "lr": 0.01}
+    return replace(load_recipe("digits-cnn"), factors=factors, seeds=8, epochs=1, checkpoints=(1,))
+
+
+def test_build_zoo_records_whether_convolutions_were_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = {}
+    for name, recipe in {"cnn": _cnn_recipe(), "mlp": _recipe()}.items():
+        for code in ("here", "torch"):
+            if code == "torch":
+                monkeypatch.setattr(convolution_c, "library", lambda: None)
+            folder = _build(tmp_path / f"{name}-{code}", recipe)
+            (file, *_) = ZooIndex.read(folder).open(folder)
+            found[name, code] = file.header.provenance["convolution"]
+        monkeypatch.undo()
+    here = "torch" if convolution_c.library() is None else "compiled"
+    want = [here, "torch", "torch", "torch"]
+    assert list(found.values()) == want
+    assert main(["info", str(tmp_path / "cnn-here")]) == 0
+    assert re.search(rf"convolution +{here}\n", capsys.readouterr().out + "\n")
+
+
+def test_build_zoo_refuses_to_go_on_with_the_other_convolution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if convolution_c.library() is None:
+        pytest.skip("no C compiler")
+    monkeypatch.setattr(process_engine, "_run_in_this_process", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path / "zoo", _cnn_recipe())
+    monkeypatch.undo()
+    with monkeypatch.context() as patch, pytest.raises(BuildError) as refused:
+        patch.setattr(convolution_c, "library", lambda: None)
+        _build(tmp_path / "zoo", _cnn_recipe())
+    assert "differs in 'convolution' ('compiled', now 'torch'): finish it" in str(refused.value)
+    _build(tmp_path / "zoo", _cnn_recipe())
 
 
 def test_build_zoo_trusts_no_journal_of_a_half_discarded_build(

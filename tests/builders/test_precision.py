@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from weightzoo.builders.objectives import load_data
+from weightzoo.builders.one_by_one import train_one
 from weightzoo.builders.training import Cohort, train_cohort
 from weightzoo.zoos.errors import RecipeError
+from weightzoo.zoos.images import Images
 from weightzoo.zoos.presets import preset
-from weightzoo.zoos.recipe import Recipe, load_recipe
+from weightzoo.zoos.recipe import PRECISIONS, Recipe, load_recipe
 
 
 def recipe(precision: str, epochs: int = 3) -> Recipe:
@@ -46,6 +48,29 @@ def test_every_layer_runs_in_bfloat16(name: str) -> None:
         losses[precision] = next(Cohort(one, models, load_data(images)).epoch())
     torch.testing.assert_close(losses["bfloat16"], losses["float32"], rtol=0.05, atol=0.05)
     assert losses["bfloat16"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "cnn-s", "resnet18", "vit"])
+def test_one_by_one_trains_in_bfloat16_too(name: str) -> None:
+    """Near the population's losses; for matrix products alone, whose sums round alike, nearer
+    than either is to float32."""
+    sizes = {"resnet18": {"width": 4}, "vit": {"blocks": 1}}.get(name, {})
+    architecture = load_recipe(name).architecture if name == "digits-mlp" else preset(name, **sizes)
+    images = "glyphs-color" if architecture.input_shape[0] == 3 else "digits"
+    whole = load_data(images)
+    few = replace(whole, train=Images(whole.train.pixels[:64], whole.train.labels[:64]))
+    one = replace(recipe("bfloat16", 1), architecture=architecture, images=images, seeds=8)
+    one = replace(one, factors={"init": "xavier_uniform", "batch_size": 32, "optimizer": "sgd"})
+    model = one.models()[0]
+    (module, losses), (_, plain) = (
+        train_one(replace(one, precision=precision), model, few) for precision in PRECISIONS[::-1]
+    )
+    want = torch.stack([loss[0] for loss in Cohort(one, [model], few).epoch()])
+    torch.testing.assert_close(losses, want, rtol=0.01, atol=0.0)
+    assert not torch.equal(losses, plain)
+    assert all(value.dtype == torch.float32 for value in module.parameters())
+    if name in ("digits-mlp", "vit"):
+        assert (losses - want).abs().max() < 0.5 * (plain - want).abs().max()
 
 
 @pytest.mark.gpu

@@ -78,6 +78,15 @@ def test_engine_refuses_what_it_cannot_do() -> None:
         Engine(ray_address="auto")
 
 
+@pytest.mark.parametrize("device", ["cuda:1", "cuda:0", "gpu"])
+def test_ray_engine_refuses_a_gpu_by_number(device: str, tmp_path: Path) -> None:
+    message = f"one of .'cpu', 'cuda'.* got '{device}': set CUDA_VISIBLE_DEVICES"
+    with pytest.raises(BuildError, match=message):
+        build_zoo(load_recipe("digits-mlp"), tmp_path / "zoo", engine="ray", device=device)
+    assert not list(tmp_path.iterdir())
+    assert Engine(name="ray", device="cuda") and Engine(device="cuda:1")
+
+
 def test_another_folder_is_not_taken_for_that_of_the_build(tmp_path: Path) -> None:
     recipe = load_recipe("digits-mlp")
     zoo = PartialZoo(tmp_path / "gone", (), recipe.checkpoints, (), None)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """Benchmarks on tiny zoos with quick predictors: results, reports, caching, refusals."""
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,8 @@ import pytest
 import torch
 from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
-from weightzoo.tasks import benchmark_runs
+from weightzoo.loaders import ZooDataset
+from weightzoo.tasks import benchmark_runs, benchmark_zoos
 from weightzoo.tasks.benchmark_definitions import BENCHMARKS
 from weightzoo.tasks.benchmark_report import Cell, summary_table, to_markdown
 from weightzoo.tasks.benchmark_runs import Run, execute
@@ -20,10 +22,11 @@ from weightzoo.tasks.benchmark_zoos import ZooPlan, build_once
 from weightzoo.tasks.benchmarks import Benchmark, BenchmarkOptions, BenchmarkOutcome, usable_runs
 from weightzoo.tasks.contestants import trained
 from weightzoo.tasks.leaderboard import leaderboard_text, section, write_leaderboard
+from weightzoo.tasks.linear_probe import LinearProbe
 from weightzoo.tasks.pooled_statistics import PooledStatisticsBoosting
 from weightzoo.tasks.regressors import Constant, Predictor, StatisticsRidge
 from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.errors import ZooError
+from weightzoo.zoos.errors import DivergedError, ZooError
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.recipe import load_recipe
 
@@ -191,6 +194,69 @@ def test_worker_processes_give_the_same_scores(tmp_path: Path, zoos: dict[str, P
     assert [run["scores"] for run in here] == [run["scores"] for run in there]
 
 
+class Moody(Constant):
+    """Diverges with seed 1 and on more than 36 rows, and on request has a bug."""
+
+    name, seeded = "moody", True
+
+    def __init__(self, bug: bool = False) -> None:
+        self.bug = bug
+
+    def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
+        if self.bug:
+            raise ValueError("shapes do not match")
+        if seed == 1:
+            raise DivergedError("training of Moody diverged")
+        super().fit(train, val, target, seed)
+
+    def predict(self, dataset: ZooDataset) -> np.ndarray:
+        return super().predict(dataset) * (np.inf if len(dataset) > 36 else 1)
+
+
+def moody_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    changes = {"predictor": Moody(), "turned": False}
+    return [replace(run, **changes) for run in matrix(names, seeds, small)[-len(seeds) :]]
+
+
+def test_diverged_fits_are_counted_and_in_no_mean(tmp_path: Path, zoos: dict[str, Path]) -> None:
+    del zoos["deep"]
+    write_zoo(zoos["second"], splits=[*SPLITS, "test"])
+    outcome = benchmark(runs=moody_runs, metric="mae")(options(tmp_path, zoos, seeds=(0, 1, 2)))
+    first, second, third = outcome.data["runs"]
+    assert second["diverged"] == dict.fromkeys(zoos, "training of Moody diverged")
+    assert "are not finite" in first["diverged"]["second"] and not second["scores"]
+    mae = first["scores"]["first"]["mae"]
+    assert mae == third["scores"]["first"]["mae"]
+    assert f"| first | {mae:.3f} ± 0.000 (1 of 3 diverged) | 3 of 3 diverged |" in outcome.text
+    assert f"| moody | {mae:.3f} (1 of 3 diverged) | 3 of 3 diverged |" in summary_table(
+        outcome.data
+    )
+    assert "Diverged, and in no mean:\n\n- moody: 3 of 3 fits; 39 of 39 predictions" in outcome.text
+    assert "Left out" not in outcome.text
+
+
+def test_bug_of_a_predictor_is_no_refusal(tmp_path: Path, zoos: dict[str, Path]) -> None:
+    [run] = moody_runs(["first"], (0,), True)
+    with pytest.raises(ValueError, match="shapes do not match"):
+        execute([replace(run, predictor=Moody(bug=True))], zoos, tmp_path / "runs", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "target", "reason"),
+    [
+        (LinearProbe("weights"), "test_accuracy", "fitted to .* features"),
+        (StatisticsRidge(), "activation", "regression predicts numbers"),
+        (trained("NFN", "nfn-hnp", epochs=1), "test_accuracy", "no scale for"),
+    ],
+)
+def test_what_predictors_cannot_take_is_refused_with_a_reason(
+    tmp_path: Path, zoos: dict[str, Path], predictor: Predictor, target: str, reason: str
+) -> None:
+    run = Run(predictor=predictor, sources=("first",), tested=("deep",), target=target, seed=0)
+    [result] = execute([run], zoos, tmp_path / "runs", progress=False)
+    assert not result["scores"] and re.search(reason, result["refused"]["deep"])
+
+
 def test_leaderboard_is_made_from_result_files_alone(finished: Finished, tmp_path: Path) -> None:
     results = shutil.copytree(finished.options.out, tmp_path / "results")
     (results / "other").mkdir()
@@ -265,6 +331,17 @@ def test_targets_that_do_not_vary_are_left_out_with_the_reason(
     assert "is 0.01" in left_out["bias_init"]
 
 
+def test_linear_probes_of_numbers_run_one_seed(zoos: dict[str, Path]) -> None:
+    names, probe = ("first",), LinearProbe("weights")
+    runs = [
+        Run(predictor=probe, sources=names, tested=names, target=target, seed=seed)
+        for target in ("test_accuracy", "activation")
+        for seed in (5, 0, 1)
+    ]
+    usable, _ = usable_runs(runs, zoos, "test_accuracy")
+    assert [run.seed for run in usable] == [5, 5, 0, 1]
+
+
 def test_zoo_is_built_once_and_another_is_not_overwritten(tmp_path: Path) -> None:
     recipe = replace(load_recipe("digits-mlp"), epochs=1, checkpoints=(0, 1))
     recipe = replace(recipe, factors=recipe.factors | {"train_fraction": 0.05})
@@ -275,6 +352,24 @@ def test_zoo_is_built_once_and_another_is_not_overwritten(tmp_path: Path) -> Non
     assert (folder / "zoo.json").stat().st_mtime_ns == written
     with pytest.raises(ZooError, match="holds another zoo .8 models.: choose another --out"):
         build_once(plan.recipe, folder, 9, 1, False)
+
+
+def test_zoo_of_other_code_is_used_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    factors = {"train_fraction": 0.05, "lr": 0.01}
+    recipe = replace(load_recipe("digits-mlp"), factors=factors, epochs=1, checkpoints=(1,))
+    monkeypatch.setattr("weightzoo.builders.job.commit", lambda: "a" * 40)
+    monkeypatch.setattr(benchmark_zoos, "commit", lambda: "a" * 40)
+    folder = build_once(recipe, tmp_path / "zoo", 8, 1, False)
+    build_once(recipe, folder, 8, 1, False)
+    assert not capsys.readouterr().err
+    written = (folder / "zoo.json").stat().st_mtime_ns
+    monkeypatch.setattr(benchmark_zoos, "commit", lambda: "b" * 40)
+    build_once(recipe, folder, 8, 1, False)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"{'a' * 10}, this is weightzoo" in said and "bbbb: it" in said
+    assert (folder / "zoo.json").stat().st_mtime_ns == written
 
 
 def test_training_on_all_others_has_a_column_of_its_own(finished: Finished) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -310,6 +311,22 @@ def test_encoder_that_cannot_take_an_architecture_says_why(zoo: dict[str, ZooDat
         EncoderRegressor("picky", partial(Picky, width=8), settings()).fit(
             zoo["train"], zoo["val"], "test_accuracy", 0
         )
+
+
+def test_invariance_of_an_embedding_needs_one(zoo: dict[str, ZooDataset]) -> None:
+    class Predicting(torch.nn.Module):
+        def __init__(self, outputs: int) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(71, outputs)
+
+        def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
+            return self.head(weights)
+
+    for place, refused in (("prediction", False), ("embedding", True)):
+        how = settings(epochs=1, invariance=1.0, invariance_on=place)
+        expected = pytest.raises(ValueError, match="Predicting has no embedding: use invariance_on")
+        with expected if refused else nullcontext():
+            train_encoder(Predicting, zoo["train"], zoo["val"], "test_accuracy", how, 0)
 
 
 def test_targets_outside_the_unit_interval_are_predicted_in_their_unit(

@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.linear_probe import LAMBDAS, LinearProbe, ridge
 from weightzoo.tasks.metrics import accuracy, r2
+from weightzoo.tasks.regressors import needs_seeds
 from weightzoo.zoos.format import write_zoo_file
 
 
@@ -58,6 +59,19 @@ def test_probe_classifies(zoo: dict[str, ZooDataset]) -> None:
     probe = LinearProbe(copies, "copies")
     probe.fit(zoo["train"], zoo["val"], "activation", 0)
     assert accuracy(zoo["test"].columns["activation"], probe.predict(zoo["test"])) > 0.95
+
+
+@pytest.mark.parametrize("target", ["test_accuracy", "activation"])
+def test_probe_depends_on_the_seed_where_it_says_so(
+    zoo: dict[str, ZooDataset], target: str
+) -> None:
+    predicted = []
+    for seed in range(3):
+        probe = LinearProbe("weights")
+        probe.fit(zoo["train"], zoo["val"], target, seed)
+        predicted.append(probe.predict(zoo["test"]).tolist())
+    differ = predicted[0] != predicted[1] or predicted[0] != predicted[2]
+    assert needs_seeds(probe, target, zoo["train"].columns[target]) == differ
 
 
 def test_probe_refuses_unknown_features() -> None:

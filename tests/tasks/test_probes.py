@@ -1,12 +1,14 @@
 """Linear probes of W, s(W) and an embedding."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from weightzoo.builders.build import build_zoo
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks import links
+from weightzoo.tasks import links, probes
 from weightzoo.tasks.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.linear_probe import LinearProbe, probe_statistics
 from weightzoo.tasks.metrics import r2
@@ -14,12 +16,15 @@ from weightzoo.tasks.probes import (
     ProbeResult,
     _Quantiles,
     _result,
+    not_finite,
     probe_representations,
     probe_settings,
     table,
     varying,
     write_probe_report,
 )
+from weightzoo.zoos.presets import preset
+from weightzoo.zoos.recipe import load_recipe
 
 TINY = AutoencoderSettings(
     shape={"latent": 4, "width": 8, "heads": 1, "blocks": 1},
@@ -98,6 +103,33 @@ def test_probe_report_has_a_line_per_property(results: list[ProbeResult], tmp_pa
     assert f"On the {results[0].rows} rows" in text and results[0].rows >= results[0].models > 1
     assert table(results) in text and (tmp_path / "probes.json").is_file()
     assert "| activation | accuracy |" in text and "| epoch | R2 |" in text
+
+
+def sine_zoo(folder: Path, epochs: tuple[int, ...]) -> dict[str, ZooDataset]:
+    """16 INRs, which have no accuracy."""
+    architecture = preset("inr", width=4)
+    recipe = replace(load_recipe("sine-inr"), architecture=architecture, seeds=16)
+    recipe = replace(recipe, epochs=epochs[-1], checkpoints=epochs)
+    build_zoo(recipe, folder, workers=1, progress=False)
+    datasets = load_zoo(folder)
+    assert isinstance(datasets, dict)
+    return datasets
+
+
+def test_properties_without_finite_values_are_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zoo = sine_zoo(tmp_path / "sines", epochs=(1, 2))
+    found = probe_representations(zoo, TINY, seeds=(0,), progress=False)
+    assert {result.target for result in found} == {"epoch", "frequency"}
+    assert all(np.isfinite(result.scores).all() for result in found)
+    left_out = not_finite(zoo)
+    text = write_probe_report(tmp_path, "sines", found, "command", left_out)
+    assert "Left out, as not every row has a finite value: test_accuracy, gen" in text
+    monkeypatch.setattr(probes, "PROPERTIES", ("test_accuracy", "epoch"))
+    zoo = {split: rows.filter("epoch == 2") for split, rows in zoo.items()}
+    with pytest.raises(ValueError, match="no property to probe.*not finite: .'test_accuracy'"):
+        probe_representations(zoo, TINY, seeds=(0,), progress=False)
 
 
 def test_probe_settings_contrast_permuted_views() -> None:

@@ -11,6 +11,7 @@ import yaml
 from weightzoo.zoos.card import CARD_NAME, write_card
 from weightzoo.zoos.format import ZooHeader, open_zoo_file
 from weightzoo.zoos.index import FILE_SPLITS, ZooIndex
+from weightzoo.zoos.recipe import load_recipe
 
 
 def parts(folder: Path) -> tuple[dict[str, Any], str]:
@@ -55,6 +56,21 @@ def test_metadata_survives_awkward_names(tiny_zoo: Path, name: str) -> None:
     write_card(tiny_zoo, replace(ZooIndex.read(tiny_zoo), name=name), header(tiny_zoo))
     metadata, _ = parts(tiny_zoo)
     assert metadata["pretty_name"] == metadata["configs"][0]["config_name"] == name
+
+
+@pytest.mark.parametrize(
+    ("seed_kind", "lr", "shared"),
+    [("fixed", [0.1, 0.2], True), ("random", [0.1, 0.2], False), ("fixed", 0.1, False)],
+)
+def test_card_says_that_splits_share_initial_weights(
+    tiny_zoo: Path, seed_kind: str, lr: object, shared: bool
+) -> None:
+    recipe = replace(load_recipe("digits-cnn"), seed_kind=seed_kind, seeds=4, factors={"lr": lr})
+    seeds = {s: {m.seed for m in recipe.models() if m.split == s} for s in ("train", "test")}
+    assert seed_kind == "random" or bool(seeds["train"] & seeds["test"]) == shared
+    index, of_recipe = ZooIndex.read(tiny_zoo), replace(header(tiny_zoo), recipe=recipe.to_json())
+    write_card(tiny_zoo, index, of_recipe)
+    assert ("start from the\nsame random draws" in parts(tiny_zoo)[1]) == shared
 
 
 def test_body_counts_models_and_checkpoints(sharded_zoo: Path) -> None:
