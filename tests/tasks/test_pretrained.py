@@ -27,6 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sne": {"width": 8, "heads": 1, "blocks": 1},
     "flat-mlp": {"widths": [8]},
     "nfn-np": {},
+    "nft": {"width": 8, "heads": 2},
     "padded-mlp": {"length": 50},
 }
 
