@@ -1,0 +1,70 @@
+"""The commands that compare: `benchmark` runs one, `leaderboard` gathers their results."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from .commands import add_command, print_result
+
+
+def add_benchmark_commands(commands: Any) -> None:
+    """Add `benchmark` and `leaderboard`."""
+    _add_benchmark(commands)
+    leaderboard = add_command(
+        commands, "leaderboard", _leaderboard, "tables of all results of a folder"
+    )
+    leaderboard.add_argument("results", type=Path, help="folder of benchmark folders")
+    leaderboard.add_argument(
+        "--out", type=Path, default=Path("LEADERBOARD.md"), help="default: LEADERBOARD.md"
+    )
+
+
+def _add_benchmark(commands: Any) -> None:
+    benchmark = add_command(commands, "benchmark", _benchmark, "compare predictors, from nothing")
+    benchmark.add_argument("name", help="e.g. cross-dataset; a wrong one lists those there are")
+    benchmark.add_argument("--out", type=Path, help="folder (default: weightzoo-NAME)")
+    benchmark.add_argument("--small", action="store_true", help="ten minutes on two cores")
+    benchmark.add_argument("--seeds", type=int, default=3, help="fits per predictor (default: 3)")
+    benchmark.add_argument("--workers", type=int, help="processes (default: one per core)")
+    benchmark.add_argument(
+        "--zoo", action="append", default=[], metavar="NAME=PATH", help="own zoo, in place of built"
+    )
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from . import generation_commands  # noqa: F401  # adds its benchmarks
+    from .benchmark_definitions import BENCHMARKS
+    from .benchmarks import BenchmarkOptions
+
+    if options.name not in BENCHMARKS:
+        raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {options.name!r}")
+    zoos = dict(_named_zoo(text) for text in options.zoo)
+    command = f"weightzoo benchmark {options.name}" + " --small" * options.small
+    command += "".join(f" --zoo {text}" for text in options.zoo)
+    outcome = BENCHMARKS[options.name](
+        BenchmarkOptions(
+            out=options.out or Path(f"weightzoo-{options.name}"),
+            small=options.small,
+            seeds=tuple(range(options.seeds)),
+            zoos=zoos,
+            workers=options.workers or os.cpu_count() or 1,
+            command=f"{command} --seeds {options.seeds}",
+        )
+    )
+    print_result(options, outcome.data, outcome.text)
+    print(f"report with plot: {outcome.path}", file=sys.stderr)
+
+
+def _named_zoo(text: str) -> tuple[str, Path]:
+    """NAME=PATH, or a path, whose last part is the name."""
+    name, mark, path = text.partition("=")
+    return (name, Path(path)) if mark else (Path(text).name, Path(text))
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from .leaderboard import write_leaderboard
+
+    path = write_leaderboard(options.results, options.out)
+    print_result(options, {"path": str(path)}, str(path))

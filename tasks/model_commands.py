@@ -1,0 +1,187 @@
+"""The commands that learn from zoos: `quickstart`, `train`, `sample`, `predict`, `embed`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .commands import add_command, print_result
+
+QUICKSTART_RECIPE = "digits-cnn"
+
+
+def add_model_commands(commands: Any) -> None:
+    """Add `quickstart`, `train`, `sample`, `predict` and `embed`."""
+    _add_quickstart(commands)
+    _add_train(commands)
+    _add_sample(commands)
+    predict = add_command(
+        commands, "predict", _predict, "predict a column of a zoo, a CSV line per row"
+    )
+    _add_model_and_zoo(predict)
+    embed = add_command(commands, "embed", _embed, "write the embedding of every row of a zoo")
+    embed.add_argument("--out", type=Path, required=True, help=".npz or .safetensors file")
+    _add_model_and_zoo(embed)
+
+
+def _add_quickstart(commands: Any) -> None:
+    quickstart = add_command(
+        commands, "quickstart", _quickstart, "build a zoo and predict accuracy from its weights"
+    )
+    quickstart.add_argument(
+        "--out",
+        type=Path,
+        default=Path("weightzoo-quickstart"),
+        help="folder for zoo, report and plots (default: weightzoo-quickstart)",
+    )
+    quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
+    quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
+
+
+def _add_train(commands: Any) -> None:
+    train = add_command(
+        commands, "train", _train, "train an encoder to predict a column from weights"
+    )
+    train.add_argument("encoder", help="e.g. sne; a wrong one lists those there are")
+    train.add_argument("zoo", nargs="+", help="zoo, or several of any architectures, or org/name")
+    train.add_argument("--target", default="test_accuracy", help="column (default: test_accuracy)")
+    train.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
+    train.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
+    train.add_argument(
+        "--rows", default="all", help="'all' checkpoints or the 'last' of each model (default: all)"
+    )
+    train.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the checkpoint in --out",
+    )
+    _add_settings(train)
+
+
+def _add_settings(train: argparse.ArgumentParser) -> None:
+    """Settings that take the training's own default where they are not given."""
+    train.add_argument("--epochs", type=int, help="passes over the train rows (default: 10)")
+    train.add_argument("--batch-size", type=int, help="rows per step (default: 16)")
+    train.add_argument("--lr", type=float, help="peak learning rate (default: by encoder)")
+    train.add_argument("--invariance", type=float, help="weight of the regulariser (default: 0)")
+    train.add_argument("--scaling", help="of weights: tensor, fan_in or none (default: by zoos)")
+    train.add_argument("--loss", help="auto, bce, mse or cross_entropy (default: auto)")
+    train.add_argument("--device", help="cpu or cuda (default: cpu)")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="argument of the encoder"
+    )
+
+
+def _add_sample(commands: Any) -> None:
+    sample = add_command(commands, "sample", _sample, "draw new models and write them as a zoo")
+    sample.add_argument("model", type=Path, help="folder of a trained hyper-representation or sane")
+    sample.add_argument("--count", type=int, default=100, help="models to draw (default: 100)")
+    sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    sample.add_argument("--zoo", type=Path, help="zoo to fit to (default: the one trained on)")
+    sample.add_argument("--sampler", default="kde", help="a wrong one lists those there are")
+    sample.add_argument("--top", type=float, default=0.3, help="share of rows, best (default: 0.3)")
+    sample.add_argument("--draws", type=int, default=1, help="drawn for each kept (default: 1)")
+    sample.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+
+
+def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", help="folder of a trained encoder, or org/name")
+    command.add_argument("zoo", help="zoo file or folder, or org/name")
+    command.add_argument("--split", help="train, val or test (default: all)")
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def _quickstart(options: argparse.Namespace) -> None:
+    from ..loaders.dataset import load_zoo
+    from ..zoos.recipe import load_recipe
+    from .benchmark_zoos import build_once
+    from .property_prediction import predict_property
+    from .report import write_report
+
+    folder = build_once(
+        load_recipe(QUICKSTART_RECIPE), options.out / QUICKSTART_RECIPE, options.models
+    )
+    zoo = load_zoo(folder)
+    report = predict_property(zoo, seeds=range(options.seeds), workers=os.cpu_count() or 1)
+    command = f"weightzoo quickstart --models {options.models} --seeds {options.seeds}"
+    path = write_report(options.out, zoo, report, command)
+    print_result(options, report.to_json(), report.to_markdown())
+    print(f"report with plots: {path}", file=sys.stderr)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from . import generation_commands  # noqa: F401  # adds its kinds
+    from .training_commands import TRAIN_KINDS, TrainOptions, plain_lines
+
+    if options.encoder not in TRAIN_KINDS:
+        raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {options.encoder!r}")
+    names = ("epochs", "batch_size", "lr", "invariance", "scaling", "loss", "device")
+    given = {name: getattr(options, name) for name in names}
+    result = TRAIN_KINDS[options.encoder](
+        TrainOptions(
+            zoos=options.zoo,
+            out=options.out,
+            target=options.target,
+            rows=options.rows,
+            seed=options.seed,
+            resume=options.resume,
+            config=_pairs(options.set),
+            settings={name: value for name, value in given.items() if value is not None},
+        )
+    )
+    print_result(options, result, "\n".join(plain_lines(result)))
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE, the value as JSON or else as text."""
+    pairs = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark or not key:
+            raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from .generation_commands import SampleOptions, sample_zoo
+
+    given = {field.name: getattr(options, field.name) for field in fields(SampleOptions)}
+    made = sample_zoo(SampleOptions(**given))
+    result: dict[str, Any] = {
+        "path": str(options.out),
+        "models": made.models,
+        "diverged": made.diverged,
+        "test_accuracy": made.test_accuracy,
+    }
+    text = "{path}: {models} models, {diverged} diverged, mean test accuracy {test_accuracy:.3f}"
+    print_result(options, result, text.format(**result))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from .training_commands import plain_lines, predict_rows, write_rows
+
+    rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
+    if options.json:
+        print(json.dumps({"rows": rows, "scores": scores}, indent=1))
+        return
+    write_rows(rows, sys.stdout)
+    if scores is not None:
+        print("\n".join(plain_lines(scores)), file=sys.stderr)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    from .training_commands import embed_zoo
+
+    result = embed_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    print_result(options, result, "{path}: {rows} embeddings of width {width}".format(**result))

@@ -1,0 +1,136 @@
+"""The commands about a zoo that is there: `info`, `verify`, `plot`, `pull`, `push`, `card`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .commands import add_command, print_result
+
+
+def add_zoo_commands(commands: Any) -> None:
+    """Add `info`, `verify`, `plot`, `pull`, `push` and `card`."""
+    info = add_command(commands, "info", _info, "say what a zoo holds")
+    _add_zoo(info)
+    _add_name(info)
+    _add_verify(commands)
+    _add_plot(commands)
+    _add_pull(commands)
+    _add_push(commands)
+    _add_zoo(add_command(commands, "card", _card, "write the dataset card of a zoo folder again"))
+
+
+def _add_verify(commands: Any) -> None:
+    verify = add_command(
+        commands, "verify", _verify, "prove that a zoo is whole and its models work"
+    )
+    verify.add_argument("--models", type=int, default=8, help="rows to rebuild (default: 8)")
+    verify.add_argument("--seed", type=int, default=0, help="of the choice of rows (default: 0)")
+    _add_zoo(verify)
+
+
+def _add_plot(commands: Any) -> None:
+    plot = add_command(
+        commands, "plot", _plot, "draw accuracy distribution and trajectories of a zoo"
+    )
+    plot.add_argument("--out", type=Path, help="PNG file (default: the zoo's name)")
+    _add_zoo(plot)
+    _add_name(plot)
+
+
+def _add_pull(commands: Any) -> None:
+    pull = add_command(
+        commands, "pull", _pull, "download a zoo from the Hub, checked; print its folder"
+    )
+    pull.add_argument("repo", help="org/name")
+    pull.add_argument("--split", help="only this split: train, val or test")
+    pull.add_argument("--revision", help="tag, branch or commit (default: of the format version)")
+    _add_name(pull)
+
+
+def _add_push(commands: Any) -> None:
+    push = add_command(
+        commands, "push", _push, "publish a zoo folder, or a folder of them, on the Hub"
+    )
+    push.add_argument("--private", action="store_true", help="make a new repo private")
+    push.add_argument("--overwrite", action="store_true", help="replace a zoo of the same name")
+    _add_zoo(push)
+    push.add_argument("repo", help="org/name to publish under")
+
+
+def _add_zoo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("zoo", type=Path, help="zoo file or folder")
+
+
+def _add_name(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--name", help="which zoo of a folder of zoos")
+
+
+def _info(options: argparse.Namespace) -> None:
+    from .summary import summarise_zoo, summary_text
+
+    summary = summarise_zoo(_load(options))
+    print_result(options, summary, summary_text(summary))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from .verification import verify_zoo
+
+    checks = verify_zoo(options.zoo, options.models, options.seed)
+    marks = {True: "ok", False: "FAILED", None: "skipped"}
+    lines = [f"{marks[check.passed]:<9}{check.name}: {check.detail}" for check in checks]
+    print_result(options, [asdict(check) for check in checks], "\n".join(lines))
+    return int(any(check.passed is False for check in checks))
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from .plots import plot_zoo
+
+    out = options.out or Path(f"{options.zoo.name}.png")
+    plot_zoo(_load(options), out)
+    print(out)
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from ..loaders.hub import fetch_zoo
+
+    folder = fetch_zoo(options.repo, options.name, options.split, revision=options.revision)
+    print_result(options, {"path": str(folder)}, str(folder))
+
+
+def _push(options: argparse.Namespace) -> None:
+    import tempfile
+
+    from ..loaders.dataset import load_zoo
+    from ..loaders.publishing import push_to_hub
+    from .plots import plot_zoo
+
+    with tempfile.TemporaryDirectory() as scratch:
+        plot = None
+        if (options.zoo / "zoo.json").is_file():
+            plot_zoo(load_zoo(options.zoo), plot := Path(scratch) / "plot.png")
+        commit = push_to_hub(
+            options.zoo,
+            options.repo,
+            private=options.private,
+            plot=plot,
+            overwrite=options.overwrite,
+        )
+    print_result(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")
+
+
+def _card(options: argparse.Namespace) -> None:
+    from ..zoos.card import CARD_NAME, write_card
+    from ..zoos.index import ZooIndex
+
+    index = ZooIndex.read(options.zoo)
+    write_card(options.zoo, index, index.open(options.zoo)[0].header)
+    path = options.zoo / CARD_NAME
+    print_result(options, {"path": str(path)}, str(path))
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from ..loaders.dataset import load_zoo
+
+    return load_zoo(options.zoo, options.name)
