@@ -13,23 +13,55 @@ def add_benchmark_commands(commands: Any) -> None:
     """Add `benchmark` and `leaderboard`."""
     _add_benchmark(commands)
     leaderboard = add_command(
-        commands, "leaderboard", _leaderboard, "tables of all results of a folder"
+        commands,
+        "leaderboard",
+        _leaderboard,
+        "write the main table of every benchmark result below a folder as one Markdown file",
+        "weightzoo leaderboard results --out LEADERBOARD.md",
     )
-    leaderboard.add_argument("results", type=Path, help="folder of benchmark folders")
     leaderboard.add_argument(
-        "--out", type=Path, default=Path("LEADERBOARD.md"), help="default: LEADERBOARD.md"
+        "results", type=Path, help="folder that holds the folders `weightzoo benchmark` wrote"
+    )
+    leaderboard.add_argument(
+        "--out",
+        type=Path,
+        default=Path("LEADERBOARD.md"),
+        help="Markdown file to write, replaced if it is there (default: LEADERBOARD.md)",
     )
 
 
 def _add_benchmark(commands: Any) -> None:
-    benchmark = add_command(commands, "benchmark", _benchmark, "compare predictors, from nothing")
+    benchmark = add_command(
+        commands,
+        "benchmark",
+        _benchmark,
+        "build zoos, fit predictors to them, and compare these in tables; a benchmark that was "
+        "stopped goes on when started again",
+        "weightzoo benchmark cross-dataset --small --out results/cross-dataset",
+    )
     benchmark.add_argument("name", help="e.g. cross-dataset; a wrong one lists those there are")
-    benchmark.add_argument("--out", type=Path, help="folder (default: weightzoo-NAME)")
-    benchmark.add_argument("--small", action="store_true", help="ten minutes on two cores")
-    benchmark.add_argument("--seeds", type=int, default=3, help="fits per predictor (default: 3)")
-    benchmark.add_argument("--workers", type=int, help="processes (default: one per core)")
     benchmark.add_argument(
-        "--zoo", action="append", default=[], metavar="NAME=PATH", help="own zoo, in place of built"
+        "--out", type=Path, help="folder for zoos, result and report (default: weightzoo-NAME)"
+    )
+    benchmark.add_argument(
+        "--small", action="store_true", help="a small variant: about ten minutes on two cores"
+    )
+    benchmark.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        help="times each predictor is fitted, with seeds from 0 (default: 3)",
+    )
+    benchmark.add_argument(
+        "--workers", type=int, help="number of processes, on CPU (default: one per core)"
+    )
+    benchmark.add_argument(
+        "--zoo",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a zoo of your own in place of those that are built, NAME for the tables; may be "
+        "given again",
     )
 
 

@@ -7,10 +7,14 @@ from typing import Any
 
 from .commands import add_command, print_result
 
+# As `builders.imports` has them, which imports torch.
+IMPORT_FORMATS = "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, state-dicts, hub"
+
 
 def add_building_commands(commands: Any) -> None:
     """Add `list`, `build`, `finetune`, `sparsify` and `import`."""
-    add_command(commands, "list", _list, "list the shipped recipes")
+    text = "list the shipped recipes: what `weightzoo build` can train"
+    add_command(commands, "list", _list, text, "weightzoo list")
     _add_build(commands)
     _add_finetune(commands)
     _add_sparsify(commands)
@@ -19,26 +23,50 @@ def add_building_commands(commands: Any) -> None:
 
 def _add_build(commands: Any) -> None:
     build = add_command(
-        commands, "build", _build, "train a recipe's population and write it as a zoo"
+        commands,
+        "build",
+        _build,
+        "train a recipe's population and write it as a zoo; a build that was stopped goes on when "
+        "started again",
+        "weightzoo build digits-mlp --models 100 --out mlps",
     )
-    build.add_argument("recipe", help="name of a shipped recipe, or a .toml file")
+    build.add_argument(
+        "recipe", help="name of a shipped recipe, see `weightzoo list`, or path of a .toml file"
+    )
     build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
     build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
     build.add_argument(
-        "--precision", help="of training: float32 or bfloat16 (default: the recipe's)"
+        "--precision",
+        help="of the numbers in training: float32 or bfloat16 (default: the recipe's)",
     )
-    build.add_argument("--dry-run", action="store_true", help="say what would be built, and stop")
+    build.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many models, bytes and seconds the build would take, and stop",
+    )
     _add_engine(build)
 
 
 def _add_finetune(commands: Any) -> None:
     finetune = add_command(
-        commands, "finetune", _finetune, "train a zoo's models on with another image set"
+        commands,
+        "finetune",
+        _finetune,
+        "continue to train a zoo's models, with another image set, and write them as a new zoo",
+        "weightzoo finetune mlps --images glyphs-digits --epochs 5 --out tuned",
     )
-    finetune.add_argument("--images", required=True, help="image set to train on")
+    finetune.add_argument(
+        "--images",
+        required=True,
+        help="image set to train on, e.g. glyphs-digits; a wrong one lists those there are",
+    )
     finetune.add_argument("--epochs", type=int, required=True, help="passes over its images")
     finetune.add_argument(
-        "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 0)"
+        "--checkpoints",
+        type=int,
+        nargs="+",
+        metavar="EPOCH",
+        help="epochs whose weights are stored, rising; 0 is before training (default: all, from 0)",
     )
     _add_parents(finetune)
     _add_engine(finetune)
@@ -46,30 +74,60 @@ def _add_finetune(commands: Any) -> None:
 
 def _add_sparsify(commands: Any) -> None:
     sparsify = add_command(
-        commands, "sparsify", _sparsify, "prune a zoo's models while they train on"
+        commands,
+        "sparsify",
+        _sparsify,
+        "prune a zoo's models while they continue to train, and write them as a new zoo",
+        "weightzoo sparsify mlps --method magnitude --sparsity 0.9 --out pruned",
     )
     sparsify.add_argument("--method", required=True, help="variational-dropout or magnitude")
-    sparsify.add_argument("--epochs", type=int, default=25, help="of pruning (default: 25)")
     sparsify.add_argument(
-        "--sparsity", type=float, help="share of weights that magnitude prunes (default: 0.8)"
+        "--epochs", type=int, default=25, help="epochs of pruning and training (default: 25)"
     )
-    sparsify.add_argument("--images", help="image set (default: what the zoo was trained on)")
     sparsify.add_argument(
-        "--checkpoints", type=int, nargs="+", help="epochs to store (default: all, from 1)"
+        "--sparsity",
+        type=float,
+        help="final share of weights pruned, between 0 and 1; of magnitude only, "
+        "variational-dropout finds its own (default: 0.8)",
+    )
+    sparsify.add_argument(
+        "--images", help="image set to train on (default: what the zoo was trained on)"
+    )
+    sparsify.add_argument(
+        "--checkpoints",
+        type=int,
+        nargs="+",
+        metavar="EPOCH",
+        help="epochs whose weights are stored, rising; 0 is before pruning (default: all, from 1)",
     )
     _add_parents(sparsify)
     _add_engine(sparsify)
 
 
 def _add_import(commands: Any) -> None:
-    import_ = add_command(commands, "import", _import, "turn a zoo that others published into ours")
-    import_.add_argument("format", help="published format; a wrong one lists those there are")
-    import_.add_argument("source", help="folder, archive or file")
+    import_ = add_command(
+        commands,
+        "import",
+        _import,
+        "turn networks that others published into a zoo; into a folder of zoos if their "
+        "architectures differ",
+        "weightzoo import state-dicts checkpoints.zip --out imported",
+    )
+    import_.add_argument("format", help=f"format of the source: {IMPORT_FORMATS}")
+    import_.add_argument("source", help="folder, archive (zip, tar, tar.gz, tar.xz) or file")
     import_.add_argument("--out", type=Path, required=True, help="zoo folder to make")
-    import_.add_argument("--split-file", type=Path, help="CSV with columns model_name, split")
-    import_.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    import_.add_argument(
+        "--split-file",
+        type=Path,
+        help="CSV file with columns model_name, split (train, val or test); models that are not "
+        "in it are left out (default: the source's split, or else one drawn by --seed, "
+        "70 %% train, 15 %% val, 15 %% test)",
+    )
+    import_.add_argument("--seed", type=int, default=0, help="seed of a drawn split (default: 0)")
     import_.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
-    import_.add_argument("--strict", action="store_true", help="refuse mixed architectures")
+    import_.add_argument(
+        "--strict", action="store_true", help="fail if the models differ in architecture"
+    )
 
 
 def _add_parents(command: argparse.ArgumentParser) -> None:
@@ -80,21 +138,24 @@ def _add_parents(command: argparse.ArgumentParser) -> None:
         "--where",
         metavar="CONDITION",
         help="rows to start from, such as \"split == 'train' and test_accuracy > 0.5\"; of each "
-        "model the last one is taken (default: all finite rows)",
+        "model the last such row is taken (default: all rows of finite weights)",
     )
     command.add_argument(
         "--set",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a hyper-parameter for all models instead of their own, such as lr=1e-4",
+        help="a hyper-parameter for all models instead of their own, such as lr=1e-4; may be "
+        "given again for others",
     )
 
 
 def _add_engine(command: argparse.ArgumentParser) -> None:
     """Where a command trains, alike for all that train a population."""
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    command.add_argument("--workers", type=int, help="processes on CPU (default: one per core)")
+    command.add_argument(
+        "--workers", type=int, help="number of processes, on CPU (default: one per core)"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
     command.add_argument(
         "--engine",
@@ -105,7 +166,10 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
         "path, else send them to this machine (default: process)",
     )
     command.add_argument(
-        "--ray-address", help="HOST:PORT or auto: a running cluster (default: start one here)"
+        "--ray-address",
+        metavar="ADDRESS",
+        help="a running Ray cluster, HOST:PORT or auto; with --engine ray only (default: start one "
+        "on this machine)",
     )
 
 

@@ -11,7 +11,11 @@ from typing import Any
 
 
 def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int | None],
+    text: str,
+    example: str,
 ) -> argparse.ArgumentParser:
     """Add a command to the subparsers of `weightzoo`.
 
@@ -19,13 +23,18 @@ def add_command(
         commands: what `ArgumentParser.add_subparsers` returns.
         name: of the command.
         run: takes the options; returns the exit status, or None for 0.
-        text: what the command does, in a line.
+        text: what the command does; the list of all commands shows it up to the first semicolon.
+        example: a whole command line, shown below the options.
 
     Returns:
         Its parser, to which arguments are added.
     """
-    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
-    command.add_argument("--json", action="store_true", help="print JSON on stdout")
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text.split(";")[0], description=text, epilog=f"example: {example}"
+    )
+    command.add_argument(
+        "--json", action="store_true", help="print the result as JSON instead of text, on stdout"
+    )
     command.set_defaults(run=run)
     return command
 

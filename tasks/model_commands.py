@@ -11,6 +11,8 @@ from typing import Any
 from .commands import add_command, print_result
 
 QUICKSTART_RECIPE = "digits-cnn"
+# As `sampling` has them, which imports torch.
+SAMPLERS = "kde, neighbours, gan, uniform, gaussian"
 
 
 def add_model_commands(commands: Any) -> None:
@@ -19,17 +21,34 @@ def add_model_commands(commands: Any) -> None:
     _add_train(commands)
     _add_sample(commands)
     predict = add_command(
-        commands, "predict", _predict, "predict a column of a zoo, a CSV line per row"
+        commands,
+        "predict",
+        _predict,
+        "predict a column of a zoo with a trained encoder: a CSV line per row on stdout, scores on "
+        "stderr",
+        "weightzoo predict model mlps --split test > predicted.csv",
     )
     _add_model_and_zoo(predict)
-    embed = add_command(commands, "embed", _embed, "write the embedding of every row of a zoo")
-    embed.add_argument("--out", type=Path, required=True, help=".npz or .safetensors file")
+    embed = add_command(
+        commands,
+        "embed",
+        _embed,
+        "write a trained encoder's embedding of every row of a zoo",
+        "weightzoo embed model mlps --out embeddings.npz",
+    )
+    embed.add_argument(
+        "--out", type=Path, required=True, help="file to write, ending in .npz or .safetensors"
+    )
     _add_model_and_zoo(embed)
 
 
 def _add_quickstart(commands: Any) -> None:
     quickstart = add_command(
-        commands, "quickstart", _quickstart, "build a zoo and predict accuracy from its weights"
+        commands,
+        "quickstart",
+        _quickstart,
+        "build a small zoo of CNNs and predict their accuracy from their weights, in minutes",
+        "weightzoo quickstart --models 100",
     )
     quickstart.add_argument(
         "--out",
@@ -38,61 +57,152 @@ def _add_quickstart(commands: Any) -> None:
         help="folder for zoo, report and plots (default: weightzoo-quickstart)",
     )
     quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
-    quickstart.add_argument("--seeds", type=int, default=3, help="seeds per predictor (default: 3)")
+    quickstart.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        help="times each predictor is fitted, with seeds from 0 (default: 3)",
+    )
 
 
 def _add_train(commands: Any) -> None:
     train = add_command(
-        commands, "train", _train, "train an encoder to predict a column from weights"
+        commands,
+        "train",
+        _train,
+        "train an encoder to predict a column from weights, or an autoencoder of weights",
+        "weightzoo train sne mlps --target test_accuracy --epochs 20 --out model",
     )
-    train.add_argument("encoder", help="e.g. sne; a wrong one lists those there are")
-    train.add_argument("zoo", nargs="+", help="zoo, or several of any architectures, or org/name")
-    train.add_argument("--target", default="test_accuracy", help="column (default: test_accuracy)")
-    train.add_argument("--out", type=Path, required=True, help="folder for checkpoint and model")
-    train.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
     train.add_argument(
-        "--rows", default="all", help="'all' checkpoints or the 'last' of each model (default: all)"
+        "encoder",
+        help="encoder to train, e.g. sne, nfn-np or flat-mlp, or one of the autoencoders "
+        "hyper-representation and sane; a wrong one lists those there are",
+    )
+    train.add_argument(
+        "zoo",
+        nargs="+",
+        help="zoo file or folder, or org/name on the Hub; several if the encoder takes several "
+        "architectures",
+    )
+    train.add_argument(
+        "--target",
+        default="test_accuracy",
+        metavar="COLUMN",
+        help="column to predict, see `weightzoo info ZOO`; not of autoencoders (default: "
+        "test_accuracy)",
+    )
+    train.add_argument(
+        "--out", type=Path, required=True, help="folder to make, for checkpoint and trained model"
+    )
+    train.add_argument("--seed", type=int, default=0, help="seed of the training (default: 0)")
+    train.add_argument(
+        "--rows",
+        default="all",
+        help="rows to learn from: all, or last for the last checkpoint of each model; not of "
+        "autoencoders (default: all)",
     )
     train.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="go on from the checkpoint in --out",
+        help="go on from the checkpoint in --out, if there is one (default: --resume)",
     )
     _add_settings(train)
 
 
 def _add_settings(train: argparse.ArgumentParser) -> None:
     """Settings that take the training's own default where they are not given."""
-    train.add_argument("--epochs", type=int, help="passes over the train rows (default: 10)")
-    train.add_argument("--batch-size", type=int, help="rows per step (default: 16)")
-    train.add_argument("--lr", type=float, help="peak learning rate (default: by encoder)")
-    train.add_argument("--invariance", type=float, help="weight of the regulariser (default: 0)")
-    train.add_argument("--scaling", help="of weights: tensor, fan_in or none (default: by zoos)")
-    train.add_argument("--loss", help="auto, bce, mse or cross_entropy (default: auto)")
+    train.add_argument(
+        "--epochs",
+        type=int,
+        help="passes over the train rows, at most (default: 10, of autoencoders 50)",
+    )
+    train.add_argument(
+        "--batch-size", type=int, help="rows per step, from 2 (default: 16, of autoencoders 32)"
+    )
+    train.add_argument(
+        "--lr",
+        type=float,
+        help="peak learning rate (default: 0.006 of sne, 0.002 of autoencoders, else 0.001)",
+    )
+    train.add_argument(
+        "--invariance",
+        type=float,
+        help="weight of the penalty on outputs that change when hidden units are reordered; not of "
+        "autoencoders (default: 0)",
+    )
+    train.add_argument(
+        "--scaling",
+        help="how weights are scaled: tensor, fan_in or none; not of autoencoders (default: tensor "
+        "for one architecture, fan_in for several)",
+    )
+    train.add_argument(
+        "--loss",
+        help="auto, bce, mse or cross_entropy; auto takes what suits the target; not of "
+        "autoencoders (default: auto)",
+    )
     train.add_argument("--device", help="cpu or cuda (default: cpu)")
     train.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="argument of the encoder"
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of the encoder, the value as JSON or text, such as widths=[64,64]; may be "
+        "given again; a wrong key lists those there are",
     )
 
 
 def _add_sample(commands: Any) -> None:
-    sample = add_command(commands, "sample", _sample, "draw new models and write them as a zoo")
-    sample.add_argument("model", type=Path, help="folder of a trained hyper-representation or sane")
-    sample.add_argument("--count", type=int, default=100, help="models to draw (default: 100)")
+    sample = add_command(
+        commands,
+        "sample",
+        _sample,
+        "draw new models from a trained autoencoder and write them as a zoo",
+        "weightzoo sample ae --count 50 --out drawn",
+    )
+    sample.add_argument(
+        "model",
+        type=Path,
+        help="folder in which `weightzoo train` left a hyper-representation or sane",
+    )
+    sample.add_argument("--count", type=int, default=100, help="models to keep (default: 100)")
     sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
-    sample.add_argument("--zoo", type=Path, help="zoo to fit to (default: the one trained on)")
-    sample.add_argument("--sampler", default="kde", help="a wrong one lists those there are")
-    sample.add_argument("--top", type=float, default=0.3, help="share of rows, best (default: 0.3)")
-    sample.add_argument("--draws", type=int, default=1, help="drawn for each kept (default: 1)")
-    sample.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    sample.add_argument(
+        "--zoo",
+        type=Path,
+        help="zoo whose train rows the sampler is fitted to (default: the one that the autoencoder "
+        "was trained on)",
+    )
+    sample.add_argument(
+        "--sampler",
+        default="kde",
+        help=f"how latent vectors are drawn: {SAMPLERS} (default: kde)",
+    )
+    sample.add_argument(
+        "--top",
+        type=float,
+        default=0.3,
+        help="share of the rows that the sampler is fitted to, the best by val accuracy, above 0, "
+        "at most 1 (default: 0.3)",
+    )
+    sample.add_argument(
+        "--draws",
+        type=int,
+        default=1,
+        help="models drawn for each that is kept, the best on a few val images (default: 1)",
+    )
+    sample.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
 
 
 def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", help="folder of a trained encoder, or org/name")
-    command.add_argument("zoo", help="zoo file or folder, or org/name")
-    command.add_argument("--split", help="train, val or test (default: all)")
+    command.add_argument(
+        "model", help="folder in which `weightzoo train` left an encoder, or org/name on the Hub"
+    )
+    command.add_argument("zoo", help="zoo file or folder, or org/name on the Hub")
+    command.add_argument(
+        "--split", help="train, val or test, or a part such as train[:50%%] (default: all)"
+    )
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
 

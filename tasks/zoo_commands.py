@@ -9,52 +9,95 @@ from .commands import add_command, print_result
 
 def add_zoo_commands(commands: Any) -> None:
     """Add `info`, `verify`, `plot`, `pull`, `push` and `card`."""
-    info = add_command(commands, "info", _info, "say what a zoo holds")
+    info = add_command(
+        commands,
+        "info",
+        _info,
+        "say what a zoo holds: architecture, models, rows, splits, columns",
+        "weightzoo info mlps",
+    )
     _add_zoo(info)
     _add_name(info)
     _add_verify(commands)
     _add_plot(commands)
     _add_pull(commands)
     _add_push(commands)
-    _add_zoo(add_command(commands, "card", _card, "write the dataset card of a zoo folder again"))
+    card = add_command(
+        commands,
+        "card",
+        _card,
+        "write the dataset card of a zoo folder (README.md) again",
+        "weightzoo card mlps",
+    )
+    card.add_argument("zoo", type=Path, help="zoo folder")
 
 
 def _add_verify(commands: Any) -> None:
     verify = add_command(
-        commands, "verify", _verify, "prove that a zoo is whole and its models work"
+        commands,
+        "verify",
+        _verify,
+        "prove that a zoo is whole and its models work; files, checksums, splits and values are "
+        "checked, and that rebuilt models reach their test accuracy; exits with 1 if a check fails",
+        "weightzoo verify mlps --models 20",
     )
-    verify.add_argument("--models", type=int, default=8, help="rows to rebuild (default: 8)")
-    verify.add_argument("--seed", type=int, default=0, help="of the choice of rows (default: 0)")
+    verify.add_argument(
+        "--models", type=int, default=8, help="rows whose model is rebuilt and tested (default: 8)"
+    )
+    verify.add_argument(
+        "--seed", type=int, default=0, help="seed of the choice of these rows (default: 0)"
+    )
     _add_zoo(verify)
 
 
 def _add_plot(commands: Any) -> None:
     plot = add_command(
-        commands, "plot", _plot, "draw accuracy distribution and trajectories of a zoo"
+        commands,
+        "plot",
+        _plot,
+        "draw accuracy distribution and training trajectories of a zoo",
+        "weightzoo plot mlps --out mlps.png",
     )
-    plot.add_argument("--out", type=Path, help="PNG file (default: the zoo's name)")
+    plot.add_argument("--out", type=Path, help="PNG file to write (default: ZOO.png, here)")
     _add_zoo(plot)
     _add_name(plot)
 
 
 def _add_pull(commands: Any) -> None:
     pull = add_command(
-        commands, "pull", _pull, "download a zoo from the Hub, checked; print its folder"
+        commands,
+        "pull",
+        _pull,
+        "download a zoo from the Hugging Face Hub, check it, and print its folder in the cache",
+        "weightzoo pull ORG/NAME --split train",
     )
-    pull.add_argument("repo", help="org/name")
-    pull.add_argument("--split", help="only this split: train, val or test")
-    pull.add_argument("--revision", help="tag, branch or commit (default: of the format version)")
+    pull.add_argument("repo", help="dataset repository: org/name")
+    pull.add_argument("--split", help="download only train, val or test (default: all)")
+    pull.add_argument(
+        "--revision", help="tag, branch or commit (default: latest tag of our format's version)"
+    )
     _add_name(pull)
 
 
 def _add_push(commands: Any) -> None:
     push = add_command(
-        commands, "push", _push, "publish a zoo folder, or a folder of them, on the Hub"
+        commands,
+        "push",
+        _push,
+        "publish a zoo folder, or a folder of zoo folders, on the Hugging Face Hub; log in with "
+        "`hf auth login` first",
+        "weightzoo push mlps ORG/NAME --private",
     )
-    push.add_argument("--private", action="store_true", help="make a new repo private")
-    push.add_argument("--overwrite", action="store_true", help="replace a zoo of the same name")
-    _add_zoo(push)
-    push.add_argument("repo", help="org/name to publish under")
+    push.add_argument(
+        "--private", action="store_true", help="make a new repository private (default: public)"
+    )
+    push.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a zoo of the same name in the repository that holds other data",
+    )
+    push.add_argument("zoo", type=Path, help="zoo folder, or folder of zoo folders")
+    push.add_argument("repo", help="dataset repository to publish in, made if need be: org/name")
 
 
 def _add_zoo(command: argparse.ArgumentParser) -> None:
@@ -62,7 +105,9 @@ def _add_zoo(command: argparse.ArgumentParser) -> None:
 
 
 def _add_name(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--name", help="which zoo of a folder of zoos")
+    command.add_argument(
+        "--name", help="which zoo, where there are several (default: the only one)"
+    )
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -1,12 +1,17 @@
 """The command line: results on stdout, errors in one line on stderr, exit status."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
-from weightzoo.cli import main
+from weightzoo.builders.imports import FORMATS
+from weightzoo.cli import _parser, main
+from weightzoo.tasks.building_commands import IMPORT_FORMATS
+from weightzoo.tasks.model_commands import SAMPLERS
+from weightzoo.tasks.sampling import SAMPLERS as KNOWN_SAMPLERS
 
 RECIPE = """
 name = "few"
@@ -134,6 +139,22 @@ def test_bad_input_exits_1_with_one_line(
     assert error.startswith("weightzoo: ") and message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_help_shows_an_example_that_parses() -> None:
+    parser = _parser()
+    commands = parser._actions[-1].choices
+    assert commands is not None and len(list(commands)) == 18
+    for name, command in dict(commands).items():
+        example = command.epilog.removeprefix("example: ").split(" > ")[0]
+        program, *arguments = shlex.split(example)
+        assert (program, arguments[0]) == ("weightzoo", name)
+        assert parser.parse_args(arguments).run is command.get_default("run")
+
+
+def test_help_lists_the_words_that_are_known() -> None:
+    assert IMPORT_FORMATS.split(", ") == list(FORMATS)
+    assert SAMPLERS.split(", ") == list(KNOWN_SAMPLERS)
 
 
 def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:
