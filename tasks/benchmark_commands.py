@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .commands import add_command, print_result
+from .commands import add_command, check_file, check_folder, print_result, whole
 
 
 def add_benchmark_commands(commands: Any) -> None:
@@ -48,12 +48,12 @@ def _add_benchmark(commands: Any) -> None:
     )
     benchmark.add_argument(
         "--seeds",
-        type=int,
+        type=whole(1),
         default=3,
         help="times each predictor is fitted, with seeds from 0 (default: 3)",
     )
     benchmark.add_argument(
-        "--workers", type=int, help="number of processes, on CPU (default: one per core)"
+        "--workers", type=whole(1), help="number of processes, on CPU (default: one per core)"
     )
     benchmark.add_argument(
         "--zoo",
@@ -72,12 +72,14 @@ def _benchmark(options: argparse.Namespace) -> None:
 
     if options.name not in BENCHMARKS:
         raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {options.name!r}")
+    out = options.out or Path(f"weightzoo-{options.name}")
+    check_folder(out)
     zoos = dict(_named_zoo(text) for text in options.zoo)
     command = f"weightzoo benchmark {options.name}" + " --small" * options.small
     command += "".join(f" --zoo {text}" for text in options.zoo)
     outcome = BENCHMARKS[options.name](
         BenchmarkOptions(
-            out=options.out or Path(f"weightzoo-{options.name}"),
+            out=out,
             small=options.small,
             seeds=tuple(range(options.seeds)),
             zoos=zoos,
@@ -98,5 +100,6 @@ def _named_zoo(text: str) -> tuple[str, Path]:
 def _leaderboard(options: argparse.Namespace) -> None:
     from .leaderboard import write_leaderboard
 
+    check_file(options.out)
     path = write_leaderboard(options.results, options.out)
     print_result(options, {"path": str(path)}, str(path))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .commands import add_command, print_result
+from .commands import add_command, check_device, print_result, whole
 
 # As `builders.imports` has them, which imports torch.
 IMPORT_FORMATS = "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, state-dicts, hub"
@@ -123,7 +123,9 @@ def _add_import(commands: Any) -> None:
         "in it are left out (default: the source's split, or else one drawn by --seed, "
         "70 %% train, 15 %% val, 15 %% test)",
     )
-    import_.add_argument("--seed", type=int, default=0, help="seed of a drawn split (default: 0)")
+    import_.add_argument(
+        "--seed", type=whole(0), default=0, help="seed of a drawn split (default: 0)"
+    )
     import_.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
     import_.add_argument(
         "--strict", action="store_true", help="fail if the models differ in architecture"
@@ -154,7 +156,7 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
     """Where a command trains, alike for all that train a population."""
     command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     command.add_argument(
-        "--workers", type=int, help="number of processes, on CPU (default: one per core)"
+        "--workers", type=whole(1), help="number of processes, on CPU (default: one per core)"
     )
     command.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
     command.add_argument(
@@ -204,6 +206,7 @@ def _build(options: argparse.Namespace) -> None:
         plan = plan_build(recipe, options.models, options.device, options.workers)
         print_result(options, plan, plan_text(plan))
         return
+    check_device(options.device, here=options.engine == "process")
     from ..builders.build import build_zoo
 
     out = options.out or Path(recipe.name)
@@ -265,6 +268,7 @@ def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
     from ..builders.build import Engine
     from ..builders.parents import parse_overrides
 
+    check_device(options.device, here=options.engine == "process")
     engine = Engine(
         name=options.engine,
         device=options.device,

@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .commands import add_command, print_result
+from .commands import (
+    add_command,
+    check_device,
+    check_file,
+    check_folder,
+    print_result,
+    whole,
+)
 
 QUICKSTART_RECIPE = "digits-cnn"
 # As `sampling` has them, which imports torch.
@@ -59,7 +66,7 @@ def _add_quickstart(commands: Any) -> None:
     quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
     quickstart.add_argument(
         "--seeds",
-        type=int,
+        type=whole(1),
         default=3,
         help="times each predictor is fitted, with seeds from 0 (default: 3)",
     )
@@ -94,7 +101,7 @@ def _add_train(commands: Any) -> None:
     train.add_argument(
         "--out", type=Path, required=True, help="folder to make, for checkpoint and trained model"
     )
-    train.add_argument("--seed", type=int, default=0, help="seed of the training (default: 0)")
+    train.add_argument("--seed", type=whole(0), default=0, help="seed of the training (default: 0)")
     train.add_argument(
         "--rows",
         default="all",
@@ -165,7 +172,7 @@ def _add_sample(commands: Any) -> None:
         type=Path,
         help="folder in which `weightzoo train` left a hyper-representation or sane",
     )
-    sample.add_argument("--count", type=int, default=100, help="models to keep (default: 100)")
+    sample.add_argument("--count", type=whole(1), default=100, help="models to keep (default: 100)")
     sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
     sample.add_argument(
         "--zoo",
@@ -187,11 +194,11 @@ def _add_sample(commands: Any) -> None:
     )
     sample.add_argument(
         "--draws",
-        type=int,
+        type=whole(1),
         default=1,
         help="models drawn for each that is kept, the best on a few val images (default: 1)",
     )
-    sample.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
+    sample.add_argument("--seed", type=whole(0), default=0, help="seed of the draws (default: 0)")
     sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
 
 
@@ -213,6 +220,7 @@ def _quickstart(options: argparse.Namespace) -> None:
     from .property_prediction import predict_property
     from .report import write_report
 
+    check_folder(options.out)
     folder = build_once(
         load_recipe(QUICKSTART_RECIPE), options.out / QUICKSTART_RECIPE, options.models
     )
@@ -230,6 +238,8 @@ def _train(options: argparse.Namespace) -> None:
 
     if options.encoder not in TRAIN_KINDS:
         raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {options.encoder!r}")
+    check_folder(options.out)
+    check_device(options.device)
     names = ("epochs", "batch_size", "lr", "invariance", "scaling", "loss", "device")
     given = {name: getattr(options, name) for name in names}
     result = TRAIN_KINDS[options.encoder](
@@ -281,6 +291,7 @@ def _sample(options: argparse.Namespace) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from .training_commands import plain_lines, predict_rows, write_rows
 
+    check_device(options.device)
     rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
     if options.json:
         print(json.dumps({"rows": rows, "scores": scores}, indent=1))
@@ -293,5 +304,7 @@ def _predict(options: argparse.Namespace) -> None:
 def _embed(options: argparse.Namespace) -> None:
     from .training_commands import embed_zoo
 
+    check_file(options.out)
+    check_device(options.device)
     result = embed_zoo(options.model, options.zoo, options.out, options.split, options.device)
     print_result(options, result, "{path}: {rows} embeddings of width {width}".format(**result))

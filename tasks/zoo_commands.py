@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .commands import add_command, print_result
+from .commands import add_command, check_file, print_result, whole
 
 
 def add_zoo_commands(commands: Any) -> None:
@@ -42,10 +42,13 @@ def _add_verify(commands: Any) -> None:
         "weightzoo verify mlps --models 20",
     )
     verify.add_argument(
-        "--models", type=int, default=8, help="rows whose model is rebuilt and tested (default: 8)"
+        "--models",
+        type=whole(1),
+        default=8,
+        help="rows whose model is rebuilt and tested (default: 8)",
     )
     verify.add_argument(
-        "--seed", type=int, default=0, help="seed of the choice of these rows (default: 0)"
+        "--seed", type=whole(0), default=0, help="seed of the choice of these rows (default: 0)"
     )
     _add_zoo(verify)
 
@@ -133,6 +136,7 @@ def _plot(options: argparse.Namespace) -> None:
     from .plots import plot_zoo
 
     out = options.out or Path(f"{options.zoo.name}.png")
+    check_file(out)
     plot_zoo(_load(options), out)
     print(out)
 
