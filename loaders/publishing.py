@@ -52,12 +52,14 @@ def push_to_hub(
     Raises:
         ZooNotFoundError: if there is no zoo at the folder.
         ZooFormatError: if a file is not as `zoo.json` lists it.
-        ValueError: if a name is unfit for the Hub, the repo is flat or public against `private`,
-            or it holds other data under the same name.
+        ValueError: if a name is unfit for the Hub, the repo is none, flat, or public against
+            `private`, or it holds other data under the same name.
         HubError: if the Hub cannot be reached or refuses.
     """
     from huggingface_hub import HfApi
 
+    if repo_id.count("/") != 1:
+        raise ValueError(f"repo must be 'org/name', got {repo_id!r}")
     api = HfApi(token=token)
     zoos = _local_zoos(Path(folder), plot)
     push = partial(_commit, api, repo_id, zoos)
@@ -93,7 +95,10 @@ def _local_zoos(folder: Path, plot: str | Path | None) -> list[_LocalZoo]:
     else:
         folders = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX_NAME}"))}
     if not folders:
-        raise ZooNotFoundError(f"no zoo at {folder}: no {INDEX_NAME} in it or in its folders")
+        raise ZooNotFoundError(
+            f"no zoo at {folder}: no {INDEX_NAME} in it or in its folders; build one with "
+            "`weightzoo build RECIPE --out FOLDER`"
+        )
     if plot and len(folders) > 1:
         raise ValueError(f"{folder} holds {len(folders)} zoos: publish them one by one for plots")
     png = Path(plot) if plot else None

@@ -79,6 +79,8 @@ class AutoencoderSettings:
 
     def __post_init__(self) -> None:
         """Refuse unknown words and numbers out of range."""
+        if len(self.views) != 2 or isinstance(self.views, str):
+            raise ValueError(f"views must be two of {VIEWS}, got {self.views!r}")
         for name, value, allowed in (
             ("contrast", self.contrast, CONTRASTS),
             ("reduction", self.reduction, REDUCTIONS),
@@ -93,11 +95,12 @@ class AutoencoderSettings:
                 "gamma, erasing and structure must lie in [0, 1] and noise be at least 0, got "
                 f"{self.gamma!r}, {self.erasing!r}, {self.structure!r} and {self.noise!r}"
             )
-        if min(self.epochs, self.threads, self.queries, self.batch_size - 1) < 1 or self.lr <= 0:
-            raise ValueError(
-                "epochs, threads and queries must be at least 1, batch_size at least "
-                f"{LEAST_ROWS_PER_BATCH}, lr positive, got {self}"
-            )
+        least = {"epochs": 1, "threads": 1, "queries": 1, "batch_size": LEAST_ROWS_PER_BATCH}
+        for name, smallest in least.items():
+            if (number := getattr(self, name)) < smallest:
+                raise ValueError(f"{name} must be at least {smallest}, got {number!r}")
+        if not 0 < self.lr < math.inf:
+            raise ValueError(f"lr must be a positive number, got {self.lr!r}")
 
 
 class AutoencoderTraining:

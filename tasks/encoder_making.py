@@ -99,10 +99,19 @@ def describe_encoder(encoder: EncoderFactory) -> dict[str, Any]:
 
 def _made(name: str, options: Mapping[str, Any], table: LayerTable | None) -> nn.Module:
     entry = encoder_entry(name)
-    known = [key for key in inspect.signature(entry.load()).parameters if key != "layer_table"]
+    parameters = inspect.signature(entry.load()).parameters
+    known = [key for key in parameters if key != "layer_table"]
     if odd := sorted(set(options) - set(known)):
         raise ValueError(f"encoder {name!r} takes {known}, got {odd}")
-    return entry.make(table, **options)
+    try:
+        return entry.make(table, **options)
+    except TypeError as error:  # a value of another type, e.g. text for a number
+        given = {key: value for key, value in options.items() if key != "outputs"}
+        defaults = {key: parameters[key].default for key in given}
+        raise ValueError(
+            f"encoder {name!r} cannot be made with {given!r}: {error}; "
+            f"the defaults are {defaults!r}"
+        ) from error
 
 
 def _is_tied(encoder: EncoderFactory) -> bool:

@@ -3,7 +3,7 @@
 Importing this module adds them to `TRAIN_KINDS` and `BENCHMARKS`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 from ..builders.build import build_zoo
 from ..loaders import ZooDataset, load_zoo
 from ..zoos.index import INDEX_NAME
-from ..zoos.recipe import load_recipe
+from ..zoos.recipe import load_recipe, recipe_names
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import train_hyper_representation
 from .benchmark_definitions import BENCHMARKS
@@ -71,10 +71,12 @@ def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
     """Train a hyper-representation or SANE on one zoo and save it; return what to print.
 
     Raises:
-        ValueError: if there are several zoos, or an argument is unknown; the known are listed.
+        ValueError: if there are several zoos, or an argument is unknown (the known are listed) or
+            of another type.
     """
     if len(options.zoos) != 1:
         raise ValueError(f"{kind} learns one architecture: give one zoo, got {options.zoos!r}")
+    _check_types(kind, options.config)
     config = dict(options.config)
     least_epoch = config.pop(LEAST_EPOCH, 0)
     splits = load_zoo(options.zoos[0])
@@ -147,6 +149,11 @@ def _zoo(options: BenchmarkOptions, recipe: str, models: int | None) -> Path:
     for named in options.zoos.values():
         if (named / INDEX_NAME).is_file():
             return named
+        if str(named) not in recipe_names() and named.suffix != ".toml":
+            raise ValueError(
+                f"--zoo must be a zoo folder, the name of a recipe (`weightzoo list`) or a .toml "
+                f"file, got {str(named)!r}"
+            )
         recipe, models = str(named), None
     folder = options.out / "zoos" / Path(recipe).stem
     if models is not None:
@@ -163,6 +170,18 @@ def _zoo(options: BenchmarkOptions, recipe: str, models: int | None) -> Path:
         return folder
     warn_of_other_code(folder, next(iter(load_zoo(folder).values())).header.provenance)
     return folder
+
+
+def _check_types(kind: str, config: Mapping[str, Any]) -> None:
+    """Refuse text and the like where a number, or true or false, is wanted."""
+    _, settings_of, _ = KINDS[kind]
+    defaults: dict[str, Any] = dict.fromkeys((*SHAPE, LEAST_EPOCH), 0)
+    defaults |= {field.name: field.default for field in fields(settings_of)}
+    for name, value in config.items():
+        if isinstance(default := defaults.get(name), bool) and not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, got {value!r}")
+        if isinstance(default, int | float) and not isinstance(value, int | float):
+            raise ValueError(f"{name} must be a number, got {value!r}")
 
 
 def _settings(

@@ -46,7 +46,10 @@ def read_results(folder: Path) -> list[dict[str, Any]]:
     results = [_read(path) for path in paths]
     known = [result for result in results if result is not None]
     if not known:
-        raise ZooError(f"no {RESULT_NAME} of a benchmark below {folder}: run one first")
+        raise ZooError(
+            f"no {RESULT_NAME} of a benchmark below {folder}: run one first, with `weightzoo "
+            f"benchmark NAME --out {folder / 'NAME'}`"
+        )
     return sorted(known, key=lambda result: (result["benchmark"], result["command"]))
 
 

@@ -120,7 +120,10 @@ def _fetch(repo: str, revision: str | None, token: str | bool | None) -> Path:
     from huggingface_hub import snapshot_download
 
     if repo.count("/") != 1 or repo.startswith((".", "/")):
-        raise ModelFormatError(f"no folder {repo!r}, and a Hub repository is named 'org/name'")
+        raise ModelFormatError(
+            f"no folder {repo!r}, and a Hub repository is named 'org/name': train an encoder with "
+            "`weightzoo train ENCODER ZOO --out FOLDER`, and give that folder"
+        )
     names = [CONFIG_NAME, WEIGHTS_NAME]
     with hub_errors(repo):
         download = partial(

@@ -103,7 +103,13 @@ def checked_rows(zoo: Mapping[str, ZooDataset], target: str, rows: str) -> dict[
 
 
 def usable_rows(dataset: ZooDataset, target: str, rows: str) -> ZooDataset:
-    """The rows to use: all or the last of each model, without what cannot be predicted."""
+    """The rows to use: all or the last of each model, without what cannot be predicted.
+
+    Raises:
+        ValueError: if `rows` is neither "all" nor "last".
+    """
+    if rows not in ROWS:
+        raise ValueError(f"rows must be one of {ROWS}, got {rows!r}")
     if rows == "last":
         dataset = dataset.filter(_is_last)
     true = dataset.columns[target]

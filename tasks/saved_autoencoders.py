@@ -65,6 +65,11 @@ def load_autoencoder(path: Path) -> tuple[TokenAutoencoder, Origin | None]:
         ValueError: if it holds no autoencoder.
     """
     path = path / MODEL_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no autoencoder at {path}: train one with `weightzoo train hyper-representation ZOO "
+            "--out FOLDER`, and give that folder"
+        )
     try:
         data = torch.load(path, map_location="cpu", weights_only=True)
         autoencoder = _made(data)

@@ -1,5 +1,6 @@
 """How an encoder is trained."""
 
+import math
 from dataclasses import dataclass
 
 from .invariance import GROUPS
@@ -69,16 +70,15 @@ class TrainingSettings:
         }.items():
             if (value := getattr(self, key)) not in allowed:
                 raise ValueError(f"{key} must be one of {allowed}, got {value!r}")
-        whole = min(
-            self.epochs, self.patience, self.threads, self.batch_size - 1
-        )  # batch norm needs two rows
-        if whole < 1 or min(self.lr, self.clip) <= 0:
-            raise ValueError(
-                "epochs, patience and threads must be at least 1, batch_size at least 2, "
-                f"lr and clip positive, got {self}"
-            )
-        if min(self.invariance, self.weight_decay) < 0 or not 0 <= self.averaging < 1:
-            raise ValueError(
-                "invariance and weight_decay must be at least 0, averaging in [0, 1), "
-                f"got {self.invariance!r}, {self.weight_decay!r} and {self.averaging!r}"
-            )
+        # batch norm needs two rows
+        for key, least in {"epochs": 1, "patience": 1, "threads": 1, "batch_size": 2}.items():
+            if (value := getattr(self, key)) < least:
+                raise ValueError(f"{key} must be at least {least}, got {value!r}")
+        for key in ("lr", "clip"):
+            if not 0 < (value := getattr(self, key)) < math.inf:
+                raise ValueError(f"{key} must be a positive number, got {value!r}")
+        for key in ("invariance", "weight_decay"):
+            if not 0 <= (value := getattr(self, key)) < math.inf:
+                raise ValueError(f"{key} must be a number from 0, got {value!r}")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging must lie in [0, 1), got {self.averaging!r}")

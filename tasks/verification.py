@@ -40,9 +40,12 @@ def verify_zoo(path: Path | str, models: int = 8, seed: int = 0) -> list[Check]:
         All checks, failed ones too; of a folder whose files differ from its index only that one.
 
     Raises:
+        ValueError: if no model is to be rebuilt.
         ZooNotFoundError: if there is no zoo.
         ZooFormatError: if a file cannot be read as a zoo at all.
     """
+    if models < 1:
+        raise ValueError(f"models must be a whole number from 1, got {models!r}")
     path = Path(path)
     checks = []
     if path.is_dir():  # before a file is opened: damage to its heaps can hang HDF5 itself

@@ -1,12 +1,17 @@
 """The command line: results on stdout, errors in one line on stderr, exit status."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 
-from weightzoo.cli import main
+from weightzoo.builders.imports import FORMATS
+from weightzoo.cli import _parser, main
+from weightzoo.tasks.building_commands import IMPORT_FORMATS
+from weightzoo.tasks.model_commands import SAMPLERS
+from weightzoo.tasks.sampling import SAMPLERS as KNOWN_SAMPLERS
 
 RECIPE = """
 name = "few"
@@ -119,6 +124,26 @@ def test_verify_of_a_damaged_zoo_exits_1(
         (["verify", __file__], "not an HDF5 file"),
         (["import", "no-such-format", "nowhere", "--out", "zoo"], "state-dicts"),
         (["import", "state-dicts", "nowhere", "--out", "zoo"], "nowhere"),
+        (["build", "digits-mlp", "--device", "tpu"], "device must be cpu, cuda or cuda:NUMBER"),
+        (["build", "digits-mlp", "--device", "cuda:99"], "device 'cuda:99' cannot be used here"),
+        (
+            ["finetune", "no", "--images", "digits", "--epochs", "1", "--out", "o"],
+            "weightzoo build",
+        ),
+        (["verify", "nowhere"], "weightzoo build"),
+        (["card", "nowhere"], "weightzoo build"),
+        (["push", "nowhere", "org/name"], "weightzoo build"),
+        (["push", "nowhere", "name"], "repo must be 'org/name', got 'name'"),
+        (["plot", "nowhere", "--out", "no/plot.png"], "make 'no' first"),
+        (["leaderboard", ".", "--out", "."], "'.' is a folder"),
+        (["quickstart", "--out", __file__], "is a file: choose another"),
+        (["benchmark", "within-zoo", "--out", __file__], "is a file: choose another"),
+        (["train", "sne", "nowhere", "--out", __file__], "is a file: choose another"),
+        (["train", "sne", "nowhere", "--out", "m", "--device", "tpu"], "device must be cpu"),
+        (["sample", "nowhere", "--out", "zoo"], "weightzoo train hyper-representation"),
+        (["predict", "nowhere", "zoo"], "weightzoo train ENCODER ZOO"),
+        (["predict", "nowhere", "zoo", "--device", "tpu"], "device must be cpu"),
+        (["embed", "nowhere", "zoo", "--out", "no/rows.npz"], "make 'no' first"),
     ],
 )
 def test_bad_input_exits_1_with_one_line(
@@ -134,6 +159,40 @@ def test_bad_input_exits_1_with_one_line(
     assert error.startswith("weightzoo: ") and message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["build", "digits-mlp", "--workers", "0"], "--workers: must be a whole number from 1"),
+        (["verify", "zoo", "--models", "-3"], "--models: must be a whole number from 1, got '-3'"),
+        (["quickstart", "--seeds", "0"], "--seeds: must be a whole number from 1, got '0'"),
+        (["benchmark", "within-zoo", "--workers", "x"], "must be a whole number from 1, got 'x'"),
+        (["sample", "model", "--out", "z", "--seed", "-1"], "must be a whole number from 0"),
+    ],
+)
+def test_numbers_out_of_range_exit_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(arguments)
+    assert exit_.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_help_shows_an_example_that_parses() -> None:
+    parser = _parser()
+    commands = parser._actions[-1].choices
+    assert commands is not None and len(list(commands)) == 18
+    for name, command in dict(commands).items():
+        example = command.epilog.removeprefix("example: ").split(" > ")[0]
+        program, *arguments = shlex.split(example)
+        assert (program, arguments[0]) == ("weightzoo", name)
+        assert parser.parse_args(arguments).run is command.get_default("run")
+
+
+def test_help_lists_the_words_that_are_known() -> None:
+    assert IMPORT_FORMATS.split(", ") == list(FORMATS)
+    assert SAMPLERS.split(", ") == list(KNOWN_SAMPLERS)
 
 
 def test_wrong_usage_exits_2(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,10 +102,21 @@ def test_importing_the_package_loads_no_slow_library() -> None:
     assert loaded & (LAZY | {"torch", "h5py"}) == set()
 
 
-def test_public_names_resolve() -> None:
-    assert run("import weightzoo; [getattr(weightzoo, name) for name in weightzoo.__all__]") == ""
+def test_help_of_the_command_loads_no_slow_library() -> None:
+    loaded = set(
+        run(
+            "import sys, weightzoo.cli; weightzoo.cli._parser().format_help(); print(*sys.modules)"
+        ).split()
+    )
+    assert "weightzoo.tasks.model_commands" in loaded
+    assert loaded & (LAZY | {"numpy", "torch", "h5py"}) == set()
+
+
+@pytest.mark.parametrize("package", ["weightzoo", "weightzoo.tasks"])
+def test_public_names_resolve(package: str) -> None:
+    assert run(f"import {package} as own; [getattr(own, name) for name in own.__all__]") == ""
     with pytest.raises(AssertionError, match="has no attribute 'nothing'"):
-        run("import weightzoo; weightzoo.nothing")
+        run(f"import {package}; {package}.nothing")
 
 
 @pytest.mark.parametrize("folder", MAY_IMPORT)

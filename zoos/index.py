@@ -67,7 +67,10 @@ class ZooIndex:
         """
         path = folder / INDEX_NAME
         if not path.is_file():
-            raise ZooNotFoundError(f"no zoo folder at {folder}: it holds no {INDEX_NAME}")
+            raise ZooNotFoundError(
+                f"no zoo folder at {folder}: it holds no {INDEX_NAME}; build one with `weightzoo "
+                "build RECIPE --out FOLDER`"
+            )
         try:
             data = json.loads(path.read_text())
             version, name = str(data["format_version"]), str(data["name"])

@@ -43,7 +43,7 @@ def test_sample_reports_what_is_wrong(
 ) -> None:
     model = tmp_path / "model"
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
-    assert "No such file" in capsys.readouterr().err
+    assert "no autoencoder at" in capsys.readouterr().err
     model.mkdir()
     (model / "autoencoder.pt").write_text("nothing")
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
@@ -60,6 +60,38 @@ def test_train_lists_what_it_knows(
     assert "unknown arguments ['invariance'], known are" in capsys.readouterr().err
     assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "halo=2") == 1
     assert "unknown arguments ['halo']" in capsys.readouterr().err
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--epochs", "0") == 1
+    assert "epochs must be at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "message"),
+    [
+        ("hyper-representation", "latent=x", "latent must be a number, got 'x'"),
+        ("hyper-representation", "aligned=1", "aligned must be true or false, got 1"),
+        ("hyper-representation", "views=canonical", "views must be two of"),
+        ("sane", "window=wide", "window must be a number, got 'wide'"),
+        ("sane", "least_epoch=last", "least_epoch must be a number, got 'last'"),
+    ],
+)
+def test_train_refuses_arguments_of_another_type(
+    trained_zoo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    argument: str,
+    message: str,
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", kind, "--set", argument) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_benchmark_names_a_zoo_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["benchmark", "generation", "--zoo", "nowhere", "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "--zoo must be a zoo folder" in capsys.readouterr().err
 
 
 def test_train_takes_rows_from_an_epoch_on(

@@ -77,6 +77,13 @@ def test_embed_writes_a_vector_per_row(
         (["train", "sne", "ZOO", "--out", "OUT", "--target", "batch_size"], "nothing to learn"),
         (["train", "sne", "ZOO", "--out", "OUT", "--set", "wide"], "KEY=VALUE"),
         (["train", "sne", "ZOO", "--out", "OUT", "--scaling", "z"], "scaling must be one of"),
+        (["train", "sne", "ZOO", "--out", "OUT", "--rows", "first"], "rows must be one of"),
+        (
+            ["train", "sne", "ZOO", "--out", "OUT", "--epochs", "0"],
+            "epochs must be at least 1, got 0",
+        ),
+        (["train", "sne", "ZOO", "--out", "OUT", "--lr", "nan"], "lr must be a positive number"),
+        (["train", "flat-mlp", "ZOO", "--out", "OUT", "--set", "widths=x"], "with {'widths': 'x'}"),
         (["predict", "ZOO", "ZOO"], "has no config.json"),
         (["embed", "MODEL", "ZOO", "--out", "e.csv"], "must end in one of"),
         (["benchmark", "speed"], "benchmark must be one of"),

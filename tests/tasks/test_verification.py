@@ -39,6 +39,11 @@ def test_verify_zoo_passes_a_built_zoo(zoo: Path) -> None:
     assert len(checks) == 6
 
 
+def test_verify_zoo_rebuilds_at_least_one_model(zoo: Path) -> None:
+    with pytest.raises(ValueError, match="models must be a whole number from 1, got 0"):
+        verify_zoo(zoo, models=0)
+
+
 def test_verify_zoo_finds_a_flipped_byte(zoo: Path) -> None:
     data = bytearray((zoo / TRAIN).read_bytes())
     data[open_zoo_file(zoo / TRAIN).weights_offset + 100] ^= 1
