@@ -10,7 +10,9 @@ the network become one. Equation numbers below are the paper's. Left open there,
 - `positions="layer"` encodes layer type and level alone, the encodings that the equations name:
   the order of values in a chunk and of chunks in a tensor is then invisible, and with it which
   weight meets which. `positions="element"` also encodes both places. `positions="none"` encodes
-  nothing, the ablation: all that is left is which values lie in one chunk, tensor and layer.
+  nothing: all that is left is which values lie in one chunk, tensor and layer. With
+  `hierarchy=False` besides, all that is left is which lie in one chunk. "Without positional and
+  hierarchical encoding", the paper's ablation, can be read as either.
 - Each sinusoidal encoding counts from its own start; a role encoding tells weight from bias.
 - The head starts with a batch norm, unless `head_norm=False`: after four poolings embeddings
   differ little from each other against what they share, and without it training often stays
@@ -151,7 +153,7 @@ class LayerEncoder(nn.Module):
 
 
 class NetworkEncoder(nn.Module):
-    """Layer vectors to the network's vector, Gamma[Phi_4(level + layers)] (eq. 9)."""
+    """Vectors of layers to the network's, Gamma[Phi_4(level + layers)] (eq. 9)."""
 
     def __init__(self, width: int, heads: int, blocks: int, norm: str) -> None:
         """Make Phi_4 and the pooling."""
@@ -159,9 +161,9 @@ class NetworkEncoder(nn.Module):
         self.layers = SetToSet(width, width, heads, blocks, norm)
         self.pool = PMA(width, heads, norm)
 
-    def forward(self, layers: Tensor, plan: ChunkPlan) -> Tensor:
-        """Map (B, L, H) to (B, H)."""
-        sets = layers + encoding(plan.layer_level, layers.shape[-1], LEVEL)
+    def forward(self, layers: Tensor, level: Tensor) -> Tensor:
+        """Map (B, L, H) of layers at depths (L,) to (B, H)."""
+        sets = layers + encoding(level, layers.shape[-1], LEVEL)
         return self.pool(self.layers(sets, None), None)
 
 
@@ -183,6 +185,7 @@ class SNE(nn.Module):
         head: Sequence[int] | None = None,
         head_norm: bool = True,
         element_size: int = 1,
+        hierarchy: bool = True,
     ) -> None:
         """Make an encoder.
 
@@ -201,6 +204,8 @@ class SNE(nn.Module):
             head_norm: whether the head starts with a batch norm.
             element_size: consecutive values of a chunk that enter as one element; the paper's
                 elements are single values.
+            hierarchy: whether chunks become tensors, tensors layers and layers the network; if
+                not, all chunks are one set, whose vectors go where those of layers went.
         """
         super().__init__()
         for name, value, allowed in (
@@ -229,10 +234,11 @@ class SNE(nn.Module):
             "head": hidden,
             "head_norm": head_norm,
             "element_size": element_size,
+            "hierarchy": hierarchy,
         }
         self.chunks = ChunkEncoder(width, heads, blocks, norm, positions, features, element_size)
-        self.tensors = TensorEncoder(width, heads, blocks, norm)
-        self.layers = LayerEncoder(width, heads, blocks, norm)
+        self.tensors = TensorEncoder(width, heads, blocks, norm) if hierarchy else None
+        self.layers = LayerEncoder(width, heads, blocks, norm) if hierarchy else None
         self.network = NetworkEncoder(width, heads, blocks, norm)
         make_head = normalized_perceptron if head_norm else perceptron
         self.head = make_head([width, *hidden, outputs])
@@ -253,8 +259,10 @@ class SNE(nn.Module):
         """Encode flat weight vectors (B, D) as cut by a plan: (B, H)."""
         if self.config["positions"] == "none":
             plan = plan.without_codes()
-        tensors = self.tensors(self.chunks(weights, plan), plan)
-        return self.network(self.layers(tensors, plan), plan)
+        chunks = self.chunks(weights, plan)
+        if self.tensors is None or self.layers is None:
+            return self.network(chunks, plan.level)
+        return self.network(self.layers(self.tensors(chunks, plan), plan), plan.layer_level)
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.

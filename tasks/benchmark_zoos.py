@@ -44,11 +44,12 @@ def plan(name: str, recipe: str, models: int, seed: int, **changes: Any) -> ZooP
         models: how many to train.
         seed: of the population. Zoos of one benchmark need different ones: models of equal seed
             and architecture start from equal weights.
-        **changes: fields of the recipe.
+        **changes: fields of the recipe; without `split`, `SHARES`.
     """
+    changed = {"split": SHARES} | changes
     return ZooPlan(
         name=name,
-        recipe=replace(load_recipe(recipe), name=name, seed=seed, split=SHARES, **changes),
+        recipe=replace(load_recipe(recipe), name=name, seed=seed, **changed),
         models=models,
     )
 

@@ -83,7 +83,12 @@ PUBLISHED: dict[str, list[PublishedFigure]] = {
         _mse("chance", 7.521, "variance of U(0.5, 10), by arithmetic", "constant"),
         _mse("SNE", 0.098, _SNE, "SNE"),
         _mse("SNE without the regulariser", 0.160, _SNE, "SNE without regulariser"),
-        _mse("SNE without encodings", 7.452, _SNE, "SNE without encodings"),
+        _mse(
+            "SNE without positional and hierarchical encoding",
+            7.452,
+            _SNE,
+            "SNE without encodings and hierarchy",
+        ),
     ],
     "data-efficiency": [],
 }

@@ -20,3 +20,17 @@ def test_without_positions_a_layers_place_in_the_network_does_not_show() -> None
         outputs[positions] = [sne(weights, one) for one in (table, deeper)]
     torch.testing.assert_close(*outputs["none"])
     assert not torch.allclose(*outputs["layer"], atol=1e-4)
+
+
+def test_without_hierarchy_it_does_not_show_which_chunks_make_a_tensor() -> None:
+    two = LayerTable.from_module(nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, False)))
+    one = LayerTable.from_module(nn.Linear(4, 8, bias=False))  # the same chunks, one tensor
+    weights = torch.randn(2, one.width, generator=torch.Generator().manual_seed(0))
+    outputs = {}
+    for hierarchy in (False, True):
+        torch.manual_seed(0)
+        options = {"positions": "none", "hierarchy": hierarchy, "head_norm": False}
+        sne = SNE(width=8, chunk_size=4, **options).eval()  # type: ignore[arg-type]
+        outputs[hierarchy] = [sne(weights, table) for table in (two, one)]
+    torch.testing.assert_close(*outputs[False])
+    assert not torch.allclose(*outputs[True], atol=1e-4)

@@ -165,6 +165,7 @@ def test_sne_has_the_parameters_of_the_paper() -> None:
         {"align": "row"},
         {"norm": "pre", "features": "scales"},
         {"features": "scales", "element_size": 3},
+        {"hierarchy": False},
     ],
 )
 def test_padding_never_changes_an_output(options: dict[str, object]) -> None:
@@ -236,7 +237,9 @@ def test_sne_ignores_buffers() -> None:
     assert torch.equal(embed(sne, changed, table), embed(sne, weights, table))
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "pre", "features": "scales"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"norm": "pre", "features": "scales"}, {"hierarchy": False}]
+)
 def test_gradient_reaches_every_parameter_and_the_weights(options: dict[str, object]) -> None:
     table, sne = small_table(), make_sne(**options)
     weights = random_weights(table).double().requires_grad_()
