@@ -10,6 +10,7 @@ import numpy as np
 from .benchmark_report import HEADS, cell, distinct, diverged_note, value_of
 from .plots import figure, save
 
+WIDE = ("mse",)  # metrics that span powers of ten
 MATRIX_LIMITS = {"tau_b": (-1.0, 1.0)}
 
 
@@ -43,6 +44,8 @@ def _matrices(result: Mapping[str, Any], path: Path) -> None:
 
 def _bars(result: Mapping[str, Any], path: Path) -> None:
     """The main metric of every predictor on the main target, with the spread over seeds."""
+    from matplotlib.ticker import LogLocator
+
     target, metric = result["target"], result["metric"]
     runs = [run for run in result["runs"] if run["target"] == target]
     zoo, predictors = list(result["zoos"])[0], distinct(runs, "predictor")
@@ -51,7 +54,14 @@ def _bars(result: Mapping[str, Any], path: Path) -> None:
     spreads = np.nan_to_num([found.spread(metric) for found in cells])
     means = np.nan_to_num([found.mean(metric) for found in cells])
     labels = [f"{name} {found.note}".strip() for name, found in zip(predictors, cells, strict=True)]
-    axis.barh(labels, means, xerr=spreads, color="C0")
+    if metric in WIDE:  # the constant is tens of times as bad: a bar from 0 would show it alone
+        axis.errorbar(means, labels, xerr=spreads, fmt="o", color="C0", capsize=2)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
+    else:
+        axis.barh(labels, means, xerr=spreads, color="C0")
     axis.invert_yaxis()
     axis.set_xlabel(f"{HEADS[metric]} of {target}, test split")
     save(drawing, path)
