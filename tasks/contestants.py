@@ -42,6 +42,9 @@ def encoders(small: bool) -> list[Predictor]:
         trained("flat MLP", "flat-mlp", lr=1e-3, epochs=2 * epochs),
         trained("statistics MLP", "statistics-mlp", lr=1e-3, epochs=2 * epochs),
         trained("DeepSets", "deepsets", lr=1e-2, epochs=2 * epochs),
+        trained("NFN-HNP", "nfn-hnp", lr=3e-3, epochs=2 * epochs),
+        trained("NFN-NP", "nfn-np", lr=3e-3, epochs=2 * epochs),
+        trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs),
     ]
 
@@ -55,6 +58,7 @@ def crossing(small: bool) -> list[Predictor]:
         PooledStatisticsBoosting(),
         trained("padded MLP", "padded-mlp", lr=1e-3, epochs=2 * epochs, **ACROSS),
         trained("DeepSets", "deepsets", lr=1e-2, epochs=2 * epochs, **ACROSS),
+        trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs, **ACROSS),
     ]
 

@@ -65,12 +65,12 @@ def _transfer(source: str, taus: tuple[float, ...]) -> list[PublishedFigure]:
 PUBLISHED: dict[str, list[PublishedFigure]] = {
     "within-zoo": [
         _tau("StatNN", 0.915, _GS, _NFN, "statistics + boosting"),
-        _tau("NFN-NP", 0.922, _GS, _NFN, ""),
-        _tau("NFN-HNP", 0.934, _GS, _NFN, ""),
+        _tau("NFN-NP", 0.922, _GS, _NFN, "NFN-NP"),
+        _tau("NFN-HNP", 0.934, _GS, _NFN, "NFN-HNP"),
         _tau("SNE, an older draft", 0.928, _GS, "quoted by a review of arXiv:2305.16625", "SNE"),
         _tau("StatNN", 0.843, _SVHN, _NFN, "statistics + boosting"),
-        _tau("NFN-NP", 0.856, _SVHN, _NFN, ""),
-        _tau("NFN-HNP", 0.931, _SVHN, _NFN, ""),
+        _tau("NFN-NP", 0.856, _SVHN, _NFN, "NFN-NP"),
+        _tau("NFN-HNP", 0.931, _SVHN, _NFN, "NFN-HNP"),
     ],
     "cross-dataset": [
         *_transfer("MNIST", (0.92, 0.77, 0.80, 0.73)),
