@@ -73,7 +73,7 @@ def _curves(result: Mapping[str, Any], path: Path) -> None:
     drawing, (axis,) = figure(1)
     for predictor in distinct(runs, "predictor"):
         own = [run for run in runs if value_of(run, "predictor") == predictor]
-        own = [run for run in own if run["scores"] or run["diverged"]]
+        own = [run for run in own if run["scores"] or run.get("diverged")]
         fractions = distinct(own, "fraction")
         cells = [cell(own, zoo, fraction=fraction) for fraction in fractions]
         counts = [
