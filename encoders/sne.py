@@ -215,6 +215,9 @@ class SNE(nn.Module):
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        for name, flag in (("head_norm", head_norm), ("hierarchy", hierarchy)):
+            if not isinstance(flag, bool):  # the text "False" would count as true
+                raise ValueError(f"{name} must be true or false, got {flag!r}")
         if min(chunk_size, outputs, blocks, element_size) < 1:
             raise ValueError(
                 "chunk_size, outputs, blocks and element_size must be at least 1, "

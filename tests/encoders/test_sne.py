@@ -312,3 +312,8 @@ def test_sne_rejects_weights_of_another_table_and_buffers_alone() -> None:
     [buffer] = LayerTable.from_module(nn.BatchNorm1d(2, affine=False)).tensors[:1]
     with pytest.raises(ValueError, match="no parameter"):
         SNE(width=8)(torch.zeros(2, 2), LayerTable((buffer,)))
+
+
+def test_sne_refuses_text_in_place_of_a_flag() -> None:
+    with pytest.raises(ValueError, match=r"hierarchy must be true or false, got 'False'"):
+        make_sne(hierarchy="False")
