@@ -11,6 +11,7 @@ from .benchmark_report import HEADS, cell, distinct, diverged_note, value_of
 from .plots import figure, save
 
 WIDE = ("mse",)  # metrics that span powers of ten
+MARKERS, COLORS = "os^D", 10  # another marker where matplotlib's colors begin again
 MATRIX_LIMITS = {"tau_b": (-1.0, 1.0)}
 
 
@@ -69,6 +70,8 @@ def _bars(result: Mapping[str, Any], path: Path) -> None:
 
 def _curves(result: Mapping[str, Any], path: Path) -> None:
     """The main metric by number of train models."""
+    from matplotlib.ticker import NullLocator
+
     runs, metric, zoo = result["runs"], result["metric"], list(result["zoos"])[0]
     drawing, (axis,) = figure(1)
     for predictor in distinct(runs, "predictor"):
@@ -82,8 +85,15 @@ def _curves(result: Mapping[str, Any], path: Path) -> None:
         ]
         means = [found.mean(metric) for found in cells]
         spreads = np.nan_to_num([found.spread(metric) for found in cells])
-        label = f"{predictor} {diverged_note(cells)}".strip()
-        axis.errorbar(counts, means, spreads, label=label, marker="o", capsize=2)
-    axis.set(xlabel="train models", ylabel=f"{HEADS[metric]} of {result['target']}", xscale="log")
-    axis.legend(fontsize=7)
+        note = diverged_note(cells)
+        if np.isnan(means).all() and not note:  # a constant ranks nothing
+            continue
+        label = f"{predictor} {note}".strip()
+        marker = MARKERS[len(axis.containers) // COLORS % len(MARKERS)]
+        axis.errorbar(counts, means, spreads, label=label, marker=marker, capsize=2)
+        axis.set_xscale("log")
+        axis.set_xticks(counts, [str(count) for count in counts])
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.set(xlabel="train models", ylabel=f"{HEADS[metric]} of {result['target']}")
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save(drawing, path)

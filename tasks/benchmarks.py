@@ -99,7 +99,7 @@ class Benchmark:
             ValueError: if the user's zoos are too few or cannot be used, before any training.
             ZooError: if a zoo cannot be built or read.
         """
-        started = time.perf_counter()
+        started, about = time.perf_counter(), environment()
         zoos, build_seconds = self._zoos(options)
         described = {
             name: describe_zoo(path, self.target) | {"path": _shown(path, options.out)}
@@ -123,7 +123,7 @@ class Benchmark:
             "workers": options.workers,
             "build_seconds": build_seconds,
             "seconds": time.perf_counter() - started,
-            "environment": environment(),
+            "environment": about,
             "zoos": described,
             "left_out": left_out,
             "predictors": predictors,
