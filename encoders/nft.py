@@ -179,7 +179,8 @@ class NFT(nn.Module):
             outputs: numbers to predict.
 
         Raises:
-            ValueError: if the architecture is no such chain, or a number does not fit.
+            UnsuitableError: if the architecture is no such chain.
+            ValueError: if a number does not fit.
         """
         super().__init__()
         if min(width, heads, blocks, queries) < 1 or width % heads:

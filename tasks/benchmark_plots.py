@@ -72,17 +72,13 @@ def _curves(result: Mapping[str, Any], path: Path) -> None:
     """The main metric by number of train models."""
     from matplotlib.ticker import NullLocator
 
-    runs, metric, zoo = result["runs"], result["metric"], list(result["zoos"])[0]
+    metric, zoo = result["metric"], list(result["zoos"])[0]
+    runs = [run for run in result["runs"] if run["scores"] or run.get("diverged")]
     drawing, (axis,) = figure(1)
     for predictor in distinct(runs, "predictor"):
         own = [run for run in runs if value_of(run, "predictor") == predictor]
-        own = [run for run in own if run["scores"] or run.get("diverged")]
-        fractions = distinct(own, "fraction")
-        cells = [cell(own, zoo, fraction=fraction) for fraction in fractions]
-        counts = [
-            next(run["train_models"] for run in own if run["fraction"] == fraction)
-            for fraction in fractions
-        ]
+        counts = {run["fraction"]: run["train_models"] for run in own}
+        cells = [cell(own, zoo, fraction=fraction) for fraction in counts]
         means = [found.mean(metric) for found in cells]
         spreads = np.nan_to_num([found.spread(metric) for found in cells])
         note = diverged_note(cells)
@@ -90,10 +86,10 @@ def _curves(result: Mapping[str, Any], path: Path) -> None:
             continue
         label = f"{predictor} {note}".strip()
         marker = MARKERS[len(axis.containers) // COLORS % len(MARKERS)]
-        axis.errorbar(counts, means, spreads, label=label, marker=marker, capsize=2)
-        axis.set_xscale("log")
-        axis.set_xticks(counts, [str(count) for count in counts])
+        axis.errorbar(list(counts.values()), means, spreads, label=label, marker=marker, capsize=2)
+    counted = distinct(runs, "train_models")
+    axis.set(xlabel="train models", ylabel=f"{HEADS[metric]} of {result['target']}", xscale="log")
+    axis.set_xticks(counted, [str(count) for count in counted])
     axis.xaxis.set_minor_locator(NullLocator())
-    axis.set(xlabel="train models", ylabel=f"{HEADS[metric]} of {result['target']}")
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save(drawing, path)
