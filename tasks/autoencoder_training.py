@@ -20,6 +20,7 @@ from ..zoos.errors import DivergedError
 from ..zoos.images import Images, load_images
 from .behaviour import behaviour_loss
 from .canonical import Canonical
+from .setting_ranges import check_least, check_positive
 from .warmup import warmup_cosine
 
 VIEWS = ("canonical", "permuted")
@@ -96,11 +97,8 @@ class AutoencoderSettings:
                 f"{self.gamma!r}, {self.erasing!r}, {self.structure!r} and {self.noise!r}"
             )
         least = {"epochs": 1, "threads": 1, "queries": 1, "batch_size": LEAST_ROWS_PER_BATCH}
-        for name, smallest in least.items():
-            if (number := getattr(self, name)) < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {number!r}")
-        if not 0 < self.lr < math.inf:
-            raise ValueError(f"lr must be a positive number, got {self.lr!r}")
+        check_least(self, least)
+        check_positive(self, "lr")
 
 
 class AutoencoderTraining:

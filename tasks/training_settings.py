@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from .invariance import GROUPS
 from .links import LOSSES
+from .setting_ranges import check_least, check_positive
 from .weight_scaling import SCALINGS
 
 PLACES = ("prediction", "embedding")
@@ -71,12 +72,8 @@ class TrainingSettings:
             if (value := getattr(self, key)) not in allowed:
                 raise ValueError(f"{key} must be one of {allowed}, got {value!r}")
         # batch norm needs two rows
-        for key, least in {"epochs": 1, "patience": 1, "threads": 1, "batch_size": 2}.items():
-            if (value := getattr(self, key)) < least:
-                raise ValueError(f"{key} must be at least {least}, got {value!r}")
-        for key in ("lr", "clip"):
-            if not 0 < (value := getattr(self, key)) < math.inf:
-                raise ValueError(f"{key} must be a positive number, got {value!r}")
+        check_least(self, {"epochs": 1, "patience": 1, "threads": 1, "batch_size": 2})
+        check_positive(self, "lr", "clip")
         for key in ("invariance", "weight_decay"):
             if not 0 <= (value := getattr(self, key)) < math.inf:
                 raise ValueError(f"{key} must be a number from 0, got {value!r}")
