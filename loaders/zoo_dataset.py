@@ -34,6 +34,8 @@ from .trajectories import Trajectories
 if TYPE_CHECKING:
     import datasets
 
+BLOCK_ROWS = 1024  # of weights read at a time
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ZooDataset(Dataset[Row]):
@@ -145,6 +147,10 @@ class ZooDataset(Dataset[Row]):
         """
         index = slice(None) if indices is None else positions(indices, len(self))
         return torch.from_numpy(self.source.take(self.rows[index]))
+
+    def weight_blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Tensor]:
+        """Flat weights of all rows in order, at most so many rows at a time."""
+        return (self.weights(slice(start, start + rows)) for start in range(0, len(self), rows))
 
     def state_dict(self, index: int) -> dict[str, Tensor]:
         """The weights of one row by tensor name, in the tensors' own shapes and types."""
