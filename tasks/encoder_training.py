@@ -35,8 +35,7 @@ from .metrics import accuracy, kendall_tau, mse
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .training_checkpoints import TrainingCheckpoint
 from .training_checks import check_architecture, check_embedding, check_zoos
-from .training_settings import TrainingSettings
-from .warmup import warmup_cosine
+from .training_settings import TrainingSettings, warmup_cosine
 from .weight_scaling import WeightScaler
 from .worker_processes import threads
 
