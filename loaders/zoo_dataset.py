@@ -20,11 +20,11 @@ from ..zoos.format import WEIGHTS, ZooHeader
 from ..zoos.layer_table import LayerTable
 from .arrow import to_hf
 from .batch import Batch, Row, as_torch
+from .chunks import LayerSets
 from .column_batches import Columns
 from .columns import ColumnTable
 from .conditions import rows_where
 from .formats import FORMATS, item_contents, networks
-from .layer_sets import LayerSets
 from .layer_windows import cut_table, find_layer
 from .row_protocol import WeightTokenizer
 from .rows import WeightRows, positions
