@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..zoos.layer_table import LayerTable
-from .heads import perceptron
+from .blocks import perceptron
 from .parameters import SEVERAL, check_same_table, parameter_tensors, parameter_values
 
 

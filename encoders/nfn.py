@@ -22,9 +22,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..zoos.layer_table import LayerTable
+from .blocks import normalized_perceptron
 from .equivariant import EquivariantNetwork
 from .feed_forward import chain_layers
-from .heads import normalized_perceptron
 from .parameters import SEVERAL, check_same_table, check_weights
 from .weight_space import WeightSpace
 

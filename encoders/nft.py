@@ -42,9 +42,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..zoos.layer_table import LayerTable
+from .blocks import normalized_perceptron
 from .equivariant import Slot
 from .feed_forward import chain_layers
-from .heads import normalized_perceptron
 from .parameters import SEVERAL, check_same_table, check_weights
 from .weight_space import WeightSpace
 
