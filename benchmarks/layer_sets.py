@@ -30,7 +30,9 @@ from synthetic_zoo import synthetic_columns
 from torch import Tensor, nn
 
 from weightzoo.loaders import load_zoo
-from weightzoo.loaders.layer_sets import Chunks, Neurons, RowChunks, Tokenizer
+from weightzoo.loaders.chunks import Chunks
+from weightzoo.loaders.neurons import Neurons, RowChunks
+from weightzoo.loaders.tokenizers import Tokenizer
 from weightzoo.zoos.format import ZooHeader, create_zoo_file, finish_zoo_file, open_zoo_file
 from weightzoo.zoos.layer_table import LayerTable
 from weightzoo.zoos.recipe import hyper_parameter_names, load_recipe

@@ -13,10 +13,10 @@ from ..zoos.errors import BuildError
 from ..zoos.index import ZooIndex
 from ..zoos.recipe import Recipe
 from .cohort_size import GPU_COHORT, cohort_size
+from .convolution_c import convolution_code
 from .job import TrainingJob
 from .objectives import DataSet, load_data, signal_columns, training_size
 from .process_engine import run_here
-from .provenance import convolution_code
 from .ray_engine import run_on_ray
 from .training import cut_cohorts
 from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
@@ -112,7 +112,7 @@ def build_zoo(
     A build that was killed goes on where it stopped when called again with the same arguments.
     The same recipe on the same device gives the same columns, byte for byte, whatever the
     engine and the number of workers, if convolutions are compiled for both or for neither (see
-    `provenance.convolution_code`).
+    `convolution_c.convolution_code`).
 
     Args:
         recipe: what to train.

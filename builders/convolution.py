@@ -30,11 +30,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import convolution_c
+from .convolution_c import LARGEST_COMPILED
 
 # Below the smallest normal float32, so that rounding cannot hide a difference of zero.
 _JUST_BELOW_ZERO = -2e-38
-# Taps of a kernel (C * k * k) up to which compiled loops beat torch's convolution; see LOG.md.
-LARGEST_COMPILED = 400
 _local = threading.local()
 
 

@@ -8,6 +8,7 @@ WEIGHTZOO_COMPILE=0, `library` gives None and torch's operations do the work.
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shlex
@@ -20,7 +21,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..zoos.layer_table import LayerTable, TensorSpec
+
 SOURCE = Path(__file__).with_name("convolution.c")
+# Taps of a kernel (C * k * k) up to which compiled loops beat torch's convolution; see LOG.md.
+LARGEST_COMPILED = 400
 LARGEST_POOL = 16  # side of a square whose places fit in a byte
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11")
 
@@ -34,6 +39,23 @@ class Shape(ctypes.Structure):
             "models shared height channels width batch out kernel stride padding pool".split()
         )
     ]
+
+
+def convolution_code(layer_table: LayerTable, device: str) -> str:
+    """Whose loops train the convolutions of an architecture here.
+
+    Returns:
+        "compiled" if the compiled kernel trains any of them, which rounds otherwise than torch;
+        else "torch", as on a GPU, without a C compiler, with WEIGHTZOO_COMPILE=0, and where no
+        kernel is small enough for it.
+    """
+    taps = [math.prod(spec.shape[1:]) for spec in layer_table if _is_kernel(spec)]
+    small = any(count <= LARGEST_COMPILED for count in taps)
+    return "compiled" if device == "cpu" and small and library() else "torch"
+
+
+def _is_kernel(spec: TensorSpec) -> bool:
+    return spec.kind == "conv" and spec.role == "weight"
 
 
 @functools.cache

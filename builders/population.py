@@ -18,10 +18,8 @@ from ..zoos import layers
 from ..zoos.architectures import Architecture
 from ..zoos.layers import Layer, layer_names
 from .activations import activate, runs_of
-from .attention import attend, embed_positions, pool_tokens
 from .convolution import conv2d, max_pool2d
-from .linear import linear
-from .normalization import batch_norm, layer_norm
+from .layers import attend, batch_norm, embed_positions, layer_norm, linear, pool_tokens
 
 IMAGE_DIMENSIONS, TOKEN_DIMENSIONS = 5, 4
 

@@ -1,15 +1,11 @@
 """Which code made a zoo, and from which zoo."""
 
-import math
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..zoos.format import open_zoo_file
 from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
-from ..zoos.layer_table import LayerTable, TensorSpec
-from . import convolution_c
-from .convolution import LARGEST_COMPILED
 
 
 def package_version() -> str:
@@ -27,23 +23,6 @@ def commit() -> str:
         return ""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def convolution_code(layer_table: LayerTable, device: str) -> str:
-    """Whose loops train the convolutions of an architecture here.
-
-    Returns:
-        "compiled" if the compiled kernel trains any of them, which rounds otherwise than torch;
-        else "torch", as on a GPU, without a C compiler, with WEIGHTZOO_COMPILE=0, and where no
-        kernel is small enough for it.
-    """
-    taps = [math.prod(spec.shape[1:]) for spec in layer_table if _is_kernel(spec)]
-    small = any(count <= LARGEST_COMPILED for count in taps)
-    return "compiled" if device == "cpu" and small and convolution_c.library() else "torch"
-
-
-def _is_kernel(spec: TensorSpec) -> bool:
-    return spec.kind == "conv" and spec.role == "weight"
 
 
 def parent_provenance(folder: Path) -> dict[str, str]:

@@ -23,7 +23,7 @@ from ..zoos.layers import Layer
 from ..zoos.recipe import Model, Recipe
 from .convolution import conv2d, max_pool2d
 from .initialization import stream
-from .linear import linear
+from .layers import linear
 from .objectives import DataSet, training_size
 from .optimizers import PopulationOptimizer
 from .population import ForwardPass, Population

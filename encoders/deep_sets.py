@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..zoos.layer_table import KINDS, ROLES, LayerTable, TensorSpec
-from .encodings import encoding
-from .heads import normalized_perceptron, perceptron
+from .blocks import encoding, normalized_perceptron, perceptron
 from .parameters import parameter_tensors, parameter_values
 
 CODES = ("none", "layer", "element")

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable
+from .blocks import normalized_perceptron
 from .equivariant import EquivariantNetwork
 from .feed_forward import chain_layers
-from .flat_mlp import SEVERAL
-from .heads import normalized_perceptron
-from .nfn import WeightSpace
-from .parameters import check_same_table, check_weights
+from .parameters import SEVERAL, check_same_table, check_weights
+from .weight_space import WeightSpace
 
 MOST_CHANNELS = 4096  # of a slot; its layers hold the square as parameters
 

@@ -13,10 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..zoos.layer_table import LayerTable
-from .heads import perceptron
-from .parameters import check_same_table, parameter_tensors, parameter_values
-
-SEVERAL = "SNE, DeepSets and NeuralGraph"
+from .blocks import perceptron
+from .parameters import SEVERAL, check_same_table, parameter_tensors, parameter_values
 
 
 class FlatMLP(nn.Module):

@@ -12,7 +12,7 @@ Shape letters: B models in the batch, N tokens, S values per token, H width, Z l
 import torch
 from torch import Tensor, nn
 
-from .transformer import Transformer
+from .blocks import Transformer
 
 COMPRESSIONS = ("linear", "token", "average")
 BOTTLENECKS = ("linear", "bounded")

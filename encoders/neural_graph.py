@@ -26,8 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..zoos.layer_table import KINDS, LayerTable
-from .encodings import encoding
-from .heads import normalized_perceptron, perceptron
+from .blocks import encoding, normalized_perceptron, perceptron
 from .parameters import check_weights
 from .weight_graph import VECTOR_VALUES, Edges, WeightGraph, kind_index, numbers, weight_graph
 

@@ -19,59 +19,16 @@ H width of the encoding.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..zoos.layer_table import LayerTable
-from .equivariant import EquivariantNetwork, Slot
-from .feed_forward import ChainLayer, chain_layers
-from .flat_mlp import SEVERAL
-from .heads import normalized_perceptron
-from .parameters import check_same_table, check_weights
+from .blocks import normalized_perceptron
+from .equivariant import EquivariantNetwork
+from .feed_forward import chain_layers
+from .parameters import SEVERAL, check_same_table, check_weights
+from .weight_space import WeightSpace
 
 SYMMETRIES = ("hnp", "np")
-
-
-class WeightSpace:
-    """The weights and biases of a chain as tensors with axes of units that may be reordered.
-
-    Attributes:
-        layers: of the chain; set of units 0 is its input, l the output of layer l.
-        movable: the sets that may be reordered; the others are channels.
-        slots: one per weight and bias, layer by layer.
-    """
-
-    def __init__(self, layers: Sequence[ChainLayer], symmetry: str) -> None:
-        """Lay out the tensors of a chain."""
-        self.layers = tuple(layers)
-        self.movable = set(range(len(layers) + 1) if symmetry == "np" else range(1, len(layers)))
-        self.slots: list[Slot] = []
-        self.fixed: list[int] = []  # units of each slot that are channels
-        for index, layer in enumerate(self.layers, start=1):
-            self._add({index: layer.outputs, index - 1: layer.inputs}, layer.values)
-            if layer.bias is not None:
-                self._add({index: layer.outputs}, 1)
-
-    def _add(self, units: dict[int, int], values: int) -> None:
-        axes = tuple(axis for axis in units if axis in self.movable)
-        fixed = 1
-        for axis, count in units.items():
-            fixed *= 1 if axis in self.movable else count
-        self.slots.append(Slot(axes, fixed * values))
-        self.fixed.append(fixed)
-
-    def tensors(self, weights: Tensor) -> list[Tensor]:
-        """Flat vectors (B, D) as one tensor (B, *axes, C) per slot."""
-        tensors = []
-        for index, layer in enumerate(self.layers, start=1):
-            pairs = layer.pairs(weights)
-            if index - 1 not in self.movable:
-                pairs = pairs.flatten(2)  # (B, O, I K)
-            tensors.append(pairs if index in self.movable else _output_channels(pairs))
-            if layer.bias is not None:
-                biases = layer.biases(weights)
-                tensors.append(biases if index in self.movable else biases.flatten(1))
-        return tensors
 
 
 class NFN(nn.Module):
@@ -129,8 +86,3 @@ class NFN(nn.Module):
         The head's batch norm needs at least two models while in training mode.
         """
         return self.head(self.embed(weights, layer_table))
-
-
-def _output_channels(pairs: Tensor) -> Tensor:
-    """(B, O, [I,] C) to (B, [I,] O C)."""
-    return torch.movedim(pairs, 1, -2).flatten(-2)

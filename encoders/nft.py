@@ -42,12 +42,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..zoos.layer_table import LayerTable
+from .blocks import normalized_perceptron
 from .equivariant import Slot
 from .feed_forward import chain_layers
-from .flat_mlp import SEVERAL
-from .heads import normalized_perceptron
-from .nfn import WeightSpace
-from .parameters import check_same_table, check_weights
+from .parameters import SEVERAL, check_same_table, check_weights
+from .weight_space import WeightSpace
 
 FEED_FORWARD = 2  # widths of a token in the hidden layer of an MLP
 

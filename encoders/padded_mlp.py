@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..zoos.layer_table import LayerTable
-from .heads import normalized_perceptron, perceptron
+from .blocks import normalized_perceptron, perceptron
 from .parameters import parameter_values
 
 

@@ -9,6 +9,8 @@ from torch import Tensor
 from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable, TensorSpec
 
+SEVERAL = "SNE, DeepSets and NeuralGraph"  # encoders of several architectures, for messages
+
 
 def parameter_tensors(layer_table: LayerTable) -> tuple[TensorSpec, ...]:
     """The tensors of a table that are trained, in its order.

@@ -13,7 +13,7 @@ size per token.
 import torch
 from torch import Tensor, nn
 
-from .transformer import Transformer
+from .blocks import Transformer
 
 POSITION_SCALE = 0.02
 

@@ -44,9 +44,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..zoos.layer_table import LayerTable
+from .blocks import encoding, normalized_perceptron, perceptron
 from .chunk_plan import ALIGNMENTS, ChunkPlan, chunk_plan
-from .encodings import encoding
-from .heads import normalized_perceptron, perceptron
 from .parameters import check_weights
 from .ragged import Rectangle
 from .set_functions import PMA, SetToSet

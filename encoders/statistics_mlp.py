@@ -13,9 +13,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..zoos.layer_table import LayerTable
-from .flat_mlp import SEVERAL
-from .heads import perceptron
-from .parameters import check_same_table, parameter_tensors
+from .blocks import perceptron
+from .parameters import SEVERAL, check_same_table, parameter_tensors
 from .statistics import STATISTICS, layer_statistics
 
 

@@ -3,10 +3,9 @@
 from .alignment import align
 from .augmentations import AdditiveNoise, Compose, Erasing, MultiplicativeNoise, Permute
 from .batch import Batch, Row
-from .chunks import Chunks
+from .chunks import Chunks, LayerSets
 from .dataset import ZooDataset, concatenate_zoos, load_zoo
 from .device import DeviceLoader
-from .layer_sets import LayerSets
 from .mixed import MixedLoader
 from .mixed_sets import pad_layer_sets
 from .neurons import Neurons, RowChunks

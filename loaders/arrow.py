@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..zoos.format import WEIGHTS
+from .row_protocol import ZooRows
 
 if TYPE_CHECKING:
     import datasets
 
-    from .zoo_dataset import ZooDataset
-
 BLOCK_BYTES = 2**28  # weights per Arrow chunk
 
 
-def to_hf(dataset: "ZooDataset") -> "datasets.Dataset":
+def to_hf(dataset: ZooRows) -> "datasets.Dataset":
     """Copy a dataset's rows into a stock dataset in memory.
 
     Args:
@@ -43,7 +42,7 @@ def to_hf(dataset: "ZooDataset") -> "datasets.Dataset":
     return datasets.Dataset(pa.table([*columns, weights], names=names), info=info)
 
 
-def _blocks(dataset: "ZooDataset") -> Iterator[Any]:
+def _blocks(dataset: ZooRows) -> Iterator[Any]:
     """The weights block by block, as Arrow lists of fixed length."""
     import pyarrow as pa
 

@@ -47,6 +47,9 @@ class Chunks(Tokenizer):
         return type(self), (self.layer_table, self.size, self.align)
 
 
+LayerSets = Chunks  # the tokenizer of a dataset in format "layer_sets"
+
+
 def _matrix(spec: TensorSpec, size: int, align: str) -> Matrix:
     kernel = _kernel_size(spec)
     rows = spec.shape[0] if align == "row" and len(spec.shape) > 1 else 1

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .padded_buffers import PaddedBuffers
-from .rows import BufferPool
+from .padded_buffers import BufferPool, PaddedBuffers
 
 _RECORD_DEVICE = "cpu"  # whose rows numpy can see
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..zoos.format import WEIGHTS
 from .order import BatchOrder, BlockShuffle
+from .padded_buffers import BufferPool
 from .ring import CudaSlots, HostSlots, Slots, read_ahead
-from .rows import BufferPool
 from .zoo_dataset import ZooDataset
 
 MODES = ("auto", "resident", "streaming")

@@ -3,8 +3,8 @@
 Shape letters: n rows, D length of the flat weight vector.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,19 +12,14 @@ from torch import Tensor, nn
 
 from ..zoos.errors import ZooFormatError
 from ..zoos.format import WEIGHTS
+from .row_protocol import WeightTokenizer, ZooRows
 from .rows import LARGE_ROW_BYTES
-from .tokenizers import Tokenizer as LayerTokenizer
-
-if TYPE_CHECKING:
-    from .zoo_dataset import ZooDataset
+from .tokenizers import Tokenizer
 
 FORMATS = ("torch", "numpy", "state_dict", "module", "layer_sets")
-Tokenizer = Callable[[Tensor], Mapping[str, Tensor]]
 
 
-def item_contents(
-    dataset: "ZooDataset", rows: np.ndarray
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def item_contents(dataset: ZooRows, rows: np.ndarray) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read weights as what the dataset's format says.
 
     Args:
@@ -48,11 +43,11 @@ def item_contents(
 
 
 def _tokens(
-    dataset: "ZooDataset", tokenizer: Tokenizer, rows: np.ndarray
+    dataset: ZooRows, tokenizer: WeightTokenizer, rows: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Our tokenizers cut rows where they lie in the file, or block by block: see `cut_blocks`."""
     source = dataset.source
-    if not isinstance(tokenizer, LayerTokenizer):
+    if not isinstance(tokenizer, Tokenizer):
         tokens: Mapping[str, Tensor] = tokenizer(torch.from_numpy(source.take(rows)))
     elif 4 * source.width >= LARGE_ROW_BYTES:
         tokens = tokenizer.cut_blocks((row[None] for row in source.views(rows)), len(rows))
@@ -65,7 +60,7 @@ def _tokens(
     )
 
 
-def networks(dataset: "ZooDataset", rows: np.ndarray, weights: Tensor) -> list[nn.Module]:
+def networks(dataset: ZooRows, rows: np.ndarray, weights: Tensor) -> list[nn.Module]:
     """Rebuild the network of every row, in eval mode.
 
     Args:

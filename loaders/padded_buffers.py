@@ -1,19 +1,48 @@
-"""Reused memory for tokens whose padding is zero.
+"""Reused memory: for batches, and for tokens whose padding is zero.
 
 Zeroing a batch of tokens costs about as much as filling them, and new memory costs more. Buffers
 are therefore reused, and zeroed again only if somebody may have written to their padding.
 """
 
+import sys
 import weakref
+from collections import deque
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .rows import BufferPool
-
+POOLED_BUFFERS = 5  # three ahead in a ring, one in use, one to spare
 _NOTHING = torch.empty(0)
+
+
+class BufferPool:
+    """Memory for batches, reused only when nobody outside holds it any more.
+
+    Whatever still reads a buffer refers to its array: a view, a tensor of `torch.from_numpy`,
+    a view of that tensor. So the count of references tells whether it is free. A fresh buffer
+    per batch costs page faults, at large rows more time than the copy itself.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._buffers: deque[np.ndarray] = deque(maxlen=POOLED_BUFFERS)
+
+    def take(self, rows: int, width: int) -> np.ndarray:
+        """(rows, width) float32 with undefined values, free or new."""
+        for _ in range(len(self._buffers)):
+            try:
+                buffer = self._buffers.pop()  # atomic: no two threads get the same one
+            except IndexError:
+                break
+            if len(buffer) >= rows and _references(buffer) == _FREE:
+                self._buffers.append(buffer)  # used last, so still in the processor's cache
+                return buffer[:rows]
+            self._buffers.appendleft(buffer)
+        buffer = np.empty((rows, width), np.float32)
+        self._buffers.append(buffer)
+        return buffer[:rows]
 
 
 class _Lent(NamedTuple):
@@ -68,3 +97,16 @@ class PaddedBuffers:
         return (
             lent is not None and lent.buffer() is buffer and lent.versions._version == lent.version
         )
+
+
+def _references(buffer: np.ndarray) -> int:
+    return sys.getrefcount(buffer)
+
+
+def _references_when_free() -> int:
+    """What `_references` says of an array that only the caller's variable holds."""
+    buffer = np.empty(1, np.float32)
+    return _references(buffer)
+
+
+_FREE = _references_when_free()  # measured, since Python versions count differently

@@ -7,9 +7,8 @@ Shape letters: N rows in all files, n rows asked for, D values read of each row.
 """
 
 import mmap
-import sys
 import threading
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,9 +16,9 @@ import numpy as np
 from torch import Tensor
 
 from ..zoos.format import ZooFile
+from .padded_buffers import BufferPool
 from .shards import Shards
 
-POOLED_BUFFERS = 5  # three ahead in a ring, one in use, one to spare
 BLOCK_BYTES = 2**20  # of rows gathered to be copied on at once: about a processor's second cache
 LARGE_ROW_BYTES = 2**16  # from here on a second copy costs more than a loop over rows
 
@@ -283,44 +282,3 @@ def _map_limit() -> int:
         return 256
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 4096 if soft == resource.RLIM_INFINITY else max(16, min(4096, soft // 2))
-
-
-class BufferPool:
-    """Memory for batches, reused only when nobody outside holds it any more.
-
-    Whatever still reads a buffer refers to its array: a view, a tensor of `torch.from_numpy`,
-    a view of that tensor. So the count of references tells whether it is free. A fresh buffer
-    per batch costs page faults, at large rows more time than the copy itself.
-    """
-
-    def __init__(self) -> None:
-        """Start empty."""
-        self._buffers: deque[np.ndarray] = deque(maxlen=POOLED_BUFFERS)
-
-    def take(self, rows: int, width: int) -> np.ndarray:
-        """(rows, width) float32 with undefined values, free or new."""
-        for _ in range(len(self._buffers)):
-            try:
-                buffer = self._buffers.pop()  # atomic: no two threads get the same one
-            except IndexError:
-                break
-            if len(buffer) >= rows and _references(buffer) == _FREE:
-                self._buffers.append(buffer)  # used last, so still in the processor's cache
-                return buffer[:rows]
-            self._buffers.appendleft(buffer)
-        buffer = np.empty((rows, width), np.float32)
-        self._buffers.append(buffer)
-        return buffer[:rows]
-
-
-def _references(buffer: np.ndarray) -> int:
-    return sys.getrefcount(buffer)
-
-
-def _references_when_free() -> int:
-    """What `_references` says of an array that only the caller's variable holds."""
-    buffer = np.empty(1, np.float32)
-    return _references(buffer)
-
-
-_FREE = _references_when_free()  # measured, since Python versions count differently

@@ -6,17 +6,14 @@ Shape letters: N rows of the dataset.
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..zoos.format import IDENTITY, create_zoo_file, finish_zoo_file, open_zoo_file
-
-if TYPE_CHECKING:
-    from .zoo_dataset import ZooDataset
+from .row_protocol import ZooRows
 
 BLOCK_BYTES = 2**26  # of weights copied at once
 
 
-def save_rows(dataset: "ZooDataset", path: str | Path) -> Path:
+def save_rows(dataset: ZooRows, path: str | Path) -> Path:
     """Write a dataset's rows, all of its loaded columns and its part of the weights.
 
     The file is written under a temporary name and renamed when it is whole.

@@ -11,15 +11,13 @@ Shape letters: B models in the batch, D length of the flat vector, P parts.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..zoos.layer_table import LayerTable, TensorSpec
-
-if TYPE_CHECKING:
-    from .dataset import ZooDataset
+from .zoo_dataset import ZooDataset
 
 BLOCK_BYTES = 2**26
 FIELDS = ("part", "mean", "deviation")
@@ -43,7 +41,7 @@ class LayerStandardization:
     )
 
     @classmethod
-    def fit(cls, dataset: "ZooDataset") -> "LayerStandardization":
+    def fit(cls, dataset: ZooDataset) -> "LayerStandardization":
         """Measure the parts over the train split, block by block.
 
         Raises:
@@ -158,7 +156,7 @@ def _moments(table: LayerTable, blocks: Iterable[Tensor], models: int) -> tuple[
     return mean, variance
 
 
-def _check_train(dataset: "ZooDataset") -> None:
+def _check_train(dataset: ZooDataset) -> None:
     if len(dataset) == 0:
         raise ValueError("there is no row to fit to")
     others = set(dataset.table.column("split", dataset.rows)) - {"train"}

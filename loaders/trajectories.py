@@ -5,17 +5,15 @@ vector.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from .batch import Batch, Collated, Row
+from .row_protocol import ZooRows
 from .rows import positions
-
-if TYPE_CHECKING:
-    from .zoo_dataset import ZooDataset
 
 
 class Trajectories(Dataset[Row]):
@@ -30,7 +28,7 @@ class Trajectories(Dataset[Row]):
         lengths: (M,), K of every model.
     """
 
-    def __init__(self, dataset: "ZooDataset", model_id: np.ndarray, epoch: np.ndarray) -> None:
+    def __init__(self, dataset: ZooRows, model_id: np.ndarray, epoch: np.ndarray) -> None:
         """Group the rows of a dataset.
 
         Args:

@@ -18,18 +18,23 @@ from torch.utils.data import Dataset
 
 from ..zoos.format import WEIGHTS, ZooHeader
 from ..zoos.layer_table import LayerTable
+from .arrow import to_hf
 from .batch import Batch, Row, as_torch
+from .chunks import LayerSets
 from .column_batches import Columns
 from .columns import ColumnTable
 from .conditions import rows_where
-from .formats import FORMATS, Tokenizer, item_contents, networks
-from .layer_sets import LayerSets
+from .formats import FORMATS, item_contents, networks
 from .layer_windows import cut_table, find_layer
+from .row_protocol import WeightTokenizer
 from .rows import WeightRows, positions
+from .saving import save_rows
 from .trajectories import Trajectories
 
 if TYPE_CHECKING:
     import datasets
+
+BLOCK_ROWS = 1024  # of weights read at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,7 +61,7 @@ class ZooDataset(Dataset[Row]):
     rows: np.ndarray
     shown: tuple[str, ...]
     format: str = "torch"
-    tokenizer: Tokenizer | None = None
+    tokenizer: WeightTokenizer | None = None
 
     @cached_property
     def columns(self) -> Columns:
@@ -142,6 +147,10 @@ class ZooDataset(Dataset[Row]):
         """
         index = slice(None) if indices is None else positions(indices, len(self))
         return torch.from_numpy(self.source.take(self.rows[index]))
+
+    def weight_blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Tensor]:
+        """Flat weights of all rows in order, at most so many rows at a time."""
+        return (self.weights(slice(start, start + rows)) for start in range(0, len(self), rows))
 
     def state_dict(self, index: int) -> dict[str, Tensor]:
         """The weights of one row by tensor name, in the tensors' own shapes and types."""
@@ -250,7 +259,7 @@ class ZooDataset(Dataset[Row]):
         return Trajectories(self, ids, epochs)
 
     def with_format(
-        self, format: str, tokenizer: Tokenizer | None = None, *, chunk_size: int = 32
+        self, format: str, tokenizer: WeightTokenizer | None = None, *, chunk_size: int = 32
     ) -> "ZooDataset":
         """The same rows, handed out in another format.
 
@@ -276,8 +285,6 @@ class ZooDataset(Dataset[Row]):
 
     def to_hf(self) -> "datasets.Dataset":
         """A stock `datasets.Dataset` of the same rows and columns, all copied to memory."""
-        from .arrow import to_hf
-
         return to_hf(self)
 
     def save(self, path: str | Path) -> Path:
@@ -286,8 +293,6 @@ class ZooDataset(Dataset[Row]):
         Raises:
             ValueError: if there is no row, or a column that every zoo file has was not loaded.
         """
-        from .saving import save_rows
-
         return save_rows(self, path)
 
     def hidden_column(self, name: str, purpose: str) -> np.ndarray:

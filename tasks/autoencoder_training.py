@@ -20,8 +20,7 @@ from ..zoos.errors import DivergedError
 from ..zoos.images import Images, load_images
 from .behaviour import behaviour_loss
 from .canonical import Canonical
-from .setting_ranges import check_least, check_positive
-from .warmup import warmup_cosine
+from .training_settings import check_least, check_positive, warmup_cosine
 
 VIEWS = ("canonical", "permuted")
 LEAST_ROWS_PER_BATCH = 2  # nt_xent needs another model

@@ -21,8 +21,8 @@ from .autoencoder_training import (
     deviations,
 )
 from .canonical import Canonical
-from .property_predictor import threads
 from .token_autoencoder import TokenAutoencoder
+from .worker_processes import threads
 
 
 class ZooAutoencoder(TokenAutoencoder):

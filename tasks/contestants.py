@@ -6,7 +6,7 @@ Settings were chosen on val splits; what was tried is in `LOG.md`.
 from collections.abc import Mapping
 from typing import Any
 
-from .encoder_making import EncoderSpec
+from .encoder_making import SNE_CONFIG, EncoderSpec
 from .encoder_training import EncoderRegressor
 from .linear_probe import LinearProbe
 from .pooled_statistics import PooledStatisticsBoosting
@@ -19,7 +19,6 @@ from .regressors import (
 )
 from .training_settings import TrainingSettings
 
-SNE_CONFIG: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}
 INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32, "patience": 1000}
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
 NU = 1.0  # weight of the regulariser, whose distance is in deviations of the frequency

@@ -11,6 +11,8 @@ from ..encoders.registry import ENCODERS, encoder_entry
 from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable
 
+SNE_CONFIG: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}  # chosen on val, see LOG.md
+
 
 @dataclass(frozen=True)
 class EncoderSpec:

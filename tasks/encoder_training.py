@@ -32,12 +32,12 @@ from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_en
 from .invariance import Reorderings
 from .links import Link
 from .metrics import accuracy, kendall_tau, mse
-from .property_predictor import PREDICTION_BATCH, PropertyPredictor, threads
+from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .training_checkpoints import TrainingCheckpoint
 from .training_checks import check_architecture, check_embedding, check_zoos
-from .training_settings import TrainingSettings
-from .warmup import warmup_cosine
+from .training_settings import TrainingSettings, warmup_cosine
 from .weight_scaling import WeightScaler
+from .worker_processes import threads
 
 BATCH_NORM_ROWS = 512
 RESIDENT_BYTES = 2**28  # train rows up to this size are copied to the CPU's memory once

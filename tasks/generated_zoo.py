@@ -22,7 +22,8 @@ from ..zoos.index import ZooIndex, describe_shard, shard_name
 from ..zoos.lineage import Lineage, lineage_columns
 from .batch_norms import condition
 from .behaviour import accuracies
-from .sampling import TOP_SHARE, best_of, make_sampler, top_rows
+from .learnable_rows import TOP_SHARE, top_rows
+from .sampling import best_of, make_sampler
 from .token_autoencoder import TokenAutoencoder
 
 FEW_IMAGES = 50  # of the val split, by which SUB and BOOT choose

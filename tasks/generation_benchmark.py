@@ -28,8 +28,7 @@ from .canonical import Canonical, last_rows
 from .generated_zoo import few_images, zoo_images
 from .generation import TrainingModels, measure, moved, noised, scratch
 from .generation_outcome import GenerationSettings, Job, Outcome, Row
-from .learnable_rows import best_hyper_parameters, homogeneous_splits, late_epoch
-from .property_predictor import threads
+from .learnable_rows import best_hyper_parameters, homogeneous_splits, late_epoch, top_rows
 from .related_architectures import related_architectures
 from .sampling import (
     GenerativeAdversarial,
@@ -38,9 +37,8 @@ from .sampling import (
     best_of,
     bootstrap,
     make_sampler,
-    top_rows,
 )
-from .worker_processes import worker_pool
+from .worker_processes import threads, worker_pool
 
 ROWS_PER_LATENT = 4  # at least so many train rows for a value of the latent vector
 DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..loaders import ZooDataset
 from ..zoos.recipe import HyperParameters, hyper_parameter_names
-from .sampling import top_rows
 
+TOP_SHARE = 0.3  # of the rows, from which samplers draw
 LATE = 0.8  # share of training after which checkpoints are learned from
 
 
@@ -46,6 +47,22 @@ def homogeneous(zoo: ZooDataset, least_epoch: int, activation: str | None = None
             f"are {sorted(set(zoo.columns['epoch'].tolist()))}"
         )
     return rows
+
+
+def top_rows(accuracy: Tensor, share: float = TOP_SHARE) -> Tensor:
+    """The rows whose accuracy is among the best `share`, as row numbers in order.
+
+    Args:
+        accuracy: (N,), of the val images, so that the test images stay unseen; the published
+            experiments took the test accuracy.
+        share: above 0, at most 1.
+
+    Raises:
+        ValueError: if the share is out of range.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"share must lie in (0, 1], got {share!r}")
+    return (accuracy >= accuracy.double().quantile(1 - share)).nonzero()[:, 0]
 
 
 def best_hyper_parameters(rows: ZooDataset) -> HyperParameters:

@@ -21,7 +21,7 @@ from ..loaders import ZooDataset
 from ..zoos.errors import UnsuitableError
 from .links import Link
 from .metrics import r2
-from .regressors import Seeded, blocks
+from .regressors import Seeded
 
 LAMBDAS = (1e3, *(lead * 10.0**power for power in range(2, -6, -1) for lead in (3, 1)))
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -121,7 +121,9 @@ def flat_weights(dataset: ZooDataset) -> np.ndarray:
 
 def probe_statistics(dataset: ZooDataset) -> np.ndarray:
     """The paper's seven statistics of every tensor, (N, 7 T), float64."""
-    parts = [layer_statistics(rows, dataset.layer_table, QUANTILES) for rows in blocks(dataset)]
+    parts = [
+        layer_statistics(rows, dataset.layer_table, QUANTILES) for rows in dataset.weight_blocks()
+    ]
     return np.concatenate([part.numpy() for part in parts]).astype(np.float64)
 
 

@@ -10,8 +10,7 @@ from torch import Tensor
 from ..encoders.statistics import QUANTILES
 from ..loaders import ZooDataset
 from ..zoos.layer_table import LayerTable, TensorSpec
-from .regressors import blocks, fit_boosting
-from .weight_scaling import fan_in
+from .regressors import fit_boosting
 
 SAMPLED_VALUES = 65_536  # of a group at most, evenly spread: quantiles of more cost only time
 
@@ -39,7 +38,7 @@ def pooled_statistics(dataset: ZooDataset) -> np.ndarray:
     tensors count as weights or biases by their role.
     """
     groups = _groups(dataset.layer_table)
-    return np.concatenate([_summaries(weights, groups) for weights in blocks(dataset)])
+    return np.concatenate([_summaries(weights, groups) for weights in dataset.weight_blocks()])
 
 
 def _groups(table: LayerTable) -> list[list[TensorSpec]]:
@@ -58,7 +57,7 @@ def _summary(weights: Tensor, group: list[TensorSpec]) -> Tensor:
     if not group:
         return torch.zeros(len(weights), 2 + len(QUANTILES), dtype=torch.float64)
     parts = [
-        weights[:, spec.offset : spec.offset + spec.size].double() * fan_in(spec) ** 0.5
+        weights[:, spec.offset : spec.offset + spec.size].double() * spec.fan_in**0.5
         for spec in group
     ]
     values = torch.cat(parts, dim=1)

@@ -27,7 +27,6 @@ from .regressors import (
     Predictor,
     StatisticsBoosting,
     StatisticsRidge,
-    blocks,
     needs_seeds,
 )
 from .worker_processes import worker_pool
@@ -116,7 +115,7 @@ def usable_rows(dataset: ZooDataset, target: str, rows: str) -> ZooDataset:
     usable = np.full(len(true), True) if is_text(true) else np.isfinite(true.astype(np.float64))
     if "status" in dataset.columns:
         usable &= dataset.columns["status"] != "diverged"
-    finite = [torch.isfinite(weights).all(dim=1).numpy() for weights in blocks(dataset)]
+    finite = [torch.isfinite(weights).all(dim=1).numpy() for weights in dataset.weight_blocks()]
     usable &= np.concatenate(finite) if finite else True
     return dataset.filter(lambda columns: usable)
 

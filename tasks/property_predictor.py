@@ -4,8 +4,7 @@ Shape letters: N rows, B models in the batch, D length of the flat vector, H emb
 outputs.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +16,7 @@ from ..loaders import ZooDataset
 from ..zoos.layer_table import LayerTable
 from .links import Link
 from .weight_scaling import WeightScaler
+from .worker_processes import threads
 
 PREDICTION_BATCH = 64
 
@@ -97,14 +97,3 @@ def check_finite(weights: Tensor, name: str, first_row: int = 0) -> None:
             f"weights of row {row} of zoo {name!r} are not finite: leave such rows out, e.g. "
             "with usable_rows(...) or filter(\"status == 'ok'\")"
         )
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Use so many threads of torch inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

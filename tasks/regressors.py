@@ -6,7 +6,7 @@ it has to choose it chooses on the val split.
 Shape letters: N rows, F features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,7 +16,6 @@ from ..loaders import ZooDataset
 from ..zoos.errors import UnsuitableError
 from .links import is_category
 
-BLOCK_ROWS = 1024  # weights read at a time
 RIDGE_ALPHAS = np.logspace(-3, 5, 33)
 MAX_QUANTILES = 200
 BOOSTING_ROUNDS = 400  # at most; the val split picks how many
@@ -223,14 +222,11 @@ def quantiles_of(features: np.ndarray) -> Any:
 def statistics_features(dataset: ZooDataset) -> np.ndarray:
     """The weight statistics of every row, (N, 7 T), float64."""
     return np.concatenate(
-        [layer_statistics(weights, dataset.layer_table).numpy() for weights in blocks(dataset)]
+        [
+            layer_statistics(weights, dataset.layer_table).numpy()
+            for weights in dataset.weight_blocks()
+        ]
     ).astype(np.float64)  # ridge solves badly conditioned systems
-
-
-def blocks(dataset: ZooDataset) -> Iterator[Any]:
-    """The weights of all rows, at most `BLOCK_ROWS` at a time, in order."""
-    for start in range(0, len(dataset), BLOCK_ROWS):
-        yield dataset.weights(range(start, min(start + BLOCK_ROWS, len(dataset))))
 
 
 def fit_boosting(

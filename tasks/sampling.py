@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 BANDWIDTH = 0.002
-TOP_SHARE = 0.3
 NEIGHBOURS = 5
 GAN_WIDTH, GAN_NOISE, GAN_STEPS, GAN_BATCH, GAN_LR = 128, 16, 1000, 64, 1e-3
 
@@ -175,22 +174,6 @@ def make_sampler(name: str) -> Sampler:
     if name not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {name!r}")
     return SAMPLERS[name]()
-
-
-def top_rows(accuracy: Tensor, share: float = TOP_SHARE) -> Tensor:
-    """The rows whose accuracy is among the best `share`, as row numbers in order.
-
-    Args:
-        accuracy: (N,), of the val images, so that the test images stay unseen; the published
-            experiments took the test accuracy.
-        share: above 0, at most 1.
-
-    Raises:
-        ValueError: if the share is out of range.
-    """
-    if not 0 < share <= 1:
-        raise ValueError(f"share must lie in (0, 1], got {share!r}")
-    return (accuracy >= accuracy.double().quantile(1 - share)).nonzero()[:, 0]
 
 
 def best_of(

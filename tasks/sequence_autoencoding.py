@@ -26,8 +26,8 @@ from .autoencoder_training import (
     deviations,
 )
 from .canonical import Canonical
-from .property_predictor import threads
 from .token_autoencoder import TokenAutoencoder
+from .worker_processes import threads
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from ..encoders.contrastive import layer_errors
 from ..loaders.tokenizers import Tokenizer
 from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
-from .property_predictor import threads
+from .worker_processes import threads
 
 
 class TokenAutoencoder:

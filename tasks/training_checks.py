@@ -11,7 +11,6 @@ from ..zoos.errors import UnsuitableError
 from .encoder_making import untied_encoders
 from .links import is_text
 from .property_predictor import check_finite
-from .regressors import BLOCK_ROWS, blocks
 
 MIN_ROWS = {"train": 10, "val": 2}
 PROBED_ROWS = 2
@@ -33,8 +32,10 @@ def check_zoos(train: Sequence[ZooDataset], val: Sequence[ZooDataset], target: s
             )
         for zoo in zoos:
             check_target(zoo, target)
-            for place, weights in enumerate(blocks(zoo)):
-                check_finite(weights, zoo.name, place * BLOCK_ROWS)
+            first = 0
+            for weights in zoo.weight_blocks():
+                check_finite(weights, zoo.name, first)
+                first += len(weights)
 
 
 def check_target(zoo: ZooDataset, target: str) -> None:

@@ -17,8 +17,7 @@ import numpy as np
 
 from ..encoders.registry import ENCODERS
 from ..loaders import ZooDataset, load_zoo
-from .contestants import SNE_CONFIG
-from .encoder_making import EncoderSpec
+from .encoder_making import SNE_CONFIG, EncoderSpec
 from .encoder_training import train_encoder
 from .evaluator import Evaluator, evaluation_inputs
 from .links import is_category

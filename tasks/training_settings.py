@@ -1,15 +1,17 @@
-"""How an encoder is trained."""
+"""Training settings of encoders, the ranges that all settings keep to, and the learning rate."""
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .invariance import GROUPS
 from .links import LOSSES
-from .setting_ranges import check_least, check_positive
 from .weight_scaling import SCALINGS
 
 PLACES = ("prediction", "embedding")
 SELECTIONS = ("auto", "tau_b", "mse", "accuracy")
+WARMUP = 0.1  # share of all steps in which the learning rate rises
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +81,41 @@ class TrainingSettings:
                 raise ValueError(f"{key} must be a number from 0, got {value!r}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {self.averaging!r}")
+
+
+def check_least(settings: Any, least: Mapping[str, int]) -> None:
+    """Refuse numbers below a bound.
+
+    Args:
+        settings: an object with the numbers as attributes.
+        least: the smallest allowed value by attribute.
+
+    Raises:
+        ValueError: if one is below.
+    """
+    for name, smallest in least.items():
+        if (value := getattr(settings, name)) < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value!r}")
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """Refuse attributes that are not positive and finite.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name in names:
+        if not 0 < (value := getattr(settings, name)) < math.inf:
+            raise ValueError(f"{name} must be a positive number, got {value!r}")
+
+
+def warmup_cosine(steps: int) -> Callable[[int], float]:
+    """Factor of the learning rate by step: a linear rise, then half a cosine down to 0."""
+    rise = max(1, round(WARMUP * steps))
+
+    def factor(step: int) -> float:
+        if step < rise:
+            return (step + 1) / rise
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+    return factor

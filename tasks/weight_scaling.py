@@ -4,7 +4,7 @@ Shape letters: B models in the batch, D length of the flat vector, T tensors.
 """
 
 from collections.abc import Mapping, Sequence
-from math import log, prod
+from math import log
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from torch import Tensor
 from ..loaders import ZooDataset
 from ..zoos.errors import UnsuitableError
 from ..zoos.layer_table import LayerTable, TensorSpec
-from .regressors import blocks
 
 SCALINGS = ("tensor", "fan_in", "none")
 SCALED_SLOPE = 2.0
@@ -67,7 +66,7 @@ class WeightScaler:
             for spec, logs in _log_sizes(zoo):
                 key = spec.name if scaling == "tensor" else spec.role
                 if scaling == "fan_in":
-                    logs = logs + 0.5 * log(fan_in(spec))
+                    logs = logs + 0.5 * log(spec.fan_in)
                 counted = logs.isfinite()
                 part = torch.stack([logs[counted].sum(), counted.sum().double()])
                 sums[key] = sums.get(key, torch.zeros(2, dtype=torch.float64)) + part
@@ -122,19 +121,14 @@ class WeightScaler:
     def _size(self, spec: TensorSpec) -> float:
         if self.scaling == "tensor":
             return self.sizes[spec.name]
-        return self.sizes.get(spec.role, 1.0) / fan_in(spec) ** 0.5
-
-
-def fan_in(spec: TensorSpec) -> int:
-    """Values that one output unit reads from a weight tensor; 1 for biases, norms and buffers."""
-    return max(1, prod(spec.shape[1:])) if spec.role == "weight" else 1
+        return self.sizes.get(spec.role, 1.0) / spec.fan_in**0.5
 
 
 def _log_sizes(zoo: ZooDataset) -> list[tuple[TensorSpec, Tensor]]:
     """Logarithm of the root mean square of every tensor, (N,) each, float64."""
     specs = list(zoo.layer_table)
     parts = []
-    for weights in blocks(zoo):
+    for weights in zoo.weight_blocks():
         tensors = weights.split([spec.size for spec in specs], dim=1)
         parts.append(torch.stack([t.double().square().mean(dim=1).sqrt().log() for t in tensors]))
     return list(zip(specs, torch.cat(parts, dim=1), strict=True))

@@ -1,10 +1,12 @@
-"""Processes that fit predictors, each with one thread of torch."""
+"""Processes that fit predictors, and the threads of torch that each uses."""
 
 import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+
+import torch
 
 from ..builders.process_engine import start_worker
 
@@ -21,3 +23,14 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use `count` threads of torch inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -59,6 +59,11 @@ class TensorSpec:
         """Number of values."""
         return math.prod(self.shape)
 
+    @property
+    def fan_in(self) -> int:
+        """Values that one output unit reads from a weight; 1 for biases, norms and buffers."""
+        return max(1, math.prod(self.shape[1:])) if self.role == "weight" else 1
+
 
 @dataclass(frozen=True)
 class LayerTable(Sequence[TensorSpec]):

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from weightzoo.encoders.blocks import Transformer
 from weightzoo.encoders.contrastive import (
     ProjectionHead,
     contrast_loss,
@@ -9,7 +10,6 @@ from weightzoo.encoders.contrastive import (
 )
 from weightzoo.encoders.hyper_representation import COMPRESSIONS, HyperRepresentation
 from weightzoo.encoders.sane import SANE
-from weightzoo.encoders.transformer import Transformer
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)
 LAYER = torch.tensor([0, 0, 1])

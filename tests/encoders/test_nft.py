@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from weightzoo.encoders.feed_forward import chain_layers
-from weightzoo.encoders.nfn import WeightSpace
 from weightzoo.encoders.nft import NFT, CrossAttention, SelfAttention
+from weightzoo.encoders.weight_space import WeightSpace
 from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.layer_table import LayerTable
 from weightzoo.zoos.presets import preset

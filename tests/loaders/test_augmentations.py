@@ -12,7 +12,7 @@ from weightzoo.loaders.augmentations import (
     MultiplicativeNoise,
     Permute,
 )
-from weightzoo.loaders.layer_sets import Neurons
+from weightzoo.loaders.neurons import Neurons
 from weightzoo.loaders.permutations import HiddenPermutations
 from weightzoo.zoos.recipe import load_recipe
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from weightzoo.loaders.layer_sets import Chunks, Neurons, RowChunks, Tokenizer
+from weightzoo.loaders.chunks import Chunks
+from weightzoo.loaders.neurons import Neurons, RowChunks
+from weightzoo.loaders.tokenizers import Tokenizer
 from weightzoo.zoos.layer_table import LayerTable
 
 TABLE = LayerTable.from_module(

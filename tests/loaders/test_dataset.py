@@ -471,3 +471,10 @@ def test_with_format_rejects_unknown_formats_and_clashing_columns(train: ZooData
     clashing = replace(train, shown=("epoch", "level"))
     with pytest.raises(ValueError, match=r"layer sets use the names \['level'\]"):
         clashing.with_format("layer_sets")
+
+
+def test_weight_blocks_are_all_rows_in_order(train: ZooDataset) -> None:
+    blocks = list(train.weight_blocks(5))
+    assert [len(block) for block in blocks] == [5, 5, 2]
+    assert torch.equal(torch.cat(blocks), train.weights())
+    assert list(train.select([]).weight_blocks()) == []

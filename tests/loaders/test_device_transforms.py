@@ -5,9 +5,12 @@ import torch
 
 from weightzoo.loaders.alignment import align
 from weightzoo.loaders.augmentations import AdditiveNoise, Compose, Erasing, Permute
-from weightzoo.loaders.layer_sets import Chunks, Neurons, RowChunks, Tokenizer, Windows
+from weightzoo.loaders.chunks import Chunks
+from weightzoo.loaders.neurons import Neurons, RowChunks
 from weightzoo.loaders.permutations import HiddenPermutations
 from weightzoo.loaders.standardization import LayerStandardization, parts
+from weightzoo.loaders.tokenizers import Tokenizer
+from weightzoo.loaders.windows import Windows
 from weightzoo.zoos.recipe import load_recipe
 
 pytestmark = [

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from weightzoo.loaders.layer_sets import Neurons
+from weightzoo.loaders.neurons import Neurons
 from weightzoo.loaders.padded_buffers import PaddedBuffers
 from weightzoo.zoos.layer_table import LayerTable
 

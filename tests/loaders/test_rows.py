@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from weightzoo.loaders.rows import POOLED_BUFFERS, BufferPool, WeightRows, positions
+from weightzoo.loaders.padded_buffers import POOLED_BUFFERS, BufferPool
+from weightzoo.loaders.rows import WeightRows, positions
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
 from weightzoo.zoos.index import ZooIndex
 

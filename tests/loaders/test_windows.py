@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from weightzoo.loaders.layer_sets import Chunks, Neurons, RowChunks, Tokenizer, Windows
+from weightzoo.loaders.chunks import Chunks
+from weightzoo.loaders.neurons import Neurons, RowChunks
+from weightzoo.loaders.tokenizers import Tokenizer
+from weightzoo.loaders.windows import Windows
 from weightzoo.zoos.layer_table import LayerTable
 
 TABLE = LayerTable.from_module(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from weightzoo.tasks.learnable_rows import top_rows
 from weightzoo.tasks.sampling import (
     SAMPLERS,
     GenerativeAdversarial,
@@ -9,7 +10,6 @@ from weightzoo.tasks.sampling import (
     best_of,
     bootstrap,
     make_sampler,
-    top_rows,
 )
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.weight_scaling import WeightScaler, fan_in
+from weightzoo.tasks.weight_scaling import WeightScaler
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_fan_in_scaling_has_one_size_for_weights_and_one_for_biases(train: ZooDa
     assert set(scaler.sizes) == {"weight", "bias"}
     ones = scaler(torch.ones(1, train.layer_table.width), train.layer_table).sinh()[0] / 2
     for spec in train.layer_table:
-        expected = fan_in(spec) ** 0.5 / scaler.sizes[spec.role]
+        expected = spec.fan_in**0.5 / scaler.sizes[spec.role]
         torch.testing.assert_close(ones[spec.offset], torch.tensor(expected))
 
 

@@ -1,8 +1,8 @@
-"""The learning rate of encoders and autoencoders."""
+"""Training settings: the learning rate of encoders and autoencoders."""
 
 import pytest
 
-from weightzoo.tasks.warmup import warmup_cosine
+from weightzoo.tasks.training_settings import warmup_cosine
 
 
 def test_rate_rises_in_a_tenth_of_the_steps_and_falls_to_zero() -> None:

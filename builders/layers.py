@@ -1,0 +1,139 @@
+"""Layers of many models at once, each model with its own weights; convolutions are elsewhere.
+
+Shape letters: M models, F features in, O out, B images, T tokens, E width of a token, H rows,
+C channels, W columns.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FEW_TOKENS = 64
+MOMENTUM, EPS = 0.1, 1e-5  # torch's defaults, as the layers of an architecture have them
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Map features, or the features of every token, by each model's own matrix.
+
+    Args:
+        x: (M or 1, F, B) features, or (M or 1, B, T, F) tokens; 1 if all models share them.
+        weight: (M, O, F).
+        bias: (M, O).
+
+    Returns:
+        (M, O, B), or (M, B, T, O).
+    """
+    models = len(weight)
+    if x.dim() == 4:
+        rows = x.expand(models, *x.shape[1:]).flatten(1, 2)
+        mapped = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
+        return mapped.unflatten(1, x.shape[1:3])
+    # Not one product for all models of shared features: its sums depend on how many there are.
+    return torch.baddbmm(bias[:, :, None], weight, x.expand(models, -1, -1))
+
+
+def attend(x: Tensor, projections: Sequence[tuple[Tensor, Tensor]], heads: int) -> Tensor:
+    """Multi-head self-attention.
+
+    Args:
+        x: (M, B, T, E).
+        projections: weight (M, E, E) and bias (M, E) of query, key, value and output.
+        heads: a divisor of E.
+
+    Returns:
+        (M, B, T, E).
+    """
+    models, batch = x.shape[:2]
+    weights, biases = zip(*projections[:3], strict=True)
+    mapped = linear(x, torch.cat(weights, 1), torch.cat(biases, 1))  # one product for all three
+    parts = mapped.flatten(0, 1).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    query, key, value = parts.contiguous()
+    attended = _attended(query, key, value)  # (M * B, heads, T, E / heads)
+    tokens = attended.transpose(1, 2).flatten(2).unflatten(0, (models, batch))
+    return linear(tokens, *projections[3])
+
+
+def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """By two plain products on a CPU: for few tokens faster than torch's fused kernel there."""
+    if query.is_cuda or query.shape[2] > FEW_TOKENS:
+        return F.scaled_dot_product_attention(query, key, value)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return scores.softmax(-1) @ value
+
+
+def embed_positions(x: Tensor, position: Tensor, class_token: Tensor | None) -> Tensor:
+    """Add each model's vector to every token, after its class token if it has one.
+
+    Args:
+        x: (M, B, T, E).
+        position: (M, T, E), or (M, T + 1, E) with a class token.
+        class_token: (M, E) or None.
+
+    Returns:
+        (M, B, T, E) or (M, B, T + 1, E).
+    """
+    if class_token is not None:
+        first = class_token[:, None, None].expand(-1, x.shape[1], 1, -1)
+        x = torch.cat([first, x], dim=2)
+    return x + position[:, None]
+
+
+def pool_tokens(x: Tensor, mode: str) -> Tensor:
+    """The mean of all tokens, or the first: (M, B, T, E) to features (M, E, B)."""
+    pooled = x.mean(2) if mode == "mean" else x[:, :, 0]
+    return pooled.transpose(1, 2)
+
+
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, state: Sequence[Tensor], training: bool
+) -> Tensor:
+    """Normalise every channel of every model over rows, columns and batch.
+
+    Args:
+        x: (M, H, C, W, B).
+        weight: (M, C).
+        bias: (M, C).
+        state: running mean (M, C), running variance (M, C) and number of batches (M,).
+        training: take the batch's statistics and update the state in place, with torch's
+            momentum and unbiased variance; otherwise take the state's.
+
+    Returns:
+        (M, H, C, W, B).
+
+    Raises:
+        ValueError: from torch, in training, if a channel has a single value.
+    """
+    mean, variance, batches = state
+    if training:
+        batches += 1
+    rows = x.flatten(3)  # per model torch's (N, C, L), normalised over N and L
+    # `.data`: autograd may not take one model's new statistics for a change of another's.
+    normal = [
+        F.batch_norm(*model, training, MOMENTUM, EPS)
+        for model in zip(rows, _apart(mean), _apart(variance), weight, bias, strict=True)
+    ]
+    return torch.stack(normal).view(x.shape)
+
+
+def _apart(state: Tensor) -> list[Tensor]:
+    return [model.data for model in state]
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Normalise the features, the width of every token, or every row of an image.
+
+    Args:
+        x: (M, F, B) features, (M, B, T, F) tokens or (M, H, C, F, B) images.
+        weight: (M, F).
+        bias: (M, F).
+
+    Returns:
+        As x.
+    """
+    axis = {3: 1, 4: 3, 5: 3}[x.dim()]
+    last = x.movedim(axis, -1)
+    spread = (len(x), *(1,) * (x.dim() - 2), -1)
+    normal = F.layer_norm(last, weight.shape[1:], eps=EPS)
+    return torch.addcmul(bias.view(spread), normal, weight.view(spread)).movedim(-1, axis)
