@@ -18,12 +18,13 @@ import pytest
 
 from weightzoo.builders import convolution_c, process_engine
 from weightzoo.builders.build import build_zoo
-from weightzoo.builders.writer import PartialZoo, plan_shards
+from weightzoo.builders.writer import PartialZoo
 from weightzoo.cli import main
 from weightzoo.zoos.errors import BuildError, RecipeError
 from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file
 from weightzoo.zoos.index import ZooIndex
 from weightzoo.zoos.recipe import Recipe, load_recipe
+from weightzoo.zoos.zoo_folder import plan_shards
 
 
 def _recipe() -> Recipe:
@@ -168,10 +169,12 @@ def test_build_zoo_refuses_to_go_on_with_other_settings(
     with pytest.raises(KeyboardInterrupt):
         _build(tmp_path / "zoo")
     monkeypatch.undo()
-    with pytest.raises(BuildError, match="unfinished build that differs in .*recipe"):
+    with pytest.raises(
+        BuildError, match="unfinished build of 'digits-mlp' that differs in .*recipe"
+    ):
         _build(tmp_path / "zoo", replace(_recipe(), epochs=3))
-    (tmp_path / "zoo.partial" / "build.json").write_bytes(b"")  # as a power cut may leave it
-    with pytest.raises(BuildError, match="unfinished build that differs"):
+    (tmp_path / "zoo.partial" / "partial.json").write_bytes(b"")  # as a damaged disk may leave it
+    with pytest.raises(BuildError, match="stopped before it noted what it makes: delete"):
         _build(tmp_path / "zoo")
     _build(tmp_path / "zoo", replace(_recipe(), epochs=3), overwrite=True)
 
@@ -219,13 +222,13 @@ def test_build_zoo_refuses_to_go_on_with_the_other_convolution(
 def test_build_zoo_trusts_no_journal_of_a_half_discarded_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill may leave journals without their settings; the rows they vouch for are new, empty."""
+    """A kill may leave journals without their plan; the rows they vouch for are new, empty."""
     whole = list(_columns(_build(tmp_path / "whole")))
     monkeypatch.setattr(PartialZoo, "finish", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         _build(tmp_path / "zoo")
     monkeypatch.undo()
-    (tmp_path / "zoo.partial" / "build.json").unlink()
+    (tmp_path / "zoo.partial" / "plan.json").unlink()
     assert list(_columns(_build(tmp_path / "zoo"))) == whole
 
 
@@ -279,7 +282,7 @@ def test_build_zoo_flags_diverged_rows_and_keeps_them(tmp_path: Path) -> None:
 
 def test_plan_shards_never_cuts_a_model(tmp_path: Path) -> None:
     models = load_recipe("digits-cnn").models(40)
-    plans = plan_shards(models, row_bytes=8_000_000, checkpoints=3)
+    plans = plan_shards([model.split for model in models], [3] * 40, row_bytes=8_000_000)
     assert sorted(p for plan in plans for p in plan.positions) == list(range(40))
     assert {plan.split for plan in plans} == set(SPLITS)
     assert max(len(plan.positions) for plan in plans) == 2
