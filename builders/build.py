@@ -10,8 +10,11 @@ import torch
 from tqdm import tqdm
 
 from ..zoos.errors import BuildError
+from ..zoos.folder_identity import Identity
 from ..zoos.index import ZooIndex
+from ..zoos.partial_folder import partial_folder
 from ..zoos.recipe import Recipe
+from ..zoos.zoo_folder import plan_shards
 from .cohort_size import GPU_COHORT, cohort_size
 from .convolution_c import convolution_code
 from .job import TrainingJob
@@ -19,7 +22,7 @@ from .objectives import DataSet, load_data, signal_columns, training_size
 from .process_engine import run_here
 from .ray_engine import run_on_ray
 from .training import cut_cohorts
-from .writer import PartialZoo, discard_other_build, partial_folder, plan_shards
+from .writer import PartialZoo
 
 ENGINES = ("process", "ray")
 RAY_DEVICES = ("cpu", "cuda")
@@ -159,12 +162,12 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         "convolution": convolution_code(job.recipe.architecture.layer_table(), engine.device),
     }
     try:
-        with partial_folder(out, overwrite) as folder:
-            if overwrite:
-                discard_other_build(folder, settings)
-            zoo = _partial_zoo(job, image_set, folder)
+        with partial_folder(out, Identity(job.command, job.source, settings), overwrite) as held:
+            if held.is_done:
+                return ZooIndex.read(held.out)
+            zoo = _partial_zoo(job, image_set, held.path)
             started = datetime.now(UTC)
-            zoo.create(settings)
+            zoo.create(overwrite)
             todo = _unfinished(job, zoo, training_size(image_set), engine.models_in_step(job))
             with _bar(job, todo, engine.progress) as bar:
                 devices = engine.run(job, zoo, todo, image_set, bar)
@@ -178,11 +181,12 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
 
 def _partial_zoo(job: TrainingJob, image_set: DataSet, folder: Path) -> PartialZoo:
     header, checkpoints = job.header(), job.recipe.checkpoints
+    splits, rows = [model.split for model in job.models], [len(checkpoints)] * len(job.models)
     return PartialZoo(
         folder=folder,
         models=job.models,
         checkpoints=checkpoints,
-        plans=tuple(plan_shards(job.models, header.layer_table.width * 4, len(checkpoints))),
+        plans=tuple(plan_shards(splits, rows, header.layer_table.width * 4)),
         header=header,
         lineage=job.lineage(),
         properties=signal_columns(image_set, job.models),

@@ -35,10 +35,16 @@ class FineTuning(TrainingJob):
         details: what a recipe does not hold of how the zoo was made, plain data.
     """
 
+    command: ClassVar[str] = "finetune"
     relation: ClassVar[str] = "fine-tuned"
 
     parents: Parents
     details: dict[str, Any]
+
+    @property
+    def source(self) -> str:
+        """The name of the parents' zoo."""
+        return str(self.parents.provenance["name"])
 
     def initial(self, positions: Sequence[int]) -> Tensor:
         """What models start from, (M, D): the parent's tensors, and new ones where shapes differ.

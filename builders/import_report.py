@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..zoos.partial_folder import REPORT_NAME
 from .import_models import Remark
 
-REPORT_NAME = "import_report.json"
 _SHOWN = 5
 
 
@@ -87,6 +87,15 @@ class ImportReport:
     def write(self, folder: Path) -> None:
         """Write `import_report.json` into `folder`."""
         (folder / REPORT_NAME).write_text(json.dumps(self.to_json(), indent=1) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> "ImportReport":
+        """Read the report of an import that ended before it could return it."""
+        data = json.loads((folder / REPORT_NAME).read_text())
+        data["zoos"] = tuple(ImportedZoo(**zoo) for zoo in data["zoos"])
+        for name in ("refused", "gaps", "remarks"):
+            data[name] = tuple(Remark(**remark) for remark in data[name])
+        return cls(**data | {"notes": tuple(data["notes"])})
 
     def summary(self) -> str:
         """A few lines for a terminal."""

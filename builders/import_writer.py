@@ -1,9 +1,8 @@
-"""Writes an imported zoo in place, block by block, so that a killed import can go on.
+"""Writes the rows of an imported zoo, block by block, so that a killed import can go on.
 
-As in a build, the files are made with room for every row before the first weight is written. A
-block of rows is written and synced before its line in the journal, so a journal vouches for its
-rows. A checkpoint that proves unreadable leaves its row empty; such rows are taken out when all
-others are there, which means writing the few files that have one a second time.
+A block of rows is written and synced before its line in the journal, so a journal vouches for its
+rows. A checkpoint that proves unreadable leaves its row empty; such rows are left out when the
+files are finished.
 
 Shape letters: N rows, D length of the flat vector.
 """
@@ -18,34 +17,27 @@ from typing import Any
 import numpy as np
 
 from ..zoos.architectures import Architecture
-from ..zoos.card import write_card
-from ..zoos.format import (
-    SPLITS,
-    ZooFile,
-    ZooHeader,
-    create_zoo_file,
-    finish_zoo_file,
-    open_zoo_file,
-)
-from ..zoos.index import Shard, ZooIndex, describe_shard, shard_name
+from ..zoos.errors import BuildError
+from ..zoos.format import SPLITS, ZooHeader, open_zoo_file
+from ..zoos.index import Shard, describe_shard, shard_name
 from ..zoos.layer_table import LayerTable
+from ..zoos.zoo_folder import (
+    ShardPlan,
+    create_files,
+    finish_file,
+    finish_folder,
+    mend_files,
+    plan_shards,
+    status_column,
+    write_rows,
+)
 from .import_columns import ColumnPlan
 from .import_layers import signature
 from .import_models import FoundModel, OpenState, Reader, Remark
 from .import_report import ImportedZoo
 from .unpickling import UnreadableFileError
 
-SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
 BLOCK_BYTES = 8_000_000  # written and synced at once
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """A file to write and the models (positions in the zoo) in it, in row order."""
-
-    name: str
-    split: str
-    positions: tuple[int, ...]
 
 
 class Journal:
@@ -61,9 +53,15 @@ class Journal:
         if whole != text:
             path.write_text(whole)
         for line in whole.splitlines():
-            row = json.loads(line)
-            refused = {int(key): Remark(**value) for key, value in row["refused"].items()}
-            self._note(row["file"], row["rows"], refused)
+            try:
+                row = json.loads(line)
+                refused = {int(key): Remark(**value) for key, value in row["refused"].items()}
+                self._note(row["file"], row["rows"], refused)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise BuildError(
+                    f"{path} is damaged in the line {line[:80]!r}: delete {path.parent}, or pass "
+                    "--overwrite to start anew"
+                ) from error
 
     def done(self, file: str) -> int:
         """Rows of a file that are written, from its first on."""
@@ -93,6 +91,7 @@ class PartialImport:
 
     Attributes:
         folder: where its files are written.
+        finished: where its finished files are written.
         target: where they will lie in the end.
         name: the zoo's name.
         models: its models, sorted by name; `model_id` is the position.
@@ -102,6 +101,7 @@ class PartialImport:
     """
 
     folder: Path
+    finished: Path
     target: Path
     name: str
     models: tuple[FoundModel, ...]
@@ -113,6 +113,7 @@ class PartialImport:
     def plan(
         cls,
         folder: Path,
+        finished: Path,
         target: Path,
         models: Sequence[FoundModel],
         architecture: Architecture | None,
@@ -127,8 +128,10 @@ class PartialImport:
             hyper_parameters=tuple(columns.hyper_parameters),
             **header,
         )
-        plans = tuple(_plan_shards(models, table.width * 4))
-        return cls(folder, target, target.name, tuple(models), whole, columns, plans)
+        splits = [model.split or "" for model in models]
+        plans = plan_shards(splits, [len(model.places) for model in models], table.width * 4)
+        own = tuple(models)
+        return cls(folder, finished, target, target.name, own, whole, columns, tuple(plans))
 
     @property
     def rows(self) -> int:
@@ -139,13 +142,21 @@ class PartialImport:
         """Make the files, with room for every row.
 
         Raises:
-            OSError: if the disk has no room.
+            BuildError: if the disk has no room.
         """
-        self.folder.mkdir(exist_ok=True)
-        for plan in self.plans:
-            models = [self.models[position] for position in plan.positions]
-            columns = self.columns.columns(models, plan.positions)
-            create_zoo_file(self.folder / plan.name, self.header, columns)
+        create_files(self.folder, self.plans, self.header, self._columns)
+
+    def mend(self, journal: Journal) -> None:
+        """Make the files that an earlier run left ready to go on with.
+
+        Raises:
+            BuildError: if rows that the journal vouches for are lost.
+        """
+        left = list(self.plans)
+        if self.finished.exists():
+            kept = self._kept(journal)
+            left = [plan for plan, name, _ in kept if not (self.finished / name).exists()]
+        mend_files(self.folder, left, self.header, self._columns)
 
     def rows_done(self, journal: Journal) -> int:
         """Rows that are written already."""
@@ -154,17 +165,10 @@ class PartialImport:
     def write(self, reader: Reader, journal: Journal, bar: Any) -> None:
         """Read and write all rows that are not written yet."""
         for plan in self.plans:
-            if journal.done(self._key(plan)) == len(self._owners(plan)):
-                continue  # its file may have its final name already
-            file = open_zoo_file(self.folder / plan.name)
-            with file.path.open("r+b") as handle:
-                for start, block, refused in self._blocks(plan, reader, journal):
-                    handle.seek(file.weights_offset + start * file.width * 4)
-                    handle.write(block.data)
-                    handle.flush()
-                    os.fsync(handle.fileno())
-                    journal.write(self._key(plan), start + len(block), refused)
-                    bar.update(len(block))
+            for start, block, refused in self._blocks(plan, reader, journal):
+                write_rows(self.folder / plan.name, [start], [block])
+                journal.write(self._key(plan), start + len(block), refused)
+                bar.update(len(block))
 
     def finish(self, journal: Journal, provenance: Mapping[str, Any]) -> ImportedZoo | None:
         """Take out unreadable rows, fill in status, checksums, index and card.
@@ -173,18 +177,17 @@ class PartialImport:
             What was made, or None if no row could be read.
         """
         header = replace(self.header, provenance=dict(provenance))
+        self.finished.mkdir(exist_ok=True)
         shards, diverged = [], 0
         for plan, name, models in self._kept(journal):
-            self._settle(plan, name, set(journal.refused(self._key(plan))))
-            diverged += _finish_file(self.folder / name, header)
-            shards.append(describe_shard(self.folder, name, plan.split, models))
-        for name in {plan.name for plan in self.plans} - {shard.path for shard in shards}:
-            (self.folder / name).unlink(missing_ok=True)  # it has no row that could be read
+            self._finish(plan, name, header, set(journal.refused(self._key(plan))))
+            status = open_zoo_file(self.finished / name).read_columns(["status"])["status"]
+            diverged += int((status == "diverged").sum())
+            shards.append(describe_shard(self.finished, name, plan.split, models))
         if not shards:
+            self.finished.rmdir()
             return None
-        index = ZooIndex(name=self.name, shards=tuple(shards))
-        index.write(self.folder)
-        write_card(self.folder, index, header)
+        finish_folder(self.finished, self.name, shards, header)
         return self._imported(shards, diverged)
 
     def unreadable(self, journal: Journal) -> Iterator[Remark]:
@@ -236,19 +239,20 @@ class PartialImport:
         """The position of the model of each row of a file."""
         return [p for p in plan.positions for _ in self.models[p].places]
 
-    def _settle(self, plan: ShardPlan, name: str, refused: set[int]) -> None:
-        """Give a file its final name and rows; does nothing where that is done already."""
-        path, target = self.folder / plan.name, self.folder / name
-        planned = len(self._owners(plan))
-        if refused and path.exists() and (file := open_zoo_file(path)).rows == planned:
-            keep = np.setdiff1d(np.arange(planned), list(refused))
-            partial = path.with_name(path.name + ".tmp")
-            _copy_rows(file, partial, keep)
-            os.replace(partial, target)
-            if target != path:
-                path.unlink()
-        elif path.exists():
-            os.replace(path, target)
+    def _finish(self, plan: ShardPlan, name: str, header: ZooHeader, refused: set[int]) -> None:
+        """Finish a file under its final name, without the rows that could not be read."""
+
+        def columns(weights: np.ndarray) -> dict[str, np.ndarray]:
+            known = self._columns(plan)
+            return known | {"status": status_column(weights, known["status"] == "diverged")}
+
+        keep = np.setdiff1d(np.arange(plan.rows), list(refused)) if refused else None
+        finish_file(self.folder / plan.name, self.finished / name, header, columns, keep)
+
+    def _columns(self, plan: ShardPlan) -> dict[str, np.ndarray]:
+        """All scalar columns of one file, before its weights are known."""
+        models = [self.models[position] for position in plan.positions]
+        return self.columns.columns(models, plan.positions)
 
     def _imported(self, shards: Sequence[Shard], diverged: int) -> ImportedZoo:
         architecture = self.header.architecture
@@ -265,24 +269,6 @@ class PartialImport:
             diverged_rows=diverged,
             size_bytes=sum(shard.size_bytes for shard in shards),
         )
-
-
-def _plan_shards(models: Sequence[FoundModel], row_bytes: int) -> Iterator[ShardPlan]:
-    """Cut each split into files of about `SHARD_BYTES`, never cutting through a model."""
-    for split in SPLITS:
-        parts: list[list[int]] = []
-        room = 0
-        for position, model in enumerate(models):
-            if model.split != split:
-                continue
-            size = len(model.places) * row_bytes
-            if not parts or size > room:
-                parts.append([])
-                room = SHARD_BYTES
-            parts[-1].append(position)
-            room -= size
-        for index, part in enumerate(parts):
-            yield ShardPlan(shard_name(split, index, len(parts)), split, tuple(part))
 
 
 def _flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
@@ -307,24 +293,3 @@ def _difference(state: OpenState, table: LayerTable) -> str:
         f"other tensors than the model's first checkpoint: lacks {sorted(wanted - found)[:3]}, "
         f"has {sorted(found - wanted)[:3]}"
     )
-
-
-def _copy_rows(file: ZooFile, path: Path, keep: np.ndarray) -> None:
-    """Write a file like `file` with some of its rows."""
-    columns = {name: column[keep] for name, column in file.read_columns().items()}
-    create_zoo_file(path, file.header, columns)
-    weights, rows = file.map_weights(), open_zoo_file(path).map_weights("r+")
-    step = max(1, BLOCK_BYTES // (file.width * 4))
-    for start in range(0, len(keep), step):
-        rows[start : start + step] = weights[keep[start : start + step]]
-    rows.flush()
-
-
-def _finish_file(path: Path, header: ZooHeader) -> int:
-    """Fill in status and checksums; return the number of diverged rows."""
-    file = open_zoo_file(path)
-    diverged = file.read_columns(["status"])["status"] == "diverged"
-    diverged |= np.array([not np.isfinite(row).all() for row in file.map_weights()])
-    status = np.where(diverged, "diverged", "ok").astype(object)
-    finish_zoo_file(path, header, {"status": status})
-    return int(diverged.sum())

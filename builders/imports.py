@@ -6,8 +6,6 @@ file. What cannot be read is left out, and the report says why.
 """
 
 import hashlib
-import json
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ..zoos.errors import BuildError
+from ..zoos.folder_identity import Identity
+from ..zoos.partial_folder import SCRATCH_NAME, PartialFolder, partial_folder
 from .archives import ArchiveError, open_source
 from .import_groups import Group, folder_names, group_models
 from .import_hub import HubReader
@@ -33,7 +33,6 @@ from .import_state_dicts import StateDictReader
 from .import_wildpark import WildParkReader
 from .import_writer import Journal, PartialImport
 from .provenance import package_version
-from .writer import LOCK_NAME, partial_folder
 
 FORMATS: dict[str, type[Reader]] = {
     "modelzoos-raw": RawReader,
@@ -44,7 +43,7 @@ FORMATS: dict[str, type[Reader]] = {
     "state-dicts": StateDictReader,
     "hub": HubReader,
 }
-_SETTINGS, _JOURNAL, _SCRATCH = "import.json", "import.jsonl", "scratch"
+_JOURNAL = "import.jsonl"
 
 
 def import_zoo(
@@ -94,21 +93,20 @@ def import_zoo(
         "seed": seed,
         "fractions": list(fractions),
         "strict": strict,
+        "archive": _archive(source),
     }
     if not source.exists():
         raise BuildError(f"no file or folder at {source}")
     if out.resolve().is_relative_to(source.resolve()):
         raise BuildError(f"{out} lies in the source {source}: choose a folder outside it")
     try:
-        with partial_folder(out, overwrite) as folder:
-            try:
-                opened = open_source(source, folder / _SCRATCH)
-                work = _Import(folder, out, FORMATS[format](opened), settings)
-                report = work.run(split_file, overwrite, progress, started)
-            except BaseException:
-                _discard_if_unstarted(folder)
-                raise
-            return report
+        identity = Identity("import", str(source), settings)
+        with partial_folder(out, identity, overwrite) as held:
+            if held.is_done:
+                return ImportReport.read(held.out)
+            opened = open_source(source, held.path / SCRATCH_NAME)
+            work = _Import(held, out, FORMATS[format](opened), settings)
+            return work.run(split_file, overwrite, progress, started)
     except (OSError, ArchiveError) as error:
         raise BuildError(f"cannot import {source} to {out}: {error}") from error
 
@@ -117,7 +115,7 @@ def import_zoo(
 class _Import:
     """An import that is under way."""
 
-    folder: Path
+    held: PartialFolder
     out: Path
     reader: Reader
     settings: dict[str, Any]
@@ -138,10 +136,10 @@ class _Import:
         with _bar(zoos, journal, progress) as bar:
             for zoo in zoos:
                 zoo.write(self.reader, journal, bar)
-        provenance = self._provenance(begun)
+        provenance = self.held.start_finishing(self._provenance(begun))
         made = [zoo.finish(journal, provenance) for zoo in zoos]
         report = self._report(scan, zoos, made, journal, started)
-        self._tidy(zoos, made, report)
+        self._write_report(zoos, made, report)
         return report
 
     def _check_groups(self, scan: Scan, groups: Sequence[Group]) -> None:
@@ -171,7 +169,8 @@ class _Import:
         names = [""] if single else folder_names(groups)
         return [
             PartialImport.plan(
-                self.folder / name,
+                self.held.path / name,
+                self.held.finished / name,
                 self.out / name,
                 group.models,
                 group.architecture,
@@ -199,30 +198,18 @@ class _Import:
 
     def _start(self, zoos: Sequence[PartialImport], overwrite: bool) -> Journal:
         """Make the files, or go on with those of an earlier run of the same import."""
-        path = self.folder / _SETTINGS
-        plan = hashlib.sha256()
+        digest = hashlib.sha256()
         for zoo in zoos:
             for model in zoo.models:
-                plan.update(repr((model.name, model.split, model.epochs.tolist())).encode())
-        fingerprint = self.reader.source.fingerprint()
-        settings = self.settings | {"files": fingerprint, "plan": plan.hexdigest()}
-        if path.exists():
-            earlier = json.loads(path.read_text())
-            if earlier == settings:
-                return Journal(self.folder / _JOURNAL)
-            if not overwrite:
-                odd = sorted(key for key in settings if earlier.get(key) != settings[key])
-                raise BuildError(
-                    f"{self.folder} holds an unfinished import that differs in {odd}: finish it "
-                    "with its own settings, delete the folder, or overwrite to start anew"
-                )
-        _empty(self.folder, keep=(LOCK_NAME, _SCRATCH))
+                digest.update(repr((model.name, model.split, model.epochs.tolist())).encode())
+        plan = {"files": self.reader.source.fingerprint(), "plan": digest.hexdigest()}
+        is_planned = self.held.is_planned(plan, overwrite, keep=(SCRATCH_NAME,))
+        journal = Journal(self.held.path / _JOURNAL)
         for zoo in zoos:
-            zoo.create()
-        partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(settings))
-        partial.replace(path)
-        return Journal(self.folder / _JOURNAL)
+            zoo.mend(journal) if is_planned else zoo.create()
+        if not is_planned:
+            self.held.set_planned(plan)
+        return journal
 
     def _provenance(self, begun: datetime) -> dict[str, Any]:
         return {
@@ -256,29 +243,23 @@ class _Import:
             seconds=time.perf_counter() - started,
         )
 
-    def _tidy(
+    def _write_report(
         self,
         zoos: Sequence[PartialImport],
         made: Sequence[ImportedZoo | None],
         report: ImportReport,
     ) -> None:
-        """Leave the zoos and their report, nothing else."""
+        """Write the report beside the zoos, and a part of it into each of several."""
         if not report.zoos:
-            (self.folder / _SETTINGS).unlink()  # there is nothing to go on with
+            self.held.forget_plan()
             raise BuildError(
                 f"no checkpoint in {report.source} could be read: {report.refused[0].reason}"
             )
         for zoo, result in zip(zoos, made, strict=True):
-            if result is None:
-                shutil.rmtree(zoo.folder)
-            elif len(zoos) > 1:
+            if result is not None and len(zoos) > 1:
                 own = {model.name for model in zoo.models}
-                report.of(result, own).write(zoo.folder)
-        report.write(self.folder)
-        for name in (_JOURNAL, LOCK_NAME):
-            (self.folder / name).unlink(missing_ok=True)
-        shutil.rmtree(self.folder / _SCRATCH, ignore_errors=True)
-        (self.folder / _SETTINGS).unlink()
+                report.of(result, own).write(zoo.finished)
+        report.write(self.held.finished)
 
 
 def _gaps(models: Sequence[FoundModel]) -> list[Remark]:
@@ -313,14 +294,6 @@ def _bar(zoos: Sequence[PartialImport], journal: Journal, progress: bool) -> Any
     )
 
 
-def _discard_if_unstarted(folder: Path) -> None:
-    """Remove a partial folder that holds nothing to go on with."""
-    if not (folder / _SETTINGS).exists():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _empty(folder: Path, keep: Sequence[str]) -> None:
-    for entry in folder.iterdir():
-        if entry.name in keep:
-            continue
-        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+def _archive(source: Path) -> list[int] | None:
+    """Size and time of change of an archive, by which unpacked files are known to be its own."""
+    return [source.stat().st_size, source.stat().st_mtime_ns] if source.is_file() else None

@@ -30,10 +30,16 @@ class TrainingJob:
         models: the population.
     """
 
+    command: ClassVar[str] = "build"  # that trains such a job
     measures: ClassVar[tuple[str, ...]] = ()  # columns measured beside `METRICS`
 
     recipe: Recipe
     models: tuple[Model, ...]
+
+    @property
+    def source(self) -> str:
+        """What the models are trained from, for messages."""
+        return self.recipe.name
 
     def train(
         self,

@@ -2,10 +2,14 @@
 
 import multiprocessing
 import os
+import signal
 import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
@@ -21,7 +25,7 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "1000000000",
     "MALLOC_TOP_PAD_": "67108864",
 }
-_epochs_done: Any = None  # in a worker: the shared count of trained model-epochs
+END_SECONDS = 10  # to wait for a killed process: a broken disk may hold it
 
 
 def core_count() -> int:
@@ -74,60 +78,129 @@ def _run_in_processes(
     job: TrainingJob, zoo: PartialZoo, cohorts: Sequence[Sequence[int]], workers: int, bar: Any
 ) -> None:
     """One thread per process: two threads on tiny steps spin more than they work."""
+    waiting = list(reversed(cohorts))
+    with _started(min(workers, len(cohorts)), (job, zoo)) as running:
+        for worker in running:
+            worker.send(waiting.pop())
+        while running:
+            for worker in _answering(running):
+                models = worker.receive()
+                if models:
+                    bar.update(models)
+                elif waiting:
+                    worker.send(waiting.pop())
+                else:
+                    running.remove(worker)
+
+
+@dataclass(frozen=True, eq=False)
+class _Worker:
+    """A process that trains the cohorts sent to it, and our end of its pipe."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def send(self, cohort: Sequence[int]) -> None:
+        """Let it train a cohort; that it has ended is found out by `receive`."""
+        with suppress(OSError):
+            self.pipe.send(cohort)
+
+    def receive(self) -> int:
+        """Take a message: how many models trained for an epoch, 0 when a cohort is written.
+
+        Raises:
+            BuildError: if it failed or was killed.
+        """
+        try:
+            message = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            message = f"it ended with exit code {self.process.exitcode}"
+        if isinstance(message, str):
+            raise BuildError(
+                f"a worker failed: {message}; finished models are kept, run the same command to go "
+                "on"
+            )
+        return int(message)
+
+
+def _answering(workers: Sequence[_Worker]) -> list[_Worker]:
+    """The workers that have sent something or ended, when there are any."""
+    ready = wait([worker.pipe for worker in workers])
+    return [worker for worker in workers if worker.pipe in ready]
+
+
+@contextmanager
+def _started(count: int, arguments: tuple[Any, ...]) -> Iterator[list[_Worker]]:
+    """Worker processes, which are killed at the end: journals make that safe at any time."""
     context = multiprocessing.get_context("spawn")
-    count = context.Value("q", 0)
     before = {name: os.environ.get(name) for name in ALLOCATOR}
-    os.environ.update(ALLOCATOR)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (count, os.getpid()))
+    workers: list[_Worker] = []
     try:
-        pending = {pool.submit(_work, job, zoo, cohort) for cohort in cohorts}
-        shown = 0
-        while pending:
-            finished, pending = wait(pending, timeout=0.5, return_when=FIRST_COMPLETED)
-            bar.update(count.value - shown)
-            shown = count.value
-            for future in finished:
-                _raise_failure(future)
+        os.environ.update(ALLOCATOR)
+        resource_tracker.ensure_running()  # its start would undo what holds interrupts back
+        for _ in range(count):
+            ours, theirs = context.Pipe()
+            with theirs, _without_interrupts():
+                process = context.Process(target=_work, args=(theirs, *arguments), daemon=True)
+                process.start()
+            workers.append(_Worker(process, ours))
+        yield list(workers)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        _kill(workers)
         for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def _raise_failure(future: Future[None]) -> None:
-    if (error := future.exception()) is not None:
-        raise BuildError(
-            f"a worker failed: {error!r}; finished models are kept, run the same command to go on"
-        ) from error
+def _kill(workers: Sequence[_Worker]) -> None:
+    """End workers at once, also when Ctrl-C comes a second time meanwhile."""
+    try:
+        for worker in workers:
+            worker.process.kill()
+    finally:
+        for worker in workers:
+            worker.process.kill()
+            worker.pipe.close()
+        for worker in workers:
+            worker.process.join(END_SECONDS)
 
 
-def _start_worker(count: Any, parent: int) -> None:
-    global _epochs_done
-    _epochs_done = count
-    start_worker(parent)
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; a process that is started then never gets it.
 
-
-def start_worker(parent: int) -> None:
-    """Set up a new worker process: one thread of torch, and an end when its parent ends.
-
-    Args:
-        parent: process id of the parent.
+    In a terminal it reaches all processes of a command, and only the first one is to act on it.
     """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(pipe: Connection, job: TrainingJob, zoo: PartialZoo) -> None:
+    """Train the cohorts that come through a pipe, and answer as `_Worker.receive` says."""
+    start_worker()
+    try:
+        image_set = load_data(job.recipe.images)
+        while True:
+            train_and_write(job, zoo, pipe.recv(), image_set, "cpu", pipe.send)
+            pipe.send(0)
+    except EOFError:
+        return
+    except Exception as error:
+        pipe.send(f"{error!r:.2000}")
+        raise
+
+
+def start_worker() -> None:
+    """Set up a new worker process: one thread of torch, and an end when its parent ends."""
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    """End this worker when its parent was killed, so that it writes no further."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def _work(job: TrainingJob, zoo: PartialZoo, cohort: Sequence[int]) -> None:
-    train_and_write(job, zoo, cohort, load_data(job.recipe.images), "cpu", _count_epochs)
-
-
-def _count_epochs(models: int) -> None:
-    with _epochs_done.get_lock():
-        _epochs_done.value += models
+def _end_with_parent() -> None:
+    """End this worker as soon as its parent was killed, so that it writes no further."""
+    if parent := multiprocessing.parent_process():
+        wait([parent.sentinel])
+        os._exit(1)

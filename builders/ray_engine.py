@@ -10,7 +10,7 @@ bytes: none is lost, none is there twice, and the files equal those of the proce
 import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,11 +88,12 @@ def run_on_ray(
         }
         task = ray.remote(**options)(_train)
         shared = ray.put(_Shared(job, zoo, zoo.sign(), device, expected))
-        for cohort, (result, name) in _results(ray, task, shared, cohorts):
-            if result is not None:
-                write_result(zoo, cohort, result)
-            devices.add(name)
-            bar.update(len(cohort) * job.recipe.epochs)
+        with closing(_results(ray, task, shared, cohorts)) as results:
+            for cohort, (result, name) in results:
+                if result is not None:
+                    write_result(zoo, cohort, result)
+                devices.add(name)
+                bar.update(len(cohort) * job.recipe.epochs)
     return ", ".join(sorted(devices)) or device
 
 
@@ -101,14 +102,18 @@ def _results(
 ) -> Iterator[tuple[Sequence[int], tuple[CohortResult | None, str]]]:
     """(cohort, what its task gave), as tasks end; only some are under way at a time."""
     waiting, running = list(reversed(cohorts)), dict[Any, Sequence[int]]()
-    while waiting or running:
-        room = max(2, WAITING * int(ray.cluster_resources().get("CPU", 1))) - len(running)
-        for _ in range(min(room, len(waiting))):
-            cohort = waiting.pop()
-            running[task.remote(shared, cohort)] = cohort
-        ended, _ = ray.wait(list(running), timeout=5.0)  # so that new nodes get work
-        for reference in ended:
-            yield running.pop(reference), _outcome(ray, reference)
+    try:
+        while waiting or running:
+            room = max(2, WAITING * int(ray.cluster_resources().get("CPU", 1))) - len(running)
+            for _ in range(min(room, len(waiting))):
+                cohort = waiting.pop()
+                running[task.remote(shared, cohort)] = cohort
+            ended, _ = ray.wait(list(running), timeout=5.0)  # so that new nodes get work
+            for reference in ended:
+                yield running.pop(reference), _outcome(ray, reference)
+    finally:
+        for reference in running:  # after an error or Ctrl-C: they would write on
+            ray.cancel(reference, force=True)
 
 
 def _outcome(ray: Any, reference: Any) -> tuple[CohortResult | None, str]:

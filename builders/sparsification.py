@@ -45,6 +45,7 @@ class Sparsification(FineTuning):
             it itself.
     """
 
+    command: ClassVar[str] = "sparsify"
     relation: ClassVar[str] = "pruned"
     measures: ClassVar[tuple[str, ...]] = ("sparsity",)
 

@@ -1,64 +1,39 @@
-"""Writes a zoo folder in place while it is trained, so that a killed build can go on.
+"""Writes the rows of a build while it is trained, so that a killed build can go on.
 
-A build lives in `<out>.partial`: the zoo files with room for every row, `build.json` with the
-settings, and one journal per finished cohort with its metrics. A cohort's weights are written
-and synced before its journal is renamed into place, so a journal vouches for its rows. When all
-journals are there the columns are filled in and the folder is renamed to its final name.
+A build lives in `<out>.partial` (see `zoos.partial_folder`). One journal per finished cohort holds
+its metrics. A cohort's weights are written and synced before its journal is renamed into place, so
+a journal vouches for its rows. When all journals are there the columns are filled in.
 """
 
-import fcntl
-import json
 import os
 import secrets
-import shutil
 import socket
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..zoos.card import write_card
+from ..zoos.disk import sync, write_whole
 from ..zoos.errors import BuildError
-from ..zoos.format import (
-    METRICS,
-    SPLITS,
-    ZooHeader,
-    create_zoo_file,
-    finish_zoo_file,
-    open_zoo_file,
-)
-from ..zoos.index import INDEX_NAME, ZooIndex, describe_shard, shard_name
+from ..zoos.format import METRICS, ZooHeader
+from ..zoos.index import Shard, ZooIndex, describe_shard
 from ..zoos.lineage import Lineage, lineage_columns
+from ..zoos.partial_folder import PartialFolder
 from ..zoos.recipe import Model, hyper_parameter_columns
-from .import_report import REPORT_NAME
+from ..zoos.zoo_folder import (
+    ShardPlan,
+    create_files,
+    finish_file,
+    finish_folder,
+    mend_files,
+    status_column,
+    write_rows,
+)
 
-SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
-SETTINGS_NAME, LOCK_NAME, TOKEN_NAME = "build.json", "lock", "token"
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """A file to write and the models (positions in the population) in it, in row order."""
-
-    name: str
-    split: str
-    positions: tuple[int, ...]
-
-
-def plan_shards(models: Sequence[Model], row_bytes: int, checkpoints: int) -> list[ShardPlan]:
-    """Cut each split into files of at most `SHARD_BYTES`, never cutting through a model."""
-    per_shard = max(1, SHARD_BYTES // (row_bytes * checkpoints))
-    plans = []
-    for split in SPLITS:
-        positions = [index for index, model in enumerate(models) if model.split == split]
-        starts = range(0, len(positions), per_shard)
-        parts = [tuple(positions[start : start + per_shard]) for start in starts]
-        for index, part in enumerate(parts):
-            plans.append(ShardPlan(shard_name(split, index, len(parts)), split, part))
-    return plans
+TOKEN_NAME = "token"
 
 
 @dataclass(frozen=True)
@@ -85,22 +60,24 @@ class PartialZoo:
     properties: Mapping[str, np.ndarray] = field(default_factory=dict)
     measures: tuple[str, ...] = ()
 
-    def create(self, settings: Mapping[str, Any]) -> None:
-        """Make the files, or check that those of an earlier run belong to the same build.
+    def create(self, overwrite: bool = False) -> None:
+        """Make the files, or make those of an earlier run ready to go on with.
+
+        Args:
+            overwrite: discard the files of another plan.
 
         Raises:
-            BuildError: if an earlier build with other settings is in the way.
-            OSError: if the disk has no room for all rows.
+            BuildError: if files of another plan are in the way, rows of an earlier run are lost,
+                or the disk has no room for all rows.
         """
-        path = self.folder / SETTINGS_NAME
-        if path.exists():
-            _check_settings(path, settings)
-            return
-        for journal in self.folder.glob("cohort-*.npz"):  # of a build that was half discarded
-            journal.unlink()
-        for plan in self.plans:
-            create_zoo_file(self.folder / plan.name, self.header, self._columns(plan))
-        _write_whole(path, json.dumps(dict(settings), indent=1).encode())
+        held = PartialFolder(self.folder)
+        plan = {"shards": [[plan.name, plan.rows] for plan in self.plans]}
+        if held.is_planned(plan, overwrite):
+            left = [plan for plan in self.plans if not (held.finished / plan.name).exists()]
+            mend_files(self.folder, left, self.header, self._columns)
+        else:
+            create_files(self.folder, self.plans, self.header, self._columns)
+            held.set_planned(plan)
 
     def done(self) -> set[int]:
         """Positions of the models whose rows are written."""
@@ -120,7 +97,7 @@ class PartialZoo:
             mine = [index for index, position in enumerate(positions) if position in plan.positions]
             if mine:
                 firsts = [plan.positions.index(positions[i]) * len(self.checkpoints) for i in mine]
-                _write_rows(self.folder / plan.name, firsts, [weights[i] for i in mine])
+                write_rows(self.folder / plan.name, firsts, [weights[i] for i in mine])
         path = self._journal(positions)
         partial = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}.tmp")
         with partial.open("wb") as journal:
@@ -128,6 +105,7 @@ class PartialZoo:
             journal.flush()
             os.fsync(journal.fileno())
         os.replace(partial, path)
+        sync(self.folder)
 
     def holds(self, positions: Sequence[int]) -> bool:
         """Whether the rows of a cohort are written."""
@@ -136,7 +114,7 @@ class PartialZoo:
     def sign(self) -> str:
         """Leave a new random text in the folder, by which other machines know this very build."""
         token = secrets.token_hex(16)
-        _write_whole(self.folder / TOKEN_NAME, token.encode())
+        write_whole(self.folder / TOKEN_NAME, token.encode())
         return token
 
     def signature(self) -> str | None:
@@ -147,30 +125,39 @@ class PartialZoo:
             return None
 
     def finish(self, name: str, provenance: Mapping[str, Any]) -> ZooIndex:
-        """Fill in metrics and status, checksums, index and card; leave nothing else behind.
+        """Fill in metrics and status, checksums, index and card.
+
+        Args:
+            name: the zoo's name.
+            provenance: of this run; that of an earlier one that began to finish is kept.
 
         Raises:
             BuildError: if the rows of a model are missing.
         """
         self._check_whole()
-        metrics = self._metrics()
-        header = replace(self.header, provenance=dict(provenance))
-        shards = []
-        for plan in self.plans:
-            path = self.folder / plan.name
-            columns = {key: values[list(plan.positions)].ravel() for key, values in metrics.items()}
-            weights = open_zoo_file(path).map_weights()
-            columns["status"] = _status(weights, columns)
-            finish_zoo_file(path, header, columns)
-            shards.append(describe_shard(self.folder, plan.name, plan.split, len(plan.positions)))
-        index = ZooIndex(name=name, shards=tuple(shards))
-        index.write(self.folder)
-        write_card(self.folder, index, header)
-        keep = {plan.name for plan in self.plans} | {INDEX_NAME, "README.md"}
-        for path in self.folder.iterdir():
-            if path.name not in keep:
-                path.unlink(missing_ok=True)
-        return index
+        held, metrics = PartialFolder(self.folder), self._metrics()
+        header = replace(self.header, provenance=held.start_finishing(provenance))
+        shards = [self._finish(plan, header, metrics, held.finished) for plan in self.plans]
+        return finish_folder(held.finished, name, shards, header)
+
+    def _finish(
+        self,
+        plan: ShardPlan,
+        header: ZooHeader,
+        metrics: Mapping[str, np.ndarray],
+        finished: Path,
+    ) -> Shard:
+        """Finish one file, with metrics (all models, K) by name."""
+
+        def columns(weights: np.ndarray) -> dict[str, np.ndarray]:
+            known = self._columns(plan)
+            for name, values in metrics.items():
+                known[name] = values[list(plan.positions)].ravel()
+            diverged = ~np.isfinite(known["train_loss"])
+            return known | {"status": status_column(weights, diverged)}
+
+        finish_file(self.folder / plan.name, finished / plan.name, header, columns)
+        return describe_shard(finished, plan.name, plan.split, len(plan.positions))
 
     def _check_whole(self) -> None:
         if missing := sorted(set(range(len(self.models))) - self.done()):
@@ -215,122 +202,10 @@ class PartialZoo:
 
     def _journals(self) -> Iterator[dict[str, np.ndarray]]:
         for path in sorted(self.folder.glob("cohort-*.npz")):
-            with np.load(path) as journal:
-                yield dict(journal)
-
-
-@contextmanager
-def partial_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Hold `<out>.partial` for one builder; on success rename it to `out`.
-
-    The caller builds inside the context. After an error or a kill the folder stays, so that the
-    next run goes on.
-
-    Raises:
-        BuildError: if `out` exists and may not be replaced, or another builder is at work.
-    """
-    _check_target(out, overwrite)
-    folder = out.with_name(out.name + ".partial")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK_NAME).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BuildError(f"another builder is writing {out}: wait for it to end") from error
-        yield folder
-        _replace_folder(folder, out)
-
-
-def discard_other_build(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Empty a partial folder unless it belongs to a build with these settings."""
-    path = folder / SETTINGS_NAME
-    if path.exists() and _read_settings(path) != dict(settings):
-        for entry in folder.iterdir():
-            if entry.name != LOCK_NAME:
-                entry.unlink()
-
-
-def _check_target(out: Path, overwrite: bool) -> None:
-    if not out.exists():
-        return
-    if not overwrite:
-        raise BuildError(f"{out} exists: choose another --out, or replace it with --overwrite")
-    if not (out / INDEX_NAME).is_file() and not (out.is_dir() and _is_collection(out)):
-        raise BuildError(
-            f"{out} is no zoo folder (it has no {INDEX_NAME}), nor one of zoos and nothing else: "
-            "it is not overwritten"
-        )
-
-
-def _is_collection(folder: Path) -> bool:
-    """Whether a folder holds zoos, perhaps the report of their import, and nothing else."""
-    entries = [path for path in folder.iterdir() if path.name != REPORT_NAME]
-    return bool(entries) and all((path / INDEX_NAME).is_file() for path in entries)
-
-
-def _read_settings(path: Path) -> Any:
-    """What an earlier build noted, {} if that is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        return {}
-
-
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    earlier = _read_settings(path)
-    if earlier != dict(settings):
-        odd = sorted(key for key in settings if earlier.get(key) != settings[key])
-        differences = ", ".join(_difference(key, earlier.get(key), settings[key]) for key in odd)
-        raise BuildError(
-            f"{path.parent} holds an unfinished build that differs in {differences}: finish it "
-            "with its own settings, delete the folder, or pass --overwrite to start anew"
-        )
-
-
-def _difference(key: str, earlier: Any, now: Any) -> str:
-    """The name of a setting, and its values if they are short."""
-    short = isinstance(earlier, str | int) and isinstance(now, str | int)
-    return f"{key!r} ({earlier!r}, now {now!r})" if short else repr(key)
-
-
-def _replace_folder(folder: Path, out: Path) -> None:
-    """Rename `folder` to `out`; an old `out` goes away only after that."""
-    old = out.with_name(out.name + ".old")
-    if out.exists():
-        os.rename(out, old)
-    os.rename(folder, out)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def _status(weights: np.ndarray, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Say "diverged" where a weight or loss is not finite."""
-    finite = np.array([bool(np.isfinite(row).all()) for row in weights])
-    finite &= np.isfinite(columns["train_loss"])
-    return np.where(finite, "ok", "diverged").astype(object)
-
-
-def _write_rows(path: Path, firsts: Sequence[int], weights: Sequence[np.ndarray]) -> None:
-    """Write models' rows, M of (K, D), each at its first row in a file, and sync them.
-
-    By pwrite, not through a map, because machines that map one file over a network write back
-    whole pages and with them their old view of a neighbour's rows; with O_DSYNC, because without
-    it Linux's NFS client may extend a write to the page.
-    """
-    file = open_zoo_file(path)
-    handle = os.open(path, os.O_WRONLY | os.O_DSYNC)
-    try:
-        for first, rows in zip(firsts, weights, strict=True):
-            data = np.ascontiguousarray(rows, "<f4").data.cast("B")
-            offset = file.weights_offset + first * file.width * 4
-            while data:
-                written = os.pwrite(handle, data, offset)
-                data, offset = data[written:], offset + written
-    finally:
-        os.close(handle)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+            try:
+                with np.load(path) as journal:
+                    yield dict(journal)
+            except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+                raise BuildError(
+                    f"{path} is damaged: delete it, and its models are trained again ({error})"
+                ) from error

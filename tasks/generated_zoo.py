@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from ..builders.provenance import commit, package_version
-from ..builders.writer import partial_folder
 from ..loaders import ZooDataset
-from ..zoos.card import write_card
-from ..zoos.format import METRICS, SPLITS, ZooHeader, write_zoo_file
+from ..zoos.folder_identity import Identity
+from ..zoos.format import METRICS, SPLITS, checksum
 from ..zoos.images import Images, ImageSet, load_images
-from ..zoos.index import ZooIndex, describe_shard, shard_name
+from ..zoos.index import ZooIndex
 from ..zoos.lineage import Lineage, lineage_columns
+from ..zoos.partial_folder import partial_folder
+from ..zoos.zoo_folder import write_zoo_folder
 from .batch_norms import condition
 from .behaviour import accuracies
 from .learnable_rows import TOP_SHARE, top_rows
@@ -150,9 +151,12 @@ def write_generated_zoo(
         },
         checksums={},
     )
-    folder = Path(folder)
-    with partial_folder(folder, overwrite) as partial:
-        index = _write(partial, folder.name, header, columns, weights)
+    folder, rows = Path(folder), weights.numpy()
+    identity = Identity("sample", parent.name, {"weights": checksum(rows), "seed": seed})
+    with partial_folder(folder, identity, overwrite) as held:
+        if not held.is_done:
+            write_zoo_folder(held.finished, folder.name, header, columns, rows)
+        index = ZooIndex.read(held.out if held.is_done else held.finished)
     good = columns["status"] == "ok"
     mean = float(columns["test_accuracy"][good].mean()) if good.any() else float("nan")
     return GeneratedZoo(
@@ -212,26 +216,3 @@ def _splits(count: int, seed: int) -> np.ndarray:
     edges = np.ceil(np.cumsum([FRACTIONS[split] for split in SPLITS]) * count - 1e-9)
     names = np.array(SPLITS, object)[np.searchsorted(edges, np.arange(count), side="right")]
     return names[np.random.default_rng(seed).permutation(count)] if count > 1 else names
-
-
-def _write(
-    folder: Path,
-    name: str,
-    header: ZooHeader,
-    columns: Mapping[str, np.ndarray],
-    weights: Tensor,
-) -> ZooIndex:
-    shards = []
-    for split in SPLITS:
-        rows = np.flatnonzero(columns["split"] == split)
-        if len(rows):
-            file = shard_name(split, 0, 1)
-            part = {key: column[rows] for key, column in columns.items()}
-            write_zoo_file(folder / file, header, part, weights[torch.from_numpy(rows)].numpy())
-            shards.append(describe_shard(folder, file, split, len(rows)))
-    index = ZooIndex(name=name, shards=tuple(shards))
-    index.write(folder)
-    write_card(folder, index, header)
-    for leftover in folder.glob("lock"):
-        leftover.unlink()
-    return index

@@ -1,7 +1,6 @@
 """Processes that fit predictors, and the threads of torch that each uses."""
 
 import multiprocessing
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     When the block is left by an error, what has not begun is dropped.
     """
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, start_worker, (os.getpid(),))
+    pool = ProcessPoolExecutor(workers, context, start_worker)
     try:
         yield pool
     finally:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,7 @@ import h5py
 import numpy as np
 
 from .architectures import Architecture
+from .disk import copy_range
 from .errors import ZooFormatError, ZooNotFoundError
 from .heaps import check_text_heaps
 from .layer_table import LayerTable
@@ -169,13 +170,20 @@ def check_format_version(path: Path, version: str) -> None:
 
 def checksum(column: Column) -> str:
     """SHA-256 of a column: little-endian C-order bytes, or each text in UTF-8 plus a zero byte."""
+    return _checksum_parts([column])
+
+
+def _checksum_parts(parts: Iterable[Column]) -> str:
+    """The checksum of a column that is given in parts, in order."""
     digest = hashlib.sha256()
-    if column.dtype.kind == "O":
-        for text in column:
-            digest.update(text.encode() + b"\0")
-    else:
-        for start in range(0, len(column), max(1, 2**24 // max(1, column[:1].nbytes))):
-            block = column[start : start + max(1, 2**24 // max(1, column[:1].nbytes))]
+    for part in parts:
+        if part.dtype.kind == "O":
+            for text in part:
+                digest.update(text.encode() + b"\0")
+            continue
+        step = max(1, 2**24 // max(1, part[:1].nbytes))
+        for start in range(0, len(part), step):
+            block = part[start : start + step]
             digest.update(block.astype(block.dtype.newbyteorder("<"), copy=False).tobytes())
     return f"sha256:{digest.hexdigest()}"
 
@@ -197,6 +205,8 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
     """
     rows = _common_length(path, {name: len(column) for name, column in columns.items()})
     check_lineage(columns)
+    if not header.checksums:
+        _check_room_for_checksums(header, [*columns, WEIGHTS])
     shape = (rows, header.layer_table.width)
     with h5py.File(
         path,
@@ -215,21 +225,82 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
     _reserve(path, offset, shape[0] * shape[1] * 4)
 
 
-def finish_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]) -> None:
-    """Write `columns` over existing ones and the header with the checksum of every column.
+def finish_zoo_file(
+    path: Path,
+    header: ZooHeader,
+    columns: Mapping[str, Column],
+    *,
+    target: Path | None = None,
+    keep: np.ndarray | None = None,
+) -> None:
+    """Write a finished file anew from one whose rows are written, under a temporary name.
+
+    The old file is only read, because HDF5 marks a file that is open for writing, and opens it no
+    more if it was killed then.
+
+    Args:
+        path: file with all columns and the weights.
+        header: root attributes; the checksum of every column is added.
+        columns: columns to take instead of those in the file, (N,) each.
+        target: name of the finished file; None replaces `path`.
+        keep: rising numbers of the rows to take; None takes all.
 
     Raises:
         ZooFormatError: if a column is new or of another length.
+        OSError: if the disk is full.
     """
-    with h5py.File(path, "r+", libver=("v110", "v110")) as file:
-        for name, column in columns.items():
-            if name not in file or file[name].shape != column.shape:
-                raise ZooFormatError(f"{path} holds no column {name!r} of shape {column.shape}")
-            file[name][...] = column
-        names = [name for name in file if name != WEIGHTS]
-        checksums = {name: checksum(_read_column(file[name])) for name in names}
-        checksums[WEIGHTS] = checksum(_map_dataset(path, file[WEIGHTS]))
-        _write_header(file, replace(header, checksums=checksums))
+    file = open_zoo_file(path)
+    runs = _runs(np.arange(file.rows) if keep is None else keep)
+    merged = _merged_columns(file, columns)
+    if keep is not None:
+        merged = {name: column[keep] for name, column in merged.items()}
+    weights = file.map_weights()
+    checksums = {name: checksum(column) for name, column in merged.items()}
+    checksums[WEIGHTS] = _checksum_parts(weights[start:stop] for start, stop in runs)
+    target = target or path
+    partial = target.with_name(target.name + ".tmp")
+    with _removed_on_error(partial):
+        create_zoo_file(partial, replace(header, checksums=checksums), merged)
+        _copy_rows(file, open_zoo_file(partial), runs)
+        os.replace(partial, target)
+
+
+def _merged_columns(file: ZooFile, columns: Mapping[str, Column]) -> dict[str, Column]:
+    """All columns of a file in its order, those given instead of its own."""
+    for name, column in columns.items():
+        if name not in file.columns or column.shape != (file.rows,):
+            raise ZooFormatError(f"{file.path} holds no column {name!r} of shape {column.shape}")
+    own = file.read_columns([name for name in file.columns if name not in columns])
+    given = {
+        name: column.astype(file.columns[name], copy=False) for name, column in columns.items()
+    }
+    return {name: (own | given)[name] for name in file.columns}
+
+
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """First row and one past the last, of each run of neighbours among rising row numbers."""
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
+    return [(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
+
+
+def _copy_rows(source: ZooFile, target: ZooFile, runs: list[tuple[int, int]]) -> None:
+    """Copy runs of rows one after another into a file that has room for them."""
+    row_bytes, place = source.width * 4, target.weights_offset
+    for start, stop in runs:
+        size = (stop - start) * row_bytes
+        first = source.weights_offset + start * row_bytes
+        copy_range(source.path, target.path, first, place, size)
+        place += size
+
+
+@contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    """Remove a file that could not be written to its end, so that it fills no disk."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def write_zoo_file(
@@ -243,15 +314,18 @@ def write_zoo_file(
         columns: scalar columns, (N,) each.
         weights: (N, D), float32.
     """
-    partial = path.with_name(path.name + ".tmp")
-    create_zoo_file(partial, header, columns)
-    if weights.shape != (len(next(iter(columns.values()))), header.layer_table.width):
+    weights = weights.astype("<f4", copy=False)
+    if weights.shape != (len(next(iter(columns.values()), ())), header.layer_table.width):
         raise ZooFormatError(f"weights have shape {weights.shape}, not (N, D) of the other columns")
-    rows = open_zoo_file(partial).map_weights("r+")
-    rows[:] = weights
-    rows.flush()
-    finish_zoo_file(partial, header, {})
-    os.replace(partial, path)
+    checksums = {name: checksum(column) for name, column in columns.items()}
+    checksums[WEIGHTS] = checksum(weights)
+    partial = path.with_name(path.name + ".tmp")
+    with _removed_on_error(partial):
+        create_zoo_file(partial, replace(header, checksums=checksums), columns)
+        rows = open_zoo_file(partial).map_weights("r+")
+        rows[:] = weights
+        rows.flush()
+        os.replace(partial, path)
 
 
 def open_zoo_file(path: Path | str) -> ZooFile:
@@ -341,16 +415,27 @@ def _map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     return np.memmap(path, dataset.dtype, "r", dataset.id.get_offset(), dataset.shape)
 
 
+def _check_room_for_checksums(header: ZooHeader, names: Iterable[str]) -> None:
+    """Find out before the work, not in its last step, that the header will be too long."""
+    longest = dict.fromkeys(names, checksum(np.zeros(0)))
+    _attribute("checksums", replace(header, checksums=longest))
+
+
 def _write_header(file: h5py.File, header: ZooHeader) -> None:
     for name in _JSON_ATTRIBUTES:
-        value = getattr(header, name)
-        text = json.dumps(value.to_json() if hasattr(value, "to_json") else value)
-        if len(text.encode()) > ATTRIBUTE_LIMIT_BYTES:
-            raise ZooFormatError(
-                f"attribute {name!r} takes {len(text.encode())} bytes, "
-                f"HDF5 allows {ATTRIBUTE_LIMIT_BYTES}: shorten it"
-            )
-        file.attrs[name] = text
+        file.attrs[name] = _attribute(name, header)
+
+
+def _attribute(name: str, header: ZooHeader) -> str:
+    """A root attribute as JSON text."""
+    value = getattr(header, name)
+    text = json.dumps(value.to_json() if hasattr(value, "to_json") else value)
+    if len(text.encode()) > ATTRIBUTE_LIMIT_BYTES:
+        raise ZooFormatError(
+            f"attribute {name!r} takes {len(text.encode())} bytes, "
+            f"HDF5 allows {ATTRIBUTE_LIMIT_BYTES}: shorten it"
+        )
+    return text
 
 
 def _read_header(path: Path, file: h5py.File) -> ZooHeader:

@@ -23,6 +23,7 @@ from .layers import ACTIVATIONS
 from .presets import resolve
 from .signals import is_signal_set
 
+LONGEST_NAME = 200  # bytes; most file systems take 255
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 INITS = (
     "uniform",
@@ -126,7 +127,7 @@ class Recipe:
     """A population, before training.
 
     Attributes:
-        name: the zoo's name.
+        name: the zoo's name, which is also the name of its folder.
         description: one line.
         architecture: the architecture that all models share.
         images: what the models are trained on: an image set that `images.load_images` knows, or
@@ -161,6 +162,7 @@ class Recipe:
         for key in ("name", "description"):
             if not isinstance(getattr(self, key), str):
                 raise RecipeError(f"{key} must be a text, got {getattr(self, key)!r}")
+        _folder_name("name", self.name)
         if not is_signal_set(self.images):
             check_image_set(self.images)
         _one_of("precision", self.precision, PRECISIONS)
@@ -384,6 +386,16 @@ def _checkpoints(given: Any, epochs: Any) -> tuple[int, ...]:
 def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
     if odd := sorted(set(given) - set(known)):
         raise RecipeError(f"{what} has unknown keys {odd}, known are {list(known)}")
+
+
+def _folder_name(key: str, value: str) -> None:
+    """Refuse a name that would lead out of the working folder, since zoos are written by it."""
+    odd = any(letter in "/\\" or not letter.isprintable() for letter in value)
+    if odd or value.startswith(".") or not 0 < len(value.encode()) <= LONGEST_NAME:
+        raise RecipeError(
+            f"{key} must be the name of a folder: 1 to {LONGEST_NAME} printable characters, no "
+            f"slash and no dot in front, got {value[:LONGEST_NAME]!r}"
+        )
 
 
 def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:

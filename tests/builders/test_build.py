@@ -12,18 +12,32 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from weightzoo.builders import convolution_c, process_engine
 from weightzoo.builders.build import build_zoo
-from weightzoo.builders.writer import PartialZoo, plan_shards
+from weightzoo.builders.writer import PartialZoo
 from weightzoo.cli import main
-from weightzoo.zoos.errors import BuildError, RecipeError
+from weightzoo.zoos import format
+from weightzoo.zoos.errors import BuildError, RecipeError, ZooFormatError
 from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file
 from weightzoo.zoos.index import ZooIndex
 from weightzoo.zoos.recipe import Recipe, load_recipe
+from weightzoo.zoos.zoo_folder import plan_shards
+
+
+TRAIN = "train-00000-of-00001.h5"
+BUILD = (
+    "import json, sys\n"
+    "from weightzoo.builders.build import build_zoo\n"
+    "from weightzoo.zoos.recipe import Recipe\n"
+    "if __name__ == '__main__':\n"
+    "    recipe = Recipe.from_json(json.load(open(sys.argv[1])))\n"
+    "    build_zoo(recipe, sys.argv[2], workers={workers}, cohort_size=3)\n"
+)
 
 
 def _recipe() -> Recipe:
@@ -93,14 +107,7 @@ def test_build_zoo_resumes_after_kill_9(tmp_path: Path, workers: int) -> None:
     path, out = tmp_path / "recipe.json", tmp_path / "zoo"
     path.write_text(json.dumps(recipe.to_json()))
     script = tmp_path / "build.py"
-    script.write_text(
-        "import json, sys\n"
-        "from weightzoo.builders.build import build_zoo\n"
-        "from weightzoo.zoos.recipe import Recipe\n"
-        "if __name__ == '__main__':\n"
-        "    recipe = Recipe.from_json(json.load(open(sys.argv[1])))\n"
-        f"    build_zoo(recipe, sys.argv[2], workers={workers}, cohort_size=3)\n"
-    )
+    script.write_text(BUILD.format(workers=workers))
     process = subprocess.Popen([sys.executable, str(script), str(path), str(out)], stderr=-1)
     partial = out.with_name("zoo.partial")
     while not list(partial.glob("cohort-*.npz")) and process.poll() is None:
@@ -168,10 +175,12 @@ def test_build_zoo_refuses_to_go_on_with_other_settings(
     with pytest.raises(KeyboardInterrupt):
         _build(tmp_path / "zoo")
     monkeypatch.undo()
-    with pytest.raises(BuildError, match="unfinished build that differs in .*recipe"):
+    with pytest.raises(
+        BuildError, match="unfinished build of 'digits-mlp' that differs in .*recipe"
+    ):
         _build(tmp_path / "zoo", replace(_recipe(), epochs=3))
-    (tmp_path / "zoo.partial" / "build.json").write_bytes(b"")  # as a power cut may leave it
-    with pytest.raises(BuildError, match="unfinished build that differs"):
+    (tmp_path / "zoo.partial" / "partial.json").write_bytes(b"")  # as a damaged disk may leave it
+    with pytest.raises(BuildError, match="stopped before it noted what it makes: delete"):
         _build(tmp_path / "zoo")
     _build(tmp_path / "zoo", replace(_recipe(), epochs=3), overwrite=True)
 
@@ -219,13 +228,13 @@ def test_build_zoo_refuses_to_go_on_with_the_other_convolution(
 def test_build_zoo_trusts_no_journal_of_a_half_discarded_build(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A kill may leave journals without their settings; the rows they vouch for are new, empty."""
+    """A kill may leave journals without their plan; the rows they vouch for are new, empty."""
     whole = list(_columns(_build(tmp_path / "whole")))
     monkeypatch.setattr(PartialZoo, "finish", _interrupt)
     with pytest.raises(KeyboardInterrupt):
         _build(tmp_path / "zoo")
     monkeypatch.undo()
-    (tmp_path / "zoo.partial" / "build.json").unlink()
+    (tmp_path / "zoo.partial" / "plan.json").unlink()
     assert list(_columns(_build(tmp_path / "zoo"))) == whole
 
 
@@ -247,13 +256,126 @@ def test_build_zoo_reports_a_full_disk_before_training(
     assert list(_columns(folder)) == before
 
 
-def test_build_zoo_passes_on_a_workers_error(tmp_path: Path) -> None:
-    recipe = replace(_recipe(), factors=_recipe().factors | {"lr": 1e-3})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process_engine, "_work", int)  # takes no three arguments
-        with pytest.raises(BuildError, match="a worker failed: TypeError.*run the same command"):
-            _build(tmp_path / "zoo", recipe, workers=2)
-    assert not (tmp_path / "zoo").exists()
+def test_build_zoo_passes_on_a_workers_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PartialZoo, "create", lambda *arguments: None)  # no files to write in
+    with pytest.raises(BuildError, match="a worker failed: ZooNotFoundError.*run the same command"):
+        _build(tmp_path / "zoo", workers=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_build_zoo_says_that_a_worker_was_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = process_engine._Worker.send
+
+    def send_and_kill(worker: process_engine._Worker, cohort: list[int]) -> None:
+        real(worker, cohort)
+        worker.process.kill()
+
+    monkeypatch.setattr(process_engine._Worker, "send", send_and_kill)
+    with pytest.raises(BuildError, match="a worker failed: it ended with exit code -9; finished"):
+        _build(tmp_path / "zoo", workers=2)
+    monkeypatch.undo()
+    assert sum(1 for _ in _columns(_build(tmp_path / "zoo"))) > 0
+
+
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_build_zoo_ends_at_once_on_ctrl_c(times: int, tmp_path: Path) -> None:
+    """Also on a second one; no worker goes on, and the lock is free."""
+    recipe = replace(_recipe(), epochs=10**6, checkpoints=(1,))  # a cohort would take hours
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_json()))
+    script = tmp_path / "build.py"
+    script.write_text(BUILD.format(workers=2))
+    command = [sys.executable, str(script), str(tmp_path / "recipe.json"), str(tmp_path / "zoo")]
+    process = subprocess.Popen(command, stderr=-1, start_new_session=True)
+    partial = tmp_path / "zoo.partial"
+    while not (partial / "plan.json").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(3.0)  # workers start
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+        time.sleep(0.05)
+    process.communicate(timeout=30)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    with (partial / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_build_zoo_refuses_the_leftovers_of_an_import_before_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zoo.partial" / "scratch").mkdir(parents=True)
+    trained: list[Any] = []
+    monkeypatch.setattr(process_engine, "_run_in_this_process", lambda *args: trained.append(args))
+    with pytest.raises(BuildError, match="holds 'scratch' of a command that was stopped"):
+        _build(tmp_path / "zoo")
+    assert not trained
+    monkeypatch.undo()
+    _build(tmp_path / "zoo", overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["zoo"]
+
+
+@pytest.mark.parametrize("file", [0, 1])
+def test_build_zoo_killed_while_it_finishes_files_goes_on(
+    file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = list(_columns(_build(tmp_path / "whole")))
+    kill_in_finishing(monkeypatch, file)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path / "zoo")
+    monkeypatch.undo()
+    assert _count_trained(tmp_path / "zoo", _recipe()) == 0
+    assert list(_columns(tmp_path / "zoo")) == whole
+
+
+def kill_in_finishing(monkeypatch: pytest.MonkeyPatch, file: int) -> None:
+    """Stop when the rows of one finished file are copied, as a full disk or a kill may."""
+    real, count = format._copy_rows, iter(range(9))
+
+    def copy_or_die(*arguments: Any) -> None:
+        _interrupt() if next(count) == file else real(*arguments)
+
+    monkeypatch.setattr(format, "_copy_rows", copy_or_die)
+
+
+def test_build_zoo_finishes_what_an_older_version_was_killed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wrote metrics in place, and HDF5 marks a file that is open for writing."""
+    whole = list(_columns(_build(tmp_path / "whole")))
+    monkeypatch.setattr(PartialZoo, "finish", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path / "zoo")
+    monkeypatch.undo()
+    partial = tmp_path / "zoo.partial"
+    settings = json.loads((partial / "partial.json").read_text())["settings"]
+    (partial / "build.json").write_text(json.dumps(settings))
+    (partial / "partial.json").unlink()
+    (partial / "plan.json").unlink()
+    spoil = "import h5py, os, sys; f = h5py.File(sys.argv[1], 'r+'); f.flush(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", spoil, str(partial / TRAIN)], check=True)
+    with pytest.raises(ZooFormatError):
+        open_zoo_file(partial / TRAIN)
+    assert _count_trained(tmp_path / "zoo", _recipe()) == 0
+    assert list(_columns(tmp_path / "zoo")) == whole
+
+
+def test_build_zoo_says_which_journal_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PartialZoo, "finish", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _build(tmp_path / "zoo")
+    monkeypatch.undo()
+    journal = min((tmp_path / "zoo.partial").glob("cohort-*.npz"))
+    journal.write_bytes(journal.read_bytes()[:99])
+    with pytest.raises(BuildError, match=f"{journal.name} is damaged: delete it"):
+        _build(tmp_path / "zoo")
+    journal.unlink()
+    assert _count_trained(tmp_path / "zoo", _recipe()) == 3
 
 
 def test_build_zoo_refuses_an_architecture_that_does_not_fit(tmp_path: Path) -> None:
@@ -279,7 +401,7 @@ def test_build_zoo_flags_diverged_rows_and_keeps_them(tmp_path: Path) -> None:
 
 def test_plan_shards_never_cuts_a_model(tmp_path: Path) -> None:
     models = load_recipe("digits-cnn").models(40)
-    plans = plan_shards(models, row_bytes=8_000_000, checkpoints=3)
+    plans = plan_shards([model.split for model in models], [3] * 40, row_bytes=8_000_000)
     assert sorted(p for plan in plans for p in plan.positions) == list(range(40))
     assert {plan.split for plan in plans} == set(SPLITS)
     assert max(len(plan.positions) for plan in plans) == 2

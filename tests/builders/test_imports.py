@@ -12,6 +12,7 @@ from weightzoo.builders.import_modelzoos import RawReader
 from weightzoo.builders.import_report import REPORT_NAME
 from weightzoo.builders.imports import FORMATS, import_zoo
 from weightzoo.loaders.dataset import load_zoo
+from weightzoo.zoos import zoo_folder
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.index import ZooIndex
 
@@ -171,7 +172,7 @@ def test_import_with_other_settings_does_not_go_on(
         kill_after(patch, reads=6)
         with pytest.raises(Killed):
             imported(tmp_path / "zoo", tmp_path / "out")
-    with pytest.raises(BuildError, match=r"unfinished import that differs in .*'seed'"):
+    with pytest.raises(BuildError, match=r"unfinished import of .* that differs in 'seed'"):
         imported(tmp_path / "zoo", tmp_path / "out", seed=1)
     write_trial(tmp_path / "zoo", 4)
     with pytest.raises(BuildError, match=r"differs in \['files', 'plan'\]"):
@@ -238,7 +239,7 @@ def test_unreadable_checkpoints_leave_no_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = write_tune_zoo(tmp_path / "zoo", models=8)
-    monkeypatch.setattr(import_writer, "SHARD_BYTES", 2464 * 4 * 6)  # two models per file
+    monkeypatch.setattr(zoo_folder, "SHARD_BYTES", 2464 * 4 * 6)  # two models per file
     broken = [(0, 1), (3, 2), (3, 0)]
     for index, epoch in broken:
         path = tmp_path / "zoo" / trial_name(index, index + 1) / f"checkpoint_{epoch:06d}"
@@ -258,7 +259,7 @@ def test_unreadable_checkpoints_leave_no_row(
 
 def rot_after_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the files of three models rot between the look at them and their reading."""
-    monkeypatch.setattr(import_writer, "SHARD_BYTES", 1)  # one model per file
+    monkeypatch.setattr(zoo_folder, "SHARD_BYTES", 1)  # one model per file
     real, seen = RawReader.open, set[str]()
 
     def open_once(self: Any, model: Any, row: int) -> Any:

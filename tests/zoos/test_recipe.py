@@ -353,3 +353,12 @@ def test_file_that_is_no_text_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"name = '\xff\xfe'")
     with pytest.raises(RecipeError, match=f"{path}: "):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x", "/tmp/x", "a/b", "a\\b", "..", ".x", "", "a\0", "x" * 201]
+)
+def test_recipe_name_never_leaves_the_working_folder(name: str) -> None:
+    data = load_recipe("digits-mlp").to_json() | {"name": name}
+    with pytest.raises(RecipeError, match="name must be the name of a folder: 1 to 200 printable"):
+        Recipe.from_json(data)
