@@ -25,6 +25,7 @@ from .errors import ZooFormatError, ZooNotFoundError
 from .heaps import check_text_heaps
 from .layer_table import LayerTable
 from .lineage import LINEAGE, check_lineage, check_lineage_names
+from .storage import check_claims, check_holes, is_mappable_float32
 
 FORMAT_VERSION = "1.1"  # readers take every minor version of the same major version
 WEIGHTS = "weights"
@@ -269,13 +270,17 @@ def open_zoo_file(path: Path | str) -> ZooFile:
         )
     stat = path.stat()
     with _opened(path) as file:
-        check_text_heaps(path, _text_spans(file, stat.st_size))
+        text_spans = _text_spans(file, stat.st_size)
+        check_holes(path, text_spans)
+        check_text_heaps(path, text_spans)
         header = _read_header(path, file)
         columns = {}
         for name in file:
             _check_dataset(path, name, file)
             columns[name] = object if _is_text(file[name]) else file[name].dtype
         rows = _check_columns(path, file, header)
+        text_room = sum(max(0, stop - start) for start, stop in text_spans)
+        check_claims(path, [file[name] for name in columns if name != WEIGHTS], text_room)
         offset = file[WEIGHTS].id.get_offset()
     if offset + rows * header.layer_table.width * 4 > stat.st_size:
         raise ZooFormatError(f"{path} is truncated: it ends before its weights do")
@@ -427,10 +432,11 @@ def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
             f"{path}:{WEIGHTS} has shape {weights.shape}, expected "
             f"{(rows, header.layer_table.width)} from attribute 'layer_table'"
         )
-    if weights.dtype != np.dtype("<f4") or weights.id.get_offset() is None:
+    if not is_mappable_float32(weights):
         layout = "chunked" if weights.chunks else "contiguous or compact"
         raise ZooFormatError(
-            f"{path}:{WEIGHTS} must be contiguous float32, got {layout} {weights.dtype}"
+            f"{path}:{WEIGHTS} must be contiguous float32, got {layout} {weights.dtype} in "
+            f"{weights.id.get_storage_size()} bytes: store IEEE little-endian numbers of 4 bytes"
         )
     return rows
 
