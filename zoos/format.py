@@ -11,7 +11,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +49,8 @@ METRICS = (
 )
 STATUSES = ("ok", "diverged")
 ALIGNMENT_BYTES = 4096
+MOST_JSON_DEPTH = 64  # lists and tables inside each other; 16 residuals take 33
+LONGEST_MESSAGE = 1000  # about a value of a file, which may be long
 ATTRIBUTE_LIMIT_BYTES = 60_000  # HDF5 keeps a compact attribute below 64 KiB
 
 Column = np.ndarray
@@ -373,7 +376,7 @@ def _read_header(path: Path, file: h5py.File) -> ZooHeader:
             **data,
         )
     except ZooFormatError as error:
-        raise ZooFormatError(f"{path}: {error}") from error
+        raise ZooFormatError(f"{path}: {str(error)[:LONGEST_MESSAGE]}") from error
     if header.architecture and header.architecture.layer_table() != header.layer_table:
         raise ZooFormatError(f"{path}: attributes 'architecture' and 'layer_table' differ")
     return header
@@ -381,18 +384,39 @@ def _read_header(path: Path, file: h5py.File) -> ZooHeader:
 
 def _read_json(path: Path, file: h5py.File, name: str) -> Any:
     try:
-        value = json.loads(file.attrs[name])
+        text = file.attrs[name]
+        value = json.loads(text)
     except (KeyError, TypeError, ValueError) as error:
         raise ZooFormatError(f"{path} has no readable JSON attribute {name!r}") from error
-    if not _has_type(name, value):
-        raise ZooFormatError(f"{path} has a wrong JSON attribute {name!r}: {value!r:.80}")
+    if len(text) > ATTRIBUTE_LIMIT_BYTES:
+        raise ZooFormatError(
+            f"{path}: attribute {name!r} takes {len(text)} bytes, allowed are "
+            f"{ATTRIBUTE_LIMIT_BYTES}"
+        )
+    if not _has_type(name, value) or _depth(value) > MOST_JSON_DEPTH:
+        raise ZooFormatError(
+            f"{path} has a wrong JSON attribute {name!r}: {reprlib.repr(value):.200}"
+        )
     return value
+
+
+def _depth(value: Any) -> int:
+    """Lists and tables inside each other; without recursion, which a deep value would exhaust."""
+    depth, level = 0, [value]
+    while level := [inner for outer in level for inner in _inner(outer)]:
+        depth += 1
+    return depth
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _has_type(name: str, value: Any) -> bool:
     """Whether an attribute is what `ZooHeader` says; the two tables are checked by themselves."""
     if name == "hyper_parameters":
-        return isinstance(value, list) and all(isinstance(key, str) for key in value)
+        are_texts = isinstance(value, list) and all(isinstance(key, str) for key in value)
+        return are_texts and len(set(value)) == len(value)
     if name == "checksums":
         return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     return name in ("architecture", "layer_table") or isinstance(value, dict)
