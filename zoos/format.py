@@ -15,6 +15,7 @@ import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ import h5py
 import numpy as np
 
 from .architectures import Architecture
-from .errors import ZooFormatError, ZooNotFoundError
+from .errors import ZooError, ZooFormatError, ZooNotFoundError
 from .heaps import check_text_heaps
 from .layer_table import LayerTable
 from .lineage import LINEAGE, check_lineage, check_lineage_names
@@ -117,18 +118,43 @@ class ZooFile:
         return self.header.layer_table.width
 
     def check_unchanged(self) -> None:
-        """Refuse a changed file: reading a map past its new end would kill the process.
+        """Refuse a changed file: its rows may be those of another zoo, or half written.
 
         Raises:
             ZooNotFoundError: if it was removed since it was checked.
             ZooFormatError: if its size or time of change differs.
         """
         try:
-            stat = os.stat(self.path)
+            self._check(os.stat(self.path))
         except FileNotFoundError as error:
             raise ZooNotFoundError(f"{self.path} was removed while in use") from error
+
+    @contextmanager
+    def opened(self) -> Iterator[FileIO]:
+        """Open the file for reading; it is checked before, and again at the end.
+
+        Raises:
+            ZooNotFoundError: if it was removed since it was checked.
+            ZooFormatError: if its size or time of change differs, or the system cannot read it.
+        """
+        try:
+            with FileIO(self.path) as file:
+                self._check(os.fstat(file.fileno()))
+                yield file
+                self._check(os.fstat(file.fileno()))
+        except ZooError:
+            raise
+        except FileNotFoundError as error:
+            raise ZooNotFoundError(f"{self.path} was removed while in use") from error
+        except OSError as error:
+            raise ZooFormatError(
+                f"{self.path} cannot be read: check the disk or the connection to it, then load "
+                f"the zoo again ({error})"
+            ) from error
+
+    def _check(self, stat: os.stat_result) -> None:
         if (stat.st_size, stat.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
-            raise ZooFormatError(f"{self.path} changed since it was opened: load the zoo again")
+            raise changed_file(self.path)
 
     def map_weights(self, mode: str = "r") -> np.memmap:
         """Map the rows, (N, D) float32, without reading them.
@@ -155,6 +181,14 @@ class ZooFile:
             )
         with _opened(self.path) as file:
             return {name: _read_column(file[name]) for name in names}
+
+
+def changed_file(path: Path) -> ZooFormatError:
+    """What to raise about a file that was written to, or cut short, while in use."""
+    return ZooFormatError(
+        f"{path} changed since it was opened: load the zoo again; to replace a zoo, write another "
+        "file and rename it, never write into this one"
+    )
 
 
 def check_format_version(path: Path, version: str) -> None:
