@@ -60,7 +60,8 @@ class ColumnTable:
             (N,) records, and the distinct texts by code, str objects.
 
         Raises:
-            ZooFormatError: if a file holds rows of another split, or contradicts the first file.
+            ZooFormatError: if a file holds rows of another split, contradicts the first file, or
+                changed since it was opened.
         """
         if self._content is None:  # two threads may both read, and find the same
             self._content = self._read_files()
@@ -102,6 +103,7 @@ class ColumnTable:
             for name, first, column in _read_blocks(file, list(self.kinds)):
                 values = _encode(column, codes) if self.is_text(name) else column
                 part[name][first : first + len(column)] = values
+            file.check_unchanged()
             self._check_split(file, _by_code(codes)[np.unique(part["split"])].tolist())
             start += file.rows
         return records, _by_code(codes)

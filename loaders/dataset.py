@@ -36,6 +36,7 @@ def load_zoo(
     cache_dir: str | Path | None = None,
     token: str | None = None,
     in_memory: bool = False,
+    verify_on_read: bool | None = None,
 ) -> dict[str, ZooDataset]: ...
 @overload
 def load_zoo(
@@ -49,6 +50,7 @@ def load_zoo(
     cache_dir: str | Path | None = None,
     token: str | None = None,
     in_memory: bool = False,
+    verify_on_read: bool | None = None,
 ) -> ZooDataset: ...
 @overload
 def load_zoo(
@@ -62,6 +64,7 @@ def load_zoo(
     cache_dir: str | Path | None = None,
     token: str | None = None,
     in_memory: bool = False,
+    verify_on_read: bool | None = None,
 ) -> "datasets.IterableDataset | datasets.IterableDatasetDict": ...
 def load_zoo(
     path_or_repo: str | Path,
@@ -74,6 +77,7 @@ def load_zoo(
     cache_dir: str | Path | None = None,
     token: str | None = None,
     in_memory: bool = False,
+    verify_on_read: bool | None = None,
 ) -> Any:
     """Open a zoo; no weights are read until they are asked for.
 
@@ -94,6 +98,12 @@ def load_zoo(
         cache_dir: where downloads are kept; None takes the Hub's own place.
         token: for a private repository; None takes the one that is logged in.
         in_memory: copy the weights of the opened files to memory at once, for slow disks.
+        verify_on_read: how a batch is read from files that may change. False reads mapped files:
+            one that was written to or replaced gives an error instead of a wrong batch, but one
+            that is cut short while a batch is copied, or whose disk fails, ends the process by
+            SIGBUS. True reads without a map, at about half the speed, and makes an error of
+            these too. None does so on network mounts only. Replace a zoo by renaming, never
+            write into its files: what writes through a map of its own is not always noticed.
 
     Returns:
         The split's dataset, or with split None a dict of every split that has rows.
@@ -119,7 +129,7 @@ def load_zoo(
         raise ValueError(f"a zoo on the disk has no revision {revision!r}: leave it out")
     else:
         path = find_zoo(Path(path_or_repo), name)
-    return _load(path, parts, columns, in_memory)
+    return _load(path, parts, columns, in_memory, verify_on_read)
 
 
 def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
@@ -151,13 +161,18 @@ def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
 
 
 def _load(
-    path: Path, parts: list[SplitPart] | None, columns: Sequence[str] | None, in_memory: bool
+    path: Path,
+    parts: list[SplitPart] | None,
+    columns: Sequence[str] | None,
+    in_memory: bool,
+    verify_on_read: bool | None,
 ) -> Any:
     """The datasets of a zoo on the disk: one by a split expression, or all."""
     if parts is None:
-        found = open_splits(path, None, columns, in_memory)
+        found = open_splits(path, None, columns, in_memory, verify_on_read)
         return {split: _dataset(opened) for split, opened in found.items()}
-    found = open_splits(path, list(dict.fromkeys(part.split for part in parts)), columns, in_memory)
+    splits = list(dict.fromkeys(part.split for part in parts))
+    found = open_splits(path, splits, columns, in_memory, verify_on_read)
     return concatenate_zoos([_sliced(_dataset(found[part.split]), part) for part in parts])
 
 

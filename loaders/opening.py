@@ -11,6 +11,7 @@ from ..zoos.errors import ZooNotFoundError
 from ..zoos.format import SPLITS, WEIGHTS, open_zoo_file
 from ..zoos.index import INDEX_NAME, ZooIndex
 from .columns import ColumnTable
+from .mounts import is_on_network
 from .rows import WeightRows
 from .shards import Shards
 
@@ -60,9 +61,20 @@ def find_zoo(path: Path, name: str | None) -> Path:
 
 
 def open_splits(
-    path: Path, splits: Sequence[str] | None, columns: Sequence[str] | None, in_memory: bool
+    path: Path,
+    splits: Sequence[str] | None,
+    columns: Sequence[str] | None,
+    in_memory: bool,
+    verify_on_read: bool | None = None,
 ) -> dict[str, OpenSplit]:
-    """Open some splits of a zoo file or folder, or with None all that have rows.
+    """Open some splits of a zoo file or folder.
+
+    Args:
+        path: of a zoo file, or of a folder with `zoo.json`.
+        splits: names; None takes all that have rows.
+        columns: scalar columns to read; None reads all.
+        in_memory: copy the weights to memory at once.
+        verify_on_read: read without a map, see `load_zoo`; None does so on network mounts.
 
     Raises:
         ZooNotFoundError: if a file is missing.
@@ -70,11 +82,16 @@ def open_splits(
         ValueError: if a split has no rows; those that have are listed.
     """
     open_them = _open_file if path.is_file() else _open_folder
-    return open_them(path, splits, columns, in_memory)
+    verify = is_on_network(path) if verify_on_read is None else verify_on_read
+    return open_them(path, splits, columns, in_memory, verify)
 
 
 def _open_file(
-    path: Path, splits: Sequence[str] | None, names: Sequence[str] | None, in_memory: bool
+    path: Path,
+    splits: Sequence[str] | None,
+    names: Sequence[str] | None,
+    in_memory: bool,
+    verify: bool,
 ) -> dict[str, OpenSplit]:
     """The splits of one file, by its column `split`."""
     files = Shards([open_zoo_file(path)])
@@ -83,13 +100,18 @@ def _open_file(
     found = {part: np.flatnonzero(split == part) for part in SPLITS}
     found = {part: rows for part, rows in found.items() if len(rows) > 0}
     _check_has_rows(path, splits, found)
-    source, name = WeightRows(files, in_memory), str(files[0].header.recipe.get("name", path.stem))
+    source = WeightRows(files, in_memory, verify_on_read=verify)
+    name = str(files[0].header.recipe.get("name", path.stem))
     wanted = found if splits is None else splits
     return {part: OpenSplit(name, source, table, found[part]) for part in wanted}
 
 
 def _open_folder(
-    folder: Path, splits: Sequence[str] | None, names: Sequence[str] | None, in_memory: bool
+    folder: Path,
+    splits: Sequence[str] | None,
+    names: Sequence[str] | None,
+    in_memory: bool,
+    verify: bool,
 ) -> dict[str, OpenSplit]:
     """The splits of a zoo folder, by its index."""
     index = ZooIndex.read(folder)
@@ -103,7 +125,8 @@ def _open_folder(
             files.open_all()
             table.read()
         rows = np.arange(int(files.counts.sum()))
-        found[part] = OpenSplit(index.name, WeightRows(files, in_memory), table, rows)
+        source = WeightRows(files, in_memory, verify_on_read=verify)
+        found[part] = OpenSplit(index.name, source, table, rows)
     return found
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ..zoos.format import ZooFile
+from ..zoos.format import ZooFile, changed_file
 from .padded_buffers import BufferPool
 from .shards import Shards
+from .verified_reads import VerifiedReads
 
 BLOCK_BYTES = 2**20  # of rows gathered to be copied on at once: about a processor's second cache
 LARGE_ROW_BYTES = 2**16  # from here on a second copy costs more than a loop over rows
@@ -69,6 +70,7 @@ class WeightRows:
         files: the files, in row order, opened when something of them is first read.
         in_memory: whether the rows were copied to memory at once.
         window: (start, stop), the part of every row that is read; all of it by default.
+        verify_on_read: whether rows are read from the file each time, instead of from a map.
     """
 
     def __init__(
@@ -76,8 +78,15 @@ class WeightRows:
         files: Sequence[ZooFile],
         in_memory: bool = False,
         window: tuple[int, int] | None = None,
+        verify_on_read: bool = False,
     ) -> None:
         """List the files, or copy all their rows to memory.
+
+        Args:
+            files: in row order.
+            in_memory: copy their rows at once.
+            window: (start, stop) of every row; None reads all of it.
+            verify_on_read: read as `VerifiedReads` does, instead of from mapped files.
 
         Raises:
             ZooFormatError: if a file changed since it was opened.
@@ -86,18 +95,18 @@ class WeightRows:
         self.in_memory = in_memory
         self.window = (0, self.files[0].width) if window is None else window
         self._starts = np.concatenate([[0], np.cumsum(self.files.counts)])
+        self.verify_on_read = verify_on_read
         self._maps = _Maps(self.files, whole_rows=self.width == self.files[0].width)
+        self._reads = VerifiedReads(self.files, self.window) if verify_on_read else None
         self._pool = BufferPool()
         self._copies: list[np.ndarray] = []
         if in_memory:
-            start, stop = self.window
-            self._copies = [
-                self._maps[place][:, start:stop].copy() for place in range(len(self.files))
-            ]
+            copies = [self._copy(place) for place in range(len(self.files))]
+            self._copies, self._reads = copies, None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the list of files alone; they are mapped again, and checked, on the other side."""
-        return WeightRows, (self.files, self.in_memory, self.window)
+        return WeightRows, (self.files, self.in_memory, self.window, self.verify_on_read)
 
     def __len__(self) -> int:
         """N."""
@@ -116,14 +125,16 @@ class WeightRows:
             stop: one past the last.
         """
         first = self.window[0]
-        return WeightRows(self.files, self.in_memory, (first + start, first + stop))
+        window = (first + start, first + stop)
+        return WeightRows(self.files, self.in_memory, window, self.verify_on_read)
 
     @classmethod
     def joined(cls, sources: "Sequence[WeightRows]") -> "WeightRows":
         """The rows of several sources with the same window, one source after the other."""
         first = sources[0]
         files = first.files.joined(source.files for source in sources[1:])
-        return cls(files, all(source.in_memory for source in sources), first.window)
+        in_memory = all(source.in_memory for source in sources)
+        return cls(files, in_memory, first.window, any(one.verify_on_read for one in sources))
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Copy rows out.
@@ -136,34 +147,46 @@ class WeightRows:
             (n, D), float32, the caller's own for as long as anything refers to it.
 
         Raises:
-            ZooFormatError: if a file changed since it was opened.
+            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
         """
         if out is None:
             out = self._room(len(rows))
         if len(rows) == 0:
             return out
+        if self._reads is not None:
+            return self._reads.take(rows, out)
         if rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):
             return self._copy_run(int(rows[0]), int(rows[-1]) + 1, out)
         if len(self.files) == 1:
-            return _gather(self._shard(0), rows, out)
+            _gather(self._shard(0), rows, out)
+            self._check_unchanged(0)
+            return out
         return self._take_from_many(rows, out)
 
-    def views(self, rows: np.ndarray) -> list[np.ndarray]:
+    def views(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Rows where they lie, uncopied, for large rows that are copied piece by piece anyway.
+
+        After the last row the files are checked: copy from each before asking for the next.
 
         Args:
             rows: (n,), int64, within 0 and N - 1, as `positions` returns.
 
-        Returns:
-            n arrays (D,), read-only.
+        Yields:
+            n arrays (D,), not to be written to.
 
         Raises:
-            ZooFormatError: if a file changed since it was opened.
+            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
         """
+        if self._reads is not None:
+            yield from (self.take(rows[place : place + 1])[0] for place in range(len(rows)))
+            return
         places = np.searchsorted(self._starts, rows, side="right") - 1
         shards = {place: self._shard(place) for place in np.unique(places).tolist()}
         local = (rows - self._starts[places]).tolist()
-        return [shards[place][row] for place, row in zip(places.tolist(), local, strict=True)]
+        for place, row in zip(places.tolist(), local, strict=True):
+            yield shards[place][row]
+        for place in shards:
+            self._check_unchanged(place)
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Copy rows out block by block, for callers that copy them on: (m, D) each, in order.
@@ -195,6 +218,7 @@ class WeightRows:
                 _gather(self._shard(place), local, out[low:high])
             else:
                 self._scatter(self._shard(place), local, order[low:high], out)
+            self._check_unchanged(place)
         return out
 
     def _scatter(
@@ -214,6 +238,7 @@ class WeightRows:
             first, last = int(self._starts[place]), int(self._starts[place + 1])
             low, high = max(start, first), min(stop, last)
             out[low - start : high - start] = self._shard(place)[low - first : high - first]
+            self._check_unchanged(place)
             place += 1
         return out
 
@@ -223,9 +248,19 @@ class WeightRows:
             return np.empty((count, self.width), np.float32)
         return self._pool.take(count, self.width)
 
+    def _copy(self, place: int) -> np.ndarray:
+        """The window of all rows of a file, copied."""
+        first, last = int(self._starts[place]), int(self._starts[place + 1])
+        return self.take(np.arange(first, last), np.empty((last - first, self.width), np.float32))
+
+    def _check_unchanged(self, place: int) -> None:
+        """Refuse what was copied from a file that changed since it was opened."""
+        if not self._copies:
+            self.files[place].check_unchanged()
+
     def _shard(self, place: int) -> np.ndarray:
-        """The window of all rows of a file that was not changed."""
-        if self.in_memory:
+        """The window of all rows of a file that was not cut short."""
+        if self._copies:
             return self._copies[place]
         shard = self._maps[place]
         return shard if self.width == shard.shape[1] else shard[:, slice(*self.window)]
@@ -247,31 +282,35 @@ def _gather(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
 class _Maps:
     """Mapped files, no more at a time than a process may hold open.
 
-    Each map keeps a file descriptor, of which many systems grant 1024.
+    Each map keeps a file descriptor, of which many systems grant 1024. Reading a map behind the
+    end of its file kills the process, so the size of the mapped file is asked for before.
     """
 
     def __init__(self, files: Shards, whole_rows: bool) -> None:
         self._files, self._whole_rows = files, whole_rows
-        self._maps: OrderedDict[int, np.ndarray] = OrderedDict()
+        self._maps: OrderedDict[int, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
         self._lock = threading.Lock()
         self._limit = _map_limit()
 
     def __getitem__(self, place: int) -> np.ndarray:
-        """All rows of a file, mapped, after a check that the file was not changed."""
-        self._files[place].check_unchanged()
+        """All rows of a file, mapped, after a check that the file was not cut short."""
         with self._lock:
             if place not in self._maps:
                 self._maps[place] = self._map(self._files[place])
             self._maps.move_to_end(place)
             if len(self._maps) > self._limit:
                 self._maps.popitem(last=False)
-            return self._maps[place]
+            mapped, rows = self._maps[place]
+        if mapped.size() < self._files[place].size_bytes:
+            raise changed_file(self._files[place].path)
+        return rows
 
-    def _map(self, file: ZooFile) -> np.ndarray:
+    def _map(self, file: ZooFile) -> tuple[mmap.mmap, np.ndarray]:
         rows = file.map_weights()
+        mapped: mmap.mmap = rows._mmap  # type: ignore[attr-defined]
         if not self._whole_rows and hasattr(mmap, "MADV_RANDOM"):
-            rows._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined]  # no readahead
-        return np.asarray(rows)
+            mapped.madvise(mmap.MADV_RANDOM)  # no readahead
+        return mapped, np.asarray(rows)
 
 
 def _map_limit() -> int:

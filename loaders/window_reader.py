@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..zoos.format import changed_file
 from ..zoos.layer_table import LayerTable
 from .neurons import RowChunks, row_matrices
 from .tokenizers import Matrix, checked_size
@@ -116,6 +117,7 @@ class WindowReader:
 
         Raises:
             IndexError: if a row or window does not exist.
+            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
         """
         rows, starts = torch.as_tensor(rows), torch.as_tensor(starts)
         last = self.tokenizer.shape[0] - self.length
@@ -124,6 +126,8 @@ class WindowReader:
         values = np.zeros((len(rows), self.length, self.tokenizer.shape[1]), np.float32)
         for window, row, start in zip(values, rows.tolist(), starts.tolist(), strict=True):
             self._read(int(self.dataset.rows[row]), start, window)
+        for place in self._files:
+            self.dataset.source.files[place].check_unchanged()
         index = starts[:, None] + torch.arange(self.length)
         shared = {key: tensor[index] for key, tensor in self.tokenizer.shared.items()}
         self.counts.windows += len(rows)
@@ -173,6 +177,8 @@ class WindowReader:
         offset += VALUE_BYTES * ((row - int(self._starts[place])) * width + start)
         size = VALUE_BYTES * count
         data = os.pread(descriptor, size, offset)
+        if len(data) < size:
+            raise changed_file(self.dataset.source.files[place].path)
         self.counts.read_bytes += len(data)
         pages = (offset + size - 1) // PAGE_BYTES - offset // PAGE_BYTES + 1
         self.counts.page_bytes += PAGE_BYTES * pages

@@ -122,9 +122,10 @@ def _layers(rows: Any, key: str, depth: int) -> tuple[Layer, ...]:
 
 def _layer(row: Any, depth: int) -> Layer:
     """One layer from its table {kind, ...}."""
-    if not isinstance(row, Mapping) or row.get("kind") not in LAYERS:
+    kind = row.get("kind") if isinstance(row, Mapping) else None
+    if not isinstance(kind, str) or kind not in LAYERS:
         raise ZooFormatError(f"layer must be a table with kind in {list(LAYERS)}, got {row!r}")
-    cls = LAYERS[row["kind"]]
+    cls = LAYERS[kind]
     known = {field.name: field for field in fields(cls)}
     given = {key: value for key, value in row.items() if key != "kind"}
     missing = {key for key, field in known.items() if field.default is MISSING} - set(given)

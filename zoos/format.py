@@ -11,9 +11,11 @@ import hashlib
 import json
 import math
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,11 @@ import numpy as np
 
 from .architectures import Architecture
 from .disk import copy_range
-from .errors import ZooFormatError, ZooNotFoundError
+from .errors import ZooError, ZooFormatError, ZooNotFoundError
 from .heaps import check_text_heaps
 from .layer_table import LayerTable
 from .lineage import LINEAGE, check_lineage, check_lineage_names
+from .storage import check_claims, check_holes, is_mappable_float32
 
 FORMAT_VERSION = "1.1"  # readers take every minor version of the same major version
 WEIGHTS = "weights"
@@ -48,6 +51,8 @@ METRICS = (
 )
 STATUSES = ("ok", "diverged")
 ALIGNMENT_BYTES = 4096
+MOST_JSON_DEPTH = 64  # lists and tables inside each other; 16 residuals take 33
+LONGEST_MESSAGE = 1000  # about a value of a file, which may be long
 ATTRIBUTE_LIMIT_BYTES = 60_000  # HDF5 keeps a compact attribute below 64 KiB
 
 Column = np.ndarray
@@ -114,18 +119,43 @@ class ZooFile:
         return self.header.layer_table.width
 
     def check_unchanged(self) -> None:
-        """Refuse a changed file: reading a map past its new end would kill the process.
+        """Refuse a changed file: its rows may be those of another zoo, or half written.
 
         Raises:
             ZooNotFoundError: if it was removed since it was checked.
             ZooFormatError: if its size or time of change differs.
         """
         try:
-            stat = os.stat(self.path)
+            self._check(os.stat(self.path))
         except FileNotFoundError as error:
             raise ZooNotFoundError(f"{self.path} was removed while in use") from error
+
+    @contextmanager
+    def opened(self) -> Iterator[FileIO]:
+        """Open the file for reading; it is checked before, and again at the end.
+
+        Raises:
+            ZooNotFoundError: if it was removed since it was checked.
+            ZooFormatError: if its size or time of change differs, or the system cannot read it.
+        """
+        try:
+            with FileIO(self.path) as file:
+                self._check(os.fstat(file.fileno()))
+                yield file
+                self._check(os.fstat(file.fileno()))
+        except ZooError:
+            raise
+        except FileNotFoundError as error:
+            raise ZooNotFoundError(f"{self.path} was removed while in use") from error
+        except OSError as error:
+            raise ZooFormatError(
+                f"{self.path} cannot be read: check the disk or the connection to it, then load "
+                f"the zoo again ({error})"
+            ) from error
+
+    def _check(self, stat: os.stat_result) -> None:
         if (stat.st_size, stat.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
-            raise ZooFormatError(f"{self.path} changed since it was opened: load the zoo again")
+            raise changed_file(self.path)
 
     def map_weights(self, mode: str = "r") -> np.memmap:
         """Map the rows, (N, D) float32, without reading them.
@@ -152,6 +182,14 @@ class ZooFile:
             )
         with _opened(self.path) as file:
             return {name: _read_column(file[name]) for name in names}
+
+
+def changed_file(path: Path) -> ZooFormatError:
+    """What to raise about a file that was written to, or cut short, while in use."""
+    return ZooFormatError(
+        f"{path} changed since it was opened: load the zoo again; to replace a zoo, write another "
+        "file and rename it, never write into this one"
+    )
 
 
 def check_format_version(path: Path, version: str) -> None:
@@ -343,13 +381,17 @@ def open_zoo_file(path: Path | str) -> ZooFile:
         )
     stat = path.stat()
     with _opened(path) as file:
-        check_text_heaps(path, _text_spans(file, stat.st_size))
+        text_spans = _text_spans(file, stat.st_size)
+        check_holes(path, text_spans)
+        check_text_heaps(path, text_spans)
         header = _read_header(path, file)
         columns = {}
         for name in file:
             _check_dataset(path, name, file)
             columns[name] = object if _is_text(file[name]) else file[name].dtype
         rows = _check_columns(path, file, header)
+        text_room = sum(max(0, stop - start) for start, stop in text_spans)
+        check_claims(path, [file[name] for name in columns if name != WEIGHTS], text_room)
         offset = file[WEIGHTS].id.get_offset()
     if offset + rows * header.layer_table.width * 4 > stat.st_size:
         raise ZooFormatError(f"{path} is truncated: it ends before its weights do")
@@ -453,7 +495,7 @@ def _read_header(path: Path, file: h5py.File) -> ZooHeader:
             **data,
         )
     except ZooFormatError as error:
-        raise ZooFormatError(f"{path}: {error}") from error
+        raise ZooFormatError(f"{path}: {str(error)[:LONGEST_MESSAGE]}") from error
     if header.architecture and header.architecture.layer_table() != header.layer_table:
         raise ZooFormatError(f"{path}: attributes 'architecture' and 'layer_table' differ")
     return header
@@ -461,18 +503,39 @@ def _read_header(path: Path, file: h5py.File) -> ZooHeader:
 
 def _read_json(path: Path, file: h5py.File, name: str) -> Any:
     try:
-        value = json.loads(file.attrs[name])
+        text = file.attrs[name]
+        value = json.loads(text)
     except (KeyError, TypeError, ValueError) as error:
         raise ZooFormatError(f"{path} has no readable JSON attribute {name!r}") from error
-    if not _has_type(name, value):
-        raise ZooFormatError(f"{path} has a wrong JSON attribute {name!r}: {value!r:.80}")
+    if len(text) > ATTRIBUTE_LIMIT_BYTES:
+        raise ZooFormatError(
+            f"{path}: attribute {name!r} takes {len(text)} bytes, allowed are "
+            f"{ATTRIBUTE_LIMIT_BYTES}"
+        )
+    if not _has_type(name, value) or _depth(value) > MOST_JSON_DEPTH:
+        raise ZooFormatError(
+            f"{path} has a wrong JSON attribute {name!r}: {reprlib.repr(value):.200}"
+        )
     return value
+
+
+def _depth(value: Any) -> int:
+    """Lists and tables inside each other; without recursion, which a deep value would exhaust."""
+    depth, level = 0, [value]
+    while level := [inner for outer in level for inner in _inner(outer)]:
+        depth += 1
+    return depth
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _has_type(name: str, value: Any) -> bool:
     """Whether an attribute is what `ZooHeader` says; the two tables are checked by themselves."""
     if name == "hyper_parameters":
-        return isinstance(value, list) and all(isinstance(key, str) for key in value)
+        are_texts = isinstance(value, list) and all(isinstance(key, str) for key in value)
+        return are_texts and len(set(value)) == len(value)
     if name == "checksums":
         return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     return name in ("architecture", "layer_table") or isinstance(value, dict)
@@ -512,10 +575,11 @@ def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
             f"{path}:{WEIGHTS} has shape {weights.shape}, expected "
             f"{(rows, header.layer_table.width)} from attribute 'layer_table'"
         )
-    if weights.dtype != np.dtype("<f4") or weights.id.get_offset() is None:
+    if not is_mappable_float32(weights):
         layout = "chunked" if weights.chunks else "contiguous or compact"
         raise ZooFormatError(
-            f"{path}:{WEIGHTS} must be contiguous float32, got {layout} {weights.dtype}"
+            f"{path}:{WEIGHTS} must be contiguous float32, got {layout} {weights.dtype} in "
+            f"{weights.id.get_storage_size()} bytes: store IEEE little-endian numbers of 4 bytes"
         )
     return rows
 

@@ -8,6 +8,7 @@ A split that is missing is cut from train, class by class with a fixed seed. All
 size, and are grey if every one of them is.
 """
 
+import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -104,13 +105,19 @@ def _read(paths: list[Path]) -> np.ndarray:
     from PIL import Image
 
     images, grey = [], True
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                grey = grey and image.mode in GREY_MODES
-                images.append(Preprocessing(1 if grey else 3)(image))
-        except (OSError, SyntaxError, ValueError) as error:  # RecipeError is a ValueError
-            raise RecipeError(f"cannot read image {str(path)!r}: {error}") from error
+    with warnings.catch_warnings():  # beyond Pillow's limit of pixels, it only warns at first
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for path in paths:
+            try:
+                with Image.open(path) as image:
+                    grey = grey and image.mode in GREY_MODES
+                    images.append(Preprocessing(1 if grey else 3)(image))
+            except (OSError, SyntaxError, ValueError) as error:  # RecipeError is a ValueError
+                raise RecipeError(f"cannot read image {str(path)!r}: {error}") from error
+            except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+                raise RecipeError(
+                    f"cannot read image {str(path)!r}: {error}; make it smaller, or remove it"
+                ) from error
     if not grey:  # those read before the first colour image
         images = [image.repeat(3, axis=0) if len(image) == 1 else image for image in images]
     return stack(images, [str(path) for path in paths])

@@ -8,7 +8,9 @@ folders, one per (zoo, architecture).
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +19,7 @@ from .errors import ZooFormatError, ZooNotFoundError
 from .format import FORMAT_VERSION, SPLITS, ZooFile, check_format_version, open_zoo_file
 
 INDEX_NAME = "zoo.json"
+LONGEST_NAME = 200  # of a zoo; file systems take 255 bytes, and parts are added to it
 FILE_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the Hub's word for val
 
 
@@ -62,8 +65,8 @@ class ZooIndex:
 
         Raises:
             ZooNotFoundError: if there is none.
-            ZooFormatError: if it is damaged, of another format version, or names a file outside
-                the folder.
+            ZooFormatError: if it is damaged, of another format version, names a file outside
+                the folder or the same file twice, or counts what no file can hold.
         """
         path = folder / INDEX_NAME
         if not path.is_file():
@@ -73,8 +76,8 @@ class ZooIndex:
             )
         try:
             data = json.loads(path.read_text())
-            version, name = str(data["format_version"]), str(data["name"])
-            check_format_version(path, version)
+            check_format_version(path, str(data["format_version"]))
+            name = _checked_name(path, data["name"])
             shards = tuple(_shard(path, row) for row in data["shards"])
         except ZooFormatError:
             raise
@@ -82,6 +85,7 @@ class ZooIndex:
             raise ZooFormatError(f"{path} is damaged: {error}") from error
         if not shards:
             raise ZooFormatError(f"{path} lists no files: a zoo has at least one")
+        _check_no_file_twice(path, shards)
         return cls(name=name, shards=shards)
 
     def open(self, folder: Path, split: str | None = None) -> list[ZooFile]:
@@ -144,12 +148,77 @@ def check_same_columns(files: list[ZooFile]) -> None:
 def _shard(path: Path, row: Mapping[str, Any]) -> Shard:
     names = [field.name for field in fields(Shard)]
     if sorted(row) != sorted(names) or row["split"] not in SPLITS:
-        raise ZooFormatError(f"{path}: {row!r} must have the fields {names}, split in {SPLITS}")
+        raise ZooFormatError(
+            f"{path}: {_short(row)} must have the fields {names}, split in {SPLITS}"
+        )
     for field in fields(Shard):
         value = row[field.name]
-        if type(value) is not field.type or (field.type is int and value < 0):
-            raise ZooFormatError(f"{path}: {field.name} must not be {value!r}")
-    name = PurePosixPath(row["path"])
-    if name.is_absolute() or ".." in name.parts:
-        raise ZooFormatError(f"{path} names a file outside its folder: {row['path']!r}")
-    return Shard(**row)
+        if type(value) is not field.type or (field.type is int and value < 1):
+            raise ZooFormatError(
+                f"{path}: {field.name} must not be {_short(value)}: texts are texts, numbers are "
+                "whole and from 1"
+            )
+    shard = Shard(**row)
+    _check_path(path, shard.path)
+    _check_counts(path, shard)
+    return shard
+
+
+def _check_path(path: Path, name: str) -> None:
+    """Refuse a name that leaves the folder, or that another spelling could name again."""
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts:
+        raise ZooFormatError(f"{path} names a file outside its folder: {_short(name)}")
+    if not pure.parts or str(pure) != name or not name.isprintable() or "\\" in name:
+        raise ZooFormatError(
+            f"{path}: path must be a plain relative one, such as 'train-00000-of-00001.h5', got "
+            f"{_short(name)}"
+        )
+
+
+def _check_counts(path: Path, shard: Shard) -> None:
+    """Refuse counts that no file can have: a row holds at least one value of 4 bytes."""
+    if not shard.models <= shard.rows <= shard.size_bytes // 4:
+        raise ZooFormatError(
+            f"{path}: {shard.path} cannot hold {shard.models} models in {shard.rows} rows in "
+            f"{shard.size_bytes} bytes"
+        )
+    if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
+        raise ZooFormatError(
+            f"{path}: sha256 must be 64 hexadecimal digits, got {_short(shard.sha256)}"
+        )
+
+
+def _check_no_file_twice(path: Path, shards: Sequence[Shard]) -> None:
+    """Refuse a file that is listed again, under its own or another name: its rows would double."""
+    paths, by_checksum = set[str](), dict[str, str]()
+    for shard in shards:
+        if shard.path in paths:
+            raise ZooFormatError(f"{path} lists {shard.path!r} twice: list each file once")
+        if twin := by_checksum.get(shard.sha256):
+            raise ZooFormatError(
+                f"{path}: {shard.path!r} has the checksum of {twin!r}: list each file once"
+            )
+        paths.add(shard.path)
+        by_checksum[shard.sha256] = shard.path
+
+
+def _checked_name(path: Path, name: Any) -> str:
+    """A zoo's name, which names files and folders too."""
+    if (
+        not isinstance(name, str)
+        or not 0 < len(name) <= LONGEST_NAME
+        or not name.isprintable()
+        or set(name) & {"/", "\\"}
+        or name in (".", "..")
+    ):
+        raise ZooFormatError(
+            f"{path}: name must be a text of at most {LONGEST_NAME} characters without slashes "
+            f"and line breaks, got {_short(name)}"
+        )
+    return name
+
+
+def _short(value: Any) -> str:
+    """A value from a file, however large, in a line of an error."""
+    return f"{reprlib.repr(value):.200}"

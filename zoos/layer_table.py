@@ -79,6 +79,8 @@ class LayerTable(Sequence[TensorSpec]):
         for tensor in self.tensors:
             _check_tensor(tensor, offset)
             offset += tensor.size
+        if offset == 0:
+            raise ZooFormatError("layer table must hold at least one value, all tensors are empty")
         if len({tensor.name for tensor in self.tensors}) < len(self.tensors):
             raise ZooFormatError("layer table names a tensor twice")
 

@@ -1,5 +1,6 @@
 """Packed columns: every type comes out as it went in, whole, in batches and decoded."""
 
+import os
 import pickle
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.loaders import columns as columns_module
 from weightzoo.zoos.errors import ZooFormatError
-from weightzoo.zoos.format import open_zoo_file, write_zoo_file
+from weightzoo.zoos.format import ZooFile, open_zoo_file, write_zoo_file
 
 
 @pytest.fixture
@@ -93,3 +94,19 @@ def test_load_zoo_refuses_an_unknown_split_in_a_file(every_type: Path) -> None:
     write_zoo_file(every_type, file.header, columns, np.array(file.map_weights()))
     with pytest.raises(ZooFormatError, match=r"'dev'\], allowed are \['train', 'val', 'test'\]"):
         load_zoo(every_type)
+
+
+def test_table_refuses_a_file_that_changes_while_it_is_read(
+    train: ZooDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_columns = ZooFile.read_columns
+
+    def changing(file: ZooFile, names: list[str]) -> dict[str, np.ndarray]:
+        found = read_columns(file, names)
+        os.utime(file.path, ns=(0, 0))
+        return found
+
+    monkeypatch.setattr(ZooFile, "read_columns", changing)
+    table = columns_module.ColumnTable(train.source.files, ["epoch"])
+    with pytest.raises(ZooFormatError, match="changed since it was opened"):
+        table.read()

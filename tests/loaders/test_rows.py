@@ -12,6 +12,7 @@ import torch
 from weightzoo.loaders.padded_buffers import POOLED_BUFFERS, BufferPool
 from weightzoo.loaders.rows import WeightRows, positions
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
+from weightzoo.zoos.format import ZooFile
 from weightzoo.zoos.index import ZooIndex
 
 
@@ -190,3 +191,52 @@ def test_blocks_hold_the_rows_in_order(
     blocks = [block.copy() for block in sharded_rows.blocks(wanted)]
     assert len(blocks) == {1: 9, 600: 5, 2**20: 1}[block_bytes]
     np.testing.assert_array_equal(np.concatenate(blocks), every_row(sharded_rows)[wanted])
+
+
+def overwrite(path: Path) -> None:
+    """Write other values over some of the rows, as a careless build would."""
+    with path.open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(b"\1" * 8)
+
+
+@pytest.mark.parametrize("picked", [[7, 9, 11], [11, 0, 6], [6, 7, 8], [3, 10, 1, 7, 9, 0, 11, 8]])
+@pytest.mark.parametrize("files", [slice(None), slice(1, 2)], ids=["two files", "one file"])
+def test_take_refuses_a_file_that_changes_while_it_is_read(
+    sharded_rows: WeightRows, monkeypatch: pytest.MonkeyPatch, picked: list[int], files: slice
+) -> None:
+    rows = WeightRows(sharded_rows.files[files])
+    path, shard = rows.files[-1].path, rows._shard
+
+    def changing(place: int) -> np.ndarray:
+        found = shard(place)
+        overwrite(path)
+        return found
+
+    monkeypatch.setattr(rows, "_shard", changing)
+    with pytest.raises(ZooFormatError, match="changed since it was opened.*never write into"):
+        rows.take(np.array(picked) % len(rows))
+
+
+def test_views_refuse_a_file_that_changes_while_they_are_used(sharded_rows: WeightRows) -> None:
+    views = sharded_rows.views(np.array([7, 1]))
+    assert np.array_equal(next(views), every_row(sharded_rows)[7])
+    overwrite(sharded_rows.files[1].path)
+    next(views)
+    with pytest.raises(ZooFormatError, match="changed since it was opened"):
+        next(views)
+
+
+def test_rows_in_memory_are_no_copy_of_a_file_that_changed(
+    sharded_rows: WeightRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    map_weights = ZooFile.map_weights
+
+    def changing(file: ZooFile) -> np.ndarray:
+        rows = map_weights(file)
+        overwrite(file.path)
+        return rows
+
+    monkeypatch.setattr(ZooFile, "map_weights", changing)
+    with pytest.raises(ZooFormatError, match="changed since it was opened"):
+        WeightRows(sharded_rows.files, in_memory=True)

@@ -1,5 +1,6 @@
 """Windows read from files are those cut from whole rows, and nothing else is read."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header
 
 from weightzoo.loaders import RowChunks, Windows, ZooDataset, load_zoo
 from weightzoo.loaders.window_reader import WindowReader
+from weightzoo.zoos.errors import ZooFormatError
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.layer_table import LayerTable
 
@@ -71,3 +73,16 @@ def test_reader_rejects_windows_beyond_the_end(tiny_zoo: Path) -> None:
 def test_reader_rejects_a_part_of_the_rows(tiny_zoo: Path) -> None:
     with pytest.raises(ValueError, match="whole rows"):
         WindowReader(rows(tiny_zoo).window(0, 10), 4, 3)
+
+
+def test_reader_refuses_files_that_change_between_windows(tiny_zoo: Path) -> None:
+    train = rows(tiny_zoo)
+    with WindowReader(train, 4, 3) as reader:
+        reader.read([0], [0])
+        path = train.source.files[0].path
+        os.utime(path, ns=(0, 0))
+        with pytest.raises(ZooFormatError, match="changed since it was opened"):
+            reader.read([0], [0])
+        os.truncate(path, 100)
+        with pytest.raises(ZooFormatError, match="changed since it was opened"):
+            reader.read([0], [0])

@@ -156,6 +156,8 @@ BAD_NESTED: dict[str, tuple[list[dict[str, Any]], str]] = {
         [{"kind": "residual", "body": [{"kind": "rnn"}]}],
         "layer must be a table with kind in",
     ),
+    "kind is a list": ([{"kind": ["conv"]}], "layer must be a table with kind in"),
+    "kind is a table": ([{"kind": {"conv": 1}}], "layer must be a table with kind in"),
     "body is no list": ([{"kind": "residual", "body": 3}], "body must be a list of layers"),
     "bias is a number": (
         [{"kind": "conv", "out": 1, "kernel": 3, "bias": 1}],

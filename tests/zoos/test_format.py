@@ -411,6 +411,11 @@ def no_rows(file: h5py.File) -> None:
         file.create_dataset(name, (0, *shape[1:]), dtype)
 
 
+def numbers_as_recipe(file: h5py.File) -> None:
+    del file.attrs["recipe"]
+    file.attrs["recipe"] = np.arange(3)
+
+
 FORTY_FLOATS = np.zeros((ROWS, 40), np.float32)
 BAD_FILES: dict[str, tuple[Edit, str]] = {
     "missing version": (lambda file: file.attrs.pop("format_version"), "no attribute 'format_ver"),
@@ -418,6 +423,10 @@ BAD_FILES: dict[str, tuple[Edit, str]] = {
     "missing attribute": (lambda file: file.attrs.pop("recipe"), "no readable JSON attribute 'rec"),
     "not JSON": (attribute("split", "{"), "no readable JSON attribute 'split'"),
     "deep JSON": (attribute("split", "[" * 50_000), "corrupt"),
+    "JSON 400 lists deep": (attribute("split", '{"a": ' + "[" * 400 + "]" * 400 + "}"), "'split'"),
+    "JSON over the limit": (json_attribute("recipe", {"log": "x" * 70_000}), "'recipe' takes 7"),
+    "attribute of numbers": (numbers_as_recipe, "no readable JSON attribute 'rec"),
+    "hyper-parameter twice": (json_attribute("hyper_parameters", ["lr", "lr"]), "'hyper_param"),
     "soft link": (link(h5py.SoftLink, "/epoch"), ":seed is a link to elsewhere"),
     "external link": (link(h5py.ExternalLink, "x.h5", "seed"), ":seed is a link to elsewhere"),
     "group": (lambda file: file.create_group("more"), ":more is a group, only root datasets"),
@@ -458,6 +467,11 @@ def test_open_refuses(path: Path, case: str) -> None:
     change, message = BAD_FILES[case]
     edit(path, change)
     assert message in refused(path)
+
+
+def test_an_error_about_a_large_attribute_is_short(path: Path) -> None:
+    edit(path, json_attribute("architecture", {"name": "x" * 50_000}))
+    assert len(refused(path)) < 2000
 
 
 def test_open_refuses_an_architecture_that_does_not_fit(path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from png_bomb import write_bomb
 from torch.utils.data import TensorDataset, random_split
 
 from weightzoo.zoos import hub_images
@@ -232,3 +233,19 @@ def test_parse_reads_revision_and_configuration() -> None:
     assert (hub_set.repo, hub_set.revision) == ("org/na-me.x", "refs/convert/parquet")
     assert hub_set.config == "cropped_digits"
     assert hub_images.HUB_NAME.fullmatch("hub:name") is None
+
+
+@pytest.mark.parametrize("content", [None, b"no image"], ids=["beyond Pillow's limit", "broken"])
+def test_image_that_cannot_be_decoded_is_named(tmp_path: Path, content: bytes | None) -> None:
+    write_bomb(tmp_path / "bomb.png", 60_000)
+    pixels = content or (tmp_path / "bomb.png").read_bytes()
+    features = datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(num_classes=3)}
+    )
+    good = Image.fromarray(np.zeros((4, 4), np.uint8))
+    rows = {"image": [good, {"bytes": pixels, "path": None}], "label": [0, 1]}
+    (tmp_path / "org" / "bomb" / "data").mkdir(parents=True)
+    path = tmp_path / "org" / "bomb" / "data" / "train-00000-of-00001.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    with pytest.raises(RecipeError, match="train row 1: cannot read its image"):
+        load_images("hub:org/bomb")

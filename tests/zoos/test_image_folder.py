@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from png_bomb import write_bomb
 
 from weightzoo.zoos.errors import RecipeError
 from weightzoo.zoos.image_folder import load_folder
@@ -107,4 +108,12 @@ def test_class_with_too_few_images_is_named(tmp_path: Path) -> None:
     make_folder(tmp_path)
     make_folder(tmp_path, classes="c", count=2)
     with pytest.raises(RecipeError, match=r"train.c' has too few images to cut val off"):
+        load_images(f"folder:{tmp_path}")
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000], ids=["Pillow warns", "Pillow refuses"])
+def test_image_beyond_the_limit_of_pillow_is_named(tmp_path: Path, side: int) -> None:
+    make_folder(tmp_path)
+    write_bomb(tmp_path / "train" / "a" / "bomb.png", side)
+    with pytest.raises(RecipeError, match=rf"bomb\.png': .*{side**2} pixels"):
         load_images(f"folder:{tmp_path}")

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
+from make_tiny_zoo import make_tiny_zoo, tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
@@ -18,6 +19,17 @@ from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.index import INDEX_NAME, Shard, ZooIndex, describe_shard, shard_name
 
 TRAIN = "train-00000-of-00001.h5"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once; tests get copies."""
+    return make_tiny_zoo(tmp_path_factory.mktemp("zoos") / "tiny")
+
+
+@pytest.fixture
+def tiny_zoo(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "tiny")
 
 
 def change(folder: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
@@ -148,6 +160,24 @@ BAD_FIELDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "rows as a text": lambda data: data["shards"][0].update(rows="6"),
     "models as nothing": lambda data: data["shards"][0].update(models=None),
     "negative models": lambda data: data["shards"][0].update(models=-2),
+    "no models": lambda data: data["shards"][0].update(models=0),
+    "more models than rows": lambda data: data["shards"][0].update(models=7),
+    "no rows": lambda data: data["shards"][0].update(rows=0, models=0),
+    "more rows than bytes": lambda data: data["shards"][0].update(rows=10**12),
+    "true as models": lambda data: data["shards"][0].update(models=True),
+    "short checksum": lambda data: data["shards"][0].update(sha256="5f0c"),
+    "checksum of no hex": lambda data: data["shards"][0].update(sha256="x" * 64),
+    "number as name": lambda data: data.update(name=3),
+    "empty name": lambda data: data.update(name=""),
+    "name that leaves the folder": lambda data: data.update(name="../../tiny"),
+    "name of a parent": lambda data: data.update(name=".."),
+    "name with a backslash": lambda data: data.update(name="..\\tiny"),
+    "name of two lines": lambda data: data.update(name="tiny\nzoo"),
+    "long name": lambda data: data.update(name="x" * 256),
+    "path with a zero byte": lambda data: data["shards"][0].update(path="a\0.h5"),
+    "path with a backslash": lambda data: data["shards"][0].update(path="..\\a.h5"),
+    "path of nothing": lambda data: data["shards"][0].update(path=""),
+    "path of the folder": lambda data: data["shards"][0].update(path="."),
     "sha256 as a number": lambda data: data["shards"][0].update(sha256=1),
     "version as a number": lambda data: data.update(format_version=3),
     "other version": lambda data: data.update(format_version="2.0"),
@@ -169,3 +199,30 @@ def test_damaged_json_is_refused(tiny_zoo: Path, content: bytes) -> None:
     (tiny_zoo / INDEX_NAME).write_bytes(content)
     with pytest.raises(ZooFormatError, match=f"{tiny_zoo / INDEX_NAME} is damaged"):
         ZooIndex.read(tiny_zoo)
+
+
+@pytest.mark.parametrize("path", [TRAIN, f"./{TRAIN}", f"a/.//{TRAIN}"])
+def test_file_listed_twice_is_refused(tiny_zoo: Path, path: str) -> None:
+    """Its rows would count twice."""
+    change(tiny_zoo, lambda data: data["shards"].append(data["shards"][0] | {"path": path}))
+    with pytest.raises(ZooFormatError, match=r"zoo\.json"):
+        ZooIndex.read(tiny_zoo)
+
+
+def test_file_listed_under_two_names_is_refused(tiny_zoo: Path) -> None:
+    shutil.copy(tiny_zoo / TRAIN, tiny_zoo / "more.h5")
+    change(tiny_zoo, lambda data: data["shards"].append(data["shards"][0] | {"path": "more.h5"}))
+    with pytest.raises(ZooFormatError, match=f"'more.h5' has the checksum of '{TRAIN}'"):
+        ZooIndex.read(tiny_zoo)
+
+
+def test_name_with_spaces_and_dots_is_read(tiny_zoo: Path) -> None:
+    change(tiny_zoo, lambda data: data.update(name="My zoo (v1.2) größer"))
+    assert ZooIndex.read(tiny_zoo).name == "My zoo (v1.2) größer"
+
+
+def test_error_about_a_long_field_is_short(tiny_zoo: Path) -> None:
+    change(tiny_zoo, lambda data: data["shards"][0].update(path=["x" * 100_000]))
+    with pytest.raises(ZooFormatError) as error:
+        ZooIndex.read(tiny_zoo)
+    assert len(str(error.value)) < 1000

@@ -9,7 +9,7 @@ from make_tiny_zoo import tiny_architecture
 from torch import nn
 
 from weightzoo.zoos.errors import ZooFormatError
-from weightzoo.zoos.layer_table import KINDS, LayerTable
+from weightzoo.zoos.layer_table import KINDS, LayerTable, TensorSpec
 
 
 def norm_network() -> nn.Sequential:
@@ -186,3 +186,11 @@ def test_json_that_is_no_table_is_refused(data: Any) -> None:
 def test_table_without_tensors_is_refused() -> None:
     with pytest.raises(ZooFormatError, match="at least one tensor"):
         LayerTable.from_module(nn.ReLU())
+
+
+def test_table_of_empty_tensors_alone_is_refused() -> None:
+    empty = TensorSpec(
+        name="w", kind="linear", role="weight", shape=(0, 3), offset=0, layer="", depth=0
+    )
+    with pytest.raises(ZooFormatError, match="at least one value"):
+        LayerTable((empty,))
