@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from ..zoos.errors import ZooError
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError
 
 LARGE_BYTES = 64_000_000  # a smaller file is read into memory at once
 _OPENERS: dict[str, Callable[..., Any]] = {
@@ -100,7 +100,7 @@ class Source(ABC):
         if self.size(name) <= LARGE_BYTES:
             return io.BytesIO(self.read(name))
         place = self.locate(name)
-        return io.BufferedReader(_Part(place))
+        return open_place(place)
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and sizes of all files."""
@@ -151,6 +151,11 @@ def open_source(path: Path | str, scratch: Path, *, follow_links: bool = False) 
             f"{path} is truncated or damaged: fetch it again ({type(error).__name__}: {error})"
         ) from error
     return _SingleFile(path)
+
+
+def open_place(place: Place) -> BinaryIO:
+    """Open a range of a file as a file."""
+    return io.BufferedReader(_Part(place))
 
 
 class _Folder(Source):
@@ -257,7 +262,7 @@ class _Part(io.RawIOBase):
     """A range of a file, read as a file."""
 
     def __init__(self, place: Place) -> None:
-        self._file, self._place, self._at = place.path.open("rb"), place, 0
+        self._file, self.place, self._at = place.path.open("rb"), place, 0
 
     def readable(self) -> bool:
         return True
@@ -266,13 +271,13 @@ class _Part(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._place.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.place.size}[whence]
         self._at = max(0, start + offset)
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self._place.size - self._at)]
-        self._file.seek(self._place.offset + self._at)
+        view = memoryview(buffer)[: max(0, self.place.size - self._at)]
+        self._file.seek(self.place.offset + self._at)
         count = self._file.readinto(view)
         self._at += count
         return count

@@ -21,7 +21,8 @@ from .import_tensors import (
     slice_span,
 )
 from .import_torch_files import LEGACY_START, LegacyFile, PickleFile, TorchZipFile
-from .unpickling import PickledArray, UnreadableFileError
+from .unpickling import PickledArray
+from .unreadable import UnreadableFileError
 
 _HEADER_LIMIT_BYTES = 100_000_000
 _SAFETENSORS = {

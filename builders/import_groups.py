@@ -11,7 +11,7 @@ from ..zoos.format import ATTRIBUTE_LIMIT_BYTES
 from ..zoos.layer_table import LayerTable
 from .import_layers import Signature, derive_layer_table, signature
 from .import_models import FoundModel, Reader, Remark, Scan
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError
 
 
 @dataclass(frozen=True)

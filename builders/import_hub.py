@@ -18,7 +18,7 @@ from .archives import Source, open_source
 from .import_checkpoints import natural_order, open_checkpoint
 from .import_models import UNKNOWN_EPOCH, FoundModel, OpenState, Reader, Remark, Scan
 from .import_tensors import Checkpoint, Leaf
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _PATTERNS = ["*.safetensors", "config.json"]

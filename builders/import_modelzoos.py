@@ -35,7 +35,8 @@ from .import_models import (
 )
 from .import_resnet import rename_resnet18
 from .import_tensors import Checkpoint, LazyTensor, Leaf
-from .unpickling import Stub, UnreadableFileError
+from .unpickling import Stub
+from .unreadable import UnreadableFileError
 
 _CHECKPOINT = re.compile(r"(?:(?P<model>.+)/)?checkpoint_(?P<epoch>\d+)/checkpoints")
 _SEED = re.compile(r"seed=(\d+)")

@@ -36,7 +36,7 @@ from .import_models import (
     whole,
 )
 from .import_tensors import Leaf
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError
 
 _WEIGHTS = ("weights.npy", "all_weights.npy")
 _METRICS = ("metrics.csv.gz", "metrics.csv")

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError
 
 NUMPY_TYPES = {  # torch's name: how its bytes are read
     "float32": "<f4",

@@ -28,7 +28,8 @@ from .import_models import (
     whole,
 )
 from .import_tensors import Leaf
-from .unpickling import Stub, UnreadableFileError
+from .unpickling import Stub
+from .unreadable import UnreadableFileError
 
 _FILE = "checkpoint.pt"
 
