@@ -36,7 +36,7 @@ from .import_models import (
 from .import_resnet import rename_resnet18
 from .import_tensors import Checkpoint, LazyTensor, Leaf
 from .unpickling import Stub
-from .unreadable import UnreadableFileError
+from .unreadable import UnreadableFileError, reading
 
 _CHECKPOINT = re.compile(r"(?:(?P<model>.+)/)?checkpoint_(?P<epoch>\d+)/checkpoints")
 _SEED = re.compile(r"seed=(\d+)")
@@ -87,10 +87,8 @@ class RawReader(Reader):
             if folder not in found:
                 scan.refused.append(Remark(name, "has properties, but no checkpoint"))
                 continue
-            try:
+            with scan.refusing(name):
                 scan.models.append(self._model(folder, name, found[folder], scan))
-            except UnreadableFileError as error:
-                scan.refused.append(Remark(name, str(error)))
         scan.constants = take_constants(scan.models)
         return scan
 
@@ -149,9 +147,10 @@ class RawReader(Reader):
         results: dict[int, dict[str, Any]] = {}
         for line in self.source.read(file).decode("utf-8", "replace").splitlines():
             try:
-                row = json.loads(line)
-                results[int(row["training_iteration"])] = row
-            except (ValueError, KeyError, TypeError, OverflowError):
+                with reading():
+                    row = json.loads(line)
+                    results[int(row["training_iteration"])] = row
+            except UnreadableFileError:
                 scan.remarks.append(Remark(name, "a line of result.json is damaged"))
         return results
 
@@ -164,7 +163,7 @@ class RawReader(Reader):
         if file in self.source:
             try:
                 config = json.loads(self.source.read(file))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UnreadableFileError(f"params.json is damaged: {error}") from error
         return config if isinstance(config, dict) else None
 
@@ -184,28 +183,31 @@ class PreprocessedReader(Reader):
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         rows: dict[str, list[dict[str, Any]]] = {}
         for file in (name for name in self.source.names if name.endswith(".pt")):
-            try:
+            with scan.refusing(file):
                 checkpoint = self._checkpoints[file] = self.open_file(file)
-                for part, split in _SPLITS.items():
-                    for row in _dataset_rows(checkpoint.root, part):
-                        row |= {"split": split, "file": file}
-                        rows.setdefault(row["path"], []).append(row)
+                found = [
+                    row | {"split": split, "file": file}
+                    for part, split in _SPLITS.items()
+                    for row in _dataset_rows(checkpoint.root, part)
+                ]
                 checkpoint.root = None  # half of it is data_out, a copy of data_in
-            except UnreadableFileError as error:
-                scan.refused.append(Remark(file, str(error)))
+                for row in found:
+                    rows.setdefault(row["path"], []).append(row)
         names = unique_names(sorted(rows))
         for path, name in sorted(names.items(), key=lambda item: item[1]):
-            try:
+            with scan.refusing(name):
                 scan.models.append(_preprocessed_model(name, rows[path]))
-            except UnreadableFileError as error:
-                scan.refused.append(Remark(name, str(error)))
         scan.constants = take_constants(scan.models)
         scan.notes.append(
             "the published file lists no model that its authors' filter dropped, nor why"
         )
         return scan
 
-    def open(self, model: FoundModel, row: int) -> OpenState:
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Bytes of the file that holds an entry and many others."""
+        return self.source.size(model.places[row][0])
+
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
         """The tensors of one entry of `data_in`."""
         file, entry = model.places[row]
         checkpoint = self._checkpoints[file]

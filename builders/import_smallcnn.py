@@ -106,7 +106,11 @@ class SmallCnnReader(Reader):
         self._side = 28 if "mnist" in str(scan.constants.get("dataset")) else 32
         return scan
 
-    def open(self, model: FoundModel, row: int) -> OpenState:
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Bytes of a row of the file."""
+        return int(self._rows.shape[1]) * self._rows.itemsize
+
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
         """The variables of one row, in torch's order."""
         values = self._rows[model.places[row]]
         tensors: dict[str, Leaf] = {v.name: v.read(values) for v in self._variables}

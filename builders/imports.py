@@ -33,6 +33,7 @@ from .import_state_dicts import StateDictReader
 from .import_wildpark import WildParkReader
 from .import_writer import Journal, PartialImport
 from .provenance import package_version
+from .unreadable import UnreadableFileError, reading
 from .writer import LOCK_NAME, partial_folder
 
 FORMATS: dict[str, type[Reader]] = {
@@ -103,13 +104,14 @@ def import_zoo(
         with partial_folder(out, overwrite) as folder:
             try:
                 opened = open_source(source, folder / _SCRATCH)
-                work = _Import(folder, out, FORMATS[format](opened), settings)
+                with reading():
+                    work = _Import(folder, out, FORMATS[format](opened), settings)
                 report = work.run(split_file, overwrite, progress, started)
             except BaseException:
                 _discard_if_unstarted(folder)
                 raise
             return report
-    except (OSError, ArchiveError) as error:
+    except (OSError, ArchiveError, UnreadableFileError) as error:
         raise BuildError(f"cannot import {source} to {out}: {error}") from error
 
 
@@ -126,7 +128,8 @@ class _Import:
         self, split_file: Path | None, overwrite: bool, progress: bool, started: float
     ) -> ImportReport:
         begun = datetime.now(UTC)
-        scan = self.reader.scan()
+        with reading():
+            scan = self.reader.scan()
         scan.models.sort(key=lambda model: model.name)
         scan.notes += tidy_metrics(scan.models)
         fractions, seed = self.settings["fractions"], self.settings["seed"]

@@ -21,8 +21,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from .unreadable import UnreadableFileError, shown
 from .unpickling import RefusedPickleError
+from .unreadable import UnreadableFileError, shown
 
 CHILD = f"{__name__}_child"
 BASE_SECONDS, SECONDS_PER_MB = 3, 0.5  # of processor time; honest pickles take a tenth of it

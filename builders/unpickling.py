@@ -155,7 +155,9 @@ class _Dtype:
 
     def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise RefusedPickleError(f"pickle holds an array of numpy type {shown(code)}, not numbers")
+            raise RefusedPickleError(
+                f"pickle holds an array of numpy type {shown(code)}, not numbers"
+            )
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:

@@ -7,11 +7,15 @@ shows foreign data in full: `shown` cuts it, because the text of a nested object
 
 import errno
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from ..zoos.errors import ZooError
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 TEXT_LIMIT = 500  # characters of a message about foreign data
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -32,12 +36,21 @@ def reading() -> Iterator[None]:
     """
     try:
         yield
-    except ZooError:
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in _MACHINE:
+        if _is_ours(error):
             raise
         raise UnreadableFileError(f"damaged: {error_text(error)}") from error
+
+
+def guarded(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """A function that runs as a block under `reading` does."""
+
+    @wraps(function)
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
+        with reading():
+            return function(*arguments, **named)
+
+    return call
 
 
 def shown(value: object) -> str:
@@ -59,6 +72,12 @@ def one_line(text: str) -> str:
     """A text without line breaks and control characters, cut where it is too long."""
     cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 4] + " ..."
     return "".join(sign if sign.isprintable() else " " for sign in cut)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it says something about weightzoo or the machine, not about a file."""
+    machine = isinstance(error, OSError) and error.errno in _MACHINE
+    return machine or isinstance(error, ZooError)
 
 
 def _parts(error: BaseException) -> Iterator[str]:

@@ -20,7 +20,9 @@ START = b"\x80\x04"
 
 def doubled(levels: int) -> bytes:
     """A tuple that holds the one before it twice, level by level."""
-    return b")\x940" + b"".join(b"h%ch%c\x86\x940" % (n, n) for n in range(levels)) + b"h%c" % levels
+    return (
+        b")\x940" + b"".join(b"h%ch%c\x86\x940" % (n, n) for n in range(levels)) + b"h%c" % levels
+    )
 
 
 def lists(levels: int) -> bytes:
