@@ -6,7 +6,7 @@ Shape letters: K stored checkpoints of one model.
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -338,6 +338,19 @@ def unique_names(paths: Iterable[str]) -> dict[str, str]:
 def _fits(number: int) -> bool:
     """Whether 64 bits hold a whole number."""
     return -(2**63) <= number < 2**63
+
+
+def check_cells(cells: MutableMapping[Any, Any]) -> None:
+    """Drop empty cells behind the last column of a CSV line; refuse others.
+
+    A line with a cell too many may have all its cells in the wrong columns.
+
+    Raises:
+        UnreadableFileError: if there are others.
+    """
+    extra = cells.pop(None, None) or []
+    if any(cell for cell in extra):
+        raise UnreadableFileError(f"has {len(extra)} cells more than columns: {shown(extra)}")
 
 
 def parse_cell(cell: str | None) -> Any:

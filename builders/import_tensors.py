@@ -72,6 +72,7 @@ def check_sizes(tensors: Mapping[str, Leaf], size_bytes: int) -> None:
         if len(leaf.shape) > DIMENSIONS:
             raise UnreadableFileError(f"{shown(name)} has {len(leaf.shape)} dimensions")
         if isinstance(leaf, LazyTensor):
+            _check_signs(leaf)
             item = np.dtype(NUMPY_TYPES[leaf.dtype]).itemsize
             stop = (leaf.offset + span(leaf)) * item
             if stop > size_bytes:
@@ -80,6 +81,8 @@ def check_sizes(tensors: Mapping[str, Leaf], size_bytes: int) -> None:
                 )
             wanted += math.prod(leaf.shape) * item
             stored[leaf.storage] = max(stored.get(leaf.storage, 0), stop)
+        else:
+            wanted, stored[""] = wanted + leaf.nbytes, size_bytes
     if not values:
         raise UnreadableFileError("its tensors hold no values")
     if wanted > FREE_BYTES + EXPANSION * sum(stored.values()):
@@ -87,6 +90,11 @@ def check_sizes(tensors: Mapping[str, Leaf], size_bytes: int) -> None:
             f"its tensors repeat {sum(stored.values())} stored bytes to {wanted} bytes: "
             f"more than {EXPANSION} times is not read"
         )
+
+
+def _check_signs(leaf: LazyTensor) -> None:
+    if min((leaf.offset, *leaf.shape, *leaf.stride), default=0) < 0:
+        raise UnreadableFileError(f"a tensor has a negative shape or stride: {shown(leaf)}")
 
 
 def span(leaf: LazyTensor) -> int:
@@ -114,8 +122,7 @@ class Checkpoint:
         """
         if isinstance(leaf, np.ndarray):
             return leaf
-        if min((leaf.offset, *leaf.shape, *leaf.stride), default=0) < 0:
-            raise UnreadableFileError(f"a tensor has a negative shape or stride: {shown(leaf)}")
+        _check_signs(leaf)
         item = np.dtype(NUMPY_TYPES[leaf.dtype])
         size = span(leaf) * item.itemsize
         data = self._bytes(leaf.storage, leaf.offset * item.itemsize, size)

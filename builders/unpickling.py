@@ -126,8 +126,8 @@ class _AllowListUnpickler(pickle.Unpickler):
         if any(full == stub or full.startswith(stub + ".") for stub in self.stubs):
             return _stub_class(full)
         raise RefusedPickleError(
-            f"pickle names {shown(full)}, which is not allowed: only tensors, arrays, paths and plain "
-            "containers are read, and nothing of it was run"
+            f"pickle names {shown(full)}, which is not allowed: only tensors, arrays, paths and "
+            "plain containers are read, and nothing of it was run"
         )
 
     def persistent_load(self, pid: Any) -> Any:
