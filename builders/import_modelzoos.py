@@ -3,7 +3,8 @@
 Raw (`modelzoos-raw`): one ray-tune folder per model with `params.json`, `result.json` (one JSON
 line per epoch) and `checkpoint_<epoch>/checkpoints`, the epoch padded to six digits or not.
 Results belong to checkpoints by `training_iteration`: whether line 0 is the initial state differs
-between zoos, and where it is, its training metrics are -999.
+between zoos, and where it is, its training metrics are -999. Ray since 2.7 numbers the folders by a
+running index instead of the iteration; see `checkpoint_epochs`.
 
 Preprocessed (`modelzoos-pt`): one file with {"trainset", "valset", "testset"}, pickled objects of
 the authors' dataset class. They come as stubs; the class is never imported.
@@ -65,6 +66,47 @@ def rename_published(state: dict[str, Leaf], kind: str | None) -> dict[str, Leaf
     return named
 
 
+def checkpoint_epochs(
+    own: Mapping[int, int | None], results: Mapping[int, Mapping[str, Any]]
+) -> dict[int, int]:
+    """The epoch of each checkpoint folder, by the folder's number.
+
+    Ray up to 2.6 numbers folders by iteration, later ones by a running index from 0. What the
+    checkpoint itself says counts first, then the result that names its folder. Folders 0 to n - 1
+    beside results 1 to n are a running index over all results.
+
+    Args:
+        own: iteration that the checkpoint itself tells, or None, by number of its folder.
+        results: line of result.json by iteration.
+
+    Returns:
+        Epoch by number; folders that no result names are left out where results name folders.
+
+    Raises:
+        UnreadableFileError: if numbers are a running index and match no results.
+    """
+    named = {
+        str(row["checkpoint_dir_name"]): iteration
+        for iteration, row in results.items()
+        if row.get("checkpoint_dir_name")
+    }
+    if all(iteration is not None for iteration in own.values()):
+        return {number: iteration for number, iteration in own.items() if iteration is not None}
+    if named:
+        found = {number: named.get(f"checkpoint_{number:06d}") for number in own}
+        return {number: epoch for number, epoch in found.items() if epoch is not None}
+    numbers, iterations = sorted(own), sorted(results)
+    running = numbers == list(range(len(numbers))) and iterations and 0 not in results
+    if not running or numbers[-1] >= iterations[-1]:
+        return {number: number for number in numbers}
+    if iterations != [number + 1 for number in numbers]:
+        raise UnreadableFileError(
+            f"folders are numbered 0 to {numbers[-1]} by a running index, results have the "
+            f"iterations {iterations[0]} to {iterations[-1]}: which belong together is not known"
+        )
+    return dict(zip(numbers, iterations, strict=True))
+
+
 class RawReader(Reader):
     """Reads ray-tune folders."""
 
@@ -115,6 +157,7 @@ class RawReader(Reader):
         config = self._config(folder, results)
         if config is None and not results:
             raise UnreadableFileError("has checkpoints, but neither params.json nor result.json")
+        files = self._by_epoch(files, results, name, scan)
         config = dict(config or {})
         self._types[name] = str(config.get("model::type"))
         seed = whole(config.pop("seed", None), UNKNOWN_SEED)
@@ -137,6 +180,37 @@ class RawReader(Reader):
             seed=seed,
             diverged=diverged,
         )
+
+    def _by_epoch(
+        self,
+        files: Mapping[int, str],
+        results: Mapping[int, Mapping[str, Any]],
+        name: str,
+        scan: Scan,
+    ) -> dict[int, str]:
+        """File by epoch, from files by the number of their folder."""
+        own = {n: self._own_iteration(file) for n, file in files.items()}
+        epochs = checkpoint_epochs(own, results)
+        for number in sorted(set(files) - set(epochs)):
+            scan.refused.append(Remark(name, f"no result belongs to checkpoint folder {number}"))
+        if not epochs:
+            raise UnreadableFileError("no result belongs to any of its checkpoints")
+        if any(number != epoch for number, epoch in epochs.items()):
+            reason = "folders are numbered by a running index: epochs are those of their results"
+            scan.remarks.append(Remark(name, reason))
+        return {epoch: files[number] for number, epoch in epochs.items()}
+
+    def _own_iteration(self, file: str) -> int | None:
+        """The iteration that Ray before 2.7 keeps beside a checkpoint, or None."""
+        for name in (file.rpartition("/")[0] + "/.tune_metadata", file + ".tune_metadata"):
+            if name in self.source:
+                try:
+                    root = self.open_file(name).root
+                except UnreadableFileError:  # it may name any class; the folder's number is left
+                    return None
+                value = root.get("iteration") if isinstance(root, Mapping) else None
+                return value if isinstance(value, int) else None
+        return None
 
     def _results(self, folder: str, name: str, scan: Scan) -> dict[int, dict[str, Any]]:
         """Result line by epoch; of a run that was resumed the last one counts."""
