@@ -3,6 +3,7 @@
 Nothing is extracted by its name, so an archive cannot write outside its place. A compressed tar,
 which allows no jumps, is unpacked once into a plain tar in a scratch folder; the files in it are
 then read in place. Links, devices and names that lead elsewhere are left out and listed.
+An archive may unpack to `RATIO_LIMIT` times its size, and never to more than the disk has room for.
 """
 
 import bz2
@@ -22,8 +23,10 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from ..zoos.errors import ZooError
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError, shown
 
+RATIO_LIMIT, FREE_BYTES = 100, 100_000_000  # published zoos shrink to a tenth, sparse ones more
+RESERVE_BYTES = 100_000_000  # of a disk that unpacking leaves free
 LARGE_BYTES = 64_000_000  # a smaller file is read into memory at once
 _OPENERS: dict[str, Callable[..., Any]] = {
     ".tar": open,
@@ -34,6 +37,7 @@ _OPENERS: dict[str, Callable[..., Any]] = {
     ".tar.bz2": bz2.open,
     ".tbz2": bz2.open,
 }
+_PIECE_BYTES = 2**20
 _DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
@@ -100,7 +104,7 @@ class Source(ABC):
         if self.size(name) <= LARGE_BYTES:
             return io.BytesIO(self.read(name))
         place = self.locate(name)
-        return io.BufferedReader(_Part(place))
+        return open_place(place)
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and sizes of all files."""
@@ -153,6 +157,11 @@ def open_source(path: Path | str, scratch: Path, *, follow_links: bool = False) 
     return _SingleFile(path)
 
 
+def open_place(place: Place) -> BinaryIO:
+    """Open a range of a file as a file."""
+    return io.BufferedReader(_Part(place))
+
+
 class _Folder(Source):
     def __init__(self, path: Path, follow_links: bool = False) -> None:
         self._follow_links = follow_links
@@ -197,6 +206,8 @@ class _SingleFile(Source):
 class _Zip(Source):
     def __init__(self, path: Path, scratch: Path) -> None:
         self._file, self._scratch = zipfile.ZipFile(path), scratch
+        size = sum(info.file_size for info in self._file.infolist())
+        _check_ratio(path, path.stat().st_size, size)
         super().__init__(path)
 
     def size(self, name: str) -> int:
@@ -212,9 +223,10 @@ class _Zip(Source):
         """Unpack it first: a member of a zip is compressed."""
         target = self._scratch / hashlib.sha256(name.encode()).hexdigest()
         if not target.exists():
+            _check_room(target, self.size(name), self.path)
             try:
                 with self._file.open(self._entries[name]) as packed:
-                    _copy_whole(packed, target)
+                    _copy_whole(packed, target, self.path)
             except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
                 raise UnreadableFileError(f"damaged in the archive: {error}") from error
         return Place(target, 0, self.size(name))
@@ -257,7 +269,7 @@ class _Part(io.RawIOBase):
     """A range of a file, read as a file."""
 
     def __init__(self, place: Place) -> None:
-        self._file, self._place, self._at = place.path.open("rb"), place, 0
+        self._file, self.place, self._at = place.path.open("rb"), place, 0
 
     def readable(self) -> bool:
         return True
@@ -266,13 +278,13 @@ class _Part(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._place.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.place.size}[whence]
         self._at = max(0, start + offset)
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self._place.size - self._at)]
-        self._file.seek(self._place.offset + self._at)
+        view = memoryview(buffer)[: max(0, self.place.size - self._at)]
+        self._file.seek(self.place.offset + self._at)
         count = self._file.readinto(view)
         self._at += count
         return count
@@ -290,14 +302,46 @@ def _plain_tar(path: Path, opener: Callable[..., Any], scratch: Path) -> Path:
     target = scratch / f"{path.name}-{stat.st_size}-{stat.st_mtime_ns}.tar"
     if not target.exists():
         with opener(path, "rb") as packed:
-            _copy_whole(packed, target)
+            _copy_whole(packed, target, path)
     return target
 
 
-def _copy_whole(packed: IO[bytes], target: Path) -> None:
-    """Unpack to `target`, which appears only when it is whole."""
+def _copy_whole(packed: IO[bytes], target: Path, archive: Path) -> None:
+    """Unpack to `target`, which appears only when it is whole.
+
+    Raises:
+        ArchiveError: if it outgrows the ratio or the disk; what was unpacked is removed then.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".tmp")
-    with partial.open("wb") as file:
-        shutil.copyfileobj(packed, file, 2**20)
+    size, packed_size = 0, archive.stat().st_size
+    try:
+        with partial.open("wb") as file:
+            while piece := packed.read(_PIECE_BYTES):
+                size += len(piece)
+                _check_ratio(archive, packed_size, size)
+                _check_room(target, len(piece), archive)
+                file.write(piece)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     os.replace(partial, target)
+
+
+def _check_ratio(archive: Path, packed: int, unpacked: int) -> None:
+    if unpacked > FREE_BYTES + RATIO_LIMIT * packed:
+        raise ArchiveError(
+            f"{shown(str(archive))} has {packed} bytes and unpacks to {unpacked} or more, over "
+            f"{RATIO_LIMIT} times as many: if you trust it, unpack it and import the folder"
+        )
+
+
+def _check_room(target: Path, size: int, archive: Path) -> None:
+    """Refuse to unpack what the disk has no room for."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(target.parent).free
+    if size + RESERVE_BYTES > free:
+        raise ArchiveError(
+            f"no room to unpack {shown(str(archive))}: {size} bytes are to be written to "
+            f"{target.parent}, which has {free} and keeps {RESERVE_BYTES} free"
+        )

@@ -21,7 +21,8 @@ from .import_tensors import (
     slice_span,
 )
 from .import_torch_files import LEGACY_START, LegacyFile, PickleFile, TorchZipFile
-from .unpickling import PickledArray, UnreadableFileError
+from .unpickling import PickledArray
+from .unreadable import UnreadableFileError, error_text, shown
 
 _HEADER_LIMIT_BYTES = 100_000_000
 _SAFETENSORS = {
@@ -70,6 +71,7 @@ def find_state_dict(root: Any) -> dict[str, Leaf]:
     """
     for candidate in (root, *(_get(root, key) for key in _WRAPPERS)):
         if isinstance(candidate, Mapping) and candidate:
+            _check_names(candidate)
             state = {str(key): _array_of(value) for key, value in candidate.items()}
             if all(isinstance(value, LazyTensor | np.ndarray) for value in state.values()):
                 return _without_prefix(state)
@@ -80,7 +82,8 @@ def find_state_dict(root: Any) -> dict[str, Leaf]:
 
 def natural_order(name: str) -> list[tuple[bool, int, str]]:
     """Sort key of tensor names: numbers in a name count as numbers."""
-    return [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in re.split(r"(\d+)", name)]
+    parts = re.split(r"([0-9]+)", name)
+    return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
 
 class _SafetensorsFile(Checkpoint):
@@ -96,12 +99,15 @@ class _SafetensorsFile(Checkpoint):
             header.pop("__metadata__", None)
             names = sorted(header, key=natural_order)  # the file has them by type, then by name
             self.root = {name: self._tensor(name, header[name], 8 + length) for name in names}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UnreadableFileError(f"damaged safetensors header: {error!r}") from error
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            text = error_text(error)
+            raise UnreadableFileError(f"damaged safetensors header: {text}") from error
 
     def _tensor(self, name: str, row: Mapping[str, Any], start: int) -> LazyTensor:
-        dtype, shape = _SAFETENSORS[row["dtype"]], tuple(int(side) for side in row["shape"])
+        dtype, shape = _SAFETENSORS[row["dtype"]], tuple(row["shape"])
         first, stop = row["data_offsets"]
+        if not all(type(number) is int and number >= 0 for number in (first, stop, *shape)):
+            raise ValueError(f"{name!r} has shape {shown(shape)}, span {shown((first, stop))}")
         if stop - first != math.prod(shape) * np.dtype(NUMPY_TYPES[dtype]).itemsize or first < 0:
             raise ValueError(f"{name!r} has shape {shape}, but {stop - first} bytes")
         self._spans[name] = (start + first, stop - first)
@@ -113,6 +119,13 @@ class _SafetensorsFile(Checkpoint):
 
 def _get(root: Any, key: str) -> Any:
     return root.get(key) if isinstance(root, Mapping) else None
+
+
+def _check_names(state: Mapping[Any, Any]) -> None:
+    """Refuse keys that are the same as text, such as 1 and "1": they are different tensors."""
+    twice = [key for key in state if not isinstance(key, str) and str(key) in state]
+    if twice:
+        raise UnreadableFileError(f"the names {shown(twice)} are there as text and as numbers")
 
 
 def _array_of(value: Any) -> Any:
@@ -128,5 +141,5 @@ def _without_prefix(state: dict[str, Leaf]) -> dict[str, Leaf]:
 
 def _outline(root: Any) -> str:
     if isinstance(root, Mapping):
-        return f"it has the keys {[str(key) for key in list(root)[:8]]}"
+        return f"it has the keys {shown([str(key) for key in list(root)[:8]])}"
     return f"it is a {type(root).__name__}"

@@ -14,8 +14,10 @@ import numpy as np
 from ..zoos.format import IDENTITY, METRICS, WEIGHTS
 from ..zoos.lineage import LINEAGE
 from .import_models import OWN_HYPER_PARAMETERS, FoundModel
+from .unreadable import shown
 
 MODEL_NAME = "model_name"
+EXACT = 2**53  # a number (float64) holds whole numbers up to here
 _RESERVED = {*IDENTITY, *LINEAGE, *METRICS, *OWN_HYPER_PARAMETERS, MODEL_NAME, WEIGHTS}
 
 
@@ -90,10 +92,14 @@ def _column_names(names: Iterable[str]) -> dict[str, str]:
 
 def _kind(values: Iterable[Any]) -> str:
     """What can hold all values: whole numbers only if none is unknown."""
-    found = {_kind_of(value) for value in values}
+    kept = list(values)
+    found = {_kind_of(value) for value in kept}
     if "text" in found:
         return "text"
-    return "whole" if found == {"whole"} else "number"
+    if found == {"whole"}:
+        return "whole"
+    rounded = any(_kind_of(v) == "whole" and abs(int(v)) > EXACT for v in kept)
+    return "text" if rounded else "number"
 
 
 def _kind_of(value: Any) -> str:
@@ -140,9 +146,16 @@ def _array(values: Sequence[Any], kind: str) -> np.ndarray:
     return np.array([np.nan if value is None else float(value) for value in values])
 
 
+def _json(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except (TypeError, ValueError, RecursionError):  # such as keys that are pairs
+        return shown(value)
+
+
 def _text(value: Any) -> str:
     """A value as text; lists as JSON, unknown as nothing, what UTF-8 and HDF5 refuse replaced."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = value if isinstance(value, str) else _json(value)
     return text.replace("\0", "").encode("utf-8", "replace").decode()

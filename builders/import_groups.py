@@ -11,7 +11,8 @@ from ..zoos.format import ATTRIBUTE_LIMIT_BYTES
 from ..zoos.layer_table import LayerTable
 from .import_layers import Signature, derive_layer_table, signature
 from .import_models import FoundModel, Reader, Remark, Scan
-from .unpickling import UnreadableFileError
+from .import_tensors import check_sizes
+from .unreadable import UnreadableFileError
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,29 @@ def group_models(scan: Scan, reader: Reader) -> list[Group]:
     """
     groups: dict[Signature, Group] = {}
     for model in scan.models:
-        try:
+        with scan.refusing(model.name):
             tensors = _first_tensors(model, reader)
-        except UnreadableFileError as error:
-            scan.refused.append(Remark(model.name, str(error)))
-            continue
-        key = signature(tensors)
-        if key not in groups:
-            architecture = reader.architecture(tensors)
-            table = architecture.layer_table() if architecture else derive_layer_table(tensors)
-            digest = hashlib.sha256(repr(key).encode()).hexdigest()
-            groups[key] = Group(architecture, table, [], digest)
-        groups[key].models.append(model)
+            key = signature(tensors)
+            if key not in groups:
+                groups[key] = _new_group(tensors, key, reader)
+            groups[key].models.append(model)
     fitting = [group for group in groups.values() if _fits(group, scan)]
     return sorted(fitting, key=lambda group: (-len(group.models), group.models[0].name))
+
+
+def _new_group(tensors: Mapping[str, Any], key: Signature, reader: Reader) -> Group:
+    architecture = reader.architecture(tensors)
+    table = architecture.layer_table() if architecture else derive_layer_table(tensors)
+    return Group(architecture, table, [], hashlib.sha256(repr(key).encode()).hexdigest())
 
 
 def _first_tensors(model: FoundModel, reader: Reader) -> Mapping[str, Any]:
     failure = UnreadableFileError("has no checkpoint")
     for row in range(len(model.places)):
         try:
-            return reader.open(model, row).tensors
+            tensors = reader.open(model, row).tensors
+            check_sizes(tensors, reader.size_bytes(model, row))
+            return tensors
         except UnreadableFileError as error:
             failure = error
         except OSError as error:

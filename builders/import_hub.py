@@ -18,7 +18,7 @@ from .archives import Source, open_source
 from .import_checkpoints import natural_order, open_checkpoint
 from .import_models import UNKNOWN_EPOCH, FoundModel, OpenState, Reader, Remark, Scan
 from .import_tensors import Checkpoint, Leaf
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError, reading
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _PATTERNS = ["*.safetensors", "config.json"]
@@ -36,22 +36,11 @@ class HubReader(Reader):
         """Fetch what is not local and take every repository as a model."""
         scan = Scan()
         for name, folder in sorted(self._folders(scan).items()):
-            snapshot = open_source(folder, folder, follow_links=True)  # the cache is made of links
-            files = [file for file in snapshot.names if file.endswith(".safetensors")]
-            if not files:
-                scan.refused.append(Remark(name, "holds no safetensors file"))
-                continue
-            self._snapshots[name] = snapshot
-            try:
-                properties = _properties(snapshot)
-            except UnreadableFileError as error:
-                properties = {}
-                scan.remarks.append(Remark(name, str(error)))
-            epochs = np.array([UNKNOWN_EPOCH])
-            scan.models.append(FoundModel(name, [files], epochs, properties=properties))
+            with scan.refusing(name):
+                self._take(name, folder, scan)
         return scan
 
-    def open(self, model: FoundModel, row: int) -> OpenState:
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
         """The tensors of all files of a repository."""
         snapshot = self._snapshots[model.name]
         tensors: dict[str, Leaf] = {}
@@ -64,6 +53,26 @@ class HubReader(Reader):
             owners |= dict.fromkeys(checkpoint.root, checkpoint)
         in_order = {name: tensors[name] for name in sorted(tensors, key=natural_order)}
         return OpenState(in_order, lambda leaf: owners[leaf.storage].read(leaf))  # type: ignore[union-attr]
+
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Bytes of all files of a repository."""
+        return sum(self._snapshots[model.name].size(file) for file in model.places[row])
+
+    def _take(self, name: str, folder: Path, scan: Scan) -> None:
+        """Add one repository to the models found."""
+        snapshot = open_source(folder, folder, follow_links=True)  # the cache is made of links
+        files = [file for file in snapshot.names if file.endswith(".safetensors")]
+        if not files:
+            raise UnreadableFileError("holds no safetensors file")
+        self._snapshots[name] = snapshot
+        try:
+            with reading():
+                properties = _properties(snapshot)
+        except UnreadableFileError as error:
+            properties = {}
+            scan.remarks.append(Remark(name, f"config.json: {error}"))
+        epochs = np.array([UNKNOWN_EPOCH])
+        scan.models.append(FoundModel(name, [files], epochs, properties=properties))
 
     def _folders(self, scan: Scan) -> dict[str, Path]:
         """Local folder by model name."""
@@ -109,9 +118,6 @@ def _fetch(line: str) -> Path:
 def _properties(snapshot: Source) -> dict[str, Any]:
     if "config.json" not in snapshot:
         return {}
-    try:
-        config = json.loads(snapshot.read("config.json"))
-        names = config.get("architectures") or [None]
-        return {"model_type": config.get("model_type"), "architecture": names[0]}
-    except (ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
-        raise UnreadableFileError(f"config.json is damaged: {error}") from error
+    config = json.loads(snapshot.read("config.json"))
+    names = config.get("architectures") or [None]
+    return {"model_type": config.get("model_type"), "architecture": names[0]}

@@ -32,14 +32,15 @@ class InrReader(Reader):
         """Take every `.pth` file as a model; label and image number from its path."""
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         for file in (name for name in self.source.names if name.endswith(".pth")):
-            scan.models.append(
-                FoundModel(
-                    name=_model_name(file),
-                    places=[file],
-                    epochs=np.array([UNKNOWN_EPOCH]),
-                    properties=_properties(file),
+            with scan.refusing(file):
+                scan.models.append(
+                    FoundModel(
+                        name=_model_name(file),
+                        places=[file],
+                        epochs=np.array([UNKNOWN_EPOCH]),
+                        properties=_properties(file),
+                    )
                 )
-            )
         scan.models.sort(key=lambda model: model.name)
         return scan
 

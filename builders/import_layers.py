@@ -16,7 +16,7 @@ from ..zoos.layer_table import LayerTable, TensorSpec
 from ..zoos.presets import cnn_l, cnn_s
 from .import_resnet import resnet18_of
 from .import_tensors import Leaf
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError
 
 Signature = tuple[tuple[str, tuple[int, ...], str], ...]
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")

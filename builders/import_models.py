@@ -6,7 +6,8 @@ Shape letters: K stored checkpoints of one model.
 import math
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from .archives import Source
 from .import_checkpoints import find_state_dict, open_checkpoint
 from .import_layers import known_architecture
 from .import_tensors import Checkpoint, Leaf
+from .unreadable import UnreadableFileError, guarded, one_line, reading, shown
 
 UNKNOWN_EPOCH = UNKNOWN_SEED = -1
 SENTINEL = -999  # Model Zoos writes it where an initial state has no training metric
@@ -78,6 +80,10 @@ class Remark:
     reason: str
     epoch: int | None = None
 
+    def __post_init__(self) -> None:
+        """Keep the reason to one line: it may show what a foreign file says."""
+        object.__setattr__(self, "reason", one_line(self.reason))
+
 
 @dataclass
 class FoundModel:
@@ -105,6 +111,18 @@ class FoundModel:
     split: str | None = None
     diverged: np.ndarray | None = None
 
+    def __post_init__(self) -> None:
+        """Check that 64 bits hold epochs and seed; a longer seed becomes a property.
+
+        Raises:
+            UnreadableFileError: if they do not hold an epoch.
+        """
+        if not all(_fits(epoch) for epoch in self.epochs.tolist()):
+            raise UnreadableFileError(f"epochs {shown(self.epochs.tolist())} are beyond 64 bits")
+        if not _fits(self.seed):
+            self.properties.setdefault("seed", shown(self.seed))
+            self.seed = UNKNOWN_SEED
+
 
 @dataclass
 class Scan:
@@ -123,6 +141,20 @@ class Scan:
     remarks: list[Remark] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def refusing(self, model: str, file: str = "") -> Iterator[None]:
+        """Read one model, or one file of it: whatever that raises is one line in `refused`.
+
+        Args:
+            model: its name in the report.
+            file: named in the reason, where a model has several.
+        """
+        try:
+            with reading():
+                yield
+        except UnreadableFileError as error:
+            self.refused.append(Remark(model, f"{file}: {error}" if file else str(error)))
 
 
 @dataclass(frozen=True)
@@ -155,10 +187,21 @@ class Reader(ABC):
         """Open one checkpoint of a model.
 
         Raises:
-            UnreadableFileError: if it is damaged, hostile, or lacks a tensor.
+            UnreadableFileError: if it is damaged, hostile, or lacks a tensor; reading one of its
+                tensors raises nothing else either.
         """
+        with reading():
+            state = self.open_state(model, row)
+        return OpenState(state.tensors, guarded(state.read))
+
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
+        """Open one checkpoint; whatever it raises, `open` gives it one name."""
         checkpoint = self.open_file(model.places[row])
         return OpenState(self.rename(find_state_dict(checkpoint.root), model), checkpoint.read)
+
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Bytes of the file that holds a checkpoint."""
+        return self.source.size(model.places[row])
 
     def open_file(self, name: str) -> Checkpoint:
         """Open a checkpoint file of the source."""
@@ -290,6 +333,24 @@ def unique_names(paths: Iterable[str]) -> dict[str, str]:
     counts = Counter(path.rpartition("/")[2] for path in paths)
     last = {path: path.rpartition("/")[2] for path in paths}
     return {path: name if counts[name] == 1 else path for path, name in last.items()}
+
+
+def _fits(number: int) -> bool:
+    """Whether 64 bits hold a whole number."""
+    return -(2**63) <= number < 2**63
+
+
+def check_cells(cells: MutableMapping[Any, Any]) -> None:
+    """Drop empty cells behind the last column of a CSV line; refuse others.
+
+    A line with a cell too many may have all its cells in the wrong columns.
+
+    Raises:
+        UnreadableFileError: if there are others.
+    """
+    extra = cells.pop(None, None) or []
+    if any(cell for cell in extra):
+        raise UnreadableFileError(f"has {len(extra)} cells more than columns: {shown(extra)}")
 
 
 def parse_cell(cell: str | None) -> Any:

@@ -3,7 +3,8 @@
 Raw (`modelzoos-raw`): one ray-tune folder per model with `params.json`, `result.json` (one JSON
 line per epoch) and `checkpoint_<epoch>/checkpoints`, the epoch padded to six digits or not.
 Results belong to checkpoints by `training_iteration`: whether line 0 is the initial state differs
-between zoos, and where it is, its training metrics are -999.
+between zoos, and where it is, its training metrics are -999. Ray since 2.7 numbers the folders by a
+running index instead of the iteration; see `checkpoint_epochs`.
 
 Preprocessed (`modelzoos-pt`): one file with {"trainset", "valset", "testset"}, pickled objects of
 the authors' dataset class. They come as stubs; the class is never imported.
@@ -35,7 +36,8 @@ from .import_models import (
 )
 from .import_resnet import rename_resnet18
 from .import_tensors import Checkpoint, LazyTensor, Leaf
-from .unpickling import Stub, UnreadableFileError
+from .unpickling import Stub
+from .unreadable import UnreadableFileError, reading
 
 _CHECKPOINT = re.compile(r"(?:(?P<model>.+)/)?checkpoint_(?P<epoch>\d+)/checkpoints")
 _SEED = re.compile(r"seed=(\d+)")
@@ -64,6 +66,47 @@ def rename_published(state: dict[str, Leaf], kind: str | None) -> dict[str, Leaf
     return named
 
 
+def checkpoint_epochs(
+    own: Mapping[int, int | None], results: Mapping[int, Mapping[str, Any]]
+) -> dict[int, int]:
+    """The epoch of each checkpoint folder, by the folder's number.
+
+    Ray up to 2.6 numbers folders by iteration, later ones by a running index from 0. What the
+    checkpoint itself says counts first, then the result that names its folder. Folders 0 to n - 1
+    beside results 1 to n are a running index over all results.
+
+    Args:
+        own: iteration that the checkpoint itself tells, or None, by number of its folder.
+        results: line of result.json by iteration.
+
+    Returns:
+        Epoch by number; folders that no result names are left out where results name folders.
+
+    Raises:
+        UnreadableFileError: if numbers are a running index and match no results.
+    """
+    named = {
+        str(row["checkpoint_dir_name"]): iteration
+        for iteration, row in results.items()
+        if row.get("checkpoint_dir_name")
+    }
+    if all(iteration is not None for iteration in own.values()):
+        return {number: iteration for number, iteration in own.items() if iteration is not None}
+    if named:
+        found = {number: named.get(f"checkpoint_{number:06d}") for number in own}
+        return {number: epoch for number, epoch in found.items() if epoch is not None}
+    numbers, iterations = sorted(own), sorted(results)
+    running = numbers == list(range(len(numbers))) and iterations and 0 not in results
+    if not running or numbers[-1] >= iterations[-1]:
+        return {number: number for number in numbers}
+    if iterations != [number + 1 for number in numbers]:
+        raise UnreadableFileError(
+            f"folders are numbered 0 to {numbers[-1]} by a running index, results have the "
+            f"iterations {iterations[0]} to {iterations[-1]}: which belong together is not known"
+        )
+    return dict(zip(numbers, iterations, strict=True))
+
+
 class RawReader(Reader):
     """Reads ray-tune folders."""
 
@@ -86,10 +129,8 @@ class RawReader(Reader):
             if folder not in found:
                 scan.refused.append(Remark(name, "has properties, but no checkpoint"))
                 continue
-            try:
+            with scan.refusing(name):
                 scan.models.append(self._model(folder, name, found[folder], scan))
-            except UnreadableFileError as error:
-                scan.refused.append(Remark(name, str(error)))
         scan.constants = take_constants(scan.models)
         return scan
 
@@ -116,6 +157,7 @@ class RawReader(Reader):
         config = self._config(folder, results)
         if config is None and not results:
             raise UnreadableFileError("has checkpoints, but neither params.json nor result.json")
+        files = self._by_epoch(files, results, name, scan)
         config = dict(config or {})
         self._types[name] = str(config.get("model::type"))
         seed = whole(config.pop("seed", None), UNKNOWN_SEED)
@@ -139,6 +181,37 @@ class RawReader(Reader):
             diverged=diverged,
         )
 
+    def _by_epoch(
+        self,
+        files: Mapping[int, str],
+        results: Mapping[int, Mapping[str, Any]],
+        name: str,
+        scan: Scan,
+    ) -> dict[int, str]:
+        """File by epoch, from files by the number of their folder."""
+        own = {n: self._own_iteration(file) for n, file in files.items()}
+        epochs = checkpoint_epochs(own, results)
+        for number in sorted(set(files) - set(epochs)):
+            scan.refused.append(Remark(name, f"no result belongs to checkpoint folder {number}"))
+        if not epochs:
+            raise UnreadableFileError("no result belongs to any of its checkpoints")
+        if any(number != epoch for number, epoch in epochs.items()):
+            reason = "folders are numbered by a running index: epochs are those of their results"
+            scan.remarks.append(Remark(name, reason))
+        return {epoch: files[number] for number, epoch in epochs.items()}
+
+    def _own_iteration(self, file: str) -> int | None:
+        """The iteration that Ray before 2.7 keeps beside a checkpoint, or None."""
+        for name in (file.rpartition("/")[0] + "/.tune_metadata", file + ".tune_metadata"):
+            if name in self.source:
+                try:
+                    root = self.open_file(name).root
+                except UnreadableFileError:  # it may name any class; the folder's number is left
+                    return None
+                value = root.get("iteration") if isinstance(root, Mapping) else None
+                return value if isinstance(value, int) else None
+        return None
+
     def _results(self, folder: str, name: str, scan: Scan) -> dict[int, dict[str, Any]]:
         """Result line by epoch; of a run that was resumed the last one counts."""
         file = f"{folder}/result.json".lstrip("/")
@@ -148,9 +221,10 @@ class RawReader(Reader):
         results: dict[int, dict[str, Any]] = {}
         for line in self.source.read(file).decode("utf-8", "replace").splitlines():
             try:
-                row = json.loads(line)
-                results[int(row["training_iteration"])] = row
-            except (ValueError, KeyError, TypeError, OverflowError):
+                with reading():
+                    row = json.loads(line)
+                    results[int(row["training_iteration"])] = row
+            except UnreadableFileError:
                 scan.remarks.append(Remark(name, "a line of result.json is damaged"))
         return results
 
@@ -163,7 +237,7 @@ class RawReader(Reader):
         if file in self.source:
             try:
                 config = json.loads(self.source.read(file))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise UnreadableFileError(f"params.json is damaged: {error}") from error
         return config if isinstance(config, dict) else None
 
@@ -183,28 +257,31 @@ class PreprocessedReader(Reader):
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         rows: dict[str, list[dict[str, Any]]] = {}
         for file in (name for name in self.source.names if name.endswith(".pt")):
-            try:
+            with scan.refusing(file):
                 checkpoint = self._checkpoints[file] = self.open_file(file)
-                for part, split in _SPLITS.items():
-                    for row in _dataset_rows(checkpoint.root, part):
-                        row |= {"split": split, "file": file}
-                        rows.setdefault(row["path"], []).append(row)
+                found = [
+                    row | {"split": split, "file": file}
+                    for part, split in _SPLITS.items()
+                    for row in _dataset_rows(checkpoint.root, part)
+                ]
                 checkpoint.root = None  # half of it is data_out, a copy of data_in
-            except UnreadableFileError as error:
-                scan.refused.append(Remark(file, str(error)))
+                for row in found:
+                    rows.setdefault(row["path"], []).append(row)
         names = unique_names(sorted(rows))
         for path, name in sorted(names.items(), key=lambda item: item[1]):
-            try:
+            with scan.refusing(name):
                 scan.models.append(_preprocessed_model(name, rows[path]))
-            except UnreadableFileError as error:
-                scan.refused.append(Remark(name, str(error)))
         scan.constants = take_constants(scan.models)
         scan.notes.append(
             "the published file lists no model that its authors' filter dropped, nor why"
         )
         return scan
 
-    def open(self, model: FoundModel, row: int) -> OpenState:
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Bytes of the file that holds an entry and many others."""
+        return self.source.size(model.places[row][0])
+
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
         """The tensors of one entry of `data_in`."""
         file, entry = model.places[row]
         checkpoint = self._checkpoints[file]

@@ -9,6 +9,7 @@ weight before bias, (out, in, height, width) and (out, in), `conv1` to `linear1`
 import csv
 import gzip
 import io
+import math
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from .import_models import (
     Reader,
     Remark,
     Scan,
+    check_cells,
     parse_cell,
     read_metrics,
     sort_config,
@@ -36,7 +38,7 @@ from .import_models import (
     whole,
 )
 from .import_tensors import Leaf
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError, reading
 
 _WEIGHTS = ("weights.npy", "all_weights.npy")
 _METRICS = ("metrics.csv.gz", "metrics.csv")
@@ -80,10 +82,11 @@ class SmallCnnReader(Reader):
         super().__init__(source)
         self._side = 32
         try:
-            self._rows = self._map()
-            text = source.read(self._find("layout.csv")).decode("utf-8-sig")
-            self._variables = read_layout(text, self._rows.shape[1])
-        except (UnreadableFileError, OSError, UnicodeDecodeError) as error:
+            with reading():
+                self._rows = self._map()
+                text = source.read(self._find("layout.csv")).decode("utf-8-sig")
+                self._variables = read_layout(text, self._rows.shape[1])
+        except (UnreadableFileError, OSError) as error:
             raise BuildError(f"{source.path}: {error}") from error
 
     def scan(self) -> Scan:
@@ -92,36 +95,43 @@ class SmallCnnReader(Reader):
         found: dict[str, list[tuple[int, int, dict[str, Any]]]] = {}
         configs: dict[str, dict[str, Any]] = {}
         count = 0
-        for count, (name, step, config, metrics) in enumerate(self._table(), 1):
-            configs.setdefault(name, config)
-            found.setdefault(name, []).append((step, count - 1, metrics))
+        for count, line in enumerate(self._table(), 1):
+            with scan.refusing(f"{self._find(*_METRICS)}, row {count}"):
+                check_cells(line)
+                name, step, config, metrics = _table_row(line)
+                configs.setdefault(name, config)
+                found.setdefault(name, []).append((step, count - 1, metrics))
         if count != len(self._rows):
             raise BuildError(
                 f"{self.source.path}: {count} rows of metrics for {len(self._rows)} rows of "
                 "weights: which belong together is not known"
             )
         for path, name in sorted(unique_names(sorted(found)).items(), key=lambda item: item[1]):
-            scan.models.append(_model(name, found[path], configs[path], scan))
+            with scan.refusing(name):
+                scan.models.append(_model(name, found[path], configs[path], scan))
         scan.constants = take_constants(scan.models)
         self._side = 28 if "mnist" in str(scan.constants.get("dataset")) else 32
         return scan
 
-    def open(self, model: FoundModel, row: int) -> OpenState:
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Bytes of a row of the file."""
+        return int(self._rows.shape[1]) * self._rows.itemsize
+
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
         """The variables of one row, in torch's order."""
         values = self._rows[model.places[row]]
         tensors: dict[str, Leaf] = {v.name: v.read(values) for v in self._variables}
         return OpenState(tensors, np.asarray)
 
-    def _table(self) -> Iterator[tuple[str, int, dict[str, Any], dict[str, float]]]:
-        """(model, step, config, metrics) of every row, in file order."""
+    def _table(self) -> Iterator[dict[str, Any]]:
+        """The cells of every row by column, in file order."""
         name = self._find(*_METRICS)
         packed = self.source.open(name)
         opened: Any = gzip.open(packed) if name.endswith(".gz") else packed
         try:
             with io.TextIOWrapper(opened, "utf-8-sig", newline="") as text:
-                for row in csv.DictReader(text):
-                    yield _table_row(row)
-        except (EOFError, OSError, zlib.error, csv.Error, KeyError, ValueError) as error:
+                yield from csv.DictReader(text)
+        except (EOFError, OSError, zlib.error, csv.Error, UnicodeDecodeError) as error:
             raise BuildError(f"{self.source.path}: {name} is damaged: {error!r}") from error
 
     def _map(self) -> np.ndarray:
@@ -137,7 +147,7 @@ class SmallCnnReader(Reader):
             except ValueError as error:
                 raise UnreadableFileError(f"{name} is no .npy file: {error}") from error
             offset = file.tell()
-        size = int(np.prod(shape)) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         if len(shape) != 2 or dtype.kind != "f" or dtype.hasobject:
             raise UnreadableFileError(f"{name} holds {shape} {dtype}, not rows of numbers")
         if offset + size > place.offset + place.size:
@@ -184,7 +194,7 @@ def read_layout(text: str, width: int) -> list[Variable]:
         variable = Variable("", _whole(row, "start_idx"), _whole(row, "end_idx"), shape)
         role = _role(row.get("varname") or "")
         size = variable.stop - variable.start
-        if variable.start != at or size != int(np.prod(shape)) or len(shape) not in _TORCH_ORDER:
+        if variable.start != at or size != math.prod(shape) or len(shape) not in _TORCH_ORDER:
             raise UnreadableFileError(f"layout.csv: {row} does not fit at value {at}")
         if not layers or role in layers[-1]:
             layers.append({})

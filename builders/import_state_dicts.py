@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,6 +25,7 @@ from .import_models import (
     Reader,
     Remark,
     Scan,
+    check_cells,
     hyper_parameter_name,
     metric_name,
     parse_cell,
@@ -31,6 +33,7 @@ from .import_models import (
     sort_config,
     whole,
 )
+from .unreadable import UnreadableFileError, reading, shown
 
 KEYS = ("file", "path", "checkpoint", "model_name", "name")
 WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
@@ -47,7 +50,7 @@ class StateDictReader(Reader):
         """Join the files with the table."""
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         files = [name for name in self.source.names if name.endswith(WEIGHT_ENDINGS)]
-        table = self._table()
+        table = self._table(scan)
         if not table:
             scan.notes.append("no table of properties: models have names only")
         rows, used = _index(table), set[int]()
@@ -63,13 +66,14 @@ class StateDictReader(Reader):
             epoch = whole(row.get("epoch"), _epoch_in(file))
             models.setdefault(name, []).append(row | {"file": file, "epoch": epoch})
         for name, members in sorted(models.items()):
-            scan.models.append(_model(name, members, scan))
+            with scan.refusing(name):
+                scan.models.append(_model(name, members, scan))
         for number, row in enumerate(table):
             if number not in used:
                 scan.refused.append(Remark(_key(row), "a line in the table without weights"))
         return scan
 
-    def _table(self) -> list[Row]:
+    def _table(self, scan: Scan) -> list[Row]:
         """All lines of the table, or nothing if there is no table.
 
         Raises:
@@ -81,32 +85,41 @@ class StateDictReader(Reader):
         if not names:
             return []
         try:
-            text = self.source.read(names[0]).decode("utf-8-sig")
-            rows = list(_parse(text, names[0]))
-            for row in rows:
-                _key(row)
-        except (ValueError, csv.Error, KeyError) as error:
-            raise BuildError(f"{self.source.path}: {names[0]} is damaged: {error}") from error
+            with reading():
+                text = self.source.read(names[0]).decode("utf-8-sig")
+                rows = list(_parse(text, names[0], scan))
+                for row in rows:
+                    _key(row)
+        except UnreadableFileError as error:
+            raise BuildError(f"{self.source.path}: {names[0]} is {error}") from error
         return rows
 
 
-def _parse(text: str, name: str) -> Iterator[Row]:
+def _parse(text: str, name: str, scan: Scan) -> Iterator[Row]:
     if name.endswith(".csv"):
-        for cells in csv.DictReader(io.StringIO(text)):
-            yield {str(key): parse_cell(cell) for key, cell in cells.items()}
+        lines = csv.DictReader(io.StringIO(text))
+        for cells in lines:
+            with scan.refusing(f"{name}, line {lines.line_num}"):
+                check_cells(cells)
+                yield {str(key): _cell(str(key), cell) for key, cell in cells.items()}
         return
     for line in filter(str.strip, text.splitlines()):
         row = json.loads(line)
         if not isinstance(row, dict):
-            raise ValueError(f"{line!r} is no JSON object")
+            raise ValueError(f"{shown(row)} is no JSON object")
         yield row
+
+
+def _cell(column: str, cell: str | None) -> Any:
+    """A cell by its column: what names a model or file stays text, such as 0001."""
+    return (cell or None) if column in (*KEYS, "model_name") else parse_cell(cell)
 
 
 def _key(row: Mapping[str, Any]) -> str:
     """What says which model or file a line is about."""
     found = next((row[key] for key in KEYS if row.get(key) is not None), None)
     if found is None:
-        raise KeyError(f"a line has none of {KEYS}: {dict(row)}")
+        raise ValueError(f"a line has none of {KEYS}: {shown(dict(row))}")
     return str(found)
 
 
@@ -117,6 +130,10 @@ def _index(table: list[Row]) -> dict[tuple[str, int | None], int]:
         epoch = whole(row.get("epoch"), UNKNOWN_EPOCH)
         rows.setdefault((_key(row), None if epoch == UNKNOWN_EPOCH else epoch), number)
         if row.get("file") or row.get("path") or row.get("checkpoint"):
+            rows.setdefault((_key(row), None), number)
+    counts = Counter(map(_key, table))
+    for number, row in enumerate(table):
+        if counts[_key(row)] == 1:  # the one line about it, whatever epoch it tells
             rows.setdefault((_key(row), None), number)
     return rows
 

@@ -9,8 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .unpickling import UnreadableFileError
+from .unreadable import UnreadableFileError, shown
 
+DIMENSIONS = 64  # numpy has no more
+EXPANSION, FREE_BYTES = 16, 16_000_000
 NUMPY_TYPES = {  # torch's name: how its bytes are read
     "float32": "<f4",
     "float64": "<f8",
@@ -51,6 +53,57 @@ class LazyTensor:
 Leaf = LazyTensor | np.ndarray
 
 
+def check_sizes(tensors: Mapping[str, Leaf], size_bytes: int) -> None:
+    """Refuse tensors that no file of that size holds, before room is made for them.
+
+    A tensor may show one stored value many times (stride 0): a file of 1 kB can stand for any
+    number of values. Tensors may take `EXPANSION` times the bytes that are stored.
+
+    Args:
+        tensors: of one checkpoint.
+        size_bytes: of the file.
+
+    Raises:
+        UnreadableFileError: if they hold no value at all, more than the file has, or too many.
+    """
+    values, wanted, stored = 0, 0, dict[str, int]()
+    for name, leaf in tensors.items():
+        values += math.prod(leaf.shape)
+        if len(leaf.shape) > DIMENSIONS:
+            raise UnreadableFileError(f"{shown(name)} has {len(leaf.shape)} dimensions")
+        if isinstance(leaf, LazyTensor):
+            _check_signs(leaf)
+            item = np.dtype(NUMPY_TYPES[leaf.dtype]).itemsize
+            stop = (leaf.offset + span(leaf)) * item
+            if stop > size_bytes:
+                raise UnreadableFileError(
+                    f"{shown(name)} has shape {shown(leaf.shape)}, more than its file holds"
+                )
+            wanted += math.prod(leaf.shape) * item
+            stored[leaf.storage] = max(stored.get(leaf.storage, 0), stop)
+        else:
+            wanted, stored[""] = wanted + leaf.nbytes, size_bytes
+    if not values:
+        raise UnreadableFileError("its tensors hold no values")
+    if wanted > FREE_BYTES + EXPANSION * sum(stored.values()):
+        raise UnreadableFileError(
+            f"its tensors repeat {sum(stored.values())} stored bytes to {wanted} bytes: "
+            f"more than {EXPANSION} times is not read"
+        )
+
+
+def _check_signs(leaf: LazyTensor) -> None:
+    if min((leaf.offset, *leaf.shape, *leaf.stride), default=0) < 0:
+        raise UnreadableFileError(f"a tensor has a negative shape or stride: {shown(leaf)}")
+
+
+def span(leaf: LazyTensor) -> int:
+    """How many values of its storage a tensor reaches over, from its offset on."""
+    if not math.prod(leaf.shape):
+        return 0
+    return 1 + sum((n - 1) * s for n, s in zip(leaf.shape, leaf.stride, strict=True))
+
+
 class Checkpoint:
     """An open checkpoint file.
 
@@ -69,12 +122,10 @@ class Checkpoint:
         """
         if isinstance(leaf, np.ndarray):
             return leaf
-        if min((leaf.offset, *leaf.shape, *leaf.stride), default=0) < 0:
-            raise UnreadableFileError(f"a tensor has the negative shape or stride {leaf}")
+        _check_signs(leaf)
         item = np.dtype(NUMPY_TYPES[leaf.dtype])
-        count = 1 + sum((n - 1) * s for n, s in zip(leaf.shape, leaf.stride, strict=True))
-        count = count if math.prod(leaf.shape) else 0
-        data = self._bytes(leaf.storage, leaf.offset * item.itemsize, count * item.itemsize)
+        size = span(leaf) * item.itemsize
+        data = self._bytes(leaf.storage, leaf.offset * item.itemsize, size)
         values = _view(np.frombuffer(data, item), leaf)
         return _widen(values) if leaf.dtype == "bfloat16" else values
 

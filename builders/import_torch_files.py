@@ -15,7 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .import_tensors import NUMPY_TYPES, Checkpoint, LazyTensor, slice_bytes, slice_span
-from .unpickling import Sealed, UnreadableFileError, load_pickle
+from .pickle_trial import TRIAL
+from .unpickling import Sealed, load_pickle
+from .unreadable import UnreadableFileError, shown
 
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number
 _SHARED_PICKLE_BYTES = 1_000_000  # a larger pickle is no checkpoint of a zoo, it is not kept
@@ -115,6 +117,7 @@ class LegacyFile(Checkpoint):
 
     def __init__(self, file: BinaryIO, stubs: tuple[str, ...]) -> None:
         """Read the pickles; see `open_checkpoint`."""
+        TRIAL.read("legacy", stubs, file)
         for _ in range(2):
             load_pickle(file)  # magic number and version of the protocol
         system = load_pickle(file)
@@ -127,7 +130,7 @@ class LegacyFile(Checkpoint):
         at = file.tell()
         for key in at_keys if isinstance(at_keys, list) else []:
             if key not in sizes:
-                raise UnreadableFileError(f"storage {key!r} is not used by any tensor")
+                raise UnreadableFileError(f"storage {shown(key)} is not used by any tensor")
             self._spans[key] = (at + 8, sizes[key])  # a count of values comes first
             at += 8 + sizes[key]
 
@@ -140,6 +143,7 @@ class PickleFile(Checkpoint):
 
     def __init__(self, file: BinaryIO, stubs: tuple[str, ...]) -> None:
         """Read the pickle; see `open_checkpoint`."""
+        TRIAL.read("pickle", stubs, file)
         self._inner: dict[str, bytes] = {}
         allowed = {"torch.storage._load_from_bytes": Sealed(self._load_storage)}
         self.root = load_pickle(file, stubs=stubs, allowed=_TORCH | allowed)
@@ -175,31 +179,37 @@ def _load_tensors(file: BinaryIO, stubs: tuple[str, ...], sizes: dict[str, int])
     def storage(pid: Any) -> _Storage:
         kind, dtype, key, _, count, *_ = pid
         if kind != "storage" or dtype not in NUMPY_TYPES:
-            raise UnreadableFileError(f"unknown storage {pid!r}")
+            raise UnreadableFileError(f"unknown storage {shown(pid)}")
         sizes[str(key)] = int(count) * np.dtype(NUMPY_TYPES[dtype]).itemsize
         return _Storage(str(key), dtype)
 
     return load_pickle(file, stubs=stubs, allowed=_TORCH, persistent=storage)
 
 
+def load_zip_pickle(file: BinaryIO, stubs: tuple[str, ...]) -> Any:
+    """Read `data.pkl` of a zip; its tensors name the records they lie in."""
+    TRIAL.read("zip", stubs, file)
+    return _load_tensors(file, stubs, {})
+
+
 @lru_cache(maxsize=32)
 def _cached_root(data: bytes, stubs: tuple[str, ...]) -> Any:
-    return _load_tensors(io.BytesIO(data), stubs, {})
+    return load_zip_pickle(io.BytesIO(data), stubs)
 
 
 def _shared_root(data: bytes, stubs: tuple[str, ...]) -> Any:
     if len(data) <= _SHARED_PICKLE_BYTES:
         return _cached_root(data, stubs)
-    return _load_tensors(io.BytesIO(data), stubs, {})
+    return load_zip_pickle(io.BytesIO(data), stubs)
 
 
 def _rebuild(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> LazyTensor:
     if not isinstance(storage, _Storage):
         raise UnreadableFileError("a tensor has no storage")
     if not all(isinstance(number, int) for number in (offset, *shape, *stride)):
-        raise UnreadableFileError(f"a tensor has shape {shape!r} and stride {stride!r}")
+        raise UnreadableFileError(f"a tensor has shape {shown(shape)} and stride {shown(stride)}")
     if len(shape) != len(stride):
-        raise UnreadableFileError(f"a tensor has shape {shape!r}, but stride {stride!r}")
+        raise UnreadableFileError(f"a tensor has shape {shown(shape)}, but stride {shown(stride)}")
     return LazyTensor(storage.key, storage.dtype, offset, tuple(shape), tuple(stride))
 
 

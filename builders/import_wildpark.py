@@ -28,7 +28,8 @@ from .import_models import (
     whole,
 )
 from .import_tensors import Leaf
-from .unpickling import Stub, UnreadableFileError
+from .unpickling import Stub
+from .unreadable import UnreadableFileError
 
 _FILE = "checkpoint.pt"
 
@@ -55,15 +56,14 @@ class WildParkReader(Reader):
         for folder, name in sorted(unique_names(folders).items(), key=lambda item: item[1]):
             rows: dict[int, _Row] = {}
             for file in folders[folder]:
-                try:
+                with scan.refusing(name, file):
                     row = self._row(file)
                     if row.iteration in rows:
                         raise UnreadableFileError(f"iteration {row.iteration} is there twice")
                     rows[row.iteration] = row
-                except UnreadableFileError as error:
-                    scan.refused.append(Remark(name, f"{file}: {error}"))
             if rows:
-                scan.models.append(_model(name, [rows[epoch] for epoch in sorted(rows)]))
+                with scan.refusing(name):
+                    scan.models.append(_model(name, [rows[epoch] for epoch in sorted(rows)]))
         scan.constants = take_constants(scan.models)
         return scan
 

@@ -33,6 +33,7 @@ from .import_state_dicts import StateDictReader
 from .import_wildpark import WildParkReader
 from .import_writer import Journal, PartialImport
 from .provenance import package_version
+from .unreadable import UnreadableFileError, reading
 
 FORMATS: dict[str, type[Reader]] = {
     "modelzoos-raw": RawReader,
@@ -105,9 +106,10 @@ def import_zoo(
             if held.is_done:
                 return ImportReport.read(held.out)
             opened = open_source(source, held.path / SCRATCH_NAME)
-            work = _Import(held, out, FORMATS[format](opened), settings)
+            with reading():
+                work = _Import(held, out, FORMATS[format](opened), settings)
             return work.run(split_file, overwrite, progress, started)
-    except (OSError, ArchiveError) as error:
+    except (OSError, ArchiveError, UnreadableFileError) as error:
         raise BuildError(f"cannot import {source} to {out}: {error}") from error
 
 
@@ -124,7 +126,8 @@ class _Import:
         self, split_file: Path | None, overwrite: bool, progress: bool, started: float
     ) -> ImportReport:
         begun = datetime.now(UTC)
-        scan = self.reader.scan()
+        with reading():
+            scan = self.reader.scan()
         scan.models.sort(key=lambda model: model.name)
         scan.notes += tidy_metrics(scan.models)
         fractions, seed = self.settings["fractions"], self.settings["seed"]

@@ -5,27 +5,22 @@ list (plain containers, numpy arrays, paths) whose entries are replaced by harml
 our own; a caller may add its own replacements, and prefixes of modules whose objects are kept as
 `Stub`s. Nothing named in a pickle is ever imported, and any other name is refused.
 
-This keeps code from running. It does not keep a file made for it from asking for much memory.
+This keeps code from running. Pickles that take much memory or time are found by `pickle_trial`.
 """
 
 import pickle
 import re
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..zoos.errors import ZooError
+from .unreadable import UnreadableFileError, error_text, shown
 
 _DTYPE = re.compile(r"[<>=|]?(?:[iu][1248]|f[248]|b1|\?)")
 _PATHS = ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath")
 _TYPES = ("bool", "dict", "float", "int", "list", "long", "object", "str", "tuple", "unicode")
-
-
-class UnreadableFileError(ZooError, ValueError):
-    """A file is damaged, or not of the kind it should be."""
 
 
 class RefusedPickleError(UnreadableFileError):
@@ -116,7 +111,7 @@ def load_pickle(
     except UnreadableFileError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way that Python knows
-        raise UnreadableFileError(f"damaged pickle: {type(error).__name__}: {error}") from error
+        raise UnreadableFileError(f"damaged pickle: {error_text(error)}") from error
 
 
 class _AllowListUnpickler(pickle.Unpickler):
@@ -131,8 +126,8 @@ class _AllowListUnpickler(pickle.Unpickler):
         if any(full == stub or full.startswith(stub + ".") for stub in self.stubs):
             return _stub_class(full)
         raise RefusedPickleError(
-            f"pickle names {full!r}, which is not allowed: only tensors, arrays, paths and plain "
-            "containers are read, and nothing of it was run"
+            f"pickle names {shown(full)}, which is not allowed: only tensors, arrays, paths and "
+            "plain containers are read, and nothing of it was run"
         )
 
     def persistent_load(self, pid: Any) -> Any:
@@ -146,12 +141,23 @@ def _stub_class(full: str) -> type[Stub]:
     return type(full.rsplit(".", 1)[1], (Stub,), {"__doc__": full})
 
 
+class PickledDict(dict[Any, Any]):
+    """A dictionary whose pickle may fill it, but not give it attributes of its own."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any) -> None:
+        """Drop the attributes: a name such as `items` would hide a method."""
+
+
 class _Dtype:
     """A numpy type in the making: the pickle gives its code, then its byte order."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
-            raise RefusedPickleError(f"pickle holds an array of numpy type {code!r}, not numbers")
+            raise RefusedPickleError(
+                f"pickle holds an array of numpy type {shown(code)}, not numbers"
+            )
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -190,7 +196,7 @@ def _scalar(dtype: _Dtype, raw: Any = b"") -> Any:
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     if encoding not in ("latin1", "utf-8"):
-        raise RefusedPickleError(f"pickle asks for the codec {encoding!r}")
+        raise RefusedPickleError(f"pickle asks for the codec {shown(encoding)}")
     return text.encode(encoding)
 
 
@@ -205,7 +211,7 @@ def _plain_dict(*_: Any) -> dict[Any, Any]:
 def _plain() -> dict[str, Any]:
     """Replacement by full name, under all the names that Python and numpy have used."""
     found: dict[str, Any] = {
-        "collections.OrderedDict": OrderedDict,
+        "collections.OrderedDict": PickledDict,
         "collections.defaultdict": Sealed(_plain_dict),
         "_codecs.encode": Sealed(_encode),
         "numpy.dtype": _Dtype,

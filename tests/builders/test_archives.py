@@ -161,3 +161,25 @@ def test_fingerprint_sees_names_and_sizes(tmp_path: Path) -> None:
     (tmp_path / "two" / "folder").mkdir()
     (tmp_path / "two" / "folder" / "top").write_bytes(b"longer")
     assert one != open_source(tmp_path / "two" / "folder", tmp_path).fingerprint()
+
+
+@pytest.mark.parametrize("kind", ["zoo.zip", "zoo.tar.gz", "zoo.tar.xz", "zoo.tar.bz2"])
+def test_archive_that_unpacks_to_a_hundredfold_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "FREE_BYTES", 1000)
+    path = pack(tmp_path, kind, {"zeros": bytes(3_000_000)})
+    with pytest.raises(ArchiveError, match="over 100 times as many: if you trust it, unpack it"):
+        open_source(path, tmp_path / "scratch")
+    assert not list(tmp_path.glob("scratch/*"))
+
+
+@pytest.mark.parametrize("kind", ["zoo.zip", "zoo.tar.xz"])
+def test_archive_is_not_unpacked_without_room(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pack(tmp_path, kind)
+    monkeypatch.setattr(archives, "RESERVE_BYTES", 2**60)
+    with pytest.raises(ArchiveError, match="no room to unpack"):
+        open_source(path, tmp_path / "scratch").locate("top")
+    assert not list(tmp_path.glob("scratch/*"))

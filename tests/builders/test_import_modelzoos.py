@@ -6,6 +6,7 @@ import tarfile
 import types
 import zipfile
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -315,6 +316,62 @@ def test_other_network_gets_a_table_of_its_tensors(tmp_path: Path) -> None:
     assert found["bn1.running_var"] == ("norm", "buffer", 1)
     assert found["fc.bias"] == ("linear", "bias", 2)
     assert file.header.layer_table.parameters == 108 + 8 + 10
+
+
+def write_new_ray_trial(folder: Path, iterations: Sequence[int], named: bool) -> dict[int, Any]:
+    """A trial as Ray 2.60 writes it: folders 0, 1, ... for the checkpoints of these iterations."""
+    states = {}
+    folder.mkdir(parents=True)
+    (folder / "params.json").write_text(json.dumps({"model::type": "CNN", "seed": 1}))
+    lines = []
+    for iteration in range(1, 5):
+        line = result_line(iteration, 0, 1.0, {}) | {"training_iteration": iteration}
+        if iteration in iterations:
+            index = f"checkpoint_{len(states):06d}"
+            states[iteration] = published_cnn(0.0).state_dict()
+            (folder / index).mkdir()
+            torch.save(states[iteration], folder / index / "checkpoints")
+            line |= {"checkpoint_dir_name": index} if named else {}
+        lines.append(json.dumps(line))
+    (folder / "result.json").write_text("\n".join(lines))
+    return states
+
+
+@pytest.mark.parametrize(
+    ("iterations", "named"), [((1, 2, 3, 4), False), ((1, 2, 3, 4), True), ((2, 4), True)]
+)
+def test_running_index_of_newer_ray_is_no_epoch(
+    iterations: tuple[int, ...], named: bool, tmp_path: Path
+) -> None:
+    states = write_new_ray_trial(tmp_path / "zoo" / "trial", iterations, named)
+    report = raw(tmp_path / "zoo", tmp_path / "out")
+    columns, weights = rows(tmp_path / "out")
+    assert columns["epoch"].tolist() == list(iterations)
+    assert "running index" in report.remarks[0].reason
+    for epoch, accuracy, row in zip(
+        columns["epoch"], columns["test_accuracy"], weights, strict=True
+    ):
+        np.testing.assert_array_equal(row, flatten(states[int(epoch)]))
+        assert accuracy == pytest.approx(result_line(int(epoch), 0, 1.0, {})["test_acc"])
+
+
+def test_running_index_that_matches_no_result_is_refused(tmp_path: Path) -> None:
+    write_tune_zoo(tmp_path / "zoo", models=1)
+    write_new_ray_trial(tmp_path / "zoo" / "trial", (2, 4), named=False)
+    report = raw(tmp_path / "zoo", tmp_path / "out")
+    assert report.models == 1
+    assert [
+        (r.model, "which belong together is not known" in r.reason) for r in report.refused
+    ] == [("trial", True)]
+
+
+def test_checkpoint_tells_its_own_iteration(tmp_path: Path) -> None:
+    states = write_new_ray_trial(tmp_path / "zoo" / "trial", (2, 4), named=False)
+    for index, iteration in enumerate(states):
+        folder = tmp_path / "zoo" / "trial" / f"checkpoint_{index:06d}"
+        (folder / ".tune_metadata").write_bytes(pickle.dumps({"iteration": iteration}))
+    raw(tmp_path / "zoo", tmp_path / "out")
+    assert rows(tmp_path / "out")[0]["epoch"].tolist() == [2, 4]
 
 
 # preprocessed
