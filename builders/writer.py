@@ -203,7 +203,7 @@ class PartialZoo:
     def _journals(self) -> Iterator[dict[str, np.ndarray]]:
         for path in sorted(self.folder.glob("cohort-*.npz")):
             try:
-                with np.load(path) as journal:
+                with path.open("rb") as file, np.load(file) as journal:
                     yield dict(journal)
             except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
                 raise BuildError(

@@ -71,8 +71,7 @@ class ZooIndex:
         path = folder / INDEX_NAME
         if not path.is_file():
             raise ZooNotFoundError(
-                f"no zoo folder at {folder}: it holds no {INDEX_NAME}; build one with `weightzoo "
-                "build RECIPE --out FOLDER`"
+                f"no zoo folder at {folder}: it holds no {INDEX_NAME}; {_where_instead(folder)}"
             )
         try:
             data = json.loads(path.read_text())
@@ -109,6 +108,16 @@ class ZooIndex:
                 files.append(file)
         check_same_columns(files)
         return files
+
+
+def _where_instead(folder: Path) -> str:
+    """Where the data of a missing zoo may lie, after a command that writes it was stopped."""
+    beside = Path(os.path.abspath(folder))
+    for suffix, what in {".partial": "an unfinished zoo", ".old": "the zoo that was there"}.items():
+        path = beside.with_name(beside.name + suffix) if beside.name else beside
+        if path != beside and path.is_dir():
+            return f"{path} holds {what}: run the command again that writes {folder}"
+    return "build one with `weightzoo build RECIPE --out FOLDER`"
 
 
 def describe_shard(folder: Path, name: str, split: str, models: int) -> Shard:

@@ -9,12 +9,13 @@ from make_published_zoos import flatten, trial_name, write_trial, write_tune_zoo
 
 from weightzoo.builders import import_writer
 from weightzoo.builders.import_modelzoos import RawReader
-from weightzoo.builders.import_report import REPORT_NAME
+from weightzoo.builders.import_report import REPORT_NAME, ImportReport
 from weightzoo.builders.imports import FORMATS, import_zoo
 from weightzoo.loaders.dataset import load_zoo
 from weightzoo.zoos import zoo_folder
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.index import ZooIndex
+from weightzoo.zoos.partial_folder import PartialFolder
 
 
 def imported(source: Path, out: Path, **options: Any) -> Any:
@@ -162,6 +163,66 @@ def test_killed_import_goes_on_and_ends_the_same(
         imported(tmp_path / "zoo", tmp_path / "out")
     assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "stage"),
+    [
+        (zoo_folder, "create_zoo_file", "planning"),
+        (zoo_folder, "finish_zoo_file", "finishing"),
+        (zoo_folder, "write_card", "finishing"),
+        (ImportReport, "write", "finishing"),
+        (PartialFolder, "_rename", "renaming"),
+        (PartialFolder, "_remove", "renaming"),
+    ],
+)
+def test_import_killed_in_any_stage_ends_the_same(
+    module: Any, name: str, stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tune_zoo(tmp_path / "zoo", models=4)
+    (tmp_path / "zoo" / trial_name(0, 1) / "checkpoint_000001" / "checkpoints").write_bytes(b"")
+    whole = imported(tmp_path / "zoo", tmp_path / "whole")
+    monkeypatch.setattr(PartialFolder, "abandon", lambda held: None)  # a kill runs no clean-up
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(module, name, die)
+        imported(tmp_path / "zoo", tmp_path / "out")
+    assert PartialFolder(tmp_path / "out.partial").stage == stage
+    report = imported(tmp_path / "zoo", tmp_path / "out")
+    assert (report.rows, report.refused) == (whole.rows, whole.refused)
+    assert checksums(tmp_path / "out") == checksums(tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole", "zoo"]
+
+
+def die(*arguments: Any, **options: Any) -> None:
+    raise Killed
+
+
+def test_archive_that_changed_is_not_taken_for_the_unpacked_one(tmp_path: Path) -> None:
+    write_tune_zoo(tmp_path / "zoo", models=2)
+    archive = Path(shutil.make_archive(str(tmp_path / "nets"), "gztar", tmp_path / "zoo"))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PartialFolder, "abandon", lambda held: None)
+        patch.setattr(zoo_folder, "create_zoo_file", die)
+        imported(archive, tmp_path / "out")
+    assert (tmp_path / "out.partial" / "scratch").is_dir()
+    write_trial(tmp_path / "zoo", 2)
+    shutil.make_archive(str(tmp_path / "nets"), "gztar", tmp_path / "zoo")
+    with pytest.raises(BuildError, match="that differs in 'archive': finish it"):
+        imported(archive, tmp_path / "out")
+    assert imported(archive, tmp_path / "out", overwrite=True).models == 3
+
+
+def test_damaged_journal_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tune_zoo(tmp_path / "zoo", models=2)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(zoo_folder, "finish_zoo_file", die)
+        imported(tmp_path / "zoo", tmp_path / "out")
+    journal = tmp_path / "out.partial" / "import.jsonl"
+    journal.write_text('{"file": 1}\n' + journal.read_text())
+    with pytest.raises(BuildError, match="import.jsonl is damaged in the line .*: delete"):
+        imported(tmp_path / "zoo", tmp_path / "out")
 
 
 def test_import_with_other_settings_does_not_go_on(

@@ -12,7 +12,7 @@ import pytest
 from make_tiny_zoo import make_tiny_zoo, tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.zoos import disk, partial_folder, zoo_folder
-from weightzoo.zoos.errors import BuildError
+from weightzoo.zoos.errors import BuildError, ZooNotFoundError
 from weightzoo.zoos.folder_identity import Identity
 from weightzoo.zoos.format import open_zoo_file
 from weightzoo.zoos.index import ZooIndex, describe_shard
@@ -309,6 +309,15 @@ def test_copy_range_copies_all_bytes_with_and_without_the_system(
     assert (tmp_path / "b").read_bytes() == bytes(2000) + data[100:] + bytes(100)
     with pytest.raises(OSError, match="ends before byte 10001"):
         disk.copy_range(tmp_path / "a", tmp_path / "b", 100, 0, 9901)
+
+
+def test_missing_zoo_says_where_its_data_lies(tmp_path: Path) -> None:
+    out = make_tiny_zoo(tmp_path / "zoo")
+    kill(out, partial_folder.os, "rename", 0, after=True, overwrite=True)
+    with pytest.raises(ZooNotFoundError, match="zoo.partial holds an unfinished zoo: run the comm"):
+        ZooIndex.read(out)
+    with pytest.raises(ZooNotFoundError, match="build one with `weightzoo build"):
+        ZooIndex.read(tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", [".", "", "..", "/"])
