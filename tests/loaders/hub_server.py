@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -80,6 +81,10 @@ class Fault:
         corrupt: flip a bit of the body.
         shorten: send half of the body as if it were all.
         before: called before the request is answered as usual.
+        headers: of the answer with `status`.
+        page: answer with a web page, as a captive portal does.
+        drip: send the body byte by byte, so many seconds apart.
+        stall: send nothing for so many seconds.
     """
 
     method: str
@@ -91,6 +96,10 @@ class Fault:
     corrupt: bool = False
     shorten: bool = False
     before: Callable[[], Any] | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    page: bool = False
+    drip: float = 0.0
+    stall: float = 0.0
 
 
 class HubServer:
@@ -103,6 +112,7 @@ class HubServer:
         self.sent_bytes = 0
         self.faults: list[Fault] = []
         self.lock = threading.RLock()
+        self.released = threading.Event()  # ends faults that take time
         hub = self
 
         class Handler(_Handler):
@@ -123,12 +133,15 @@ class HubServer:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.released.set()
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def forget(self) -> None:
         """Drop requests, faults and uploads so far; repos stay."""
+        self.released.set()
+        self.released = threading.Event()
         self.requests.clear()
         self.sent_bytes = 0
         self.faults.clear()
@@ -173,9 +186,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.fault = self._take_fault()
         if self.fault and self.fault.before:
             self.fault.before()
+        if self.fault and self.fault.stall:
+            hub.released.wait(self.fault.stall)
+        if self.fault and self.fault.page:
+            return self._send(200, b"<html>Please log in</html>", {"Content-Type": "text/html"})
         if self.fault and self.fault.status:
-            self._error(self.fault.status, "injected fault")
-            return
+            headers = self.fault.headers
+            return self._error(self.fault.status, "injected fault", more=headers)
         for methods, pattern, answer in _ROUTES:
             match = re.fullmatch(pattern, self.url)
             if match and self.command in methods.split():
@@ -224,14 +241,27 @@ class _Handler(BaseHTTPRequestHandler):
             body, self.close_connection = body[: len(body) // 2], True
         with self.server_state.lock:
             self.server_state.sent_bytes += len(body)
+        if self.fault and self.fault.drip:
+            return self._drip(body, self.fault.drip)
         self.wfile.write(body)
+
+    def _drip(self, body: bytes, seconds: float) -> None:
+        """Byte by byte, until the client leaves or the test ends."""
+        with suppress(OSError):
+            for place in range(len(body)):
+                self.wfile.write(body[place : place + 1])
+                if self.server_state.released.wait(seconds):
+                    break
+        self.close_connection = True
 
     def _json(self, data: Any, status: int = 200) -> None:
         self._send(status, json.dumps(data).encode(), {"Content-Type": "application/json"})
 
-    def _error(self, status: int, text: str, code: str = "") -> None:
+    def _error(
+        self, status: int, text: str, code: str = "", more: dict[str, str] | None = None
+    ) -> None:
         headers = {"X-Error-Message": text} | ({"X-Error-Code": code} if code else {})
-        self._send(status, json.dumps({"error": text}).encode(), headers)
+        self._send(status, json.dumps({"error": text}).encode(), headers | (more or {}))
 
     def _authorised(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"

@@ -6,10 +6,13 @@ second process, `client`; see `hub_server.py`.
 
 import hashlib
 import json
+import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +315,119 @@ def test_offline_uses_the_cache_and_makes_no_request(
         ):
             offline.run(FETCH, options=options | {"repo": "org/no"})
     assert hub.requests == []
+
+
+def timed(call: Callable[[], Any]) -> tuple[str, float]:
+    """The error of a call in the client's process, and how many seconds it took."""
+    start = time.monotonic()
+    with pytest.raises(RemoteError) as error:
+        call()
+    return str(error.value), time.monotonic() - start
+
+
+@pytest.mark.parametrize("header", ["seconds", "date", "limit of rate"])
+def test_fetch_waits_as_long_as_the_server_asks(header: str, fetch: Any, hub: HubServer) -> None:
+    date = formatdate(time.time() + 3, usegmt=True)  # whole seconds: 2 or more from now
+    headers = {"seconds": {"Retry-After": "2"}, "date": {"Retry-After": date}}
+    asked = headers.get(header, {"RateLimit": '"api";r=0;t=2'})
+    stamps: list[float] = []
+    noted: Callable[[], Any] = lambda: stamps.append(time.monotonic())  # noqa: E731
+    hub.fail("GET", "/refs", status=429, headers=asked, before=noted)
+    hub.fail("GET", "/refs", before=noted)
+    assert len(files(fetch())) == 4
+    assert 1.9 < stamps[1] - stamps[0] < 10
+
+
+def test_fetch_says_at_once_if_the_server_asks_for_a_long_wait(fetch: Any, hub: HubServer) -> None:
+    hub.fail("GET", "/refs", status=429, headers={"Retry-After": "86400"})
+    message, seconds = timed(fetch)
+    assert message.startswith("HubError: the Hub asks to wait 86400 seconds") and seconds < 10
+    assert hub.count("GET .*/refs") == 1
+
+
+@pytest.mark.parametrize("path", ["/refs", "/resolve/"])
+def test_fetch_of_a_gated_repo_says_how_to_ask(
+    path: str, fetch: Any, hub: HubServer, repo: str
+) -> None:
+    for method in ("GET", "HEAD"):
+        hub.fail(method, path, times=9, status=403, headers={"X-Error-Code": "GatedRepo"})
+    with pytest.raises(
+        RemoteError, match=rf"^HubError: .* is gated.*{hub.endpoint}/datasets/{repo}"
+    ):
+        fetch()
+
+
+@pytest.mark.parametrize("path", ["/refs", "/revision/", "/resolve/", "/lfs/"])
+def test_fetch_names_the_page_of_a_captive_portal(path: str, fetch: Any, hub: HubServer) -> None:
+    for method in ("GET", "HEAD"):
+        hub.fail(method, path, times=9, page=True)
+    with pytest.raises(RemoteError, match="^HubError: .* answered with a web page.*captive portal"):
+        fetch()
+    hub.forget()
+    assert len(files(fetch())) == 4
+
+
+NO_NETWORK = """
+import socket
+def nowhere(*arguments, **options):
+    raise {error}
+before, socket.getaddrinfo = socket.getaddrinfo, nowhere
+from huggingface_hub.utils import close_session
+close_session()
+try:
+    from weightzoo.loaders.hub import fetch_zoo
+    fetch_zoo(**options)
+finally:
+    socket.getaddrinfo = before
+"""
+
+
+@pytest.mark.parametrize(
+    "error",
+    ["socket.gaierror(-3, 'Temporary failure in name resolution')", "OSError(101, 'unreachable')"],
+)
+def test_fetch_without_a_network_says_so_at_once(
+    error: str, client: HubClient, repo: str, tmp_path: Path
+) -> None:
+    options = {"repo": repo, "cache_dir": str(tmp_path / "cache")}
+    code = NO_NETWORK.replace("{error}", error)
+    message, seconds = timed(lambda: client.run(code, options=options))
+    assert message.startswith("HubError: no network: ") and "HF_HUB_OFFLINE=1" in message
+    assert seconds < 3
+
+
+SLOW = """
+import weightzoo.loaders.hub_limits as limits
+limits.SLOW_SECONDS, limits.READ_SECONDS = {}, {}
+"""
+
+
+@pytest.mark.parametrize("path", ["/refs", "/zoo.json", "/lfs/"])
+def test_fetch_gives_up_on_a_server_that_sends_a_byte_now_and_then(
+    path: str, client: HubClient, fetch: Any, hub: HubServer
+) -> None:
+    hub.fail("GET", path, times=99, drip=0.1)
+    client.run(SLOW.format(1.0, 60.0))
+    try:
+        message, seconds = timed(lambda: fetch(split="train"))
+    finally:
+        client.run(SLOW.format(30.0, 60.0))
+    assert re.match(r"HubError: the Hub sent \d+ bytes in \d+ seconds: call again", message)
+    assert seconds < 15
+    hub.forget()
+    assert len(load_zoo(fetch(split="train"), split="train")) == 6
+
+
+def test_fetch_calls_again_if_a_server_answers_nothing(
+    client: HubClient, fetch: Any, hub: HubServer
+) -> None:
+    hub.fail("GET", "/refs", stall=30)
+    client.run(SLOW.format(30.0, 0.5))
+    try:
+        assert len(files(fetch())) == 4
+    finally:
+        client.run(SLOW.format(30.0, 60.0))
+    assert hub.count("GET .*/refs") == 2
 
 
 def test_push_makes_a_card_with_configs_splits_features_and_plot(
