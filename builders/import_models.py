@@ -4,6 +4,7 @@ Shape letters: K stored checkpoints of one model.
 """
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -290,6 +291,8 @@ def whole(value: Any, otherwise: int) -> int:
     """A whole number, or `otherwise` if it is none."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if isinstance(value, str) and re.fullmatch("0[0-9]{1,17}", value):  # an epoch such as 0010
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
@@ -354,9 +357,14 @@ def check_cells(cells: MutableMapping[Any, Any]) -> None:
 
 
 def parse_cell(cell: str | None) -> Any:
-    """A cell of a CSV file: whole number, number, text, or None where it is empty."""
+    """A cell of a CSV file: whole number, number, text, or None where it is empty.
+
+    Numbers that start with a needless 0, or hold an underscore, stay text: they are names.
+    """
     if cell is None or cell == "":
         return None
+    if "_" in cell or re.fullmatch(r"[+-]?0[0-9]+", cell):
+        return cell
     for kind in (int, float):
         try:
             return kind(cell)
