@@ -23,6 +23,7 @@ from .import_tensors import Checkpoint, Leaf
 from .unreadable import UnreadableFileError, guarded, one_line, reading, shown
 
 UNKNOWN_EPOCH = UNKNOWN_SEED = -1
+WHOLE_LIMIT = 2**24  # float32 holds every whole number up to here
 SENTINEL = -999  # Model Zoos writes it where an initial state has no training metric
 HYPER_PARAMETERS = {  # published name: ours
     "model::nlin": "activation",
@@ -193,7 +194,7 @@ class Reader(ABC):
         """
         with reading():
             state = self.open_state(model, row)
-        return OpenState(state.tensors, guarded(state.read))
+        return OpenState(state.tensors, guarded(lambda leaf: _exact(state.read(leaf))))
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
         """Open one checkpoint; whatever it raises, `open` gives it one name."""
@@ -215,6 +216,22 @@ class Reader(ABC):
     def architecture(self, state: Mapping[str, Leaf]) -> Architecture | None:
         """The architecture of these tensors (under our names) where it is one we can express."""
         return known_architecture(state)
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    """Values as they are, unless they are whole numbers that float32 does not hold.
+
+    Raises:
+        UnreadableFileError: if they are.
+    """
+    if values.dtype.kind not in "iu" or values.itemsize < 4:
+        return values
+    large = values[(values > WHOLE_LIMIT) | (values < -WHOLE_LIMIT)]
+    if odd := [number for number in large.tolist() if int(np.float32(number)) != number]:
+        raise UnreadableFileError(
+            f"holds {len(odd)} whole numbers that float32 would round, such as {odd[0]}"
+        )
+    return values
 
 
 def metric_name(name: str) -> str | None:
