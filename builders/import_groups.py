@@ -12,7 +12,7 @@ from ..zoos.layer_table import LayerTable
 from .import_layers import Signature, derive_layer_table, signature
 from .import_models import FoundModel, Reader, Remark, Scan
 from .import_tensors import check_sizes
-from .unreadable import UnreadableFileError
+from .unreadable import UnreadableFileError, shown
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ def group_models(scan: Scan, reader: Reader) -> list[Group]:
             if key not in groups:
                 groups[key] = _new_group(tensors, key, reader)
             groups[key].models.append(model)
+            if wide := [name for name, _, dtype in key if dtype == "float64"]:
+                reason = f"float64 values are rounded to float32, such as those of {shown(wide[0])}"
+                scan.remarks.append(Remark(model.name, reason))
     fitting = [group for group in groups.values() if _fits(group, scan)]
     return sorted(fitting, key=lambda group: (-len(group.models), group.models[0].name))
 

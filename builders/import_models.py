@@ -4,6 +4,7 @@ Shape letters: K stored checkpoints of one model.
 """
 
 import math
+import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -22,6 +23,7 @@ from .import_tensors import Checkpoint, Leaf
 from .unreadable import UnreadableFileError, guarded, one_line, reading, shown
 
 UNKNOWN_EPOCH = UNKNOWN_SEED = -1
+WHOLE_LIMIT = 2**24  # float32 holds every whole number up to here
 SENTINEL = -999  # Model Zoos writes it where an initial state has no training metric
 HYPER_PARAMETERS = {  # published name: ours
     "model::nlin": "activation",
@@ -192,7 +194,7 @@ class Reader(ABC):
         """
         with reading():
             state = self.open_state(model, row)
-        return OpenState(state.tensors, guarded(state.read))
+        return OpenState(state.tensors, guarded(lambda leaf: _exact(state.read(leaf))))
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
         """Open one checkpoint; whatever it raises, `open` gives it one name."""
@@ -214,6 +216,22 @@ class Reader(ABC):
     def architecture(self, state: Mapping[str, Leaf]) -> Architecture | None:
         """The architecture of these tensors (under our names) where it is one we can express."""
         return known_architecture(state)
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    """Values as they are, unless they are whole numbers that float32 does not hold.
+
+    Raises:
+        UnreadableFileError: if they are.
+    """
+    if values.dtype.kind not in "iu" or values.itemsize < 4:
+        return values
+    large = values[(values > WHOLE_LIMIT) | (values < -WHOLE_LIMIT)]
+    if odd := [number for number in large.tolist() if int(np.float32(number)) != number]:
+        raise UnreadableFileError(
+            f"holds {len(odd)} whole numbers that float32 would round, such as {odd[0]}"
+        )
+    return values
 
 
 def metric_name(name: str) -> str | None:
@@ -290,6 +308,8 @@ def whole(value: Any, otherwise: int) -> int:
     """A whole number, or `otherwise` if it is none."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
+    if isinstance(value, str) and re.fullmatch("0[0-9]{1,17}", value):  # an epoch such as 0010
+        return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
@@ -354,9 +374,14 @@ def check_cells(cells: MutableMapping[Any, Any]) -> None:
 
 
 def parse_cell(cell: str | None) -> Any:
-    """A cell of a CSV file: whole number, number, text, or None where it is empty."""
+    """A cell of a CSV file: whole number, number, text, or None where it is empty.
+
+    Numbers that start with a needless 0, or hold an underscore, stay text: they are names.
+    """
     if cell is None or cell == "":
         return None
+    if "_" in cell or re.fullmatch(r"[+-]?0[0-9]+", cell):
+        return cell
     for kind in (int, float):
         try:
             return kind(cell)

@@ -31,6 +31,11 @@ def assign_splits(
         return _splits_from_file(scan, split_file)
     if scan.models and all(model.split for model in scan.models):
         return {"by": "published"}
+    if published := sum(1 for model in scan.models if model.split):
+        scan.notes.append(
+            f"only {published} of {len(scan.models)} models have a published split: "
+            "all were drawn anew, give a split file to keep them"
+        )
     shares = dict(zip(SPLITS, fractions, strict=False))
     valid = len(fractions) == 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1.0)
     if not valid:

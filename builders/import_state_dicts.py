@@ -4,6 +4,10 @@ The table has one line per model or per checkpoint. Its first column of these na
 file, path, checkpoint, model_name, name. It may hold a path (with or without its ending), a file
 name, or a folder of checkpoints. Columns `model_name`, `epoch`, `seed` and `split` mean what they
 mean in a zoo; hyper-parameters and metrics are known by name; any other column is kept.
+
+Checkpoints of one run are one model, so that no split cuts a run: `run1/epoch_5.pt` and
+`run1/epoch_9.pt`, `net3_epoch5.pt` and `net3_epoch9.pt`, or names that differ only in the epoch
+that the table gives. A name is a run's only if several files of different epochs have it.
 """
 
 import csv
@@ -37,7 +41,8 @@ from .unreadable import UnreadableFileError, reading, shown
 
 KEYS = ("file", "path", "checkpoint", "model_name", "name")
 WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
-_EPOCH = re.compile(r"(?:epoch|ep|checkpoint|step)[-_=]?(\d+)")
+_EPOCH = re.compile(r"(?:epoch|checkpoint|(?<![a-z])(?:ep|step))[-_=]?([0-9]+)", re.IGNORECASE)
+_SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _OWN = ("model_name", "epoch", "seed", "split")
 
 Row = dict[str, Any]
@@ -54,7 +59,7 @@ class StateDictReader(Reader):
         if not table:
             scan.notes.append("no table of properties: models have names only")
         rows, used = _index(table), set[int]()
-        models: dict[str, list[Row]] = {}
+        kept: list[Row] = []
         for file in files:
             found = next((rows[key] for key in _keys(file) if key in rows), None)
             if table and found is None:
@@ -62,10 +67,9 @@ class StateDictReader(Reader):
                 continue
             row = {} if found is None else table[found]
             used |= set() if found is None else {found}
-            name = str(row.get("model_name") or _stem(file))
             epoch = whole(row.get("epoch"), _epoch_in(file))
-            models.setdefault(name, []).append(row | {"file": file, "epoch": epoch})
-        for name, members in sorted(models.items()):
+            kept.append(row | {"file": file, "epoch": epoch})
+        for name, members in sorted(_by_model(kept, self.source.path.stem).items()):
             with scan.refusing(name):
                 scan.models.append(_model(name, members, scan))
         for number, row in enumerate(table):
@@ -147,6 +151,40 @@ def _keys(file: str) -> Iterator[tuple[str, int | None]]:
             yield name, None
 
 
+def _by_model(rows: list[Row], root: str) -> dict[str, list[Row]]:
+    """Lines by the model they are about; `root` names a run without a name of its own."""
+    runs: dict[str, list[Row]] = {}
+    for row in rows:
+        if run := _run_of(row["file"], row["epoch"]):
+            runs.setdefault(run, []).append(row)
+    alike = Counter(_unnumbered(row["file"]) for row in rows)
+    models: dict[str, list[Row]] = {}
+    for row in rows:
+        members = runs.get(run := _run_of(row["file"], row["epoch"]), [])
+        series = len({member["epoch"] for member in members}) > 1
+        if not _EPOCH.search(row["file"].rpartition("/")[2]):  # numbers that equal the epoch,
+            series &= alike[_unnumbered(row["file"])] == len(members)  # in each such name
+        name = run.strip("/") or root if series else _stem(row["file"])
+        models.setdefault(str(row.get("model_name") or name), []).append(row)
+    return models
+
+
+def _unnumbered(file: str) -> str:
+    """A path without the number at its end."""
+    return re.sub(r"[-_.=]?[0-9]+$", "", _stem(file))
+
+
+def _run_of(file: str, epoch: int) -> str:
+    """A path without the epoch in it; "" if it has none, "/" if it has nothing else."""
+    folder, _, last = _stem(file).rpartition("/")
+    rest = _EPOCH.sub("", last)
+    if rest == last and epoch >= 0:
+        rest = re.sub(rf"(^|[-_.=])0*{epoch}$", "", last)
+    if rest == last:
+        return ""
+    return "/".join(part for part in (folder, rest.strip("-_.=")) if part) or "/"
+
+
 def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
     by_epoch: dict[int, Row] = {}
     for row in rows:
@@ -162,6 +200,7 @@ def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
         for key in dict.fromkeys(key for row in kept for key in row)
         if key not in (*KEYS, *_OWN) and not metric_name(key) and not hyper_parameter_name(key)
     }
+    split = _split(name, kept, scan)
     return FoundModel(
         name=name,
         places=[row["file"] for row in kept],
@@ -170,9 +209,23 @@ def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
         hyper_parameters=hyper_parameters,
         properties=extra,
         seed=whole(first.get("seed"), UNKNOWN_SEED),
-        split=first["split"] if first.get("split") in SPLITS else None,
+        split=split,
         diverged=diverged,
     )
+
+
+def _split(name: str, rows: list[Row], scan: Scan) -> str | None:
+    """The split of a model; checkpoints of one run never go to different splits."""
+    told = dict.fromkeys(row["split"] for row in rows if row.get("split") is not None)
+    found = [_SPLIT_NAMES.get(str(split).lower(), str(split).lower()) for split in told]
+    known = [split for split in found if split in SPLITS]
+    if len(known) < len(found):
+        reason = f"its split {shown(list(told))} is none of {SPLITS}: it is drawn"
+        scan.remarks.append(Remark(name, reason))
+    elif len(set(known)) > 1:
+        reason = f"its checkpoints are in the splits {known}: all are kept in {known[0]}"
+        scan.remarks.append(Remark(name, reason))
+    return known[0] if known else None
 
 
 def _stem(file: str) -> str:

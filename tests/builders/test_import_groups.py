@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from weightzoo.builders.imports import import_zoo
+from weightzoo.zoos.index import ZooIndex
 
 
 class Storage:
@@ -141,3 +142,29 @@ def test_deep_json_is_one_line_in_the_report(tmp_path: Path) -> None:
     report = import_zoo("modelzoos-raw", tmp_path / "zoo", tmp_path / "out", progress=False)
     assert report.models == 2 and len(report.refused) == 1
     assert {r.reason for r in report.remarks} >= {"a line of result.json is damaged"}
+
+
+def test_numbers_beyond_float64_keep_their_digits(tmp_path: Path) -> None:
+    good_nets(tmp_path / "nets")
+    (tmp_path / "nets" / "table.csv").write_text(f"name,share\ngood0,\ngood1,{2**60 + 1}\n")
+    import_zoo("state-dicts", tmp_path / "nets", tmp_path / "out", progress=False)
+    files = ZooIndex.read(tmp_path / "out").open(tmp_path / "out")
+    found = [value for file in files for value in file.read_columns(["share"])["share"]]
+    assert sorted(found) == ["", str(2**60 + 1)]
+
+
+def test_rounding_of_float64_is_said(tmp_path: Path) -> None:
+    good_nets(tmp_path / "nets")
+    torch.save(torch.nn.Linear(3, 2).double().state_dict(), tmp_path / "nets" / "wide.pt")
+    report = import_zoo("state-dicts", tmp_path / "nets", tmp_path / "out", progress=False)
+    assert [(r.model, r.reason) for r in report.remarks] == [
+        ("wide", "float64 values are rounded to float32, such as those of 'bias'")
+    ]
+
+
+@pytest.mark.parametrize(("number", "refused"), [(2**24, []), (2**24 + 1, ["odd"]), (2**62, [])])
+def test_whole_numbers_are_never_rounded(number: int, refused: list[str], tmp_path: Path) -> None:
+    good_nets(tmp_path / "nets")
+    torch.save({"count": torch.tensor([number])}, tmp_path / "nets" / "odd.pt")
+    report = import_zoo("state-dicts", tmp_path / "nets", tmp_path / "out", progress=False)
+    assert [r.model for r in report.refused] == refused

@@ -140,3 +140,92 @@ def test_bad_table_is_an_error(files: dict[str, str], message: str, tmp_path: Pa
     with pytest.raises(BuildError, match=message):
         imported(tmp_path / "nets")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "table"),
+    [
+        (["run{m}/epoch_{k}.pt"], ""),
+        (["run{m}_epoch{k}.pt"], ""),
+        (["nets/run{m}-checkpoint-{k}.pt"], ""),
+        (["run{m}_{k:04d}.pt"], "file,epoch\n"),
+        (["run{m}/{k}.pt"], "file,epoch\n"),
+    ],
+    ids=["folder", "name", "dashes", "table", "table and folder"],
+)
+def test_checkpoints_of_one_run_are_one_model(names: list[str], table: str, tmp_path: Path) -> None:
+    lines = []
+    for model in range(4):
+        for epoch in (3, 10, 20):
+            file = names[0].format(m=model, k=epoch)
+            write(tmp_path / "nets" / file, 100 * model + epoch)
+            lines.append(f"{file},{epoch}")
+    if table:
+        (tmp_path / "nets" / "table.csv").write_text(table + "\n".join(lines))
+    report = imported(tmp_path / "nets")
+    columns, _ = columns_and_weights(tmp_path / "out")
+    assert (report.models, report.rows, report.refused) == (4, 12, ())
+    for model in range(4):
+        own = columns["model_id"] == model
+        assert columns["epoch"][own].tolist() == [3, 10, 20]
+        assert len(set(columns["split"][own])) == 1
+        assert columns["model_name"][own][0].endswith(f"run{model}")
+
+
+def test_names_that_form_no_series_are_models(tmp_path: Path) -> None:
+    for name in ("deep3", "deep4", "a_epoch5", "b_epoch5", "net_1", "net_2"):
+        write(tmp_path / "nets" / f"{name}.pt", len(name))
+    imported(tmp_path / "nets")
+    columns, _ = columns_and_weights(tmp_path / "out")
+    found = dict(zip(columns["model_name"], columns["epoch"].tolist(), strict=True))
+    assert found == {
+        "deep3": -1,
+        "deep4": -1,
+        "a_epoch5": 5,
+        "b_epoch5": 5,
+        "net_1": -1,
+        "net_2": -1,
+    }
+
+
+def test_validation_is_a_split_and_an_unknown_split_is_said(tmp_path: Path) -> None:
+    for index in range(4):
+        write(tmp_path / "nets" / f"net{index}.pt", index)
+    splits = ["training", "Validation", "test", "train"]
+    rows = "\n".join(f"net{i},{s}" for i, s in enumerate(splits))
+    (tmp_path / "nets" / "table.csv").write_text("name,split\n" + rows)
+    assert imported(tmp_path / "nets").zoos[0].splits == {"train": 2, "val": 1, "test": 1}
+    (tmp_path / "nets" / "table.csv").write_text("name,split\n" + rows.replace("test", "holdout"))
+    report = imported(tmp_path / "nets", overwrite=True)
+    assert [r.model for r in report.remarks] == ["net2"] and "'holdout'" in report.remarks[0].reason
+    assert "only 3 of 4 models have a published split" in report.notes[0]
+
+
+def test_names_of_digits_stay_text(tmp_path: Path) -> None:
+    names = ["0001", "0002", "1e5", "12"]
+    for index, name in enumerate(names):
+        write(tmp_path / "nets" / f"{name}.pt", index)
+    lines = [f"{name},{index},00{index}" for index, name in enumerate(names)]
+    (tmp_path / "nets" / "table.csv").write_text("\n".join(["name,test_acc,code", *lines]))
+    report = imported(tmp_path / "nets")
+    columns, _ = columns_and_weights(tmp_path / "out")
+    assert report.refused == () and sorted(columns["model_name"]) == sorted(names)
+    found = dict(zip(columns["model_name"], columns["code"], strict=True))
+    assert found == {name: f"00{index}" for index, name in enumerate(names)}
+
+
+def test_numbers_that_equal_an_epoch_by_chance_form_no_run(tmp_path: Path) -> None:
+    epochs = {"net_1": 1, "net_2": 2, "net_3": 7}
+    for name, epoch in epochs.items():
+        write(tmp_path / "nets" / f"{name}.pt", epoch)
+    lines = [f"{name}.pt,{epoch}" for name, epoch in epochs.items()]
+    (tmp_path / "nets" / "table.csv").write_text("\n".join(["file,epoch", *lines]))
+    assert imported(tmp_path / "nets").models == 3
+
+
+def test_a_checkpoint_twice_leaves_its_run_whole(tmp_path: Path) -> None:
+    for name in ("run/epoch_1.pt", "run/epoch_1.pth", "run/epoch_2.pt", "b.pt"):
+        write(tmp_path / "nets" / name, len(name))
+    report = imported(tmp_path / "nets")
+    assert (report.models, report.rows) == (2, 3)
+    assert [r.model for r in report.refused] == ["run"]
