@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..builders.provenance import commit, package_version
+from ..builders.provenance import commit, imported_from, package_version, parent_provenance
 from ..builders.writer import partial_folder
 from ..loaders import ZooDataset
 from ..zoos.card import write_card
 from ..zoos.format import METRICS, SPLITS, ZooHeader, write_zoo_file
 from ..zoos.images import Images, ImageSet, load_images
-from ..zoos.index import ZooIndex, describe_shard, shard_name
+from ..zoos.index import INDEX_NAME, ZooIndex, describe_shard, shard_name
 from ..zoos.lineage import Lineage, lineage_columns
+from ..zoos.splits import draw_splits
 from .batch_norms import condition
 from .behaviour import accuracies
 from .learnable_rows import TOP_SHARE, top_rows
@@ -145,7 +146,7 @@ def write_generated_zoo(
             "weightzoo": package_version(),
             "commit": commit(),
             "torch": torch.__version__,
-            "parent": parent.name,
+            "parent": _parent_provenance(parent),
             "images": {"name": images.name, "fingerprint": images.fingerprint},
         },
         checksums={},
@@ -172,6 +173,15 @@ def zoo_images(zoo: ZooDataset) -> ImageSet:
     return load_images(name)
 
 
+def _parent_provenance(parent: ZooDataset) -> dict[str, str]:
+    """What the provenance says under "parent"; no checksum of rows that are no whole zoo folder."""
+    folders = {file.path.parent for file in parent.source.files}
+    if len(folders) == 1 and (folder := folders.pop()).joinpath(INDEX_NAME).is_file():
+        return parent_provenance(folder)
+    imported = (imported_from(file.header.provenance) for file in parent.source.files)
+    return {"name": parent.name} | next(filter(None, imported), {})
+
+
 def _columns(
     weights: Tensor, parent: ZooDataset, images: ImageSet, seed: int
 ) -> dict[str, np.ndarray]:
@@ -179,7 +189,7 @@ def _columns(
     columns: dict[str, np.ndarray] = {
         "model_id": np.arange(count),
         "epoch": np.zeros(count, np.int64),
-        "split": _splits(count, seed),
+        "split": np.array(generated_splits(count, seed), object),
         "seed": np.full(count, seed),
         "status": np.full(count, "ok", object),
     }
@@ -207,11 +217,9 @@ def _metrics(
     return {name: metrics[name].astype(np.float32) for name in METRICS}
 
 
-def _splits(count: int, seed: int) -> np.ndarray:
-    """A split for every model, by shares; the first models of a few are for training."""
-    edges = np.ceil(np.cumsum([FRACTIONS[split] for split in SPLITS]) * count - 1e-9)
-    names = np.array(SPLITS, object)[np.searchsorted(edges, np.arange(count), side="right")]
-    return names[np.random.default_rng(seed).permutation(count)] if count > 1 else names
+def generated_splits(count: int, seed: int) -> list[str]:
+    """A split for every generated model, drawn by the shares of `FRACTIONS`."""
+    return draw_splits(count, FRACTIONS, np.random.default_rng(seed))
 
 
 def _write(
