@@ -109,7 +109,8 @@ class PropertyReport:
         notes = [
             f"Target {self.target}, {self.rows} checkpoints, split by model: {sizes}; {dropped} "
             "rows left out (diverged, or not finite).",
-            f"Ceiling of τ_b of predictors without ties, on the test split: {self.tau_ceiling:.3f}; "
+            f"Ceiling of τ_b on the test split, for predictors without ties: "
+            f"{self.tau_ceiling:.3f}; "
             "one that ties where the truth does can exceed it.",
             "Means over fits with different seeds, ± their standard deviation.",
         ]
