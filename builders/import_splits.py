@@ -11,6 +11,7 @@ import numpy as np
 
 from ..zoos.errors import BuildError
 from ..zoos.format import SPLITS
+from ..zoos.splits import draw_splits
 from .import_models import Remark, Scan
 
 
@@ -40,11 +41,9 @@ def assign_splits(
     valid = len(fractions) == 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1.0)
     if not valid:
         raise BuildError(f"fractions must be three shares that sum to 1, got {tuple(fractions)}")
-    edges = np.round(np.cumsum([0.0, *fractions]) * len(scan.models)).astype(int)
-    order = np.random.default_rng(seed).permutation(len(scan.models))
-    for split, start, stop in zip(SPLITS, edges[:-1], edges[1:], strict=True):
-        for position in order[start:stop]:
-            scan.models[position].split = split
+    drawn = draw_splits(len(scan.models), shares, np.random.default_rng(seed))
+    for model, split in zip(scan.models, drawn, strict=True):
+        model.split = split
     return {"by": "model", "fractions": shares, "seed": seed}
 
 

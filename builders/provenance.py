@@ -1,8 +1,10 @@
 """Which code made a zoo, and from which zoo."""
 
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from ..zoos.format import open_zoo_file
 from ..zoos.index import INDEX_NAME, ZooIndex, file_sha256
@@ -43,7 +45,12 @@ def parent_provenance(folder: Path) -> dict[str, str]:
     index = ZooIndex.read(folder)
     parent = {"name": index.name, "sha256": file_sha256(folder / INDEX_NAME)}
     own = open_zoo_file(folder / index.shards[0].path).header.provenance
-    grandparent = own.get("parent")
-    further = grandparent.get("imported") if isinstance(grandparent, dict) else None
-    imported = own.get("imported") or further
-    return parent | ({"imported": str(imported)} if imported else {})
+    return parent | imported_from(own)
+
+
+def imported_from(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """{"imported": format} if a zoo, or what it descends from, was imported; else {}."""
+    parent = provenance.get("parent")
+    further = parent.get("imported") if isinstance(parent, dict) else None
+    imported = provenance.get("imported") or further
+    return {"imported": str(imported)} if imported else {}

@@ -66,18 +66,16 @@ def _add_benchmark(commands: Any) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from . import generation_commands  # noqa: F401  # adds its benchmarks
-    from .benchmark_definitions import BENCHMARKS
+    from .benchmark_registry import load_benchmark
     from .benchmarks import BenchmarkOptions
 
-    if options.name not in BENCHMARKS:
-        raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {options.name!r}")
+    benchmark = load_benchmark(options.name)
     out = options.out or Path(f"weightzoo-{options.name}")
     check_folder(out)
     zoos = dict(_named_zoo(text) for text in options.zoo)
     command = f"weightzoo benchmark {options.name}" + " --small" * options.small
     command += "".join(f" --zoo {text}" for text in options.zoo)
-    outcome = BENCHMARKS[options.name](
+    outcome = benchmark(
         BenchmarkOptions(
             out=out,
             small=options.small,

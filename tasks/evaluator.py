@@ -12,7 +12,7 @@ import numpy as np
 from ..loaders import ZooDataset
 from .bootstrap import bootstrap_intervals
 from .links import CATEGORIES, is_text
-from .metrics import accuracy, kendall_tau, mae, majority_share, mse, r2, tau_ceiling
+from .metrics import accuracy, kendall_tau, mae, majority_share, mse, r2, tau_ceiling, tau_share
 
 NUMBERS = ("test_accuracy", "generalization_gap", "epoch", "frequency")
 TASKS = NUMBERS + CATEGORIES
@@ -74,8 +74,9 @@ class Evaluator:
                 "'rows', 'intervals': {metric: [low, high]}}"
             )
         return (
-            "{'tau_b', 'tau_max' (of a perfect ranker without ties), 'tau_share' (their ratio), "
-            "'r2', 'mae', 'mse', 'models', 'rows', 'intervals': {metric: [low, high]}, "
+            "{'tau_b', 'tau_max' (the largest of predictors without ties), 'tau_share' (their "
+            "ratio, above 1 for a predictor that ties where the truth does), 'r2', 'mae', 'mse', "
+            "'models', 'rows', 'intervals': {metric: [low, high]}, "
             "'strata': {column: {group: tau_b, 'mean': by rows}}}"
         )
 
@@ -102,9 +103,7 @@ class Evaluator:
         }
         if self.kind == "number":
             scores["tau_max"] = tau_ceiling(true)
-            scores["tau_share"] = (
-                scores["tau_b"] / scores["tau_max"] if scores["tau_max"] else float("nan")
-            )
+            scores["tau_share"] = tau_share(scores["tau_b"], scores["tau_max"])
             scores["strata"] = {
                 name: stratum_taus(true, predicted, np.asarray(values))
                 for name, values in (inputs.get("strata") or {}).items()

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..builders.provenance import commit, package_version
+from ..builders.provenance import commit, imported_from, package_version, parent_provenance
 from ..loaders import ZooDataset
 from ..zoos.folder_identity import Identity
-from ..zoos.format import METRICS, SPLITS, checksum
+from ..zoos.format import METRICS, checksum
 from ..zoos.images import Images, ImageSet, load_images
-from ..zoos.index import ZooIndex
+from ..zoos.index import INDEX_NAME, ZooIndex
 from ..zoos.lineage import Lineage, lineage_columns
 from ..zoos.partial_folder import partial_folder
+from ..zoos.splits import draw_splits
 from ..zoos.zoo_folder import write_zoo_folder
 from .batch_norms import condition
 from .behaviour import accuracies
@@ -146,7 +147,7 @@ def write_generated_zoo(
             "weightzoo": package_version(),
             "commit": commit(),
             "torch": torch.__version__,
-            "parent": parent.name,
+            "parent": _parent_provenance(parent),
             "images": {"name": images.name, "fingerprint": images.fingerprint},
         },
         checksums={},
@@ -176,6 +177,15 @@ def zoo_images(zoo: ZooDataset) -> ImageSet:
     return load_images(name)
 
 
+def _parent_provenance(parent: ZooDataset) -> dict[str, str]:
+    """What the provenance says under "parent"; no checksum of rows that are no whole zoo folder."""
+    folders = {file.path.parent for file in parent.source.files}
+    if len(folders) == 1 and (folder := folders.pop()).joinpath(INDEX_NAME).is_file():
+        return parent_provenance(folder)
+    imported = (imported_from(file.header.provenance) for file in parent.source.files)
+    return {"name": parent.name} | next(filter(None, imported), {})
+
+
 def _columns(
     weights: Tensor, parent: ZooDataset, images: ImageSet, seed: int
 ) -> dict[str, np.ndarray]:
@@ -183,7 +193,7 @@ def _columns(
     columns: dict[str, np.ndarray] = {
         "model_id": np.arange(count),
         "epoch": np.zeros(count, np.int64),
-        "split": _splits(count, seed),
+        "split": np.array(generated_splits(count, seed), object),
         "seed": np.full(count, seed),
         "status": np.full(count, "ok", object),
     }
@@ -211,8 +221,6 @@ def _metrics(
     return {name: metrics[name].astype(np.float32) for name in METRICS}
 
 
-def _splits(count: int, seed: int) -> np.ndarray:
-    """A split for every model, by shares; the first models of a few are for training."""
-    edges = np.ceil(np.cumsum([FRACTIONS[split] for split in SPLITS]) * count - 1e-9)
-    names = np.array(SPLITS, object)[np.searchsorted(edges, np.arange(count), side="right")]
-    return names[np.random.default_rng(seed).permutation(count)] if count > 1 else names
+def generated_splits(count: int, seed: int) -> list[str]:
+    """A split for every generated model, drawn by the shares of `FRACTIONS`."""
+    return draw_splits(count, FRACTIONS, np.random.default_rng(seed))

@@ -1,119 +1,26 @@
-"""What the commands do for autoencoders: train one, sample from it, run the two benchmarks.
+"""The benchmarks of autoencoders: the networks they generate, and what linear probes read."""
 
-Importing this module adds them to `TRAIN_KINDS` and `BENCHMARKS`.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ..builders.build import build_zoo
-from ..loaders import ZooDataset, load_zoo
+from ..loaders import load_zoo
 from ..zoos.index import INDEX_NAME
 from ..zoos.recipe import load_recipe, recipe_names
-from .autoencoder_training import AutoencoderSettings
-from .autoencoding import train_hyper_representation
-from .benchmark_definitions import BENCHMARKS
 from .benchmark_zoos import warn_of_other_code
 from .benchmarks import BenchmarkOptions, BenchmarkOutcome
-from .generated_zoo import GeneratedZoo, generate, write_generated_zoo
 from .generation_benchmark import run_generation
 from .generation_outcome import generation_settings
 from .generation_report import DATA as GENERATION_DATA
 from .generation_report import TABLE as GENERATION_TABLE
 from .generation_report import write_generation_report
-from .learnable_rows import homogeneous, homogeneous_splits
 from .probes import DATA as PROBE_DATA
 from .probes import TABLE as PROBE_TABLE
 from .probes import not_finite, probe_representations, probe_settings, write_probe_report
-from .saved_autoencoders import MODEL_NAME, Origin, load_autoencoder, save_autoencoder
-from .sequence_autoencoding import SequenceSettings, train_sane
-from .training_commands import TRAIN_KINDS, TrainOptions
 
 GENERATION_RECIPE, PROBE_RECIPE = "digits-cnn-seed", "digits-cnn"
 SMALL_PROBE_MODELS = 160
 TRANSFER = "glyphs-digits"  # as large as digits, with as many classes
-SHAPE = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
-SHAPE_OF_MODELS = (*SHAPE, "compression", "bottleneck")
-LEAST_EPOCH = "least_epoch"  # of the rows to learn from
-
-
-@dataclass(frozen=True, kw_only=True)
-class SampleOptions:
-    """What the user asks of sampling.
-
-    Attributes:
-        model: folder of a trained autoencoder, or its file.
-        out: zoo folder to make.
-        zoo: whose rows the sampler is fitted to; None takes those it was trained on.
-        count: models to draw.
-        sampler: a name in `SAMPLERS`.
-        top: share of the rows, the best by val accuracy.
-        draws: drawn for each that is kept.
-        seed: of the draws.
-        overwrite: replace a zoo that is there.
-    """
-
-    model: Path
-    out: Path
-    zoo: Path | None = None
-    count: int = 100
-    sampler: str = "kde"
-    top: float = 0.3
-    draws: int = 1
-    seed: int = 0
-    overwrite: bool = False
-
-
-def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
-    """Train a hyper-representation or SANE on one zoo and save it; return what to print.
-
-    Raises:
-        ValueError: if there are several zoos, or an argument is unknown (the known are listed) or
-            of another type.
-    """
-    if len(options.zoos) != 1:
-        raise ValueError(f"{kind} learns one architecture: give one zoo, got {options.zoos!r}")
-    _check_types(kind, options.config)
-    config = dict(options.config)
-    least_epoch = config.pop(LEAST_EPOCH, 0)
-    splits = load_zoo(options.zoos[0])
-    assert isinstance(splits, dict)
-    train, val = homogeneous_splits(splits, least_epoch)
-    train_kind, settings_of, shape = KINDS[kind]
-    settings = settings_of(**_settings(settings_of, shape, config, options.settings))
-    autoencoder = train_kind(train, val, settings, options.seed)
-    origin = Origin(zoo=str(Path(options.zoos[0]).resolve()), least_epoch=least_epoch)
-    save_autoencoder(autoencoder, options.out / MODEL_NAME, origin)
-    return {"path": str(options.out), "rows": len(train)} | autoencoder.history[-1]
-
-
-def sample_zoo(options: SampleOptions) -> GeneratedZoo:
-    """Draw models from a trained autoencoder and write them as a zoo.
-
-    Raises:
-        ValueError: if the file is no autoencoder or does not say its zoo, or as `generate`.
-        BuildError: if the folder is taken.
-    """
-    autoencoder, origin = load_autoencoder(options.model)
-    if origin is None and options.zoo is None:
-        raise ValueError(f"{options.model} does not say what zoo it was trained on: pass --zoo")
-    zoo = load_zoo(options.zoo or origin.zoo, split="train")  # type: ignore[union-attr]
-    assert isinstance(zoo, ZooDataset)
-    train = homogeneous(zoo, 0 if origin is None else origin.least_epoch)
-    how = {name: getattr(options, name) for name in ("sampler", "top", "draws", "seed")}
-    weights = generate(autoencoder, train, options.count, **how)
-    description = {"name": options.out.name, "generator": str(options.model)} | how
-    return write_generated_zoo(
-        options.out,
-        weights,
-        train,
-        description,
-        seed=options.seed,
-        overwrite=options.overwrite,
-    )
 
 
 def generation_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
@@ -172,41 +79,7 @@ def _zoo(options: BenchmarkOptions, recipe: str, models: int | None) -> Path:
     return folder
 
 
-def _check_types(kind: str, config: Mapping[str, Any]) -> None:
-    """Refuse text and the like where a number, or true or false, is wanted."""
-    _, settings_of, _ = KINDS[kind]
-    defaults: dict[str, Any] = dict.fromkeys((*SHAPE, LEAST_EPOCH), 0)
-    defaults |= {field.name: field.default for field in fields(settings_of)}
-    for name, value in config.items():
-        if isinstance(default := defaults.get(name), bool) and not isinstance(value, bool):
-            raise ValueError(f"{name} must be true or false, got {value!r}")
-        if isinstance(default, int | float) and not isinstance(value, int | float):
-            raise ValueError(f"{name} must be a number, got {value!r}")
-
-
-def _settings(
-    kind: type[AutoencoderSettings],
-    shape: tuple[str, ...],
-    config: dict[str, Any],
-    settings: Any,
-) -> dict[str, Any]:
-    """Arguments of the encoder under "shape", all others as fields of the settings."""
-    given = config | {name: value for name, value in settings.items()}
-    known = {field.name for field in fields(kind)} - {"shape"}
-    if odd := sorted(set(given) - known - set(shape)):
-        raise ValueError(
-            f"unknown arguments {odd}, known are {sorted({*known, *shape, LEAST_EPOCH})}"
-        )
-    plain = {name: value for name, value in given.items() if name in known}
-    if isinstance(plain.get("views"), list):
-        plain["views"] = tuple(plain["views"])
-    return plain | {"shape": {name: value for name, value in given.items() if name in shape}}
-
-
-KINDS: dict[str, tuple[Callable[..., Any], type[AutoencoderSettings], tuple[str, ...]]] = {
-    "hyper-representation": (train_hyper_representation, AutoencoderSettings, SHAPE_OF_MODELS),
-    "sane": (train_sane, SequenceSettings, tuple(set(SHAPE) - {"feed_forward"})),
+BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
+    "generation": generation_benchmark,
+    "hyper-representation-probes": probe_benchmark,
 }
-TRAIN_KINDS.update({kind: partial(train_autoencoder, kind) for kind in KINDS})
-BENCHMARKS["generation"] = generation_benchmark
-BENCHMARKS["hyper-representation-probes"] = probe_benchmark

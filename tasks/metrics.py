@@ -53,11 +53,11 @@ def kendall_tau(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def tau_ceiling(true: np.ndarray) -> float:
-    """The tau_b of a perfect ranker that predicts no ties, sqrt((n0 - n1) / n0).
+    """Largest tau_b of predictors without ties, sqrt((n0 - n1) / n0).
 
-    Of the n0 pairs of values, n1 are tied. The ranker agrees on all pairs that are not, and
-    tau_b divides by sqrt((n0 - n1) * n0). Repeating the truth itself, ties included, gives 1;
-    no ranker without knowledge of the ties gets there.
+    Of the n0 pairs of values, n1 are tied. A prediction without ties agrees with at most the
+    n0 - n1 others, and tau_b divides by sqrt((n0 - n1) * n0). It is no bound for predictors with
+    ties of their own: one that repeats the truth, ties included, has a tau_b of 1.
 
     Raises:
         ValueError: as `kendall_tau`.
@@ -67,6 +67,15 @@ def tau_ceiling(true: np.ndarray) -> float:
     pairs = len(true) * (len(true) - 1) / 2
     tied = float((counts * (counts - 1) / 2).sum())
     return float(np.sqrt((pairs - tied) / pairs))
+
+
+def tau_share(tau_b: float, ceiling: float) -> float:
+    """tau_b as a share of `tau_ceiling`; above 1 for a predictor that ties where the truth does.
+
+    Returns:
+        NaN if the ceiling is 0, as of a constant target.
+    """
+    return tau_b / ceiling if ceiling else float("nan")
 
 
 def r2(true: np.ndarray, predicted: np.ndarray) -> float:

@@ -233,16 +233,15 @@ def _quickstart(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from . import generation_commands  # noqa: F401  # adds its kinds
-    from .training_commands import TRAIN_KINDS, TrainOptions, plain_lines
+    from .training_commands import TrainOptions, plain_lines
+    from .training_kinds import train_kind
 
-    if options.encoder not in TRAIN_KINDS:
-        raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {options.encoder!r}")
+    train = train_kind(options.encoder)
     check_folder(options.out)
     check_device(options.device)
     names = ("epochs", "batch_size", "lr", "invariance", "scaling", "loss", "device")
     given = {name: getattr(options, name) for name in names}
-    result = TRAIN_KINDS[options.encoder](
+    result = train(
         TrainOptions(
             zoos=options.zoo,
             out=options.out,
@@ -274,7 +273,7 @@ def _pairs(texts: Sequence[str]) -> dict[str, Any]:
 def _sample(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
-    from .generation_commands import SampleOptions, sample_zoo
+    from .sampling_commands import SampleOptions, sample_zoo
 
     given = {field.name: getattr(options, field.name) for field in fields(SampleOptions)}
     made = sample_zoo(SampleOptions(**given))

@@ -1,8 +1,8 @@
 """Predict a property of trained networks, by default their test accuracy, from their weights.
 
 The zoo is split by model: no checkpoint of a test model was seen in training. Every learned
-predictor stands beside the constant and the hyper-parameters-only one, and beside the tau_b
-that the ties of the test split allow at most (`metrics.tau_ceiling`).
+predictor stands beside the constant and the hyper-parameters-only one, and beside the
+largest tau_b of predictors without ties on the test split (`metrics.tau_ceiling`).
 
 Shape letters: N rows of the test split.
 """

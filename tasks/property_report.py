@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import Scores
+from .metrics import Scores, tau_share
 
 NOT_DEFINED = "–"
 
@@ -59,7 +59,7 @@ class PropertyReport:
     Attributes:
         target: the predicted column.
         rows: "all" or "last" checkpoints.
-        tau_ceiling: largest tau_b of a ranker without ties on this test split.
+        tau_ceiling: largest tau_b of a predictor without ties on this test split.
         counts: by split.
         results: by predictor, in the order given.
         true: (N,), the target on the test split.
@@ -93,7 +93,7 @@ class PropertyReport:
         return [
             result.name,
             _with_spread(result, "tau_b"),
-            _number(result.mean("tau_b") / self.tau_ceiling),
+            _number(tau_share(result.mean("tau_b"), self.tau_ceiling)),
             _with_spread(result, "r2"),
             _with_spread(result, "mae"),
             f"{statistics.fmean(result.train_seconds):.1f}",
@@ -109,7 +109,9 @@ class PropertyReport:
         notes = [
             f"Target {self.target}, {self.rows} checkpoints, split by model: {sizes}; {dropped} "
             "rows left out (diverged, or not finite).",
-            f"Ceiling of τ_b on the test split, given its ties: {self.tau_ceiling:.3f}. "
+            f"Ceiling of τ_b on the test split, for predictors without ties: "
+            f"{self.tau_ceiling:.3f}; "
+            "one that ties where the truth does can exceed it.",
             "Means over fits with different seeds, ± their standard deviation.",
         ]
         if any(math.isnan(result.mean("tau_b")) for result in self.results):
@@ -121,7 +123,7 @@ class PropertyReport:
         for metric in ("tau_b", "r2", "mae"):
             data[metric] = _defined(result.mean(metric))
             data[f"{metric}_spread"] = _defined(result.spread(metric))
-        data["tau_share_of_ceiling"] = _defined(result.mean("tau_b") / self.tau_ceiling)
+        data["tau_share_of_ceiling"] = _defined(tau_share(result.mean("tau_b"), self.tau_ceiling))
         data["train_seconds"] = list(result.train_seconds)
         return data
 

@@ -1,21 +1,15 @@
-"""What `weightzoo train`, `predict` and `embed` do; kinds of training by name.
-
-A kind is a key of `TRAIN_KINDS`: an encoder that is trained to predict a column, or another kind of
-training that registers itself here.
-"""
+"""What `weightzoo train` of an encoder, `predict` and `embed` do."""
 
 import csv
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 
-from ..encoders.registry import ENCODERS
 from ..loaders import ZooDataset, load_zoo
 from .encoder_making import SNE_CONFIG, EncoderSpec
 from .encoder_training import train_encoder
@@ -85,12 +79,6 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
         "val_score": trained.training["val_score"],
         "test": scores,
     }
-
-
-TRAIN_KINDS: dict[str, Callable[[TrainOptions], dict[str, Any]]] = {
-    name: partial(train_property, name) for name in ENCODERS
-}
-"""Kinds of training by name; each takes `TrainOptions` and returns plain data to print."""
 
 
 def predict_rows(

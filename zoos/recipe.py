@@ -22,6 +22,7 @@ from .images import check_image_set
 from .layers import ACTIVATIONS
 from .presets import resolve
 from .signals import is_signal_set
+from .splits import draw_splits
 
 LONGEST_NAME = 200  # bytes; most file systems take 255
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
@@ -294,15 +295,11 @@ class Recipe:
 
     def _assign_splits(self, count: int) -> list[str]:
         """Splits by model, a random assignment fixed by the recipe's seed."""
-        bounds = np.cumsum([0] + [self.split.get(split, 0.0) for split in SPLITS])
-        edges = np.floor(bounds * count + 0.5).astype(int)  # np.round halves to even
-        order = np.random.default_rng([self.seed, _SPLIT_STREAM]).permutation(count)
-        assigned = [""] * count
-        for split, start, stop in zip(SPLITS, edges[:-1], edges[1:], strict=True):
-            if start == stop and self.split.get(split, 0.0) > 0:
+        generator = np.random.default_rng([self.seed, _SPLIT_STREAM])
+        assigned = draw_splits(count, self.split, generator)
+        for split in SPLITS:
+            if self.split.get(split, 0.0) > 0 and split not in assigned:
                 raise RecipeError(f"{count} models leave split {split!r} empty: take more models")
-            for position in order[start:stop]:
-                assigned[position] = split
         return assigned
 
 

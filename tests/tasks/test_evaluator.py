@@ -46,6 +46,9 @@ def test_share_is_tau_over_the_ceiling_of_the_ties() -> None:
     )
     assert scores["tau_b"] == pytest.approx(scores["tau_max"]) and scores["tau_max"] < 0.8
     assert scores["tau_share"] == pytest.approx(1)
+    tied = Evaluator("epoch").eval({"true": true, "predicted": true, "model_id": np.arange(10)}, 0)
+    assert tied["tau_b"] == pytest.approx(1)
+    assert tied["tau_share"] == pytest.approx(1 / tied["tau_max"]) and tied["tau_max"] < 0.8
 
 
 def test_constant_predictions_have_no_tau() -> None:

@@ -1,13 +1,17 @@
 """Generated zoos and their evaluation, on MLPs that were trained on digits."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
+from weightzoo.builders.provenance import parent_provenance
 from weightzoo.builders.training import train_cohort
 from weightzoo.loaders import HiddenPermutations, ZooDataset, load_zoo
 from weightzoo.tasks.autoencoder_training import AutoencoderSettings
@@ -28,6 +32,7 @@ from weightzoo.tasks.learnable_rows import homogeneous, late_epoch
 from weightzoo.tasks.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError, RecipeError
 from weightzoo.zoos.images import Images, load_images
+from weightzoo.zoos.index import ZooIndex, describe_shard
 from weightzoo.zoos.recipe import HyperParameters, load_recipe
 
 TINY = AutoencoderSettings(
@@ -73,6 +78,32 @@ def test_generated_zoo_is_whole_and_counts_broken_models(generated: Path) -> Non
     assert sorted(status.tolist()).count("diverged") == 1 and len(status) == 20
     assert set(zoo["train"].columns["relation"]) == {"generated"}
     assert set(zoo["train"].columns["parent_zoo"]) == {"digits-mlp"}
+
+
+@pytest.mark.parametrize("one_file", [False, True])
+def test_generated_zoo_of_imported_parents_claims_no_licence(
+    trained_zoo: Path, tmp_path: Path, one_file: bool
+) -> None:
+    folder = tmp_path / "tuned"
+    shutil.copytree(trained_zoo, folder)
+    for file in folder.glob("*.h5"):
+        with h5py.File(file, "r+") as opened:
+            provenance = json.loads(opened.attrs["provenance"])
+            provenance["parent"] = {"name": "published", "sha256": "", "imported": "smallcnn"}
+            opened.attrs["provenance"] = json.dumps(provenance)
+    index = ZooIndex.read(folder)
+    shards = [describe_shard(folder, s.path, s.split, s.models) for s in index.shards]
+    replace(index, shards=tuple(shards)).write(folder)
+    expected = parent_provenance(folder)
+    path = folder / index.shards[0].path
+    if one_file:
+        path = path.rename(tmp_path / "alone.h5")
+        expected = {"name": "digits-mlp", "imported": "smallcnn"}
+    rows = load_zoo(path if one_file else folder, split="train").select([0, 1])
+    write_generated_zoo(tmp_path / "made", rows.weights(), rows, {})
+    made = ZooIndex.read(tmp_path / "made").open(tmp_path / "made")
+    assert [file.header.provenance["parent"] for file in made] == [expected] * len(made)
+    assert "license: unknown" in (tmp_path / "made" / "README.md").read_text()
 
 
 def test_generated_zoo_is_not_overwritten(

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from weightzoo.cli import main
+from weightzoo.encoders.registry import ENCODERS
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks import benchmark_definitions, generation_commands
+from weightzoo.tasks.autoencoder_commands import KINDS
 from weightzoo.tasks.autoencoder_training import AutoencoderSettings
-from weightzoo.tasks.benchmark_definitions import BENCHMARKS
+from weightzoo.tasks.benchmark_registry import BENCHMARKS, load_benchmark
 from weightzoo.tasks.benchmarks import BenchmarkOptions
 from weightzoo.tasks.generation_commands import generation_benchmark, probe_benchmark
 from weightzoo.tasks.generation_outcome import GenerationSettings, generation_settings
+from weightzoo.tasks.training_kinds import TRAIN_KINDS, train_kind
 
 QUICK = ["--epochs", "1", "--set", "latent=4", "--set", "width=8", "--out"]
 
@@ -112,8 +116,17 @@ def test_sane_is_trained_and_sampled(
 
 
 def test_benchmarks_are_registered() -> None:
-    assert BENCHMARKS["generation"] is generation_benchmark
-    assert BENCHMARKS["hyper-representation-probes"] is probe_benchmark
+    assert load_benchmark("generation") is generation_benchmark
+    assert load_benchmark("hyper-representation-probes") is probe_benchmark
+    assert all(callable(load_benchmark(name)) for name in BENCHMARKS)
+    assert set(benchmark_definitions.BENCHMARKS) | set(generation_commands.BENCHMARKS) == set(
+        BENCHMARKS
+    )
+
+
+def test_kinds_of_training_are_registered() -> None:
+    assert all(train_kind(name).args == (name,) for name in TRAIN_KINDS)  # type: ignore[attr-defined]
+    assert set(ENCODERS) | set(KINDS) == set(TRAIN_KINDS)
 
 
 def test_generation_benchmark_reports_every_method(

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from weightzoo.tasks.metrics import kendall_tau, mae, r2, score, tau_ceiling
+from weightzoo.tasks.metrics import kendall_tau, mae, r2, score, tau_ceiling, tau_share
 
 TIED = np.random.default_rng(0).integers(0, 5, 40).astype(float)
 
@@ -22,6 +22,12 @@ def test_kendall_tau_is_tau_b_with_ties_on_both_sides() -> None:
     predicted = np.random.default_rng(1).integers(0, 7, 40).astype(float) + TIED
     assert kendall_tau(TIED, predicted) == pytest.approx(brute_force_tau(TIED, predicted))
     assert kendall_tau(TIED, -TIED) == pytest.approx(-1)
+
+
+def test_repeating_the_truth_with_its_ties_exceeds_the_ceiling() -> None:
+    assert kendall_tau(TIED, TIED) == pytest.approx(1)
+    assert tau_share(1.0, tau_ceiling(TIED)) > 1.05
+    assert np.isnan(tau_share(float("nan"), tau_ceiling(np.zeros(5))))
 
 
 def test_tau_ceiling_is_reached_by_a_perfect_ranker_without_ties() -> None:
