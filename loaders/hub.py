@@ -174,7 +174,7 @@ def choose_zoo(files: Iterable[str], name: str | None, where: str) -> str:
     folders = sorted(str(path.parent) for path in paths if path.name == INDEX_NAME)
     if "." in folders:
         return ""
-    zoos = [folder for folder in folders if "/" not in folder]
+    zoos = [folder for folder in folders if "/" not in folder and folder != ".."]
     if not zoos:
         raise ZooNotFoundError(
             f"{where} holds no zoo: neither it nor a folder of it has a {INDEX_NAME}; other data "
@@ -200,8 +200,8 @@ def damaged_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
     """
     memory = folder / CHECKED_NAME
     try:
-        checked = json.loads(memory.read_text())
-    except (OSError, ValueError):
+        checked = dict(json.loads(memory.read_text()))
+    except (OSError, ValueError, TypeError, RecursionError):
         checked = {}
     right, damaged = dict(checked), []
     for shard in shards:

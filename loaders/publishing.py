@@ -151,7 +151,7 @@ def _commit(api: Any, repo: str, zoos: Sequence[_LocalZoo], message: str, overwr
     files = {file.rfilename for file in info.siblings or ()}
     get = partial(api.hf_hub_download, repo, repo_type="dataset", revision=info.sha)
     remote = {
-        path: Path(patiently(partial(get, path))).read_text()
+        path: Path(patiently(partial(get, path))).read_text(errors="replace")
         for path in files & {CARD_NAME, *(f"{zoo.card.name}/{INDEX_NAME}" for zoo in zoos)}
     }
     _check_may_write(repo, files, zoos, {} if overwrite else remote)
@@ -190,11 +190,20 @@ def _check_may_write(
     for zoo in zoos:
         there = remote.get(f"{zoo.card.name}/{INDEX_NAME}")
         here = json.loads((zoo.folder / INDEX_NAME).read_text())["shards"]
-        if there is not None and json.loads(there).get("shards") != here:
+        if there is not None and _listed(there) != here:
             raise ValueError(
                 f"{repo} holds other data as {zoo.card.name!r}: publish changed data under a new "
                 "name (name it '...-v2'), or pass overwrite=True to replace it"
             )
+
+
+def _listed(index: str) -> Any:
+    """The files that the text of a `zoo.json` lists; None if it is damaged, which is other data."""
+    try:
+        data = json.loads(index)
+    except (ValueError, RecursionError):
+        return None
+    return data.get("shards") if isinstance(data, dict) else None
 
 
 def _move_tag(api: Any, repo: str, tag: str, commit: str) -> None:

@@ -505,6 +505,23 @@ def test_push_refuses_to_replace_other_data_unless_told(
     assert hub.repos[new_repo].tags == {"v1.1": second}
 
 
+@pytest.mark.parametrize("index", [b"", b"[]", b"{", b"\xff", b"[" * 200_000])
+def test_push_takes_a_damaged_index_for_other_data(
+    index: bytes, hub: HubServer, push: Any, repo: str, tiny_zoo: Path
+) -> None:
+    hub.repos[repo].commit({"tiny/zoo.json": blob("zoo.json", index)})
+    with pytest.raises(RemoteError, match="^ValueError: .* other data as 'tiny'.*overwrite=True"):
+        push(tiny_zoo)
+
+
+@pytest.mark.parametrize("memory", ["[]", "[1]", "{", "[" * 200_000, '{"a.h5": 3}'])
+def test_fetch_survives_a_damaged_list_of_checked_files(fetch: Any, memory: str) -> None:
+    folder = fetch()
+    (folder / "zoo.json.checked").write_text(memory)
+    assert fetch() == folder
+    assert "train-00000-of-00001.h5" in json.loads((folder / "zoo.json.checked").read_text())
+
+
 def test_push_verifies_before_it_sends(
     hub: HubServer, push: Any, new_repo: str, tiny_zoo: Path
 ) -> None:
