@@ -12,7 +12,7 @@ from ..zoos.layer_table import LayerTable
 from .import_layers import Signature, derive_layer_table, signature
 from .import_models import FoundModel, Reader, Remark, Scan
 from .import_tensors import check_sizes
-from .unreadable import UnreadableFileError, shown
+from .unreadable import UnreadableFileError, reading, shown
 
 
 @dataclass(frozen=True)
@@ -55,13 +55,12 @@ def _first_tensors(model: FoundModel, reader: Reader) -> Mapping[str, Any]:
     failure = UnreadableFileError("has no checkpoint")
     for row in range(len(model.places)):
         try:
-            tensors = reader.open(model, row).tensors
-            check_sizes(tensors, reader.size_bytes(model, row))
-            return tensors
+            with reading():
+                tensors = reader.open(model, row).tensors
+                check_sizes(tensors, reader.size_bytes(model, row))
+                return tensors
         except UnreadableFileError as error:
             failure = error
-        except OSError as error:
-            failure = UnreadableFileError(str(error))
     raise failure
 
 

@@ -21,7 +21,7 @@ READERS: dict[str, Callable[[BinaryIO, tuple[str, ...]], Any]] = {
     "legacy": lambda file, stubs: LegacyFile(file, stubs).root,
     "pickle": lambda file, stubs: PickleFile(file, stubs).root,
 }
-MEMORY_BYTES, MEMORY_PER_BYTE = 400_000_000, 8  # beside the child's own; honest pickles need 6
+MEMORY_BYTES, MEMORY_PER_BYTE = 400_000_000, 10  # beside the child's own; a pickled zoo needs 8.3
 STACK_BYTES = 2_000_000  # a quarter of what the parent has: what ends here is safe there
 DEPTH_LIMIT = 100
 ENTRIES, ENTRIES_PER_BYTE = 100_000, 16

@@ -234,3 +234,7 @@ def test_other_zip_is_no_checkpoint() -> None:
 def test_natural_order_counts_numbers() -> None:
     names = ["b.10.w", "b.9.w", "a", "10", "9"]
     assert sorted(names, key=natural_order) == ["9", "10", "a", "b.9.w", "b.10.w"]
+
+
+def test_digits_of_other_scripts_are_no_numbers() -> None:
+    assert sorted(["a²", "a1", "a" + "9" * 4000], key=natural_order)[0] == "a1"

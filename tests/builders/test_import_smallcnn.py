@@ -246,3 +246,30 @@ def test_rebuilt_network_computes_what_keras_did(tmp_path: Path) -> None:
     with torch.no_grad():
         ours = train.module(relu)(torch.from_numpy(images).permute(0, 3, 1, 2))
     np.testing.assert_allclose(ours.numpy(), keras_forward(row, images), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("bracket", ["(", "[", "-", "{1:"])
+def test_npy_header_of_brackets_is_an_error_in_words(bracket: str, tmp_path: Path) -> None:
+    write_zoo(tmp_path / "zoo")
+    header = (bracket * (9000 // len(bracket))).encode()
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+    (tmp_path / "zoo" / "weights.npy").write_bytes(start + header)
+    with pytest.raises(BuildError, match="weights.npy is no .npy file|damaged"):
+        imported(tmp_path / "zoo", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("extra", "rows"), [(",", 18), (",7", 17)])
+def test_metrics_line_with_a_cell_too_many_costs_one_row(
+    extra: str, rows: int, tmp_path: Path
+) -> None:
+    weights = write_zoo(tmp_path / "zoo")
+    path = tmp_path / "zoo" / "metrics.csv.gz"
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    lines[3] += extra
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+    report = imported(tmp_path / "zoo", tmp_path / "out")
+    assert report.rows == rows and len(report.refused) == 18 - rows
+    _, _, found = read(tmp_path / "out")
+    kept = {row.tobytes() for row in np.sort(found, axis=1)}
+    own = np.sort(weights, axis=1)[2].tobytes() in kept  # the same values in another order
+    assert own == (rows == 18) and len(kept) == rows

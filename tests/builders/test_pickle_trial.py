@@ -92,5 +92,6 @@ def test_forked_process_does_not_talk_to_the_child_of_its_parent(
     monkeypatch.setattr(os, "getpid", lambda: -1)
     TRIAL.read("pickle", (), io.BytesIO(pickle.dumps(2)))
     assert first is not None and TRIAL._child is not first and first.poll() is None
+    TRIAL.close()
     first.kill()
     first.communicate()
