@@ -3,7 +3,6 @@
 Shape letters: N rows, K checkpoints of one model.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..zoos.format import IDENTITY, METRICS, WEIGHTS
 from ..zoos.lineage import LINEAGE
+from ..zoos.strict_json import json_text
 from .import_models import OWN_HYPER_PARAMETERS, FoundModel
 
 MODEL_NAME = "model_name"
@@ -144,5 +144,5 @@ def _text(value: Any) -> str:
     """A value as text; lists as JSON, unknown as nothing, what UTF-8 and HDF5 refuse replaced."""
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    text = value if isinstance(value, str) else json_text(value, default=str)
     return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,12 +1,12 @@
 """The report of an import: what came in, and of everything that did not, why."""
 
-import json
 from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..zoos.strict_json import json_text
 from .import_models import Remark
 
 REPORT_NAME = "import_report.json"
@@ -86,7 +86,7 @@ class ImportReport:
 
     def write(self, folder: Path) -> None:
         """Write `import_report.json` into `folder`."""
-        (folder / REPORT_NAME).write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        (folder / REPORT_NAME).write_text(json_text(self.to_json(), indent=1) + "\n")
 
     def summary(self) -> str:
         """A few lines for a terminal."""

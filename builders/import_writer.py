@@ -29,6 +29,7 @@ from ..zoos.format import (
 )
 from ..zoos.index import Shard, ZooIndex, describe_shard, shard_name
 from ..zoos.layer_table import LayerTable
+from ..zoos.strict_json import json_text
 from .import_columns import ColumnPlan
 from .import_layers import signature
 from .import_models import FoundModel, OpenState, Reader, Remark
@@ -77,7 +78,7 @@ class Journal:
         """Vouch for the first `rows` rows of a file."""
         line = {"file": file, "rows": rows, "refused": {k: asdict(v) for k, v in refused.items()}}
         with self._path.open("a") as journal:
-            journal.write(json.dumps(line) + "\n")
+            journal.write(json_text(line) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
         self._note(file, rows, refused)

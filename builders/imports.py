@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..zoos.errors import BuildError
+from ..zoos.strict_json import json_text
 from .archives import ArchiveError, open_source
 from .import_groups import Group, folder_names, group_models
 from .import_hub import HubReader
@@ -220,7 +221,7 @@ class _Import:
         for zoo in zoos:
             zoo.create()
         partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(settings))
+        partial.write_text(json_text(settings))
         partial.replace(path)
         return Journal(self.folder / _JOURNAL)
 

@@ -33,6 +33,7 @@ from ..zoos.format import (
 from ..zoos.index import INDEX_NAME, ZooIndex, describe_shard, shard_name
 from ..zoos.lineage import Lineage, lineage_columns
 from ..zoos.recipe import Model, hyper_parameter_columns
+from ..zoos.strict_json import json_text
 from .import_report import REPORT_NAME
 
 SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
@@ -100,7 +101,7 @@ class PartialZoo:
             journal.unlink()
         for plan in self.plans:
             create_zoo_file(self.folder / plan.name, self.header, self._columns(plan))
-        _write_whole(path, json.dumps(dict(settings), indent=1).encode())
+        _write_whole(path, json_text(dict(settings), indent=1).encode())
 
     def done(self) -> set[int]:
         """Positions of the models whose rows are written."""

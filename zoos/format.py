@@ -25,6 +25,7 @@ from .errors import ZooFormatError, ZooNotFoundError
 from .heaps import check_text_heaps
 from .layer_table import LayerTable
 from .lineage import LINEAGE, check_lineage, check_lineage_names
+from .strict_json import json_text
 
 FORMAT_VERSION = "1.1"  # readers take every minor version of the same major version
 WEIGHTS = "weights"
@@ -344,7 +345,7 @@ def _map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
 def _write_header(file: h5py.File, header: ZooHeader) -> None:
     for name in _JSON_ATTRIBUTES:
         value = getattr(header, name)
-        text = json.dumps(value.to_json() if hasattr(value, "to_json") else value)
+        text = json_text(value.to_json() if hasattr(value, "to_json") else value)
         if len(text.encode()) > ATTRIBUTE_LIMIT_BYTES:
             raise ZooFormatError(
                 f"attribute {name!r} takes {len(text.encode())} bytes, "
