@@ -18,7 +18,7 @@ from .autoencoding import train_hyper_representation
 from .benchmark_definitions import BENCHMARKS
 from .benchmark_zoos import warn_of_other_code
 from .benchmarks import BenchmarkOptions, BenchmarkOutcome
-from .generated_zoo import GeneratedZoo, generate, write_generated_zoo
+from .generated_zoo import generate, write_generated_zoo
 from .generation_benchmark import run_generation
 from .generation_outcome import generation_settings
 from .generation_report import DATA as GENERATION_DATA
@@ -28,6 +28,7 @@ from .learnable_rows import homogeneous, homogeneous_splits
 from .probes import DATA as PROBE_DATA
 from .probes import TABLE as PROBE_TABLE
 from .probes import not_finite, probe_representations, probe_settings, write_probe_report
+from .sampling import bandwidth_of, make_sampler
 from .saved_autoencoders import MODEL_NAME, Origin, load_autoencoder, save_autoencoder
 from .sequence_autoencoding import SequenceSettings, train_sane
 from .training_commands import TRAIN_KINDS, TrainOptions
@@ -50,6 +51,8 @@ class SampleOptions:
         zoo: whose rows the sampler is fitted to; None takes those it was trained on.
         count: models to draw.
         sampler: a name in `SAMPLERS`.
+        bandwidth: of a kernel density; None takes the default.
+        bandwidth_unit: "relative" or "absolute"; None takes the sampler's own.
         top: share of the rows, the best by val accuracy.
         draws: drawn for each that is kept.
         seed: of the draws.
@@ -61,6 +64,8 @@ class SampleOptions:
     zoo: Path | None = None
     count: int = 100
     sampler: str = "kde"
+    bandwidth: float | None = None
+    bandwidth_unit: str | None = None
     top: float = 0.3
     draws: int = 1
     seed: int = 0
@@ -84,36 +89,45 @@ def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
     train, val = homogeneous_splits(splits, least_epoch)
     train_kind, settings_of, shape = KINDS[kind]
     settings = settings_of(**_settings(settings_of, shape, config, options.settings))
-    autoencoder = train_kind(train, val, settings, options.seed)
+    autoencoder = train_kind(train, val, settings, options.seed, options.out, options.resume)
     origin = Origin(zoo=str(Path(options.zoos[0]).resolve()), least_epoch=least_epoch)
     save_autoencoder(autoencoder, options.out / MODEL_NAME, origin)
-    return {"path": str(options.out), "rows": len(train)} | autoencoder.history[-1]
+    kept = {
+        "rows": len(train),
+        "epochs": len(autoencoder.history),
+        "kept_epoch": autoencoder.kept_epoch,
+    }
+    note = {"note": autoencoder.note} if autoencoder.note else {}
+    return {"path": str(options.out)} | kept | autoencoder.history[autoencoder.kept_epoch] | note
 
 
-def sample_zoo(options: SampleOptions) -> GeneratedZoo:
-    """Draw models from a trained autoencoder and write them as a zoo.
+def sample_zoo(options: SampleOptions) -> dict[str, Any]:
+    """Draw models from a trained autoencoder and write them as a zoo; return what to print.
 
     Raises:
         ValueError: if the file is no autoencoder or does not say its zoo, or as `generate`.
         BuildError: if the folder is taken.
     """
+    sampler = make_sampler(options.sampler, options.bandwidth, options.bandwidth_unit)
     autoencoder, origin = load_autoencoder(options.model)
     if origin is None and options.zoo is None:
         raise ValueError(f"{options.model} does not say what zoo it was trained on: pass --zoo")
     zoo = load_zoo(options.zoo or origin.zoo, split="train")  # type: ignore[union-attr]
     assert isinstance(zoo, ZooDataset)
     train = homogeneous(zoo, 0 if origin is None else origin.least_epoch)
-    how = {name: getattr(options, name) for name in ("sampler", "top", "draws", "seed")}
-    weights = generate(autoencoder, train, options.count, **how)
-    description = {"name": options.out.name, "generator": str(options.model)} | how
-    return write_generated_zoo(
+    how = {name: getattr(options, name) for name in ("top", "draws", "seed")}
+    weights = generate(autoencoder, train, options.count, sampler=sampler, **how)
+    drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
+    made = write_generated_zoo(
         options.out,
         weights,
         train,
-        description,
+        {"name": options.out.name, "generator": str(options.model)} | drawn | how,
         seed=options.seed,
         overwrite=options.overwrite,
     )
+    found = {name: getattr(made, name) for name in ("models", "diverged", "test_accuracy")}
+    return {"path": str(options.out)} | found | drawn
 
 
 def generation_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:

@@ -5,7 +5,6 @@ training that registers itself here.
 """
 
 import csv
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..encoders.registry import ENCODERS
 from ..loaders import ZooDataset, load_zoo
+from ..zoos.strict_json import json_text
 from .contestants import SNE_CONFIG
 from .encoder_making import EncoderSpec
 from .encoder_training import train_encoder
@@ -85,7 +85,7 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
         "epochs": len(trained.training["history"]),
         "val_score": trained.training["val_score"],
         "test": scores,
-    }
+    } | ({"note": note} if (note := trained.training["note"]) else {})
 
 
 TRAIN_KINDS: dict[str, Callable[[TrainOptions], dict[str, Any]]] = {
@@ -136,13 +136,18 @@ def predict_rows(
 
 
 def score_rows(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[str, Any] | None:
-    """Scores of the rows whose target is finite; None if there are less than two."""
+    """Scores of the rows whose target is finite; None if there are less than two.
+
+    Where predictions are not finite there are no scores, but the count of these predictions.
+    """
     kind = "category" if is_category(target, dataset.columns[target]) else "number"
     known = np.full(len(dataset), True)
     if kind == "number":
         known = np.isfinite(dataset.columns[target])
     if known.sum() < 2:
         return None
+    if kind == "number" and (odd := int((~np.isfinite(predicted[known])).sum())):
+        return {"rows": int(known.sum()), "predictions_not_finite": odd}
     inputs = evaluation_inputs(dataset.filter(lambda columns: known), target, predicted[known])
     return Evaluator(target, kind).eval(inputs)
 
@@ -222,7 +227,7 @@ def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "O":
             values, array = np.unique(array.astype(str), return_inverse=True)
-            words[name] = json.dumps(values.tolist())
+            words[name] = json_text(values.tolist())
         tensors[name] = np.ascontiguousarray(array)
     save_file(tensors, path, metadata=words)
 
