@@ -2,8 +2,8 @@
 
 Source: arXiv 2209.14733 (S_KDE, S_U, S_Neigh, S_GAN) and SANE, arXiv 2406.09997 (SUB and BOOT).
 Differs from it: the bandwidth of `KernelDensity` is by default relative to each dimension's
-deviation, so that 0.002 means the same for latent vectors and for weights; `Neighbours` goes part of
-the way from a point to one of its neighbours, in place of the inverse of a UMAP, which needs a
+deviation, so that 0.002 means the same for latent vectors and for weights; `Neighbours` goes part
+of the way from a point to one of its neighbours, in place of the inverse of a UMAP, which needs a
 package of its own; the settings of the GAN are ours, since none were published.
 
 Shape letters: N points, Z values of a point.
