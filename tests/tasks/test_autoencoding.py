@@ -25,7 +25,7 @@ from weightzoo.tasks.sequence_autoencoding import (
     train_sane,
 )
 from weightzoo.tasks.token_autoencoder import TokenAutoencoder
-from weightzoo.zoos.errors import ZooFormatError
+from weightzoo.zoos.errors import DivergedError, ZooFormatError
 from weightzoo.zoos.format import write_zoo_file
 
 Splits = dict[str, ZooDataset]
@@ -93,6 +93,19 @@ def test_autoencoder_keeps_the_epoch_that_is_best_on_val(
     assert len(states) == len(made.history) == 4 and made.kept_epoch == epoch
     assert torch.equal(made.module.compress.weight, states[epoch])
     assert not torch.equal(states[1], states[3])
+
+
+def test_autoencoder_that_diverges_keeps_the_best_epoch_before(
+    zoo: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.1, 0.3, np.nan, np.nan])
+    monkeypatch.setattr(ModelTraining, "val_r2", lambda self: next(scores))
+    made = trained(zoo, epochs=4)
+    assert made.kept_epoch == 1 and len(made.history) == 2
+    assert made.note is not None and "diverged in epoch 2" in made.note
+    assert "the weights of epoch 1 are kept" in made.note
+    with pytest.raises(DivergedError, match="diverged in epoch 0: take a smaller lr"):
+        trained(zoo, epochs=4)
 
 
 @pytest.mark.parametrize("kind", ["models", "windows from files"])
