@@ -89,7 +89,7 @@ def train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     weights = canonical.weights(rows)
     mean = canonical.standardization.apply(weights).mean(0)
     autoencoder = ZooAutoencoder(canonical, make_module(rows.layer_table, settings), settings, mean)
-    training = ModelTraining(autoencoder, rows, weights, weights[:2], SEED)
+    training = ModelTraining(autoencoder, rows, rows.select([0, 1]), weights, SEED)
     rate = steps_per_second(training, settings.batch_size, seconds)
     return {"per_second": rate * settings.batch_size, "unit": "models/s"}
 
@@ -120,7 +120,7 @@ def train_sane(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     module = make_sane(rows.layer_table, settings)
     mean = torch.zeros(rows.layer_table.width)
     autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
-    training = SequenceTraining(autoencoder, rows, mean[None], SEED)
+    training = SequenceTraining(autoencoder, rows, rows.select([0, 1]), SEED)
     batch = min(WINDOWS_PER_STEP, len(rows))
     rate = steps_per_second(training, batch, seconds)
     assert training.reader is not None

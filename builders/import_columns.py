@@ -3,7 +3,6 @@
 Shape letters: N rows, K checkpoints of one model.
 """
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -148,7 +147,7 @@ def _array(values: Sequence[Any], kind: str) -> np.ndarray:
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, default=str)
+        return json_text(value, default=str)
     except (TypeError, ValueError, RecursionError):  # such as keys that are pairs
         return shown(value)
 

@@ -1,7 +1,6 @@
 """Models grouped by their tensors: one group becomes one zoo."""
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from ..zoos.architectures import Architecture
 from ..zoos.format import ATTRIBUTE_LIMIT_BYTES
 from ..zoos.layer_table import LayerTable
+from ..zoos.strict_json import json_text
 from .import_layers import Signature, derive_layer_table, signature
 from .import_models import FoundModel, Reader, Remark, Scan
 from .import_tensors import check_sizes
@@ -66,7 +66,7 @@ def _first_tensors(model: FoundModel, reader: Reader) -> Mapping[str, Any]:
 
 def _fits(group: Group, scan: Scan) -> bool:
     """Refuse models whose layer table is longer than a file's header holds."""
-    size = len(json.dumps(group.table.to_json()))
+    size = len(json_text(group.table.to_json()))
     if size <= ATTRIBUTE_LIMIT_BYTES:
         return True
     reason = f"its {len(group.table)} tensors take a layer table of {size} bytes, too long for HDF5"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..zoos.partial_folder import REPORT_NAME
+from ..zoos.strict_json import json_text
 from .import_models import Remark
 
 _SHOWN = 5
@@ -86,7 +87,7 @@ class ImportReport:
 
     def write(self, folder: Path) -> None:
         """Write `import_report.json` into `folder`."""
-        (folder / REPORT_NAME).write_text(json.dumps(self.to_json(), indent=1) + "\n")
+        (folder / REPORT_NAME).write_text(json_text(self.to_json(), indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> "ImportReport":

@@ -21,6 +21,7 @@ from ..zoos.errors import BuildError
 from ..zoos.format import SPLITS, ZooHeader, open_zoo_file
 from ..zoos.index import Shard, describe_shard, shard_name
 from ..zoos.layer_table import LayerTable
+from ..zoos.strict_json import json_text
 from ..zoos.zoo_folder import (
     ShardPlan,
     create_files,
@@ -75,7 +76,7 @@ class Journal:
         """Vouch for the first `rows` rows of a file."""
         line = {"file": file, "rows": rows, "refused": {k: asdict(v) for k, v in refused.items()}}
         with self._path.open("a") as journal:
-            journal.write(json.dumps(line) + "\n")
+            journal.write(json_text(line) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
         self._note(file, rows, refused)

@@ -5,7 +5,10 @@ stay together: the values of a kernel of a convolution, single values elsewhere.
 is the paper's: the tensor is cut as one long row, and its last chunk may be short.
 `align="row"` cuts each row by itself, so that no chunk holds weights of two units.
 
-- A convolution's chunk holds as many whole kernels as fit, at least one.
+- A convolution's chunk holds whole kernels. `conv_chunk="values"`: as many as fit into the chunk
+  size, at least one, so that chunks of all layers are about equally large. `conv_chunk="kernels"`
+  is the paper's, whose chunk size counts kernels there and values elsewhere, as only the input and
+  output dimensions of a convolution are cut.
 - The joint input projection of an attention, (3 H, H), counts as three tensors, so that queries,
   keys and values can be told apart.
 - Norms, embeddings and other tensors are cut as linear layers are; rows of a tensor of more than
@@ -28,6 +31,7 @@ from .parameters import parameter_tensors
 from .ragged import Ragged
 
 ALIGNMENTS = ("flat", "row")
+CONV_CHUNKS = ("values", "kernels")
 CACHED_TABLES = 32
 PROJECTIONS = 3  # queries, keys and values in one tensor
 
@@ -82,26 +86,38 @@ class Part:
     piece: int
     role: int
 
-    def chunk_lengths(self, chunk_size: int, align: str) -> list[int]:
+    def chunk_lengths(self, chunk_size: int, align: str, conv_chunk: str) -> list[int]:
         """Number of values in each chunk, in order."""
         row = self.size if align == "flat" else self.row
-        length = max(1, chunk_size // self.piece) * self.piece
+        pieces = chunk_size if conv_chunk == "kernels" else max(1, chunk_size // self.piece)
+        length = pieces * self.piece
         return [min(length, row - start) for start in range(0, row, length)] * (self.size // row)
 
 
 @lru_cache(maxsize=CACHED_TABLES)
 @torch.inference_mode(False)  # a plan made while predicting serves training too
 def chunk_plan(
-    layer_table: LayerTable, chunk_size: int, align: str, device: torch.device
+    layer_table: LayerTable,
+    chunk_size: int,
+    align: str,
+    device: torch.device,
+    conv_chunk: str = "values",
 ) -> ChunkPlan:
     """Lay out the chunks of one architecture.
+
+    Args:
+        layer_table: of the architecture.
+        chunk_size: values per chunk.
+        align: one of `ALIGNMENTS`.
+        device: of the plan's tensors.
+        conv_chunk: one of `CONV_CHUNKS`, what the chunk size of a convolution counts.
 
     Raises:
         ValueError: if the table holds buffers alone.
     """
     specs = sorted(parameter_tensors(layer_table), key=lambda spec: spec.depth)
     parts = [part for spec in specs for part in _parts(spec)]
-    lengths = [torch.tensor(part.chunk_lengths(chunk_size, align)) for part in parts]
+    lengths = [torch.tensor(part.chunk_lengths(chunk_size, align, conv_chunk)) for part in parts]
     counts = torch.tensor([len(length) for length in lengths])
     starts = [part.offset + _starts(length) for part, length in zip(parts, lengths, strict=True)]
     levels = torch.tensor([part.spec.depth for part in parts])

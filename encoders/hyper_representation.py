@@ -3,8 +3,9 @@
 Sources: Schürholt et al. 2021, arXiv 2110.15288, and 2022, arXiv 2209.14733. A neuron's weights and
 bias are embedded by a linear layer of its own layer; a transformer mixes the tokens, which are
 compressed into one latent vector; the decoder mirrors all of it. Differs from the published code:
-compression "token" takes effect, and attention is between the tokens of a model, never across the
-batch (both were defects); blocks normalise before and not after attention.
+compression "token" takes effect, and attention is always between the tokens of a model, never
+across the batch, as it is there with `transformer_type="pytorch"` (both were defects). Blocks
+normalise before attention, as the published code does by default.
 
 Shape letters: B models in the batch, N tokens, S values per token, H width, Z latent size.
 """

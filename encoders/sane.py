@@ -2,7 +2,8 @@
 
 Source: Schürholt et al. 2024, arXiv 2406.09997. Every token keeps a latent vector of its own, so
 that a network of any size is encoded in windows. A token's code says where it is: its index n among
-all tokens, the depth l of its layer and its index k in the layer; half of the width holds the sum
+all tokens, the depth l of its layer and its index k in the layer (`RowChunks` also numbers as the
+published code does, where l counts matrices and k is the neuron); half of the width holds the sum
 of the codes of n and l, half the code of k. Differs from the published code: tokens beyond the
 ends of the network, which a halo may reach, are hidden from the attention.
 

@@ -18,6 +18,10 @@ the network become one. Equation numbers below are the paper's. Left open there,
   differ little from each other against what they share, and without it training often stays
   at the constant.
 
+Differs from the paper by default: the chunk size counts values in convolutions too, which keeps
+their chunks as small as those of linear layers. With `conv_chunk="kernels"` it counts kernels
+there, as in the paper.
+
 Differs from the paper on demand only:
 
 - `features="scales"` shows every value on four logarithmic scales, because the layer norm of
@@ -45,7 +49,7 @@ from torch.nn import functional
 
 from ..zoos.layer_table import LayerTable
 from .blocks import encoding, normalized_perceptron, perceptron
-from .chunk_plan import ALIGNMENTS, ChunkPlan, chunk_plan
+from .chunk_plan import ALIGNMENTS, CONV_CHUNKS, ChunkPlan, chunk_plan
 from .parameters import check_weights
 from .ragged import Rectangle
 from .set_functions import PMA, SetToSet
@@ -185,6 +189,7 @@ class SNE(nn.Module):
         head_norm: bool = True,
         element_size: int = 1,
         hierarchy: bool = True,
+        conv_chunk: str = "values",
     ) -> None:
         """Make an encoder.
 
@@ -205,12 +210,14 @@ class SNE(nn.Module):
                 elements are single values.
             hierarchy: whether chunks become tensors, tensors layers and layers the network; if
                 not, all chunks are one set, whose vectors go where those of layers went.
+            conv_chunk: one of `chunk_plan.CONV_CHUNKS`, what `chunk_size` counts in a convolution.
         """
         super().__init__()
         for name, value, allowed in (
             ("positions", positions, POSITIONS),
             ("align", align, ALIGNMENTS),
             ("features", features, FEATURES),
+            ("conv_chunk", conv_chunk, CONV_CHUNKS),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
@@ -237,6 +244,7 @@ class SNE(nn.Module):
             "head_norm": head_norm,
             "element_size": element_size,
             "hierarchy": hierarchy,
+            "conv_chunk": conv_chunk,
         }
         self.chunks = ChunkEncoder(width, heads, blocks, norm, positions, features, element_size)
         self.tensors = TensorEncoder(width, heads, blocks, norm) if hierarchy else None
@@ -252,9 +260,8 @@ class SNE(nn.Module):
             ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
         """
         check_weights(weights, layer_table)
-        plan = chunk_plan(
-            layer_table, self.config["chunk_size"], self.config["align"], weights.device
-        )
+        size, align, conv = (self.config[key] for key in ("chunk_size", "align", "conv_chunk"))
+        plan = chunk_plan(layer_table, size, align, weights.device, conv)
         return self.encode(weights, plan)
 
     def encode(self, weights: Tensor, plan: ChunkPlan) -> Tensor:

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from ..zoos.errors import ZooFormatError, ZooNotFoundError
 from ..zoos.format import FORMAT_VERSION
 from ..zoos.index import FILE_SPLITS, INDEX_NAME, Shard, ZooIndex, file_sha256
+from ..zoos.strict_json import json_text
 from .hub_requests import HubError, hub_errors, patiently
 
 MAJOR = FORMAT_VERSION.split(".")[0]
@@ -216,7 +217,7 @@ def damaged_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
             damaged.append(shard.path)
     if right != checked:
         with suppress(OSError):  # a read-only cache is checked each time
-            memory.write_text(json.dumps(right))
+            memory.write_text(json_text(right))
     return damaged
 
 

@@ -36,18 +36,23 @@ class RowChunks(Tokenizer):
         size: S, values per token.
     """
 
-    def __init__(self, layer_table: LayerTable, size: int) -> None:
+    def __init__(self, layer_table: LayerTable, size: int, positions: str = "running") -> None:
         """Make the plan.
 
+        Args:
+            layer_table: of the architecture.
+            size: S.
+            positions: one of `tokenizers.POSITIONS`.
+
         Raises:
-            ValueError: if the size is no whole number from 1.
+            ValueError: if the size is no whole number from 1, or `positions` is unknown.
         """
         self.size = checked_size("size", size)
-        super().__init__(layer_table, list(row_matrices(layer_table, size)))
+        super().__init__(layer_table, list(row_matrices(layer_table, size)), positions)
 
-    def __reduce__(self) -> tuple[type["RowChunks"], tuple[LayerTable, int]]:
+    def __reduce__(self) -> tuple[type["RowChunks"], tuple[LayerTable, int, str]]:
         """Pickle what the plan is made of, not the plan and its memory."""
-        return type(self), (self.layer_table, self.size)
+        return type(self), (self.layer_table, self.size, self.positions)
 
 
 def row_matrices(layer_table: LayerTable, width: int) -> Iterator[Matrix]:

@@ -20,6 +20,8 @@ from torch import Tensor
 from ..zoos.layer_table import KINDS, ROLES, LayerTable, TensorSpec
 from .copy_plan import CopyPlan, Grid, Run
 
+POSITIONS = ("running", "published")
+
 
 @dataclass(frozen=True)
 class Matrix:
@@ -62,13 +64,30 @@ class Tokenizer:
         shared: what holds for every model alike, on the CPU: `mask` (N, S) bool, true on real
             values; int64: `kind`, `role` (N,), indices into `KINDS` and `ROLES` (of the weight,
             where a bias stands with it); `level` (N,), depth of the layer; `tensor` (N,), index
-            of the tensor in the layer table; `position` (N, 3), index of the token, depth of its
-            layer, index of the token in its layer.
+            of the tensor in the layer table; `position` (N, 3), see `POSITIONS`.
+        positions: one of `POSITIONS`. "running": index of the token, depth of its layer, index of
+            the token in its layer. "published": index of the token, of its matrix, and of its row
+            in the matrix, the neuron, as in the published code of SANE (arXiv 2406.09997); a
+            tensor without dimensions, such as a batch counter, which has no token there, takes
+            the index of the matrix before it.
     """
 
-    def __init__(self, layer_table: LayerTable, matrices: Sequence[Matrix]) -> None:
-        """Make the plan for matrices that hold every value of the table once."""
-        self.layer_table = layer_table
+    def __init__(
+        self, layer_table: LayerTable, matrices: Sequence[Matrix], positions: str = "running"
+    ) -> None:
+        """Make the plan.
+
+        Args:
+            layer_table: of the architecture.
+            matrices: that hold every value of the table once.
+            positions: one of `POSITIONS`.
+
+        Raises:
+            ValueError: if the table has no values, or `positions` is unknown.
+        """
+        if positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {POSITIONS}, got {positions!r}")
+        self.layer_table, self.positions = layer_table, positions
         matrices = [matrix for matrix in matrices if matrix.spec.size]
         if not matrices:
             raise ValueError("layer table has no values: there is nothing to cut")
@@ -77,7 +96,10 @@ class Tokenizer:
         self._plan = CopyPlan(
             _runs(matrices, self.shape[1]), layer_table.width, math.prod(self.shape)
         )
-        self._shared = {torch.device("cpu"): _describe(layer_table, matrices, self.shape[1])}
+        shared = _describe(layer_table, matrices, self.shape[1])
+        if positions == "published":
+            shared["position"] = _published_positions(matrices)
+        self._shared = {torch.device("cpu"): shared}
 
     def __call__(self, weights: Tensor) -> dict[str, Tensor]:
         """Cut flat weights into tokens.
@@ -233,6 +255,24 @@ def _positions(level: Tensor) -> Tensor:
         of_layer = level == layer
         within[of_layer] = torch.arange(int(of_layer.sum()))
     return torch.stack([index, level, within], dim=1)
+
+
+@torch.inference_mode(False)
+def _published_positions(matrices: Sequence[Matrix]) -> Tensor:
+    """(N, 3): token, matrix, row of the matrix."""
+    counted = torch.tensor([bool(matrix.spec.shape) for matrix in matrices])
+    numbers = (counted.cumsum(0) - 1).clamp(min=0)
+    parts = [
+        torch.stack([number.expand(rows), torch.arange(rows)], 1).repeat_interleave(repeats, 0)
+        for number, rows, repeats in zip(
+            numbers,
+            (matrix.rows for matrix in matrices),
+            (matrix.tokens_per_row for matrix in matrices),
+            strict=True,
+        )
+    ]
+    places = torch.cat(parts)
+    return torch.cat([torch.arange(len(places))[:, None], places], 1)
 
 
 def check_shape(what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

@@ -63,21 +63,26 @@ class WindowReader:
         counts: what was read so far.
     """
 
-    def __init__(self, dataset: ZooDataset, token_size: int, length: int) -> None:
+    def __init__(
+        self, dataset: ZooDataset, token_size: int, length: int, positions: str = "running"
+    ) -> None:
         """Open the files.
 
         Args:
             dataset: with whole rows.
             token_size: S.
             length: W; a model with fewer tokens has windows of all of them.
+            positions: one of `tokenizers.POSITIONS`.
 
         Raises:
-            ValueError: if a size is no whole number from 1, or the rows are only a part.
+            ValueError: if a size is no whole number from 1, `positions` is unknown, or the rows
+                are only a part.
             ZooFormatError: if a file changed since it was opened.
         """
         if dataset.layer_table != dataset.header.layer_table:
             raise ValueError("windows are read of whole rows: give the whole dataset, not a part")
-        self.dataset, self.tokenizer = dataset, RowChunks(dataset.layer_table, token_size)
+        self.dataset = dataset
+        self.tokenizer = RowChunks(dataset.layer_table, token_size, positions)
         self.length = min(checked_size("length", length), self.tokenizer.shape[0])
         self.counts = ReadCounts()
         self._parts = _parts(dataset.layer_table, token_size)

@@ -35,10 +35,16 @@ def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
     train, val = homogeneous_splits(splits, least_epoch)
     train_kind, settings_of, shape = KINDS[kind]
     settings = settings_of(**_settings(settings_of, shape, config, options.settings))
-    autoencoder = train_kind(train, val, settings, options.seed)
+    autoencoder = train_kind(train, val, settings, options.seed, options.out, options.resume)
     origin = Origin(zoo=str(Path(options.zoos[0]).resolve()), least_epoch=least_epoch)
     save_autoencoder(autoencoder, options.out / MODEL_NAME, origin)
-    return {"path": str(options.out), "rows": len(train)} | autoencoder.history[-1]
+    kept = {
+        "rows": len(train),
+        "epochs": len(autoencoder.history),
+        "kept_epoch": autoencoder.kept_epoch,
+    }
+    note = {"note": autoencoder.note} if autoencoder.note else {}
+    return {"path": str(options.out)} | kept | autoencoder.history[autoencoder.kept_epoch] | note
 
 
 def _check_types(kind: str, config: Mapping[str, Any]) -> None:

@@ -6,23 +6,29 @@ Sources: hyper-representations, arXiv 2110.15288 and 2209.14733, and the behavio
 Shape letters: B models in the batch, N rows, D length of the flat weight vector.
 """
 
+import copy
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from ..builders.provenance import package_version
 from ..encoders.contrastive import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
 from ..loaders import HiddenPermutations, LayerStandardization, ZooDataset
 from ..zoos.errors import DivergedError
 from ..zoos.images import Images, load_images
 from .behaviour import behaviour_loss
 from .canonical import Canonical
+from .training_checkpoints import TrainingCheckpoint, zoo_identity
 from .training_settings import check_least, check_positive, warmup_cosine
 
 VIEWS = ("canonical", "permuted")
+KEPT = ("best", "last")
 LEAST_ROWS_PER_BATCH = 2  # nt_xent needs another model
 
 
@@ -51,6 +57,8 @@ class AutoencoderSettings:
         lr: peak learning rate of AdamW; it rises linearly, then falls as a cosine to 0.
         weight_decay: of AdamW.
         clip: largest norm of the gradient.
+        keep: the epoch whose weights are kept: "best" by R2 of the val rows, or "last". R2 is of
+            weights alone and does not see what the behavioural loss learns.
         device: where to train; equal seeds give equal results on a CPU.
         threads: of torch on the CPU.
         progress: whether to show progress on stderr.
@@ -73,6 +81,7 @@ class AutoencoderSettings:
     lr: float = 2e-3
     weight_decay: float = 1e-4
     clip: float = 1.0
+    keep: str = "best"
     device: str = "cpu"
     threads: int = 1
     progress: bool = True
@@ -83,6 +92,7 @@ class AutoencoderSettings:
             raise ValueError(f"views must be two of {VIEWS}, got {self.views!r}")
         for name, value, allowed in (
             ("contrast", self.contrast, CONTRASTS),
+            ("keep", self.keep, KEPT),
             ("reduction", self.reduction, REDUCTIONS),
             ("views", self.views[0], VIEWS),
             ("views", self.views[1], VIEWS),
@@ -106,21 +116,36 @@ class AutoencoderTraining:
     Attributes:
         settings: how.
         module: encoder and decoder.
-        rows: N.
+        zoos: train and val rows.
+        rows: N, of the train rows.
         device: where.
         generator: of order and views, on the device.
+        history: mean losses and R2 of every epoch so far.
+        kept_epoch: the epoch whose weights are kept; None before the first.
+        note: what the user must know of the result, or None.
     """
+
+    note: str | None = None
 
     def __init__(
         self,
         module: nn.Module,
         projected: int,
-        rows: int,
+        zoos: tuple[ZooDataset, ZooDataset],
         settings: AutoencoderSettings,
         seed: int,
     ) -> None:
-        """Set up optimizer and projection head, which reads vectors of `projected` values."""
-        self.settings, self.module, self.rows = settings, module, rows
+        """Set up the optimizer and the projection head.
+
+        Args:
+            module: encoder and decoder.
+            projected: values of a vector that the projection head reads.
+            zoos: train and val rows.
+            settings: of the training.
+            seed: of the order and the views.
+        """
+        self.settings, self.module, self.zoos, self.seed = settings, module, zoos, seed
+        rows = self.rows = len(zoos[0])
         self.device = torch.device(settings.device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.head = ProjectionHead(projected).to(self.device)
@@ -128,8 +153,12 @@ class AutoencoderTraining:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay
         )
-        self.steps = settings.epochs * math.ceil(rows / settings.batch_size)
+        self.steps_per_epoch = math.ceil(rows / settings.batch_size)
+        self.steps = settings.epochs * self.steps_per_epoch
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warmup_cosine(self.steps))
+        self.history = list[dict[str, float]]()
+        self.kept_epoch: int | None = None
+        self.kept: dict[str, Tensor] = {}
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
         """The losses of a batch of row numbers (B,), by name; that to follow is "loss"."""
@@ -139,23 +168,93 @@ class AutoencoderTraining:
         """Explained variance on the val rows."""
         raise NotImplementedError
 
-    def run(self) -> list[dict[str, float]]:
-        """Train; returns mean losses and R2 by epoch.
+    def generators(self) -> dict[str, torch.Generator]:
+        """All that draw, by name; a checkpoint holds their states."""
+        return {"device": self.generator}
+
+    def run(self, checkpoint: TrainingCheckpoint | None = None) -> list[dict[str, float]]:
+        """Train to the last epoch, from where the checkpoint is, and take the kept weights.
+
+        Args:
+            checkpoint: written after every epoch; None keeps none.
+
+        Returns:
+            Mean losses and R2 by epoch.
 
         Raises:
-            DivergedError: if training diverged.
+            DivergedError: if training diverged in its first epoch; later, the weights kept so far
+                are the result, with a note.
+            ValueError: if the checkpoint is of another training.
         """
-        history, settings = [], self.settings
-        with tqdm(total=self.steps, unit="step", disable=not settings.progress, leave=False) as bar:
-            for _ in range(settings.epochs):
-                means = self._epoch(bar) | {"val_r2": self.val_r2()}
-                if not math.isfinite(means["val_r2"] + means["loss"]):
-                    raise DivergedError(
-                        f"training diverged: take a smaller lr than {settings.lr!r}"
-                    )
-                bar.set_postfix(loss=f"{means['loss']:.3f}", val_r2=f"{means['val_r2']:.3f}")
-                history.append(means)
-        return history
+        identity = {} if checkpoint is None else self.identity()
+        if checkpoint is not None and (state := checkpoint.read(identity)):
+            self.load_state_dict(state)
+        done = len(self.history) * self.steps_per_epoch
+        quiet = not self.settings.progress
+        with tqdm(total=self.steps, initial=done, unit="step", disable=quiet, leave=False) as bar:
+            while len(self.history) < self.settings.epochs:
+                try:
+                    self._next(bar)
+                except DivergedError as error:
+                    if self.kept_epoch is None:
+                        raise
+                    self.note = f"{error}; the weights of epoch {self.kept_epoch} are kept"
+                    break
+                if checkpoint is not None:
+                    checkpoint.write(identity, self.state_dict())
+        self.module.load_state_dict(self.kept)
+        return self.history
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be of this training."""
+        irrelevant = ("progress", "threads")
+        settings = {k: v for k, v in asdict(self.settings).items() if k not in irrelevant}
+        return {
+            "weightzoo": package_version(),
+            "kind": type(self).__name__,
+            "settings": settings,
+            "seed": self.seed,
+            "zoos": [zoo_identity(zoo) for zoo in self.zoos],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the training depends on."""
+        return {
+            "module": self.module.state_dict(),
+            "head": self.head.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "kept": self.kept,
+            "kept_epoch": self.kept_epoch,
+            "history": self.history,
+            "random": torch.random.get_rng_state(),
+            "generators": {name: one.get_state() for name, one in self.generators().items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        for name in ("module", "head", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.kept, self.kept_epoch = state["kept"], state["kept_epoch"]
+        self.history = list(state["history"])
+        torch.random.set_rng_state(state["random"])
+        for name, generator in self.generators().items():
+            generator.set_state(state["generators"][name])
+
+    def _next(self, bar: Any) -> None:
+        """One epoch, and R2 on the val rows after it."""
+        means = self._epoch(bar) | {"val_r2": self.val_r2()}
+        if not math.isfinite(means["val_r2"] + means["loss"]):
+            raise DivergedError(
+                f"training diverged in epoch {len(self.history)}: take a smaller lr than "
+                f"{self.settings.lr!r}"
+            )
+        bar.set_postfix(loss=f"{means['loss']:.3f}", val_r2=f"{means['val_r2']:.3f}")
+        self.history.append(means)
+        best = self.kept_epoch is None or means["val_r2"] > self.history[self.kept_epoch]["val_r2"]
+        if best or self.settings.keep == "last":
+            self.kept_epoch = len(self.history) - 1
+            self.kept = copy.deepcopy(self.module.state_dict())
 
     def step(self, rows: Tensor) -> dict[str, float]:
         """One step on a batch of row numbers (B,); its losses."""
@@ -273,6 +372,19 @@ def deviations(standardization: LayerStandardization) -> Tensor:
     ones = torch.ones(1, standardization.layer_table.width)
     deviation = standardization.inverse(ones) - standardization.inverse(torch.zeros_like(ones))
     return deviation / deviation.square().mean().sqrt()
+
+
+def checkpoint_in(folder: Path | None, resume: bool) -> TrainingCheckpoint | None:
+    """The checkpoint in a folder, if one is wanted; one that is there is kept to go on from it.
+
+    Args:
+        folder: where it is kept after every epoch; None keeps none.
+        resume: whether to go on from one that is there.
+    """
+    checkpoint = TrainingCheckpoint(folder) if folder is not None else None
+    if checkpoint is not None and not resume:
+        checkpoint.discard()
+    return checkpoint
 
 
 def check_rows(rows: int, latent: int) -> None:

@@ -5,6 +5,8 @@ Sources: arXiv 2110.15288 and 2209.14733; see encoders/hyper_representation.py.
 Shape letters: B models in the batch, N rows, D length of the flat weight vector, Z latent size.
 """
 
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from .autoencoder_training import (
     Behaviour,
     ModelViews,
     check_rows,
+    checkpoint_in,
     deviations,
 )
 from .canonical import Canonical
@@ -57,22 +60,28 @@ def train_hyper_representation(
     val: ZooDataset,
     settings: AutoencoderSettings | None = None,
     seed: int = 0,
+    folder: Path | None = None,
+    resume: bool = True,
 ) -> ZooAutoencoder:
-    """Train an autoencoder on the train rows.
+    """Train an autoencoder on the train rows; keep the weights of the epoch best on val.
 
     Args:
         train: rows of the train split.
-        val: rows of the val split, on which R2 is logged.
+        val: rows of the val split, whose R2 chooses the epoch.
         settings: how; None takes the defaults.
         seed: fixes initial weights, order and views.
+        folder: where a checkpoint is kept after every epoch; None keeps none.
+        resume: go on from the checkpoint in the folder, if there is one; a run that was killed
+            so gives what it would have given.
 
     Returns:
         The autoencoder, with losses and R2 by epoch in its `history`.
 
     Raises:
         ZooFormatError: if the zoo holds no architecture, or val is of another one.
-        ValueError: if the train split has no more rows than the latent vector has values.
-        DivergedError: if training diverged.
+        ValueError: if the train split has no more rows than the latent vector has values, or the
+            folder holds the checkpoint of another training.
+        DivergedError: if training diverged in its first epoch.
     """
     settings = settings or AutoencoderSettings()
     with torch.random.fork_rng(devices=[]), threads(settings.threads):
@@ -83,8 +92,9 @@ def train_hyper_representation(
         weights = canonical.weights(train)
         mean = canonical.standardization.apply(weights).mean(0)
         autoencoder = ZooAutoencoder(canonical, module, settings, mean)
-        training = ModelTraining(autoencoder, train, weights, canonical.weights(val), seed)
-        autoencoder.history = training.run()
+        training = ModelTraining(autoencoder, train, val, weights, seed)
+        autoencoder.history = training.run(checkpoint_in(folder, resume))
+        autoencoder.kept_epoch, autoencoder.note = training.kept_epoch, training.note
     return autoencoder
 
 
@@ -102,16 +112,16 @@ class ModelTraining(AutoencoderTraining):
         self,
         autoencoder: ZooAutoencoder,
         train: ZooDataset,
+        val: ZooDataset,
         weights: Tensor,
-        val: Tensor,
         seed: int,
     ) -> None:
-        """Hold the canonical train and val rows, (N, D) in plain units."""
+        """Hold the canonical train rows (N, D), in plain units, and those of val."""
         settings, canonical = autoencoder.settings, autoencoder.canonical
-        super().__init__(
-            autoencoder.module, autoencoder.module.latent, len(weights), settings, seed
-        )
-        self._autoencoder, self._tokenizer, self._val = autoencoder, autoencoder.tokenizer, val
+        module = autoencoder.module
+        super().__init__(module, module.latent, (train, val), settings, seed)
+        self._autoencoder, self._tokenizer = autoencoder, autoencoder.tokenizer
+        self._val = canonical.weights(val)
         self._views = ModelViews(canonical, weights, settings)
         self._augment = Compose([Erasing(settings.erasing), AdditiveNoise(settings.noise)])
         self._behaviour = Behaviour(train, canonical, settings) if settings.structure < 1 else None

@@ -4,7 +4,6 @@ A result holds `benchmark`, `question`, `layout`, `metric`, `target`, `command`,
 `runs`, times and `environment`, see `benchmarks.run_benchmark`.
 """
 
-import json
 import math
 import os
 import statistics
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..zoos.strict_json import json_text
 from .benchmark_runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 from .published import PUBLISHED, UNPRINTED
 
@@ -144,7 +144,7 @@ def to_markdown(result: Result) -> str:
 def write_result(folder: Path, result: Result) -> Path:
     """Write `result.json` and `report.md`, each replaced when whole; return the report's path."""
     texts = {
-        RESULT_NAME: json.dumps(result, indent=1, allow_nan=False) + "\n",
+        RESULT_NAME: json_text(result, indent=1) + "\n",
         REPORT_NAME: to_markdown(result),
     }
     for name, text in texts.items():

@@ -22,6 +22,7 @@ from ..loaders import ZooDataset
 from ..loaders.dataset import load_zoo
 from ..zoos.errors import DivergedError, UnsuitableError
 from ..zoos.index import INDEX_NAME
+from ..zoos.strict_json import json_text
 from .encoder_making import describe_encoder
 from .encoder_training import EncoderRegressor
 from .evaluator import Evaluator, evaluation_inputs
@@ -124,7 +125,7 @@ def describe_predictor(predictor: Predictor) -> dict[str, Any]:
         about |= describe_encoder(predictor.encoder) | {
             "settings": {k: v for k, v in settings.items() if k not in ("progress", "threads")},
         }
-    return json.loads(json.dumps(about, default=str))
+    return json.loads(json_text(about, default=str))
 
 
 def part_of_models(dataset: ZooDataset, fraction: float) -> ZooDataset:
@@ -140,13 +141,13 @@ def _once(
 ) -> dict[str, Any]:
     """The result of a run, from its file if the same code left it there."""
     identity = run.identity(zoos) | {"code": dict(code)}
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json_text(identity, sort_keys=True).encode()).hexdigest()[:12]
     path = folder / f"{NOT_IN_FILE_NAMES.sub('-', run.label)}-{digest}.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8")) | {"reused": True}
     result = identity | _fit_and_score(run, zoos)
     scratch = path.with_suffix(".tmp")
-    scratch.write_text(json.dumps(result, indent=1, allow_nan=False), encoding="utf-8")
+    scratch.write_text(json_text(result, indent=1), encoding="utf-8")
     os.replace(scratch, path)
     return result | {"reused": False}
 

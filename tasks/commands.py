@@ -5,10 +5,11 @@ The modules named `*_commands` that add commands import what a command needs whe
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ..zoos.strict_json import json_text
 
 
 def add_command(
@@ -42,7 +43,7 @@ def add_command(
 
 def print_result(options: argparse.Namespace, data: Any, text: str) -> None:
     """Print data for machines (`--json`) or text for people, on stdout."""
-    print(json.dumps(data, indent=1) if options.json else text)
+    print(json_text(data, indent=1) if options.json else text)
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -7,8 +7,6 @@ Shape letters: B models in the batch, N rows, D length of the flat weight vector
 """
 
 import copy
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,13 +26,14 @@ from ..loaders import DeviceLoader, MixedLoader, ZooDataset
 from ..loaders.order import epoch_order
 from ..zoos.errors import DivergedError
 from ..zoos.layer_table import LayerTable
+from ..zoos.strict_json import finite_or_null
 from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
 from .invariance import Reorderings
 from .links import Link
 from .metrics import accuracy, kendall_tau, mse
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
-from .training_checkpoints import TrainingCheckpoint
-from .training_checks import check_architecture, check_embedding, check_zoos
+from .training_checkpoints import TrainingCheckpoint, zoo_identity
+from .training_checks import check_architecture, check_embedding, check_val_varies, check_zoos
 from .training_settings import TrainingSettings, warmup_cosine
 from .weight_scaling import WeightScaler
 from .worker_processes import threads
@@ -107,10 +106,11 @@ def train_encoder(
             so gives what it would have given.
 
     Raises:
-        ValueError: before any training: if the target is missing, constant, or not finite, if
-            weights are not finite, if the encoder cannot take an architecture, or if the folder
-            holds the checkpoint of another training, version of weightzoo or format.
-        DivergedError: if training diverges.
+        ValueError: before any training: if the target is missing or not finite, or constant in
+            the train rows or in the val rows of a zoo, if weights are not finite, if the encoder
+            cannot take an architecture, or if the folder holds the checkpoint of another
+            training, version of weightzoo or format.
+        DivergedError: if training diverges before any epoch has a score.
     """
     settings = settings or TrainingSettings()
     checkpoint = TrainingCheckpoint(folder) if folder is not None else None
@@ -126,7 +126,10 @@ class EncoderTraining:
 
     Attributes:
         history: loss on train, score on val, and seconds of every epoch so far.
+        note: what the user must know of the result, or None.
     """
+
+    note: str | None = None
 
     def __init__(
         self,
@@ -143,6 +146,8 @@ class EncoderTraining:
         self.train, self.val = train, val
         check_zoos(train, val, target)
         self.link = Link.of(settings.loss, target, _column(train, target))
+        if not self.link.categories and settings.select != "mse":
+            check_val_varies(val, target)
         self.scaler = WeightScaler.measure(settings.scaling, train)
         torch.manual_seed(seed)
         tables = [zoo.layer_table for zoo in train]
@@ -184,11 +189,22 @@ class EncoderTraining:
             leave=False,
         ) as bar:
             while not self._finished():
-                self._epoch(outputs, bar)
+                try:
+                    self._epoch(outputs, bar)
+                except DivergedError as error:
+                    if not math.isfinite(self.best):
+                        raise
+                    self.note = f"{error}; the weights of epoch {self.best_epoch} are kept"
+                    break
                 bar.set_postfix(val=f"{self.history[-1]['val_score']:.3f}")
                 if checkpoint is not None:
                     checkpoint.write(self.identity(), self.state_dict())
         self.averaged.load_state_dict(self.kept)
+        if not math.isfinite(self.best):
+            self.note = (
+                f"predictions on val are alike in every row, so that they have no score: the last "
+                f"epoch is kept; train longer, or with another lr than {self.settings.lr!r}"
+            )
         return self._predictor()
 
     def identity(self) -> dict[str, Any]:
@@ -201,7 +217,7 @@ class EncoderTraining:
             "seed": self.seed,
             "target": self.target,
             "encoder": [type(self.module).__name__, encoder_config(self.module)],
-            "zoos": [_identity(zoo, self.target) for zoo in (*self.train, *self.val)],
+            "zoos": [zoo_identity(zoo, self.target) for zoo in (*self.train, *self.val)],
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -245,9 +261,9 @@ class EncoderTraining:
             bar.update()
         self._refresh_batch_norms()
         score = self._val_score()
-        if score > self.best:
-            self.best, self.best_epoch = score, epoch
-            self.kept = copy.deepcopy(self.averaged.state_dict())
+        if score > self.best or self.best == -math.inf:  # as long as none has a score, the last
+            self.best = score if math.isfinite(score) else self.best
+            self.best_epoch, self.kept = epoch, copy.deepcopy(self.averaged.state_dict())
         self.history.append(
             {
                 "train_loss": float(torch.stack(losses).mean()),
@@ -360,10 +376,11 @@ class EncoderTraining:
                 "code": {"weightzoo": package_version(), "commit": self.commit},
                 "settings": settings,
                 "seed": self.seed,
-                "zoos": [_identity(zoo, self.target) for zoo in self.train],
+                "zoos": [zoo_identity(zoo, self.target) for zoo in self.train],
                 "best_epoch": self.best_epoch,
                 "val_score": self.best if math.isfinite(self.best) else None,
-                "history": self.history,
+                "note": self.note,
+                "history": finite_or_null(self.history),
             },
         )
 
@@ -379,12 +396,3 @@ def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:
 def _array(column: Any) -> np.ndarray:
     """A batch's column: a tensor, or a list of texts."""
     return column.cpu().numpy() if isinstance(column, Tensor) else np.array(column, object)
-
-
-def _identity(zoo: ZooDataset, target: str) -> dict[str, Any]:
-    """Which rows were used; of the weights, those of the first and the last one."""
-    digest = hashlib.sha256(json.dumps(zoo.layer_table.to_json()).encode())
-    digest.update(np.asarray(zoo.columns["model_id"]).tobytes())
-    digest.update(str(zoo.columns[target].tolist()).encode())
-    digest.update(zoo.weights([0, len(zoo) - 1]).numpy().tobytes())
-    return {"name": zoo.name, "rows": len(zoo), "sha256": digest.hexdigest()}

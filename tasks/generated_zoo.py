@@ -25,7 +25,7 @@ from ..zoos.zoo_folder import write_zoo_folder
 from .batch_norms import condition
 from .behaviour import accuracies
 from .learnable_rows import TOP_SHARE, top_rows
-from .sampling import best_of, make_sampler
+from .sampling import Sampler, best_of, make_sampler
 from .token_autoencoder import TokenAutoencoder
 
 FEW_IMAGES = 50  # of the val split, by which SUB and BOOT choose
@@ -55,7 +55,7 @@ def generate(
     train: ZooDataset,
     count: int,
     *,
-    sampler: str = "kde",
+    sampler: str | Sampler = "kde",
     top: float = TOP_SHARE,
     draws: int = 1,
     seed: int = 0,
@@ -66,7 +66,7 @@ def generate(
         autoencoder: trained on the rows.
         train: rows of one activation, whose latent vectors the sampler is fitted to.
         count: M.
-        sampler: a name in `SAMPLERS`.
+        sampler: one of `sampling`, or a name in `SAMPLERS` for one with its defaults.
         top: share of the rows, the best by val accuracy, that it is fitted to.
         draws: for each model so many are drawn, and the best on few val images kept (SUB).
         seed: of the draws.
@@ -83,7 +83,8 @@ def generate(
         raise ValueError(f"zoo {train.name!r} has no row to fit the sampler to")
     rows = top_rows(torch.tensor(train.columns["val_accuracy"]), top)
     latent = autoencoder.encode(autoencoder.canonical.weights(train))[rows]
-    fitted, generator = make_sampler(sampler).fit(latent), torch.Generator().manual_seed(seed)
+    sampler = make_sampler(sampler) if isinstance(sampler, str) else sampler
+    fitted, generator = sampler.fit(latent), torch.Generator().manual_seed(seed)
     images, activation = zoo_images(train), train.columns["activation"][0]
     architecture = autoencoder.canonical.architecture
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..zoos.errors import ZooError
+from . import generation_report
 from .benchmark_report import LAYOUTS, RESULT_NAME, summary_table, target_table
 
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
@@ -37,7 +38,8 @@ def write_leaderboard(results: Path, out: Path) -> Path:
 def leaderboard_text(results: Path, out: Path) -> str:
     """What `write_leaderboard` writes."""
     command = f"weightzoo leaderboard {results} --out {out}"
-    return "\n".join([HEADER.format(command=command), *map(section, read_results(results))])
+    sections = [*map(section, read_results(results)), *_generation_sections(results)]
+    return "\n".join([HEADER.format(command=command), *sections])
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
@@ -69,6 +71,17 @@ def section(result: Mapping[str, Any]) -> str:
     )
 
 
+def _generation_sections(folder: Path) -> list[str]:
+    """The tables of generated networks, whose result files are of another format."""
+    found = [_json(path) for path in sorted(folder.glob(f"**/{generation_report.DATA}"))]
+    ours = [data for data in found if isinstance(data, dict)]
+    return [
+        generation_report.leaderboard_section(data)
+        for data in ours
+        if data.get("format") == generation_report.FORMAT
+    ]
+
+
 def _tested(result: Mapping[str, Any]) -> str:
     """How many models and rows of each zoo were scored on the main target."""
     scored = {
@@ -82,9 +95,13 @@ def _tested(result: Mapping[str, Any]) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """A result of ours; None for a JSON file of something else."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ZooError(f"{path} is no JSON: {error}") from error
+    data = _json(path)
     ours = isinstance(data, dict) and data.get("format") == BENCHMARK_FORMAT
     return data if ours and data.get("layout") in LAYOUTS else None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ZooError(f"{path} is no JSON: {error}") from error

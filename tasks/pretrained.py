@@ -12,6 +12,7 @@ import torch
 from ..loaders.hub_requests import hub_errors, patiently
 from ..zoos.errors import ZooError
 from ..zoos.layer_table import LayerTable
+from ..zoos.strict_json import json_text
 from .encoder_making import encoder_config, encoder_name, remake_encoder
 from .links import Link
 from .property_predictor import PropertyPredictor
@@ -53,7 +54,7 @@ def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
     }
     save_file(state, partial := folder / f"{WEIGHTS_NAME}.tmp", metadata={"format": "pt"})
     os.replace(partial, folder / WEIGHTS_NAME)
-    _write(folder / CONFIG_NAME, json.dumps(config, indent=1, allow_nan=False) + "\n")
+    _write(folder / CONFIG_NAME, json_text(config, indent=1) + "\n")
     _write(folder / CARD_NAME, _card(config))
     return folder
 
@@ -175,6 +176,10 @@ def _card(config: dict[str, Any]) -> str:
     """What the Hub shows, made from the config alone."""
     training = config["training"]
     zoos = ", ".join(f"{zoo['name']} ({zoo['rows']} rows)" for zoo in training.get("zoos", []))
+    score = training.get("val_score")
+    found = f"score on the val split {score} at epoch {training.get('best_epoch')}"
+    if score is None:
+        found = f"no score on the val split ({training.get('note') or 'none is known'})"
     return f"""---
 library_name: weightzoo
 tags: [weight-space-learning, model-zoo]
@@ -182,8 +187,8 @@ tags: [weight-space-learning, model-zoo]
 # {config["encoder"]} predicting {config["link"]["target"]}
 
 Predicts the column `{config["link"]["target"]}` of a model zoo from the weights of its models.
-Trained with weightzoo on {zoos or "an unknown zoo"}, seed {training.get("seed")}; score on the
-val split {training.get("val_score")} at epoch {training.get("best_epoch")}.
+Trained with weightzoo on {zoos or "an unknown zoo"}, seed {training.get("seed")};
+{found}.
 
 ```python
 from weightzoo.loaders import load_zoo

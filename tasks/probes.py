@@ -9,7 +9,6 @@ digits-cnn).
 Shape letters: N rows, F features.
 """
 
-import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..loaders import ZooDataset
+from ..zoos.strict_json import json_text
 from .autoencoder_training import AutoencoderSettings
 from .autoencoding import ZooAutoencoder, train_hyper_representation
 from .linear_probe import Features, LinearProbe, flat_weights, probe_statistics
@@ -108,6 +108,7 @@ def probe_settings(small: bool) -> AutoencoderSettings:
         gamma=0.5,
         noise=0.05,
         epochs=12 if small else 100,
+        keep="last",  # probes read a latent vector, of which R2 of the reconstruction says little
     )
 
 
@@ -167,7 +168,7 @@ def write_probe_report(
         text += f"\nLeft out, as not every row has a finite value: {', '.join(left_out)}.\n"
     (folder / TABLE).write_text(text, encoding="utf-8")
     data = {"zoo": zoo, "command": command, "results": [asdict(result) for result in results]}
-    (folder / DATA).write_text(json.dumps(data, indent=1), encoding="utf-8")
+    (folder / DATA).write_text(json_text(data, indent=1), encoding="utf-8")
     return text
 
 

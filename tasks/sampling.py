@@ -1,22 +1,24 @@
 """Samplers: draw new points like those of a set, of latent vectors or of weights themselves.
 
 Source: arXiv 2209.14733 (S_KDE, S_U, S_Neigh, S_GAN) and SANE, arXiv 2406.09997 (SUB and BOOT).
-Differs from it: the bandwidth of `KernelDensity` is in units of each dimension's deviation, so that
-0.002 means the same for latent vectors and for weights; `Neighbours` goes part of the way from a
-point to one of its neighbours, in place of the inverse of a UMAP, which needs a package of its own;
-the settings of the GAN are ours, since none were published.
+Differs from it: the bandwidth of `KernelDensity` is by default relative to each dimension's
+deviation, so that 0.002 means the same for latent vectors and for weights; `Neighbours` goes part
+of the way from a point to one of its neighbours, in place of the inverse of a UMAP, which needs a
+package of its own; the settings of the GAN are ours, since none were published.
 
 Shape letters: N points, Z values of a point.
 """
 
+import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 BANDWIDTH = 0.002
+BANDWIDTH_UNITS = ("relative", "absolute")
 NEIGHBOURS = 5
 GAN_WIDTH, GAN_NOISE, GAN_STEPS, GAN_BATCH, GAN_LR = 128, 16, 1000, 64, 1e-3
 
@@ -39,23 +41,35 @@ class KernelDensity:
     """S_KDE: every dimension by itself, the value of a random point plus gaussian noise.
 
     Attributes:
-        bandwidth: deviation of the noise, in units of the dimension's own deviation.
+        bandwidth: deviation of the noise.
+        bandwidth_unit: "relative", in units of each dimension's own deviation, or "absolute", in
+            the units of the points.
     """
 
-    def __init__(self, bandwidth: float = BANDWIDTH) -> None:
+    def __init__(self, bandwidth: float = BANDWIDTH, bandwidth_unit: str = "relative") -> None:
         """Set the bandwidth.
 
+        Args:
+            bandwidth: deviation of the noise, at least 0.
+            bandwidth_unit: one of `BANDWIDTH_UNITS`.
+
         Raises:
-            ValueError: if it is negative.
+            ValueError: if the bandwidth is negative or not finite, or the unit unknown.
         """
-        if not bandwidth >= 0:
-            raise ValueError(f"bandwidth must be at least 0, got {bandwidth!r}")
-        self.bandwidth = bandwidth
+        if not 0 <= bandwidth < math.inf:
+            raise ValueError(f"bandwidth must be at least 0 and finite, got {bandwidth!r}")
+        if bandwidth_unit not in BANDWIDTH_UNITS:
+            raise ValueError(
+                f"bandwidth unit must be one of {BANDWIDTH_UNITS}, got {bandwidth_unit!r}"
+            )
+        self.bandwidth, self.bandwidth_unit = bandwidth, bandwidth_unit
 
     def fit(self, points: Tensor) -> "KernelDensity":
         """See `Sampler`."""
         self._points = checked(points)
-        self._deviation = points.std(0, correction=0)
+        relative = self.bandwidth_unit == "relative"
+        unit = points.std(0, correction=0) if relative else torch.ones_like(points[0])
+        self._noise = self.bandwidth * unit
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -64,7 +78,26 @@ class KernelDensity:
         chosen = self._points.gather(
             0, torch.randint(len(self._points), shape, generator=generator)
         )
-        return chosen + self.bandwidth * self._deviation * torch.randn(shape, generator=generator)
+        return chosen + self._noise * torch.randn(shape, generator=generator)
+
+
+class PublishedKernelDensity(KernelDensity):
+    """S_KDE as the public code of arXiv 2209.14733 and of SANE draws it: a point plus one noise.
+
+    Both papers draw every dimension by itself, as `KernelDensity` does. Their code draws each
+    dimension with the same random state, so that all dimensions take the same point, and the same
+    noise. The published accuracies of S_KDE are of these draws. The bandwidth is absolute there:
+    0.002 in the code of arXiv 2209.14733, 0.2 in that of SANE.
+    """
+
+    def __init__(self, bandwidth: float = BANDWIDTH, bandwidth_unit: str = "absolute") -> None:
+        """Set the bandwidth; arguments and errors are those of `KernelDensity`."""
+        super().__init__(bandwidth, bandwidth_unit)
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """See `Sampler`."""
+        chosen = torch.randint(len(self._points), (count,), generator=generator)
+        return self._points[chosen] + self._noise * torch.randn(count, 1, generator=generator)
 
 
 class Gaussian:
@@ -156,24 +189,47 @@ class GenerativeAdversarial:
         return self._mean + self._deviation * made
 
 
-SAMPLERS: dict[str, Callable[[], Sampler]] = {
+SAMPLERS: dict[str, Callable[..., Sampler]] = {
     "kde": KernelDensity,
+    "kde-published": PublishedKernelDensity,
     "neighbours": Neighbours,
     "gan": GenerativeAdversarial,
     "uniform": Uniform,
     "gaussian": Gaussian,
 }
+WITH_BANDWIDTH = ("kde", "kde-published")
 
 
-def make_sampler(name: str) -> Sampler:
+def make_sampler(
+    name: str, bandwidth: float | None = None, bandwidth_unit: str | None = None
+) -> Sampler:
     """The sampler of that name.
 
+    Args:
+        name: a name in `SAMPLERS`.
+        bandwidth: of a kernel density; None takes `BANDWIDTH`.
+        bandwidth_unit: one of `BANDWIDTH_UNITS`; None takes the sampler's own.
+
     Raises:
-        ValueError: if there is none; the names are listed.
+        ValueError: if there is none of that name, or it has no bandwidth; the names are listed.
     """
     if name not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {name!r}")
-    return SAMPLERS[name]()
+    given = {"bandwidth": bandwidth, "bandwidth_unit": bandwidth_unit}
+    given = {key: value for key, value in given.items() if value is not None}
+    if given and name not in WITH_BANDWIDTH:
+        raise ValueError(
+            f"sampler {name!r} has no bandwidth: leave out {sorted(given)}, or take one of "
+            f"{WITH_BANDWIDTH}"
+        )
+    return SAMPLERS[name](**given)
+
+
+def bandwidth_of(sampler: Sampler) -> dict[str, Any]:
+    """Bandwidth and its unit, as plain data; nothing of a sampler that has none."""
+    if not isinstance(sampler, KernelDensity):
+        return {}
+    return {"bandwidth": sampler.bandwidth, "bandwidth_unit": sampler.bandwidth_unit}
 
 
 def best_of(

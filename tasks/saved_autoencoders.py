@@ -47,6 +47,7 @@ def save_autoencoder(
         "reference": autoencoder.canonical.reference,
         "mean": autoencoder.mean,
         "history": autoencoder.history,
+        "kept_epoch": autoencoder.kept_epoch,
         "origin": None if origin is None else asdict(origin),
         "module": autoencoder.module.state_dict(),
     }
@@ -99,4 +100,5 @@ def _made(data: dict[str, Any]) -> TokenAutoencoder:
         autoencoder = ZooAutoencoder(canonical, module, settings, data["mean"])
     autoencoder.module.load_state_dict(data["module"])
     autoencoder.history = data["history"]
+    autoencoder.kept_epoch = data.get("kept_epoch")  # files of older versions do not say
     return autoencoder

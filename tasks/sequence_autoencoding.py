@@ -9,6 +9,7 @@ model, W tokens of a window, S values per token, Z latent size per token.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from ..encoders.contrastive import reconstruction_loss
 from ..encoders.sane import SANE
 from ..loaders import MultiplicativeNoise, RowChunks, Windows, ZooDataset
+from ..loaders.tokenizers import POSITIONS
 from ..loaders.window_reader import WindowReader
 from ..zoos.layer_table import LayerTable
 from .autoencoder_training import (
@@ -23,6 +25,7 @@ from .autoencoder_training import (
     AutoencoderTraining,
     Behaviour,
     ModelViews,
+    checkpoint_in,
     deviations,
 )
 from .canonical import Canonical
@@ -40,16 +43,21 @@ class SequenceSettings(AutoencoderSettings):
         halo: further tokens on each side of a window while encoding and decoding whole models.
         from_files: read windows from the files and never a whole row: no alignment, no permuted
             views, no behavioural loss.
+        positions: what the code of a token says: "running", its place among all tokens and in its
+            layer, or "published", its neuron, as in the published code; see `RowChunks`.
     """
 
     token_size: int = 64
     window: int = 32
     halo: int = 8
     from_files: bool = False
+    positions: str = "running"
 
     def __post_init__(self) -> None:
         """Refuse what needs whole models while windows alone are read."""
         super().__post_init__()
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions must be one of {POSITIONS}, got {self.positions!r}")
         whole = self.aligned or "permuted" in self.views or self.structure < 1
         if self.from_files and whole:
             raise ValueError(
@@ -74,7 +82,7 @@ class SequenceAutoencoder(TokenAutoencoder):
         self, canonical: Canonical, module: SANE, settings: SequenceSettings, mean: Tensor
     ) -> None:
         """See `TokenAutoencoder`."""
-        tokenizer = RowChunks(canonical.standardization.layer_table, settings.token_size)
+        tokenizer = row_chunks(canonical.standardization.layer_table, settings)
         super().__init__(canonical, module, settings, mean, tokenizer)
         self.windows = Windows(tokenizer, min(settings.window, tokenizer.shape[0]), settings.halo)
 
@@ -114,20 +122,28 @@ class SequenceAutoencoder(TokenAutoencoder):
 
 
 def train_sane(
-    train: ZooDataset, val: ZooDataset, settings: SequenceSettings | None = None, seed: int = 0
+    train: ZooDataset,
+    val: ZooDataset,
+    settings: SequenceSettings | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    resume: bool = True,
 ) -> SequenceAutoencoder:
-    """Train SANE on windows of the train rows.
+    """Train SANE on windows of the train rows; keep the weights of the epoch best on val.
 
     Args:
         train: rows of the train split.
-        val: rows of the val split, on which R2 is logged.
+        val: rows of the val split, whose R2 chooses the epoch.
         settings: how; None takes the defaults.
         seed: fixes initial weights, order, windows and views.
+        folder: where a checkpoint is kept after every epoch; None keeps none.
+        resume: go on from the checkpoint in the folder, if there is one.
 
     Raises:
         ZooFormatError: if the zoo holds no architecture, or val is of another one.
-        ValueError: if there are no rows, or some are not finite.
-        DivergedError: if training diverged.
+        ValueError: if there are no rows, some are not finite, or the folder holds the checkpoint
+            of another training.
+        DivergedError: if training diverged in its first epoch.
     """
     settings = settings or SequenceSettings()
     with torch.random.fork_rng(devices=[]), threads(settings.threads):
@@ -136,17 +152,23 @@ def train_sane(
         module = make_sane(train.layer_table, settings)
         mean = _mean(canonical, train)
         autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
-        training = SequenceTraining(autoencoder, train, canonical.weights(val), seed)
+        training = SequenceTraining(autoencoder, train, val, seed)
         try:
-            autoencoder.history = training.run()
+            autoencoder.history = training.run(checkpoint_in(folder, resume))
         finally:
             training.close()
+        autoencoder.kept_epoch, autoencoder.note = training.kept_epoch, training.note
     return autoencoder
+
+
+def row_chunks(table: LayerTable, settings: SequenceSettings) -> RowChunks:
+    """The tokens of an architecture."""
+    return RowChunks(table, settings.token_size, settings.positions)
 
 
 def make_sane(table: LayerTable, settings: SequenceSettings) -> SANE:
     """The untrained encoder and decoder, drawn from torch's generator."""
-    position = RowChunks(table, settings.token_size).shared["position"]
+    position = row_chunks(table, settings).shared["position"]
     n, level, k = (int(most) + 1 for most in position.amax(0))
     return SANE(settings.token_size, (n, level, k), **settings.shape).to(settings.device)
 
@@ -155,20 +177,21 @@ class SequenceTraining(AutoencoderTraining):
     """A batch is one random window of every row, the same in both views, each with noise."""
 
     def __init__(
-        self, autoencoder: SequenceAutoencoder, train: ZooDataset, val: Tensor, seed: int
+        self, autoencoder: SequenceAutoencoder, train: ZooDataset, val: ZooDataset, seed: int
     ) -> None:
         """Hold the train rows in memory, or open their files."""
         settings, canonical = autoencoder.settings, autoencoder.canonical
         window = autoencoder.windows.length
         projected = window * autoencoder.module.latent
-        super().__init__(autoencoder.module, projected, len(train), settings, seed)
-        self._autoencoder, self._val = autoencoder, val
+        super().__init__(autoencoder.module, projected, (train, val), settings, seed)
+        self._autoencoder, self._val = autoencoder, canonical.weights(val)
         self._noise = MultiplicativeNoise(settings.noise)
         self._windows = Windows(autoencoder.tokenizer, window)
         self.reader: WindowReader | None = None
         self._behaviour: Behaviour | None = None
         if settings.from_files:
-            self.reader = WindowReader(train, settings.token_size, window)
+            size, positions = settings.token_size, settings.positions
+            self.reader = WindowReader(train, size, window, positions)
             self._host = torch.Generator().manual_seed(seed)
         else:
             self._views = ModelViews(canonical, canonical.weights(train), settings)
@@ -181,6 +204,11 @@ class SequenceTraining(AutoencoderTraining):
             autoencoder.tokenizer(values)["values"][0, :, :1].clone()  # alike in all of a token
             for values in (mean, unit, deviations(scale))
         )
+
+    def generators(self) -> dict[str, torch.Generator]:
+        """See `AutoencoderTraining`."""
+        host = {"host": self._host} if self.reader is not None else {}
+        return super().generators() | host
 
     def close(self) -> None:
         """Close the files."""

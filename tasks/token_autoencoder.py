@@ -25,6 +25,8 @@ class TokenAutoencoder:
         mean: (D,), the mean of the standardised train rows, which R2 compares with.
         tokenizer: of the weights.
         history: numbers by epoch.
+        kept_epoch: the epoch that the module's weights are of; None if it is unknown.
+        note: what the user must know of the training, or None.
         rows_at_once: how many are encoded together.
     """
 
@@ -42,6 +44,8 @@ class TokenAutoencoder:
         self.canonical, self.module, self.settings, self.mean = canonical, module, settings, mean
         self.tokenizer = tokenizer
         self.history: list[dict[str, float]] = []
+        self.kept_epoch: int | None = None
+        self.note: str | None = None
 
     def encode(self, weights: Tensor) -> Tensor:
         """Latent vectors (N, Z) of canonical flat weights (N, D)."""

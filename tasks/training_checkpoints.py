@@ -1,5 +1,6 @@
-"""The checkpoint of an encoder's training, from which a run that was killed goes on."""
+"""The checkpoint of a training, from which a run that was killed goes on."""
 
+import hashlib
 import os
 import pickle
 import zipfile
@@ -7,7 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+
+from ..loaders import ZooDataset
+from ..zoos.strict_json import json_text
 
 CHECKPOINT_NAME = "checkpoint.pt"
 FORMAT = "weightzoo-training-1"
@@ -65,3 +70,18 @@ class TrainingCheckpoint:
 
     def _message(self, what: str) -> str:
         return f"checkpoint {self.path} {what}: choose another folder, or train without resuming"
+
+
+def zoo_identity(zoo: ZooDataset, *columns: str) -> dict[str, Any]:
+    """Which rows are used, as plain data; of the weights, those of the first and the last row.
+
+    Args:
+        zoo: the rows.
+        columns: that the training reads besides the weights.
+    """
+    digest = hashlib.sha256(json_text(zoo.layer_table.to_json()).encode())
+    digest.update(np.asarray(zoo.columns["model_id"]).tobytes())
+    for column in columns:
+        digest.update(str(zoo.columns[column].tolist()).encode())
+    digest.update(zoo.weights([0, len(zoo) - 1]).numpy().tobytes())
+    return {"name": zoo.name, "rows": len(zoo), "sha256": digest.hexdigest()}

@@ -56,6 +56,26 @@ def check_target(zoo: ZooDataset, target: str) -> None:
         )
 
 
+def check_val_varies(val: Sequence[ZooDataset], target: str) -> None:
+    """Refuse val rows among which no epoch can be chosen by ranks.
+
+    Args:
+        val: the zoos, each of which has a score of its own.
+        target: a column of numbers.
+
+    Raises:
+        ValueError: if the target is constant in one of them.
+    """
+    for zoo in val:
+        true = zoo.columns[target]
+        if true.min() == true.max():
+            raise UnsuitableError(
+                f"target {target!r} is {true[0]} in all {len(true)} val rows of zoo {zoo.name!r}: "
+                "no epoch can be chosen by tau_b; take more val rows, another target, or "
+                "TrainingSettings(select='mse')"
+            )
+
+
 def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
     """Refuse an encoder that cannot take the architecture of a zoo.
 

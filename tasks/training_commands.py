@@ -1,7 +1,6 @@
 """What `weightzoo train` of an encoder, `predict` and `embed` do."""
 
 import csv
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from ..loaders import ZooDataset, load_zoo
+from ..zoos.strict_json import json_text
 from .encoder_making import SNE_CONFIG, EncoderSpec
 from .encoder_training import train_encoder
 from .evaluator import Evaluator, evaluation_inputs
@@ -78,7 +78,7 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
         "epochs": len(trained.training["history"]),
         "val_score": trained.training["val_score"],
         "test": scores,
-    }
+    } | ({"note": note} if (note := trained.training["note"]) else {})
 
 
 def predict_rows(
@@ -123,13 +123,18 @@ def predict_rows(
 
 
 def score_rows(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[str, Any] | None:
-    """Scores of the rows whose target is finite; None if there are less than two."""
+    """Scores of the rows whose target is finite; None if there are less than two.
+
+    Where predictions are not finite there are no scores, but the count of these predictions.
+    """
     kind = "category" if is_category(target, dataset.columns[target]) else "number"
     known = np.full(len(dataset), True)
     if kind == "number":
         known = np.isfinite(dataset.columns[target])
     if known.sum() < 2:
         return None
+    if kind == "number" and (odd := int((~np.isfinite(predicted[known])).sum())):
+        return {"rows": int(known.sum()), "predictions_not_finite": odd}
     inputs = evaluation_inputs(dataset.filter(lambda columns: known), target, predicted[known])
     return Evaluator(target, kind).eval(inputs)
 
@@ -209,7 +214,7 @@ def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.dtype.kind == "O":
             values, array = np.unique(array.astype(str), return_inverse=True)
-            words[name] = json.dumps(values.tolist())
+            words[name] = json_text(values.tolist())
         tensors[name] = np.ascontiguousarray(array)
     save_file(tensors, path, metadata=words)
 

@@ -4,7 +4,6 @@
 zoos, one config each, and keeps what an earlier card says of other zoos.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 
 from .format import SPLITS, WEIGHTS, ZooFile, ZooHeader, open_zoo_file
 from .index import FILE_SPLITS, Shard, ZooIndex, shard_name
+from .strict_json import json_text
 
 CARD_NAME = "README.md"
 PLOT_NAME = "plot.png"
@@ -297,7 +297,7 @@ non-finite weights or losses. Metrics are of the one image set that the recipe n
 {level}# How it was built
 
 ```json
-{json.dumps(built, indent=1)}
+{json_text(built, indent=1)}
 ```
 
 {level}# Licence and citation

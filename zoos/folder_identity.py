@@ -9,6 +9,7 @@ from typing import Any
 from .disk import write_whole
 from .errors import BuildError
 from .index import INDEX_NAME
+from .strict_json import json_text
 
 IDENTITY_NAME, LOCK_NAME = "partial.json", "lock"
 # Older versions noted settings and plan in one file each, by the commands named here.
@@ -41,11 +42,11 @@ class Identity:
     def to_json(self) -> dict[str, Any]:
         """Plain data, as it is read back."""
         data = {"command": self.command, "source": self.source, "settings": dict(self.settings)}
-        return dict(json.loads(json.dumps(data)))
+        return dict(json.loads(json_text(data)))
 
     def write(self, folder: Path) -> None:
         """Note in a folder that this command works in it."""
-        write_whole(folder / IDENTITY_NAME, json.dumps(self.to_json()).encode())
+        write_whole(folder / IDENTITY_NAME, json_text(self.to_json()).encode())
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from .heaps import check_text_heaps
 from .layer_table import LayerTable
 from .lineage import LINEAGE, check_lineage, check_lineage_names
 from .storage import check_claims, check_holes, is_mappable_float32
+from .strict_json import json_text
 
 FORMAT_VERSION = "1.1"  # readers take every minor version of the same major version
 WEIGHTS = "weights"
@@ -471,7 +472,7 @@ def _write_header(file: h5py.File, header: ZooHeader) -> None:
 def _attribute(name: str, header: ZooHeader) -> str:
     """A root attribute as JSON text."""
     value = getattr(header, name)
-    text = json.dumps(value.to_json() if hasattr(value, "to_json") else value)
+    text = json_text(value.to_json() if hasattr(value, "to_json") else value)
     if len(text.encode()) > ATTRIBUTE_LIMIT_BYTES:
         raise ZooFormatError(
             f"attribute {name!r} takes {len(text.encode())} bytes, "

@@ -17,6 +17,7 @@ from typing import Any
 
 from .errors import ZooFormatError, ZooNotFoundError
 from .format import FORMAT_VERSION, SPLITS, ZooFile, check_format_version, open_zoo_file
+from .strict_json import json_text
 
 INDEX_NAME = "zoo.json"
 LONGEST_NAME = 200  # of a zoo; file systems take 255 bytes, and parts are added to it
@@ -56,7 +57,7 @@ class ZooIndex:
         data = {"format_version": FORMAT_VERSION, "name": self.name}
         data["shards"] = [asdict(shard) for shard in self.shards]  # type: ignore[assignment]
         partial = folder / f"{INDEX_NAME}.tmp"
-        partial.write_text(json.dumps(data, indent=2) + "\n")
+        partial.write_text(json_text(data, indent=2) + "\n")
         os.replace(partial, folder / INDEX_NAME)
 
     @classmethod

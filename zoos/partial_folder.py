@@ -31,6 +31,7 @@ from .folder_identity import (
     read_json,
 )
 from .index import INDEX_NAME
+from .strict_json import json_text
 
 PLAN_NAME, PROVENANCE_NAME, WHOLE_NAME = "plan.json", "provenance.json", "whole"
 FINISHED_NAME, REPLACED_NAME, SCRATCH_NAME = "finished", "replaced", "scratch"
@@ -119,7 +120,7 @@ class PartialFolder:
         """
         earlier = read_json(self.path / PLAN_NAME)
         if isinstance(earlier, dict):
-            now = json.loads(json.dumps(dict(plan)))
+            now = json.loads(json_text(dict(plan)))
             odd = sorted(key for key in earlier if earlier[key] != now.get(key))
             if not odd:
                 return True
@@ -133,7 +134,7 @@ class PartialFolder:
 
     def set_planned(self, plan: Mapping[str, Any]) -> None:
         """Note that all files are there, with room for every row."""
-        write_whole(self.path / PLAN_NAME, json.dumps(dict(plan)).encode())
+        write_whole(self.path / PLAN_NAME, json_text(dict(plan)).encode())
 
     def forget_plan(self) -> None:
         """Note that there is nothing to go on with, so that an error removes the folder."""
@@ -148,7 +149,7 @@ class PartialFolder:
         self.finished.mkdir(exist_ok=True)
         path = self.path / PROVENANCE_NAME
         if not path.exists():
-            write_whole(path, json.dumps(dict(provenance)).encode())
+            write_whole(path, json_text(dict(provenance)).encode())
         return dict(json.loads(path.read_text()))
 
     def publish(self) -> None:

@@ -65,11 +65,13 @@ def encode(sne: SNE, weights: Tensor, plan: ChunkPlan) -> Tensor:
         return sne.encode(weights.double(), plan)
 
 
-def chunks_of(table: LayerTable, name: str, chunk_size: int, align: str) -> list[list[int]]:
+def chunks_of(
+    table: LayerTable, name: str, chunk_size: int, align: str, conv_chunk: str = "values"
+) -> list[list[int]]:
     """The places in the flat vector that each chunk of a tensor holds."""
     [spec] = [spec for spec in table if spec.name == name]
     chunks = {}
-    for one in chunk_plan(table, chunk_size, align, CPU).values.rectangles:
+    for one in chunk_plan(table, chunk_size, align, CPU, conv_chunk).values.rectangles:
         mask = torch.ones_like(one.members, dtype=torch.bool) if one.mask is None else one.mask
         for index, members, filled in zip(one.sets.tolist(), one.members, mask, strict=True):
             chunks[index] = members[filled].tolist()
@@ -113,6 +115,31 @@ def test_plan_cuts_convolutions_into_whole_kernels() -> None:
     assert lengths["2.weight"] == [8, 8, 8, 8, 4]  # two 2x2 kernels fit, nine kernels are there
     assert lengths["4.weight"] == [8, 8, 4] and lengths["4.bias"] == [4]
     assert lengths["1.weight"] == [3]
+
+
+def test_plan_of_the_paper_cuts_convolutions_by_kernels_and_linear_layers_by_values() -> None:
+    table = small_table()
+    lengths = {
+        spec.name: [len(chunk) for chunk in chunks_of(table, spec.name, 4, "flat", "kernels")]
+        for spec in table
+        if spec.role != "buffer"
+    }
+    assert lengths["0.weight"] == [4 * 9, 2 * 9]  # (3 * 2) kernels of 3x3, four to a chunk
+    assert lengths["2.weight"] == [4 * 4, 4 * 4, 4]  # (3 * 3) kernels of 2x2
+    assert lengths["4.weight"] == [4] * 5 and lengths["4.bias"] == [4]
+
+
+def test_one_encoder_takes_both_kinds_of_convolution_chunks() -> None:
+    table, made = small_table(), {}
+    for conv_chunk in ("values", "kernels"):
+        sne = make_sne(conv_chunk=conv_chunk)
+        made[conv_chunk] = embed(sne, random_weights(table), table)
+        assert sne.config["conv_chunk"] == conv_chunk
+    assert made["values"].shape == made["kernels"].shape
+    assert not torch.allclose(made["values"], made["kernels"])
+    flat = LayerTable.from_module(nn.Linear(6, 4))  # no convolution, no difference
+    both = [embed(make_sne(conv_chunk=c), random_weights(flat), flat) for c in made]
+    assert torch.equal(*both)
 
 
 def test_row_alignment_keeps_units_apart() -> None:
@@ -294,6 +321,7 @@ def test_sne_learns_the_mean_of_a_tensor(options: dict[str, str]) -> None:
     [
         ({"positions": "chunk"}, "positions must be one of"),
         ({"align": "column"}, "align must be one of"),
+        ({"conv_chunk": "rows"}, "conv_chunk must be one of"),
         ({"features": "log"}, "features must be one of"),
         ({"norm": "batch"}, "norm must be one of"),
         ({"width": 6, "heads": 4}, "heads must divide width"),

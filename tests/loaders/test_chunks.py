@@ -84,6 +84,19 @@ def test_convolution_keeps_its_kernels_whole(size: int, kernels: int) -> None:
     assert torch.equal(values, padded.reshape(chunks.shape))
 
 
+@pytest.mark.parametrize("align", ["flat", "row"])
+def test_chunks_of_the_paper_hold_kernels_of_convolutions_and_values_elsewhere(align: str) -> None:
+    table = LayerTable.from_module(nn.Sequential(nn.Conv2d(4, 2, 3), nn.Linear(4, 2)))
+    chunks = Chunks(table, 4, align, "kernels")
+    weights = torch.randn(2, table.width)
+    tokens = chunks(weights)
+    assert chunks.shape[1] == 4 * 9
+    assert tokens["mask"].sum(1).tolist() == [36, 36, 2, 4, 4, 2]
+    assert torch.equal(chunks.inverse(tokens["values"]), weights)
+    with pytest.raises(ValueError, match="conv_chunk must be one of .*got 'rows'"):
+        Chunks(table, 4, align, "rows")
+
+
 def test_row_alignment_never_mixes_neurons() -> None:
     table = LayerTable.from_module(nn.Linear(5, 3))
     neuron = torch.cat([torch.arange(1.0, 4.0).repeat_interleave(5), torch.full((3,), 9.0)])
@@ -105,7 +118,7 @@ def test_any_dtype_is_cut_like_float32(dtype: torch.dtype) -> None:
 
 
 def test_pickled_chunks_cut_the_same() -> None:
-    chunks = Chunks(TABLES[0], 16, "row")
+    chunks = Chunks(TABLES[0], 16, "row", "kernels")
     weights = torch.randn(200, 2464)
     before = chunks(weights)
     pickled = pickle.dumps(chunks)

@@ -95,6 +95,31 @@ def test_resnet18_has_as_many_tokens_as_in_sane(classes: int) -> None:
     assert kinds == [convolutions, norms + counters, 2 * classes]
 
 
+def test_published_positions_are_token_matrix_and_neuron() -> None:
+    shared = RowChunks(TABLE, 5, "published").shared
+    conv = [(0, neuron) for neuron in range(4) for _ in range(3)]  # 12 weights and a bias
+    norm = [(matrix, neuron) for matrix in (1, 2, 3) for neuron in range(4)]
+    linear = [(4, neuron) for neuron in range(5) for _ in range(2)]
+    expected = conv + norm + [(3, 0)] + linear  # the batch counter has no number of its own
+    assert shared["position"].tolist() == [[n, *place] for n, place in enumerate(expected)]
+    weights = torch.randn(2, TABLE.width)
+    running = RowChunks(TABLE, 5)(weights)
+    assert torch.equal(RowChunks(TABLE, 5, "published")(weights)["values"], running["values"])
+    assert torch.equal(shared["mask"], running["mask"])
+    with pytest.raises(ValueError, match="positions must be one of .*, got 'neuron'"):
+        RowChunks(TABLE, 5, "neuron")
+
+
+def test_resnet18_fits_the_published_tables_of_positions() -> None:
+    """Tables of the published configuration: 55,000 tokens, 100 matrices, 550 neurons."""
+    table = resnet18_table(200)
+    greatest = RowChunks(table, 288, "published").shared["position"].amax(0)
+    matrices, counters = 20 + 20 * 3 + 1, 20  # a norm is scale and shift, mean, variance
+    assert greatest.tolist() == [53_904 + counters - 1, matrices - 1, 511]
+    assert bool((greatest < torch.tensor([55_000, 100, 550])).all())
+    assert RowChunks(table, 288).shared["position"].amax(0)[2] == 8191
+
+
 def test_bias_of_another_length_or_layer_stands_alone() -> None:
     table = LayerTable.from_module(nn.ConvTranspose2d(2, 3, 1))  # weight (in, out, 1, 1)
     weights = torch.arange(1.0, 10.0)[None]
@@ -104,8 +129,9 @@ def test_bias_of_another_length_or_layer_stands_alone() -> None:
 
 
 def test_pickled_tokenizers_cut_the_same() -> None:
-    for tokenizer in (Neurons(TABLE), RowChunks(TABLE, 6)):
+    for tokenizer in (Neurons(TABLE), RowChunks(TABLE, 6), RowChunks(TABLE, 6, "published")):
         copy = pickle.loads(pickle.dumps(tokenizer))
+        assert torch.equal(copy.shared["position"], tokenizer.shared["position"])
         weights = torch.randn(2, TABLE.width)
         assert torch.equal(copy(weights)["values"], tokenizer(weights)["values"])
 

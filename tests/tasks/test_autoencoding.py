@@ -1,6 +1,7 @@
 """Training of autoencoders, on a zoo of random weights around one model."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,8 +9,12 @@ import torch
 from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.loaders import HiddenPermutations, ZooDataset, load_zoo
-from weightzoo.tasks.autoencoder_training import AutoencoderSettings
-from weightzoo.tasks.autoencoding import ZooAutoencoder, train_hyper_representation
+from weightzoo.tasks.autoencoder_training import AutoencoderSettings, AutoencoderTraining
+from weightzoo.tasks.autoencoding import (
+    ModelTraining,
+    ZooAutoencoder,
+    train_hyper_representation,
+)
 from weightzoo.tasks.canonical import Canonical
 from weightzoo.tasks.saved_autoencoders import Origin, load_autoencoder, save_autoencoder
 from weightzoo.tasks.sequence_autoencoding import (
@@ -19,7 +24,8 @@ from weightzoo.tasks.sequence_autoencoding import (
     make_sane,
     train_sane,
 )
-from weightzoo.zoos.errors import ZooFormatError
+from weightzoo.tasks.token_autoencoder import TokenAutoencoder
+from weightzoo.zoos.errors import DivergedError, ZooFormatError
 from weightzoo.zoos.format import write_zoo_file
 
 Splits = dict[str, ZooDataset]
@@ -70,6 +76,75 @@ def test_autoencoder_learns_to_reconstruct_models_it_never_saw(zoo: Splits) -> N
     r2 = autoencoder.r2(autoencoder.canonical.weights(zoo["test"]))
     assert losses[-1] < losses[0] / 3
     assert r2["all"] > 0.5 and set(r2) == {"conv1", "linear1", "linear2", "all"}
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
+def test_autoencoder_keeps_the_epoch_that_is_best_on_val(
+    zoo: Splits, monkeypatch: pytest.MonkeyPatch, keep: str, epoch: int
+) -> None:
+    scores, states = iter([0.1, 0.5, 0.2, 0.3]), []
+
+    def val_r2(self: ModelTraining) -> float:
+        states.append(self.module.compress.weight.detach().clone())
+        return next(scores)
+
+    monkeypatch.setattr(ModelTraining, "val_r2", val_r2)
+    made = trained(zoo, epochs=4, keep=keep)
+    assert len(states) == len(made.history) == 4 and made.kept_epoch == epoch
+    assert torch.equal(made.module.compress.weight, states[epoch])
+    assert not torch.equal(states[1], states[3])
+
+
+def test_autoencoder_that_diverges_keeps_the_best_epoch_before(
+    zoo: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([0.1, 0.3, np.nan, np.nan])
+    monkeypatch.setattr(ModelTraining, "val_r2", lambda self: next(scores))
+    made = trained(zoo, epochs=4)
+    assert made.kept_epoch == 1 and len(made.history) == 2
+    assert made.note is not None and "diverged in epoch 2" in made.note
+    assert "the weights of epoch 1 are kept" in made.note
+    with pytest.raises(DivergedError, match="diverged in epoch 0: take a smaller lr"):
+        trained(zoo, epochs=4)
+
+
+@pytest.mark.parametrize("kind", ["models", "windows from files"])
+def test_killed_autoencoder_goes_on_to_the_same_result(
+    zoo: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    shape = {"latent": 4, "width": 8, "heads": 1, "blocks": 1, "dropout": 0.1}
+    options: dict[str, object] = {"epochs": 4, "noise": 0.1, "lr": 0.01}
+
+    def train(folder: Path | None) -> TokenAutoencoder:
+        if kind == "models":
+            given = settings(shape=shape, **options)
+            return train_hyper_representation(zoo["train"], zoo["val"], given, 1, folder)
+        files = sequence(aligned=False, from_files=True, **options)
+        return train_sane(zoo["train"], zoo["val"], files, 1, folder)
+
+    whole, epoch, calls = train(None), AutoencoderTraining._epoch, []
+
+    def killed(self: AutoencoderTraining, *arguments: Any) -> dict[str, float]:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return calls.append(epoch(self, *arguments)) or calls[-1]  # type: ignore[func-returns-value]
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(AutoencoderTraining, "_epoch", killed)
+        train(tmp_path)
+    resumed = train(tmp_path)
+    assert resumed.history == whole.history and resumed.kept_epoch == whole.kept_epoch
+    weights = zoo["test"].weights()
+    assert torch.equal(resumed.encode(weights), whole.encode(weights))
+
+
+def test_checkpoint_of_another_autoencoder_is_refused(zoo: Splits, tmp_path: Path) -> None:
+    splits = zoo["train"], zoo["val"]
+    train_hyper_representation(*splits, settings(epochs=1), 0, tmp_path)
+    with pytest.raises(ValueError, match=r"of a training with other \['settings'\]"):
+        train_hyper_representation(*splits, settings(epochs=2), 0, tmp_path)
+    made = train_hyper_representation(*splits, settings(epochs=2), 0, tmp_path, resume=False)
+    assert len(made.history) == 2
 
 
 def test_alignment_is_what_makes_them_alike(zoo: Splits) -> None:
@@ -167,6 +242,7 @@ def test_zoo_without_images_has_no_behaviour(zoo: Splits) -> None:
     [
         {"contrast": "cosine"},
         {"reduction": "sum"},
+        {"keep": "first"},
         {"views": ("canonical", "shuffled")},
         {"gamma": 1.5},
         {"epochs": 0},
@@ -188,6 +264,7 @@ def test_saved_autoencoder_maps_as_before(zoo: Splits, tmp_path: Path) -> None:
         assert found == origin
         assert torch.equal(loaded.encode(weights), made.encode(weights))
         assert loaded.history == made.history and loaded.settings == made.settings
+        assert loaded.kept_epoch == made.kept_epoch
 
 
 def test_file_that_is_no_autoencoder_says_so(tmp_path: Path) -> None:
@@ -216,6 +293,19 @@ def test_sane_from_files_sees_the_same_windows(zoo: Splits) -> None:
         sequence(from_files=True)
 
 
+@pytest.mark.parametrize("from_files", [True, False])
+def test_sane_with_published_positions_has_smaller_tables(zoo: Splits, from_files: bool) -> None:
+    made = {}
+    for positions in ("running", "published"):
+        options = sequence(aligned=False, from_files=from_files, positions=positions, epochs=1)
+        made[positions] = train_sane(zoo["train"], zoo["val"], options)
+    tables = {name: one.module.position.sizes for name, one in made.items()}
+    assert tables["running"][0] == tables["published"][0] == made["running"].tokenizer.shape[0]
+    assert tables["published"][2] < tables["running"][2]
+    with pytest.raises(ValueError, match="positions must be one of"):
+        sequence(positions="neuron")
+
+
 def test_windows_from_files_are_standardised_as_those_from_memory(zoo: Splits) -> None:
     made = {}
     for from_files in (True, False):
@@ -224,7 +314,7 @@ def test_windows_from_files_are_standardised_as_those_from_memory(zoo: Splits) -
         module = make_sane(zoo["train"].layer_table, options)
         mean = torch.zeros(zoo["train"].layer_table.width)
         autoencoder = SequenceAutoencoder(canonical, module, options, mean)
-        training = SequenceTraining(autoencoder, zoo["train"], mean[None], 0)
+        training = SequenceTraining(autoencoder, zoo["train"], zoo["val"], 0)
         made[from_files] = training.cut(torch.arange(4))[0]
         training.close()
     assert all(torch.allclose(made[True][key], made[False][key], atol=1e-5) for key in made[True])

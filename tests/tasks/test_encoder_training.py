@@ -19,6 +19,7 @@ from weightzoo.tasks.metrics import accuracy, kendall_tau
 from weightzoo.tasks.property_predictor import PropertyPredictor
 from weightzoo.tasks.training_settings import TrainingSettings
 from weightzoo.zoos.architectures import Architecture
+from weightzoo.zoos.errors import DivergedError, UnsuitableError
 from weightzoo.zoos.format import write_zoo_file
 
 Change = Callable[[dict[str, np.ndarray], np.ndarray], None]
@@ -295,6 +296,61 @@ def test_bad_targets_are_refused_before_training(tmp_path: Path) -> None:
             fitted(zoo, target=target)
     with pytest.raises(ValueError, match="'activation' is text and needs loss 'cross_entropy'"):
         fitted(zoo, target="activation", loss="mse")
+
+
+def test_targets_that_are_constant_on_val_are_refused_before_training(tmp_path: Path) -> None:
+    def flatten(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
+        columns["test_accuracy"][columns["split"] == "val"] = 0.25
+
+    zoo = make_zoo(tmp_path, change=flatten)
+    with pytest.raises(UnsuitableError, match=r"is 0.25 in all 60 val rows of zoo .*'mse'"):
+        fitted(zoo)
+    assert fitted(zoo, select="mse", epochs=1).trained.training["val_score"] <= 0
+
+
+class Constant(torch.nn.Module):
+    """An encoder that says the same of every model."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.bias = torch.nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
+        return weights[:, :1] * 0 + self.bias
+
+
+def test_encoder_with_constant_predictions_keeps_the_last_epoch_and_says_so(
+    zoo: dict[str, ZooDataset],
+) -> None:
+    how = settings(epochs=3, patience=2)
+    made = train_encoder(Constant, zoo["train"], zoo["val"], "test_accuracy", how, 0)
+    assert made.training["val_score"] is None and made.training["best_epoch"] == 2
+    assert [epoch["val_score"] for epoch in made.training["history"]] == [None] * 3
+    assert "predictions on val are alike in every row" in made.training["note"]
+    assert made.module.bias.abs().sum() > 0  # trained
+
+
+@pytest.mark.parametrize("good_epochs", [0, 2])
+def test_training_that_diverges_keeps_the_best_epoch_before(
+    zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch, good_epochs: int
+) -> None:
+    epoch = EncoderTraining._epoch
+
+    def spoiled(self: EncoderTraining, *arguments: Any) -> None:
+        if len(self.history) == good_epochs:
+            with torch.no_grad():
+                next(self.module.parameters()).fill_(torch.nan)
+        epoch(self, *arguments)
+
+    monkeypatch.setattr(EncoderTraining, "_epoch", spoiled)
+    if not good_epochs:
+        with pytest.raises(DivergedError, match="diverged: use a smaller lr"):
+            trained(zoo, epochs=4)
+        return
+    made = trained(zoo, epochs=4)
+    kept = made.training["best_epoch"]
+    assert f"the weights of epoch {kept} are kept" in made.training["note"]
+    assert len(made.training["history"]) == 2 and np.isfinite(made.predict(zoo["test"])).all()
 
 
 def test_too_few_rows_are_refused_before_training(zoo: dict[str, ZooDataset]) -> None:

@@ -1,5 +1,6 @@
 """What the generation benchmark learns from, and its change of architecture."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from weightzoo.builders.build import build_zoo
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.generation_benchmark import run_job
 from weightzoo.tasks.generation_outcome import Job, Outcome, generation_settings
-from weightzoo.tasks.generation_report import write_generation_report
+from weightzoo.tasks.generation_report import leaderboard_section, table, write_generation_report
 from weightzoo.tasks.learnable_rows import best_hyper_parameters, homogeneous
 from weightzoo.zoos.recipe import load_recipe
 
@@ -82,10 +83,17 @@ def test_benchmark_moves_weights_into_related_architectures(outcome: Outcome) ->
     assert all(np.isnan(row.found.nearest_distance) for row in moved)
 
 
-def test_report_has_tables_of_the_change_of_architecture(outcome: Outcome, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(outcome: Outcome) -> Outcome:
+    """With what an autoencoder's job adds."""
     share = {split: {"all": 0.5} for split in ("train", "val")}
     latent = {"latent": np.eye(3), "test_accuracy": np.ones(3), "epoch": np.ones(3)}
-    whole = replace(outcome, reconstruction={"autoencoder": share}, latent=latent)
+    return replace(outcome, reconstruction={"autoencoder": share}, latent=latent)
+
+
+def test_report_has_tables_of_the_change_of_architecture(
+    outcome: Outcome, whole: Outcome, tmp_path: Path
+) -> None:
     text = write_generation_report(tmp_path, "mixed", SETTINGS, {Job("weights", 0): whole}, "run")
     assert f"Learned from {outcome.learned['rows']} train rows" in text
     for name in ("cnn-s + conv", "cnn-s + skipped conv"):
@@ -93,3 +101,14 @@ def test_report_has_tables_of_the_change_of_architecture(outcome: Outcome, tmp_p
         assert [line.split(" | ")[0] for line in part.splitlines()[2:]] == [
             f"| {method}" for method in METHODS
         ]
+
+
+def test_leaderboard_says_which_row_is_comparable_with_the_published_one(
+    outcome: Outcome, whole: Outcome, tmp_path: Path
+) -> None:
+    folder = tmp_path / "generation"
+    text = write_generation_report(folder, "mixed", SETTINGS, {Job("weights", 0): whole}, "run")
+    data = json.loads((folder / "generation.json").read_text())
+    own = [row for row in outcome.rows if row.architecture == "cnn-s"]
+    assert table(own) in text and table(own) in leaderboard_section(data)
+    assert "comparable with the published 68.6 %" in leaderboard_section(data)

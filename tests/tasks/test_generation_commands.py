@@ -42,6 +42,40 @@ def test_train_and_sample_make_a_zoo(
     assert main(sample) == 1 and "exists" in capsys.readouterr().err
 
 
+def test_sample_takes_a_bandwidth_and_says_its_unit(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    assert train(trained_zoo, model) == 0
+    for name, more in {
+        "a": ["--bandwidth", "0.2"],
+        "b": ["--bandwidth", "0.2", "--bandwidth-unit", "absolute"],
+        "c": ["--sampler", "kde-published", "--bandwidth", "0.2"],
+    }.items():
+        capsys.readouterr()
+        out = tmp_path / name
+        assert main(["sample", str(model), "--count", "4", "--out", str(out), *more]) == 0
+        unit = "relative" if name == "a" else "absolute"
+        assert f"bandwidth 0.2 ({unit})" in capsys.readouterr().out
+        recipe = next(iter(load_zoo(out).values())).header.recipe
+        assert (recipe["bandwidth"], recipe["bandwidth_unit"]) == (0.2, unit)
+    refused = ["sample", str(model), "--out", str(tmp_path / "d"), "--sampler", "gan"]
+    assert main([*refused, "--bandwidth", "0.2"]) == 1
+    assert "'gan' has no bandwidth" in capsys.readouterr().err
+
+
+def test_sample_of_a_zoo_that_diverged_prints_strict_json(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    assert train(trained_zoo, model) == 0
+    capsys.readouterr()
+    huge = ["--bandwidth", "1e38", "--bandwidth-unit", "absolute", "--count", "3", "--json"]
+    assert main(["sample", str(model), "--out", str(tmp_path / "made"), *huge]) == 0
+    result = json.loads(capsys.readouterr().out, parse_constant=lambda _: 1 / 0)
+    assert result["diverged"] == 3 and result["test_accuracy"] is None
+
+
 def test_sample_reports_what_is_wrong(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,8 +189,10 @@ def test_generation_benchmark_reports_every_method(
     )
     rows = json.loads((tmp_path / "generation.json").read_text())["rows"]
     own = {row["method"] for row in rows if row["images"] == "digits"}
-    assert len(own) == 20 and all(f"| {method} |" in outcome.text for method in own)
+    assert len(own) == 21 and all(f"| {method} |" in outcome.text for method in own)
     assert {"B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "SUB30 + behaviour"} <= own
+    assert "S_KDE30 as in the published code" in own
+    assert "comparable with the published 68.6 %" in outcome.text
     moved = {row["method"] for row in rows if row["images"] == "glyphs-digits"}
     assert moved == {"B_T", "B_F", "S_KDE30 + behaviour"}
     assert "No change of architecture" in outcome.text  # an MLP

@@ -47,6 +47,18 @@ def predictor(train: ZooDataset, encoder: str = "sne") -> PropertyPredictor:
     )
 
 
+def test_figures_that_are_not_finite_are_saved_as_null_and_in_words(
+    train: ZooDataset, tmp_path: Path
+) -> None:
+    made = predictor(train)
+    made.training = {"val_score": None, "note": "all alike", "history": [{"loss": float("nan")}]}
+    folder = save_pretrained(made, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text(), parse_constant=lambda _: 1 / 0)
+    assert config["training"]["history"] == [{"loss": None}]
+    assert "no score on the val split (all alike)" in (folder / "README.md").read_text()
+    assert from_pretrained(folder).training["val_score"] is None
+
+
 @pytest.mark.parametrize("encoder", list(OPTIONS))
 def test_saved_encoder_predicts_and_embeds_the_same(
     train: ZooDataset, tmp_path: Path, encoder: str

@@ -7,6 +7,8 @@ from weightzoo.tasks.sampling import (
     GenerativeAdversarial,
     KernelDensity,
     Neighbours,
+    PublishedKernelDensity,
+    bandwidth_of,
     best_of,
     bootstrap,
     make_sampler,
@@ -45,7 +47,7 @@ def test_samplers_of_single_dimensions_lose_correlation(name: str) -> None:
     assert abs(correlation(make_sampler(name).fit(line()).sample(500, generator()))) < 0.2
 
 
-@pytest.mark.parametrize("name", ["gaussian", "neighbours"])
+@pytest.mark.parametrize("name", ["gaussian", "neighbours", "kde-published"])
 def test_samplers_of_the_whole_keep_correlation(name: str) -> None:
     assert correlation(make_sampler(name).fit(line()).sample(500, generator())) > 0.99
 
@@ -57,6 +59,48 @@ def test_bandwidth_is_in_units_of_the_deviation() -> None:
     torch.testing.assert_close(drawn.std(0), wanted, rtol=0.03, atol=0)
     exact = KernelDensity(0.0).fit(points).sample(50, generator())
     assert all(value in points[:, 0] for value in exact[:, 0])
+
+
+def test_absolute_bandwidth_is_in_the_units_of_the_points() -> None:
+    points = line() * torch.tensor([1.0, 0.0])  # the second dimension has no deviation
+    drawn = KernelDensity(0.5, "absolute").fit(points).sample(20_000, generator())
+    wanted = (points.var(0, correction=0) + 0.5**2).sqrt()
+    torch.testing.assert_close(drawn.std(0), wanted, rtol=0.03, atol=0)
+    relative = KernelDensity(0.5, "relative").fit(points).sample(20, generator())
+    assert torch.equal(relative[:, 1], torch.zeros(20))
+
+
+def from_one_point_and_one_noise(drawn: torch.Tensor, points: torch.Tensor) -> bool:
+    """Whether every draw is a point plus one number in all dimensions."""
+    shifts = drawn[:, None] - points
+    return bool((shifts.std(2).amin(1) < 1e-6).all())
+
+
+def test_published_kde_draws_as_the_published_loop_over_dimensions() -> None:
+    from sklearn.neighbors import KernelDensity as OneDimension
+
+    points, drawn = torch.randn(30, 5, generator=generator(3)), []
+    for column in points.T:  # the loop of the public code, which gives every dimension one state
+        one = OneDimension(bandwidth=0.2).fit(column[:, None].numpy())
+        drawn.append(torch.from_numpy(one.sample(40, random_state=42)))
+    assert from_one_point_and_one_noise(torch.cat(drawn, 1).float(), points)
+    ours = PublishedKernelDensity(0.2).fit(points).sample(4000, generator())
+    assert from_one_point_and_one_noise(ours, points)
+    assert not from_one_point_and_one_noise(
+        KernelDensity(0.2).fit(points).sample(40, generator()), points
+    )
+    variance = points.var(0, correction=0) + 0.2**2
+    torch.testing.assert_close(ours.var(0), variance, rtol=0.1, atol=0)
+
+
+def test_bandwidth_is_said_with_its_unit() -> None:
+    assert bandwidth_of(make_sampler("kde", 0.2, "absolute")) == {
+        "bandwidth": 0.2,
+        "bandwidth_unit": "absolute",
+    }
+    assert bandwidth_of(make_sampler("kde"))["bandwidth_unit"] == "relative"
+    assert bandwidth_of(make_sampler("kde-published"))["bandwidth_unit"] == "absolute"
+    assert bandwidth_of(make_sampler("uniform")) == {}
 
 
 def test_neighbours_of_a_single_point_repeat_it() -> None:
@@ -84,6 +128,10 @@ def test_unknown_samplers_and_bad_numbers_are_refused() -> None:
         make_sampler("vae")
     with pytest.raises(ValueError, match="bandwidth must be at least 0"):
         KernelDensity(-1)
+    with pytest.raises(ValueError, match="bandwidth unit must be one of .*'absolute'.*got 'mm'"):
+        KernelDensity(0.1, "mm")
+    with pytest.raises(ValueError, match="'gan' has no bandwidth: leave out .*'kde-published'"):
+        make_sampler("gan", 0.1)
     with pytest.raises(ValueError, match="neighbours must be at least 1"):
         Neighbours(0)
     with pytest.raises(ValueError, match=r"share must lie in \(0, 1\]"):

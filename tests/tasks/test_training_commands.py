@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 from weightzoo.cli import main
 from weightzoo.loaders import load_zoo
-from weightzoo.tasks.training_commands import plain_lines
+from weightzoo.tasks.encoder_training import EncoderTraining
+from weightzoo.tasks.training_commands import plain_lines, score_rows
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,32 @@ def test_train_saves_an_encoder_and_prints_its_scores(
     assert 0 <= printed["test"]["digits-mlp"]["accuracy"] <= 1 and printed["epochs"] == 2
     config = json.loads((tmp_path / "m" / "config.json").read_text())
     assert config["config"]["widths"] == [8, 4] and config["link"]["target"] == "activation"
+
+
+def test_train_saves_an_encoder_without_a_score_and_says_why(
+    trained_zoo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(EncoderTraining, "_val_score", lambda self: float("nan"))  # of a constant
+    options = ["--out", str(tmp_path / "m"), "--epochs", "1", "--set", "widths=[8]", "--json"]
+    assert main(["train", "flat-mlp", str(trained_zoo), *options]) == 0
+    printed = json.loads(capsys.readouterr().out, parse_constant=lambda _: 1 / 0)
+    assert printed["val_score"] is None and "alike in every row" in printed["note"]
+    config = json.loads(
+        (tmp_path / "m" / "config.json").read_text(), parse_constant=lambda _: 1 / 0
+    )
+    assert config["training"]["val_score"] is None
+
+
+def test_predictions_that_are_not_finite_are_counted_instead_of_scored(trained_zoo: Path) -> None:
+    rows = load_zoo(trained_zoo, split="test")
+    predicted = np.linspace(0, 1, len(rows))
+    assert score_rows(rows, "test_accuracy", predicted)["rows"] == len(rows)  # type: ignore[index]
+    predicted[0] = np.nan
+    scores = score_rows(rows, "test_accuracy", predicted)
+    assert scores == {"rows": len(rows), "predictions_not_finite": 1}
 
 
 def test_train_takes_several_zoos(
