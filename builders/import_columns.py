@@ -12,6 +12,7 @@ import numpy as np
 
 from ..zoos.format import IDENTITY, METRICS, WEIGHTS
 from ..zoos.lineage import LINEAGE
+from ..zoos.strict_json import json_text
 from .import_models import OWN_HYPER_PARAMETERS, FoundModel
 from .unreadable import shown
 
