@@ -61,26 +61,30 @@ class Arena:
             self.fork(partial(_write_checkpoints, self.inputs), "checkpoints")
 
     def run(
-        self,
-        line: Sequence[str],
-        attempt: Path,
-        stop: Stop | None = None,
-        kill_after: float | None = None,
+        self, line: Sequence[str], attempt: Path, stop: Stop | float | None = None
     ) -> tuple[Ended, list[str]]:
         """Give a command in the folder of an attempt.
+
+        Args:
+            line: what follows `weightzoo`.
+            attempt: the folder.
+            stop: event before which something happens to the command, or seconds after which it
+                is killed; None leaves it alone.
 
         Returns:
             How it ended, and its events.
         """
         log = self.folder / "events"
         log.unlink(missing_ok=True)
+        seconds = stop if isinstance(stop, float) else None
+        event = stop if isinstance(stop, Stop) else None
 
         def traced() -> int:
-            trace = Trace(log, self.folder, stop)
+            trace = Trace(log, self.folder, event)
             trace.install()
             return _weightzoo(line, attempt, trace.note)
 
-        ended = run_forked(traced, self.folder / "output", kill_after)
+        ended = run_forked(traced, self.folder / "output", seconds)
         return ended, read_events(log)
 
     def fresh(self, command: Command, replace: Path | None = None) -> Path:
@@ -145,6 +149,7 @@ def _serve(pipe: Connection) -> None:
     its tags), "held" (uploads that arrived), "requests" (since the last clear), "stop".
     """
     with HubServer() as hub:
+        hub._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # killed clients
         pipe.send(hub.endpoint)
         while (request := pipe.recv())[0] != "stop":
             if request[0] in ("clear", "serve"):

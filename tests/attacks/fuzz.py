@@ -56,8 +56,14 @@ def zoo_contents(folder: Path) -> dict[str, Any]:
     return found | {"models": sum(shard.models for shard in index.shards)}
 
 
-def judge_zoo(folder: Path, wanted: dict[str, Any]) -> str:
-    """How a damaged zoo reads: the words of `GOOD`, or what is wrong."""
+def judge_zoo(folder: Path, wanted: dict[str, Any], damaged: str | None = None) -> str:
+    """How a damaged zoo reads: the words of `GOOD`, or what is wrong.
+
+    Args:
+        folder: the zoo.
+        wanted: its contents before the damage.
+        damaged: the file to verify without its folder too: then nothing stops before its columns.
+    """
     from weightzoo.tasks.verification import verify_zoo
     from weightzoo.zoos.errors import ZooError
 
@@ -67,27 +73,17 @@ def judge_zoo(folder: Path, wanted: dict[str, Any]) -> str:
         verdict = _error(error)
     except Exception as error:
         return _raw(error)
-    try:
-        passed = all(check.passed is not False for check in verify_zoo(folder, models=1))
-        for path in folder.glob("*.h5"):
-            _verify_alone(path)
-    except ZooError:
-        passed = False
-    except Exception as error:
-        return f"verify: {_raw(error)}"
+    passed = True
+    for path in (folder, folder / damaged) if damaged else (folder,):
+        try:
+            passed &= all(check.passed is not False for check in verify_zoo(path, models=1))
+        except ZooError as error:
+            passed = False
+            if (words := _error(error)) != "clear error":
+                return f"verify: {words}"
+        except Exception as error:
+            return f"verify: {_raw(error)}"
     return "found by verify" if verdict == "wrong values" and not passed else verdict
-
-
-def _verify_alone(path: Path) -> None:
-    """A file without its folder: columns are checked that the digest of the file stands for."""
-    from weightzoo.tasks.verification import verify_zoo
-    from weightzoo.zoos.errors import ZooError
-
-    try:
-        verify_zoo(path, models=1)
-    except ZooError as error:
-        if (words := _error(error)) != "clear error":
-            raise RuntimeError(words) from error
 
 
 def _error(error: Exception) -> str:
@@ -121,7 +117,7 @@ def flips(place: Arena) -> Judge:
         name = draw.choice(list(spans))
         data = _flipped(bytearray(files[name]), spans[name], draw)
         with _written(place.folder / f"flip-{case}", files | {name: bytes(data)}) as folder:
-            return judge_zoo(folder, wanted)
+            return judge_zoo(folder, wanted, name)
 
     return judge
 

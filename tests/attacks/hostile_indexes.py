@@ -28,7 +28,8 @@ def hostile_index(text: str, seed: int) -> bytes:
 
 def _change_field(index: Index, draw: random.Random) -> None:
     """Another value in a row, none, or one more."""
-    row = draw.choice(index["shards"]) if index.get("shards") else {}
+    rows = index.get("shards")
+    row = draw.choice(rows) if isinstance(rows, list) and rows else {}
     if not isinstance(row, dict) or not row:
         return
     name = draw.choice(list(row))
@@ -38,7 +39,7 @@ def _change_field(index: Index, draw: random.Random) -> None:
     elif kind < 0.2:
         row["more"] = draw.choice(ODD)
     elif kind < 0.4:
-        row[name] = draw.choice(index["shards"]).get(name)
+        row[name] = next(other.get(name) for other in rows[::-1] if isinstance(other, dict))
     elif kind < 0.6 and isinstance(row[name], int):
         row[name] += draw.choice((1, -1, row[name]))
     else:

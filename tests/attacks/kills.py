@@ -14,11 +14,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from arena import Arena, arena
-from commands import COMMANDS, STAGES, Command, Result
+from commands import COMMANDS, OUT, STAGES, Command, Result
 from processes import Ended
 from report import print_table, show_progress, write_record
 from tracing import Stop
@@ -26,6 +26,7 @@ from tracing import Stop
 IN_STAGE = 5  # kills in every stage of every command
 OVER_OLD = {"planning": 1, "working": 1, "finishing": 2, "renaming": 8}  # with --overwrite
 AT_RANDOM = 4
+WORKERS, WITH_WORKERS = ("--workers", "2"), 4  # kills of a build whose workers outlive it
 GOOD = ("resumed", "complete")
 
 
@@ -74,16 +75,36 @@ class Undisturbed:
         return self.stages[places[min(occurrence, len(places)) - 1]] if places else "unknown"
 
 
-def run_undisturbed(place: Arena, command: Command, overwrite: bool) -> Undisturbed:
-    """The run that all others are compared with."""
+def run_undisturbed(
+    place: Arena, command: Command, overwrite: bool, more: Sequence[str] = ()
+) -> Undisturbed:
+    """The run that all others are compared with.
+
+    Args:
+        place: where it runs.
+        command: what runs.
+        overwrite: whether it replaces a zoo.
+        more: further arguments; with several workers the parent does not see all events.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
     attempt = place.fresh(command, place.inputs / "parents" if overwrite else None)
     started = time.perf_counter()
-    ended, events = place.run(command.line(place.inputs, overwrite), attempt)
+    ended, events = place.run([*command.line(place.inputs, overwrite), *more], attempt)
     seconds = time.perf_counter() - started
     if ended.status != 0:
         raise RuntimeError(f"{command.name} fails undisturbed: {ended.output}")
-    stages = command.stages(events)
+    stages = command.stages(events) if not more else _stages_of_parent(events)
     return Undisturbed(tuple(events), tuple(stages), place.result(command, attempt), seconds)
+
+
+def _stages_of_parent(events: Sequence[str]) -> list[str]:
+    """Stages of a build whose workers do what the events of work are told from."""
+    bounds = [events.index(event) for event in ("renamed build.json", f"rename {OUT}")]
+    finishing = next(at for at, event in enumerate(events) if event.startswith("read cohort-"))
+    bounds.insert(1, finishing)
+    return [STAGES[sum(at >= bound for bound in bounds)] for at in range(len(events))]
 
 
 def choose(normal: Undisturbed, stage: str, count: int) -> list[int]:
@@ -94,47 +115,62 @@ def choose(normal: Undisturbed, stage: str, count: int) -> list[int]:
     return [places[step * (len(places) - 1) // (count - 1)] for step in range(count)]
 
 
-def attack(place: Arena, command: Command, small: bool, seed: int = 0) -> Iterator[Kill]:
+def attack(place: Arena, command: Command, small: bool) -> Iterator[Kill]:
     """All kills of a command."""
     for overwrite in (False, True) if command.replaces and not small else (False,):
         normal = run_undisturbed(place, command, overwrite)
+        plan = Plan(place, command, normal, overwrite)
         for stage in STAGES:
             count = 1 if small else OVER_OLD[stage] if overwrite else IN_STAGE
             for at in choose(normal, stage, count):
-                yield kill(place, command, overwrite, normal, normal.stop(at))
-        draw = random.Random(f"{command.name} {seed}")
-        for _ in range(0 if small or overwrite else AT_RANDOM):
-            seconds = draw.random() * normal.seconds
-            yield kill(place, command, overwrite, normal, None, seconds)
+                yield plan.kill(normal.stop(at), normal.stages[at])
+        if not small and not overwrite:
+            yield from plan.kill_at_random(AT_RANDOM)
+    if command.name == "build" and not small:
+        normal = run_undisturbed(place, command, False, WORKERS)
+        yield from Plan(place, command, normal, False, WORKERS).kill_at_random(WITH_WORKERS)
 
 
-def kill(
-    place: Arena,
-    command: Command,
-    overwrite: bool,
-    normal: Undisturbed,
-    stop: Stop | None,
-    seconds: float | None = None,
-) -> Kill:
-    """Kill a command before an event or after some seconds, and give it again."""
-    attempt = place.fresh(command, place.inputs / "parents" if overwrite else None)
-    line = command.line(place.inputs, overwrite)
-    ended, before = place.run(line, attempt, stop, seconds)
-    stage = normal.stage_after(before)
-    if stop is not None:
-        places = [at for at, event in enumerate(normal.events) if event == stop.event]
-        stage = normal.stages[places[stop.occurrence - 1]]
-    event = "at random" if stop is None else f"{stop.event} {stop.occurrence}"
-    if ended.signal != signal.SIGKILL:
-        return Kill(command.name, overwrite, stage, event, "not killed", last_line(ended))
-    unfinished = (attempt / "out.partial").exists() or not command.replaces
-    held = place.hub("held") if command.name == "push" else _held(before)
-    ended, after = place.run(line, attempt)
-    outcome, detail = judge(place, command, attempt, normal, ended)
-    if outcome == "resumed" and unfinished:
-        again = redone(command, normal.events, before, after, held)
-        outcome, detail = ("done again", again) if again else (outcome, detail)
-    return Kill(command.name, overwrite, stage, event, outcome, detail)
+@dataclass(frozen=True)
+class Plan:
+    """How a command is given, killed and given again."""
+
+    place: Arena
+    command: Command
+    normal: Undisturbed
+    overwrite: bool
+    more: tuple[str, ...] = ()
+
+    def kill_at_random(self, count: int) -> Iterator[Kill]:
+        """Kill after random parts of the time that the command takes."""
+        draw = random.Random(f"{self.command.name} {self.more}")
+        for _ in range(count):
+            yield self.kill(draw.random() * self.normal.seconds)
+
+    def kill(self, when: Stop | float, stage: str | None = None) -> Kill:
+        """Kill the command before an event or after some seconds, and give it again."""
+        attempt = self.place.fresh(self.command, self._old())
+        line = [*self.command.line(self.place.inputs, self.overwrite), *self.more]
+        ended, before = self.place.run(line, attempt, when)
+        said = f"{when.event} {when.occurrence}" if isinstance(when, Stop) else "at random"
+        said = f"{said} {' '.join(self.more)}".strip()
+        killed = Kill(
+            self.command.name, self.overwrite, stage or self.normal.stage_after(before), said, ""
+        )
+        if ended.signal != signal.SIGKILL:
+            return replace(killed, outcome="not killed", detail=last_line(ended))
+        unfinished = (attempt / "out.partial").exists() or not self.command.replaces
+        held = self.place.hub("held") if self.command.name == "push" else _held(before)
+        ended, after = self.place.run(line, attempt)
+        outcome, detail = judge(self.place, self.command, attempt, self.normal, ended)
+        if outcome == "resumed" and unfinished:
+            again = redone(self.command, self.normal.events, before, after, held)
+            outcome, detail = ("done again", again) if again else (outcome, detail)
+        return replace(killed, outcome=outcome, detail=detail)
+
+    def _old(self) -> Path | None:
+        """The zoo that the command replaces."""
+        return self.place.inputs / "parents" if self.overwrite else None
 
 
 def redone(

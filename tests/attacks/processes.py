@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 UNCAUGHT = 70  # exit status of a child that ends by an exception
+HANGING = (signal.SIGPROF, signal.SIGALRM)
+PATIENCE = 12
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -34,7 +36,7 @@ class Ended:
 
 
 def run_forked(
-    function: Callable[[], int], output: Path, kill_after: float | None = None, limit: float = 120
+    function: Callable[[], int], output: Path, kill_after: float | None = None, limit: float = 60
 ) -> Ended:
     """Run a function in a child of this process.
 
@@ -42,7 +44,7 @@ def run_forked(
         function: gives the exit status of the child.
         output: file for what the child prints.
         kill_after: seconds after which it gets SIGKILL; None leaves it alone.
-        limit: seconds after which it counts as hanging and gets SIGALRM.
+        limit: see `limit_time`.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -66,8 +68,7 @@ def _be_child(function: Callable[[], int], output: Path, limit: float) -> None:
         to = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(to, 1)
         os.dup2(to, 2)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, limit)
+        limit_time(limit)
         status = function()
     except BaseException:
         traceback.print_exc()
@@ -75,6 +76,17 @@ def _be_child(function: Callable[[], int], output: Path, limit: float) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def limit_time(seconds: float) -> None:
+    """End this process when it has computed that long, or waited `PATIENCE` times as long.
+
+    A process that waits may wait for others on a busy machine, so that less would prove nothing.
+    """
+    for number in HANGING:
+        signal.signal(number, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds * PATIENCE)
 
 
 def run_cases(
@@ -86,7 +98,7 @@ def run_cases(
         cases: numbers of the cases.
         judge: says in words how a case ended; runs in the child.
         folder: scratch folder.
-        limit: seconds for one case; what takes longer is "hang".
+        limit: for one case, see `limit_time`; what takes longer is "hang".
         memory: bytes that a child may ask for beyond what this process has now.
 
     Yields:
@@ -114,7 +126,7 @@ def _case_runner(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         to = os.open(verdicts, os.O_WRONLY | os.O_APPEND)
         for case in cases:
-            signal.setitimer(signal.ITIMER_REAL, limit)
+            limit_time(limit)
             try:
                 verdict = judge(case)
             except MemoryError as error:
@@ -126,7 +138,7 @@ def _case_runner(
 
 
 def _cause_of_death(ended: Ended) -> str:
-    if ended.signal == signal.SIGALRM:
+    if ended.signal in HANGING:
         return "hang"
     if ended.signal is not None:
         return f"crash: {signal.Signals(ended.signal).name}"
