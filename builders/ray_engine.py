@@ -9,7 +9,7 @@ bytes: none is lost, none is there twice, and the files equal those of the proce
 
 import importlib.util
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -99,7 +99,7 @@ def run_on_ray(
 
 def _results(
     ray: Any, task: Any, shared: Any, cohorts: Sequence[Sequence[int]]
-) -> Iterator[tuple[Sequence[int], tuple[CohortResult | None, str]]]:
+) -> Generator[tuple[Sequence[int], tuple[CohortResult | None, str]], None, None]:
     """(cohort, what its task gave), as tasks end; only some are under way at a time."""
     waiting, running = list(reversed(cohorts)), dict[Any, Sequence[int]]()
     try:

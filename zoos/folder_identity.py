@@ -104,8 +104,8 @@ def earlier_work(folder: Path) -> EarlierWork | None:
         if isinstance(data, dict):
             plan = {key: data.pop(key) for key in _OLDER_PLAN if key in data}
             recipe = data.get("recipe")
-            source = recipe.get("name") if isinstance(recipe, dict) else data.get("source")
-            return EarlierWork(note, commands, str(source), data, plan)
+            made_from = recipe.get("name") if isinstance(recipe, dict) else data.get("source")
+            return EarlierWork(note, commands, str(made_from), data, plan)
     return None
 
 
