@@ -1,7 +1,8 @@
 """Rows read from their files each time, checked before and after, for files that may change.
 
 A map of a file that somebody cuts short, or that lies on a server or a disk that fails, kills the
-process that reads it (SIGBUS). Reading the file gives an error instead, at about half the speed.
+process that reads it (SIGBUS). Reading the file gives an error instead, at a quarter to a half of
+the speed.
 
 Shape letters: n rows asked for, D values read of each row.
 """
