@@ -45,7 +45,7 @@ class VerifiedReads:
             ZooFormatError: if a file changed since then, also if it did meanwhile, or cannot be
                 read.
         """
-        memory = memoryview(out).cast("B")
+        memory = out.data.cast("B")
         places = np.searchsorted(self._starts, rows, side="right") - 1
         for place in np.unique(places).tolist():
             where = np.flatnonzero(places == place)
