@@ -101,7 +101,7 @@ def load_zoo(
         verify_on_read: how a batch is read from files that may change. False reads mapped files:
             one that was written to or replaced gives an error instead of a wrong batch, but one
             that is cut short while a batch is copied, or whose disk fails, ends the process by
-            SIGBUS. True reads without a map, at about half the speed, and makes an error of
+            SIGBUS. True reads without a map, at half the speed or less, and makes an error of
             these too. None does so on network mounts only. Replace a zoo by renaming, never
             write into its files: what writes through a map of its own is not always noticed.
 

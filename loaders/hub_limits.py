@@ -76,7 +76,7 @@ def _limited_stream(stream: Any) -> Any:
     """The same bytes, with an error if they come too slowly."""
     library = sys.modules[type(stream).__module__.split(".")[0]]  # httpx, or httpx2
 
-    class Limited(library.SyncByteStream):  # type: ignore[name-defined, misc]
+    class Limited(library.SyncByteStream):  # type: ignore[name-defined]
         """Bytes of an answer."""
 
         def __iter__(self) -> Iterator[bytes]:

@@ -288,7 +288,7 @@ class _Maps:
 
     def __init__(self, files: Shards, whole_rows: bool) -> None:
         self._files, self._whole_rows = files, whole_rows
-        self._maps: OrderedDict[int, tuple[mmap.mmap, np.ndarray]] = OrderedDict()
+        self._maps: OrderedDict[int, tuple[np.ndarray, mmap.mmap, int]] = OrderedDict()
         self._lock = threading.Lock()
         self._limit = _map_limit()
 
@@ -300,17 +300,17 @@ class _Maps:
             self._maps.move_to_end(place)
             if len(self._maps) > self._limit:
                 self._maps.popitem(last=False)
-            mapped, rows = self._maps[place]
-        if mapped.size() < self._files[place].size_bytes:
+            rows, mapped, size_bytes = self._maps[place]
+        if mapped.size() < size_bytes:
             raise changed_file(self._files[place].path)
         return rows
 
-    def _map(self, file: ZooFile) -> tuple[mmap.mmap, np.ndarray]:
+    def _map(self, file: ZooFile) -> tuple[np.ndarray, mmap.mmap, int]:
         rows = file.map_weights()
         mapped: mmap.mmap = rows._mmap  # type: ignore[attr-defined]
         if not self._whole_rows and hasattr(mmap, "MADV_RANDOM"):
             mapped.madvise(mmap.MADV_RANDOM)  # no readahead
-        return mapped, np.asarray(rows)
+        return np.asarray(rows), mapped, file.size_bytes
 
 
 def _map_limit() -> int:

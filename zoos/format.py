@@ -127,9 +127,11 @@ class ZooFile:
             ZooFormatError: if its size or time of change differs.
         """
         try:
-            self._check(os.stat(self.path))
+            stat = os.stat(self.path)
         except FileNotFoundError as error:
             raise ZooNotFoundError(f"{self.path} was removed while in use") from error
+        if stat.st_mtime_ns != self.mtime_ns or stat.st_size != self.size_bytes:
+            raise changed_file(self.path)
 
     @contextmanager
     def opened(self) -> Iterator[FileIO]:
@@ -141,9 +143,9 @@ class ZooFile:
         """
         try:
             with FileIO(self.path) as file:
-                self._check(os.fstat(file.fileno()))
+                self._check_open(file)
                 yield file
-                self._check(os.fstat(file.fileno()))
+                self._check_open(file)
         except ZooError:
             raise
         except FileNotFoundError as error:
@@ -154,8 +156,10 @@ class ZooFile:
                 f"the zoo again ({error})"
             ) from error
 
-    def _check(self, stat: os.stat_result) -> None:
-        if (stat.st_size, stat.st_mtime_ns) != (self.size_bytes, self.mtime_ns):
+    def _check_open(self, file: FileIO) -> None:
+        """Refuse an open file that is another than the one that was checked, or changed."""
+        stat = os.fstat(file.fileno())
+        if stat.st_mtime_ns != self.mtime_ns or stat.st_size != self.size_bytes:
             raise changed_file(self.path)
 
     def map_weights(self, mode: str = "r") -> np.memmap:

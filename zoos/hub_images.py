@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -203,13 +204,13 @@ def _read(hub_set: HubSet, parts: "DatasetDict", split: str) -> Split:
     preprocessing = Preprocessing(
         hub_set.channels or 3, hub_set.side, hub_set.crop, grey=hub_set.grey
     )
-    images, labels = [], []
+    images, labels = list[np.ndarray](), list[int]()
     for row in _decoded(rows, split):
         try:
-            images.append(preprocessing(row[hub_set.image]))
+            images.append(preprocessing(row[str(hub_set.image)]))
         except RecipeError as error:
             raise RecipeError(f"{split} row {len(labels)}: {error}") from error
-        labels.append(row[hub_set.label])
+        labels.append(row[str(hub_set.label)])
     if not images:
         raise RecipeError(f"split {split!r} is empty")
     if not all(isinstance(label, int) and label >= 0 for label in labels):
