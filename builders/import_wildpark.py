@@ -7,7 +7,7 @@ the published `iteration`: their loop counts from 0 and trains before it saves, 
 epoch of training.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from .unpickling import Stub
 from .unreadable import UnreadableFileError
 
 _FILE = "checkpoint.pt"
+CONFIG_LIMIT = 100_000
 
 
 class WildParkReader(Reader):
@@ -94,14 +95,25 @@ class _Row:
 
 
 def plain(value: Any) -> Any:
-    """An omegaconf object, kept as a stub, as plain data."""
+    """An omegaconf object, kept as a stub, as plain data.
+
+    Raises:
+        UnreadableFileError: if it has more than `CONFIG_LIMIT` entries, each as often as it is
+            referred to.
+    """
+    return _plain(value, iter(range(CONFIG_LIMIT)))
+
+
+def _plain(value: Any, left: Iterator[int]) -> Any:
+    if next(left, None) is None:
+        raise UnreadableFileError(f"its config has more than {CONFIG_LIMIT} entries")
     if isinstance(value, Stub):
         state = value.state if isinstance(value.state, Mapping) else {}
-        return plain(state.get("_val", state.get("_content")))
+        return _plain(state.get("_val", state.get("_content")), left)
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(key): _plain(entry, left) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
+        return [_plain(entry, left) for entry in value]
     return value
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from weightzoo.builders.import_wildpark import WildParkReader, plain
 from weightzoo.builders.imports import import_zoo
-from weightzoo.builders.unpickling import load_pickle
+from weightzoo.builders.unpickling import Stub, load_pickle
+from weightzoo.builders.unreadable import UnreadableFileError
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.index import ZooIndex
 
@@ -212,3 +213,13 @@ def test_classes_elsewhere_are_refused_by_name(
     report = import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
     (refused,) = report.refused
     assert refused.model == "model_1" and "names 'hydra_plugins.Launcher'" in refused.reason
+
+
+def test_config_that_refers_to_itself_without_end_is_refused() -> None:
+    node: Any = Stub()
+    for _ in range(60):
+        parent = Stub()
+        parent.state = {"_content": [node, node]}
+        node = parent
+    with pytest.raises(UnreadableFileError, match="more than 100000 entries"):
+        plain(node)
