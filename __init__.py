@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .builders.build import build_zoo as build_zoo
-    from .loaders.dataset import ZooDataset as ZooDataset
-    from .loaders.dataset import concatenate_zoos as concatenate_zoos
-    from .loaders.dataset import load_zoo as load_zoo
-    from .loaders.device import DeviceLoader as DeviceLoader
+    from .loaders.batching.device import DeviceLoader as DeviceLoader
+    from .loaders.load import ZooDataset as ZooDataset
+    from .loaders.load import concatenate_zoos as concatenate_zoos
+    from .loaders.load import load_zoo as load_zoo
     from .zoos.recipe import Recipe as Recipe
     from .zoos.recipe import load_recipe as load_recipe
 
@@ -27,10 +27,10 @@ __all__ = [
 
 _HOMES = {
     "build_zoo": "builders.build",
-    "load_zoo": "loaders.dataset",
-    "concatenate_zoos": "loaders.dataset",
-    "DeviceLoader": "loaders.device",
-    "ZooDataset": "loaders.dataset",
+    "load_zoo": "loaders.load",
+    "concatenate_zoos": "loaders.load",
+    "DeviceLoader": "loaders.batching.device",
+    "ZooDataset": "loaders.load",
     "Recipe": "zoos.recipe",
     "load_recipe": "zoos.recipe",
 }

@@ -15,14 +15,14 @@ from ..zoos.index import ZooIndex
 from ..zoos.partial_folder import partial_folder
 from ..zoos.recipe import Recipe
 from ..zoos.zoo_folder import plan_shards
-from .cohort_size import GPU_COHORT, cohort_size
-from .convolution_c import convolution_code
-from .job import TrainingJob
-from .objectives import DataSet, load_data, signal_columns, training_size
-from .process_engine import run_here
-from .ray_engine import run_on_ray
-from .training import cut_cohorts
-from .writer import PartialZoo
+from .engines.job import TrainingJob
+from .engines.process_engine import run_here
+from .engines.ray_engine import run_on_ray
+from .population.convolution_c import convolution_code
+from .training.cohort import cut_cohorts
+from .training.cohort_size import GPU_COHORT, cohort_size
+from .training.objectives import DataSet, load_data, signal_columns, training_size
+from .writing.partial_zoo import PartialZoo
 
 ENGINES = ("process", "ray")
 RAY_DEVICES = ("cpu", "cuda")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..zoos.recipe import Recipe
-from .build_time import estimate_build
+from .estimate import estimate_build
 
 
 def plan_build(

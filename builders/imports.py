@@ -20,20 +20,20 @@ from tqdm import tqdm
 from ..zoos.errors import BuildError
 from ..zoos.folder_identity import Identity
 from ..zoos.partial_folder import SCRATCH_NAME, PartialFolder, partial_folder
-from .archives import ArchiveError, open_source
-from .import_groups import Group, folder_names, group_models
-from .import_hub import HubReader
-from .import_inr import InrReader
-from .import_models import FoundModel, Reader, Remark, Scan, tidy_metrics
-from .import_modelzoos import PreprocessedReader, RawReader
-from .import_report import ImportedZoo, ImportReport
-from .import_smallcnn import SmallCnnReader
-from .import_splits import assign_splits
-from .import_state_dicts import StateDictReader
-from .import_wildpark import WildParkReader
-from .import_writer import Journal, PartialImport
-from .provenance import package_version
-from .unreadable import UnreadableFileError, reading
+from ..zoos.provenance import package_version
+from .checkpoints.archives import ArchiveError, open_source
+from .checkpoints.unreadable import UnreadableFileError, reading
+from .importing.groups import Group, folder_names, group_models
+from .importing.models import FoundModel, Reader, Remark, Scan, tidy_metrics
+from .importing.partial_import import Journal, PartialImport
+from .importing.report import ImportedZoo, ImportReport
+from .importing.splits import assign_splits
+from .published.hub import HubReader
+from .published.inr import InrReader
+from .published.modelzoos import PreprocessedReader, RawReader
+from .published.smallcnn import SmallCnnReader
+from .published.state_dicts import StateDictReader
+from .published.wildpark import WildParkReader
 
 FORMATS: dict[str, type[Reader]] = {
     "modelzoos-raw": RawReader,

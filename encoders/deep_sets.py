@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..zoos.layer_table import KINDS, ROLES, LayerTable, TensorSpec
-from .blocks import encoding, normalized_perceptron, perceptron
-from .parameters import parameter_tensors, parameter_values
+from ..zoos.networks.layer_table import KINDS, ROLES, LayerTable, TensorSpec
+from .parts.blocks import encoding, normalized_perceptron, perceptron
+from .parts.parameters import parameter_tensors, parameter_values
 
 CODES = ("none", "layer", "element")
 CODE_WIDTH = 16  # of each sinusoidal encoding

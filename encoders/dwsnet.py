@@ -15,12 +15,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..zoos.errors import UnsuitableError
-from ..zoos.layer_table import LayerTable
-from .blocks import normalized_perceptron
-from .equivariant import EquivariantNetwork
-from .feed_forward import chain_layers
-from .parameters import SEVERAL, check_same_table, check_weights
-from .weight_space import WeightSpace
+from ..zoos.networks.layer_table import LayerTable
+from .parts.blocks import normalized_perceptron
+from .parts.equivariant import EquivariantNetwork
+from .parts.feed_forward import chain_layers
+from .parts.parameters import SEVERAL, check_same_table, check_weights
+from .parts.weight_space import WeightSpace
 
 MOST_CHANNELS = 4096  # of a slot; its layers hold the square as parameters
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..zoos.layer_table import LayerTable
-from .blocks import perceptron
-from .parameters import SEVERAL, check_same_table, parameter_tensors, parameter_values
+from ..zoos.networks.layer_table import LayerTable
+from .parts.blocks import perceptron
+from .parts.parameters import SEVERAL, check_same_table, parameter_tensors, parameter_values
 
 
 class FlatMLP(nn.Module):

@@ -13,7 +13,7 @@ Shape letters: B models in the batch, N tokens, S values per token, H width, Z l
 import torch
 from torch import Tensor, nn
 
-from .blocks import Transformer
+from .parts.blocks import Transformer
 
 COMPRESSIONS = ("linear", "token", "average")
 BOTTLENECKS = ("linear", "bounded")

@@ -25,10 +25,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..zoos.layer_table import KINDS, LayerTable
-from .blocks import encoding, normalized_perceptron, perceptron
-from .parameters import check_weights
-from .weight_graph import VECTOR_VALUES, Edges, WeightGraph, kind_index, numbers, weight_graph
+from ..zoos.networks.layer_table import KINDS, LayerTable
+from .parts.blocks import encoding, normalized_perceptron, perceptron
+from .parts.parameters import check_weights
+from .parts.weight_graph import VECTOR_VALUES, Edges, WeightGraph, kind_index, numbers, weight_graph
 
 DEPTH, NUMBER = range(2)  # the encodings, each with its own start
 

@@ -41,12 +41,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..zoos.layer_table import LayerTable
-from .blocks import normalized_perceptron
-from .equivariant import Slot
-from .feed_forward import chain_layers
-from .parameters import SEVERAL, check_same_table, check_weights
-from .weight_space import WeightSpace
+from ..zoos.networks.layer_table import LayerTable
+from .parts.blocks import normalized_perceptron
+from .parts.equivariant import Slot
+from .parts.feed_forward import chain_layers
+from .parts.parameters import SEVERAL, check_same_table, check_weights
+from .parts.weight_space import WeightSpace
 
 FEED_FORWARD = 2  # widths of a token in the hidden layer of an MLP
 

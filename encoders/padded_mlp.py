@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..zoos.layer_table import LayerTable
-from .blocks import normalized_perceptron, perceptron
-from .parameters import parameter_values
+from ..zoos.networks.layer_table import LayerTable
+from .parts.blocks import normalized_perceptron, perceptron
+from .parts.parameters import parameter_values
 
 
 class PaddedMLP(nn.Module):

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from ..zoos.layer_table import LayerTable
+from ..zoos.networks.layer_table import LayerTable
 
 
 @dataclass(frozen=True, kw_only=True)

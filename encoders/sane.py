@@ -14,7 +14,7 @@ size per token.
 import torch
 from torch import Tensor, nn
 
-from .blocks import Transformer
+from .parts.blocks import Transformer
 
 POSITION_SCALE = 0.02
 

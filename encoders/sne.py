@@ -47,12 +47,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..zoos.layer_table import LayerTable
-from .blocks import encoding, normalized_perceptron, perceptron
-from .chunk_plan import ALIGNMENTS, CONV_CHUNKS, ChunkPlan, chunk_plan
-from .parameters import check_weights
-from .ragged import Rectangle
-from .set_functions import PMA, SetToSet
+from ..zoos.networks.layer_table import LayerTable
+from .parts.blocks import encoding, normalized_perceptron, perceptron
+from .parts.chunk_plan import ALIGNMENTS, CONV_CHUNKS, ChunkPlan, chunk_plan
+from .parts.parameters import check_weights
+from .parts.ragged import Rectangle
+from .parts.set_functions import PMA, SetToSet
 
 POSITIONS = ("element", "layer", "none")
 FEATURES = ("value", "scales")

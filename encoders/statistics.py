@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..zoos.layer_table import LayerTable
-from .parameters import check_weights, parameter_tensors
+from ..zoos.networks.layer_table import LayerTable
+from .parts.parameters import check_weights, parameter_tensors
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STATISTICS = ("mean", "variance", *(f"quantile_{level}" for level in QUANTILES))

@@ -1,20 +1,20 @@
 """Reads zoos: rows, state dicts, modules, layer sets; on the CPU or a device."""
 
-from .alignment import align
-from .augmentations import AdditiveNoise, Compose, Erasing, MultiplicativeNoise, Permute
-from .batch import Batch, Row
-from .chunks import Chunks, LayerSets
-from .dataset import ZooDataset, concatenate_zoos, load_zoo
-from .device import DeviceLoader
-from .mixed import MixedLoader
-from .mixed_sets import pad_layer_sets
-from .neurons import Neurons, RowChunks
-from .order import BatchOrder, BlockShuffle
-from .permutations import HiddenPermutations
-from .standardization import LayerStandardization
-from .trajectories import Trajectories
-from .window_reader import WindowReader
-from .windows import Windows
+from .batching.device import DeviceLoader
+from .batching.mixed import MixedLoader
+from .batching.order import BatchOrder, BlockShuffle
+from .batching.window_reader import WindowReader
+from .dataset.batch import Batch, Row
+from .dataset.trajectories import Trajectories
+from .load import ZooDataset, concatenate_zoos, load_zoo
+from .tokens.chunks import Chunks, LayerSets
+from .tokens.mixed_sets import pad_layer_sets
+from .tokens.neurons import Neurons, RowChunks
+from .tokens.windows import Windows
+from .transforms.alignment import align
+from .transforms.augmentations import AdditiveNoise, Compose, Erasing, MultiplicativeNoise, Permute
+from .transforms.permutations import HiddenPermutations
+from .transforms.standardization import LayerStandardization
 
 __all__ = [
     "AdditiveNoise",

@@ -3,17 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .encoder_making import EncoderSpec as EncoderSpec
-    from .encoder_training import EncoderRegressor as EncoderRegressor
-    from .encoder_training import train_encoder as train_encoder
-    from .evaluator import Evaluator as Evaluator
-    from .pretrained import from_pretrained as from_pretrained
-    from .pretrained import push_to_hub as push_to_hub
-    from .pretrained import save_pretrained as save_pretrained
-    from .property_prediction import predict_property as predict_property
-    from .property_predictor import PropertyPredictor as PropertyPredictor
-    from .property_report import PropertyReport as PropertyReport
-    from .training_settings import TrainingSettings as TrainingSettings
+    from .prediction.property_prediction import predict_property as predict_property
+    from .prediction.property_report import PropertyReport as PropertyReport
+    from .scoring.evaluator import Evaluator as Evaluator
+    from .training.encoder_making import EncoderSpec as EncoderSpec
+    from .training.encoder_training import EncoderRegressor as EncoderRegressor
+    from .training.encoder_training import train_encoder as train_encoder
+    from .training.pretrained import from_pretrained as from_pretrained
+    from .training.pretrained import push_to_hub as push_to_hub
+    from .training.pretrained import save_pretrained as save_pretrained
+    from .training.property_predictor import PropertyPredictor as PropertyPredictor
+    from .training.settings import TrainingSettings as TrainingSettings
 
 __all__ = [
     "EncoderRegressor",
@@ -30,17 +30,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EncoderRegressor": "encoder_training",
-    "EncoderSpec": "encoder_making",
-    "Evaluator": "evaluator",
-    "PropertyPredictor": "property_predictor",
-    "PropertyReport": "property_report",
-    "TrainingSettings": "training_settings",
-    "from_pretrained": "pretrained",
-    "predict_property": "property_prediction",
-    "push_to_hub": "pretrained",
-    "save_pretrained": "pretrained",
-    "train_encoder": "encoder_training",
+    "EncoderRegressor": "training.encoder_training",
+    "EncoderSpec": "training.encoder_making",
+    "Evaluator": "scoring.evaluator",
+    "PropertyPredictor": "training.property_predictor",
+    "PropertyReport": "prediction.property_report",
+    "TrainingSettings": "training.settings",
+    "from_pretrained": "training.pretrained",
+    "predict_property": "prediction.property_prediction",
+    "push_to_hub": "training.pretrained",
+    "save_pretrained": "training.pretrained",
+    "train_encoder": "training.encoder_training",
 }
 
 

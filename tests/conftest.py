@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 
 from make_tiny_zoo import make_tiny_zoo  # noqa: E402
+
+from weightzoo.builders.build import build_zoo  # noqa: E402
+from weightzoo.zoos.recipe import load_recipe  # noqa: E402
 
 
 @pytest.fixture
@@ -20,3 +24,14 @@ def tiny_zoo(tmp_path: Path) -> Path:
 def sharded_zoo(tmp_path: Path) -> Path:
     """The same with two train shards: 6 models."""
     return make_tiny_zoo(tmp_path / "sharded", train_shards=2)
+
+
+@pytest.fixture(scope="session")
+def trained_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 MLPs on digits, 3 checkpoints each; do not change its files."""
+    recipe = load_recipe("digits-mlp")
+    factors = recipe.factors | {"train_fraction": 0.1, "dropout": 0.0}
+    recipe = replace(recipe, factors=factors, seeds=24, epochs=3, checkpoints=(0, 1, 3))
+    folder = tmp_path_factory.mktemp("zoos") / "small"
+    build_zoo(recipe, folder, workers=1, progress=False)
+    return folder

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from weightzoo.loaders import load_zoo
-from weightzoo.tasks.pretrained import from_pretrained
-from weightzoo.tasks.saved_autoencoders import load_autoencoder
+from weightzoo.tasks.autoencoding.saved import load_autoencoder
+from weightzoo.tasks.training.pretrained import from_pretrained
 
 OLDER = Path(__file__).parent / "data" / "older"
 VALUES = json.loads((OLDER / "values.json").read_text())

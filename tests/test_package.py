@@ -1,81 +1,119 @@
 """The package as a whole: what ships, what importing costs, and who may import whom."""
 
-import ast
+import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from package_layout import (
+    MOST_MODULES,
+    RANKS,
+    imports,
+    layout_faults,
+    module_files,
+    own_imports,
+    packages,
+)
 
 ROOT = Path(__file__).parents[1]
-NOT_SHIPPED = {"tests", "benchmarks"}
-LAZY = {"datasets", "huggingface_hub", "matplotlib", "ray", "scipy", "sklearn"}
-MAY_IMPORT = {
-    "zoos": {"zoos"},
-    "builders": {"builders", "zoos"},
-    "loaders": {"loaders", "zoos"},
-    "encoders": {"encoders", "zoos"},
-    "tasks": {"tasks", "builders", "loaders", "encoders", "zoos"},
-}
-
-
-def folders() -> list[str]:
-    """Top-level folders of the package, as they lie in the tree."""
-    found = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    return sorted(found - NOT_SHIPPED)
+LAZY = {"datasets", "huggingface_hub", "matplotlib", "pandas", "ray", "scipy", "sklearn"}
 
 
 def modules() -> list[str]:
     """Every module of the package, by its full name."""
-    files = [
-        *ROOT.glob("*.py"),
-        *(file for name in folders() for file in (ROOT / name).glob("*.py")),
-    ]
-    parts = [("weightzoo", *file.relative_to(ROOT).with_suffix("").parts) for file in files]
+    parts = [("weightzoo", *file.with_suffix("").parts) for file in module_files(ROOT)]
     return sorted(".".join(part).removesuffix(".__init__") for part in parts)
 
 
 def run(code: str) -> str:
     """Run Python in a fresh process, away from the checkout, and return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], cwd="/", capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def imports(file: Path) -> Iterator[tuple[int, int, list[str]]]:
-    """(line, leading dots, absolute name in parts) of everything that `file` imports."""
-    here = ["weightzoo", *file.relative_to(ROOT).parent.parts]
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, 0, alias.name.split(".")) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = here[: len(here) - node.level + 1] if node.level else []
-            base = [*base, *(node.module.split(".") if node.module else [])]
-            for alias in node.names:
-                yield node.lineno, node.level, [*base, alias.name]
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of the package, to put faults into."""
+    for file in module_files(ROOT):
+        target = tmp_path / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, target)
+    return tmp_path
 
 
-def package_imports(folder: str) -> Iterator[tuple[str, int, list[str]]]:
-    """(place, leading dots, name in parts) of what a folder imports from this package."""
-    for file in sorted((ROOT / folder).glob("*.py")):
-        for line, level, name in imports(file):
-            if name[0] == "weightzoo":
-                yield f"{folder}/{file.name}:{line}", level, name
+def test_layout_of_the_package_has_no_fault() -> None:
+    assert len(module_files(ROOT)) > 150
+    assert layout_faults(ROOT) == []
+
+
+def test_layout_reports_an_arrow_that_runs_up(copy: Path) -> None:
+    text = "def late():\n    from ..tasks.scoring.bootstrap import x\n"
+    (copy / "zoos" / "lineage.py").write_text(text)
+    assert layout_faults(copy) == [
+        "zoos/lineage.py:2 imports tasks, which does not stand below zoos"
+    ]
+
+
+def test_layout_reports_an_arrow_between_neighbours(copy: Path) -> None:
+    (copy / "encoders" / "late.py").write_text("from ..loaders import load_zoo\n")
+    (fault,) = layout_faults(copy)
+    assert "encoders/late.py:1 imports loaders" in fault
+
+
+def test_layout_reports_a_circle_of_modules_behind_type_checking(copy: Path) -> None:
+    (copy / "zoos" / "first.py").write_text(
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .second import b\n"
+    )
+    (copy / "zoos" / "second.py").write_text("def late():\n    from . import first\n")
+    faults = layout_faults(copy)
+    assert len(faults) == 2
+    assert all("zoos/first.py" in fault and "circle" in fault for fault in faults)
+
+
+def test_layout_reports_a_circle_of_sub_folders(copy: Path) -> None:
+    for folder, other in (("networks", "images"), ("images", "networks")):
+        (copy / "zoos" / folder / "plain.py").write_text("")
+        (copy / "zoos" / folder / "late.py").write_text(f"from ..{other}.plain import x\n")
+    (fault,) = layout_faults(copy)
+    assert fault.startswith("circle of sub-folders: ")
+    assert "zoos/images" in fault
+
+
+def test_layout_reports_a_third_level(copy: Path) -> None:
+    (copy / "tasks" / "scoring" / "deep").mkdir()
+    (copy / "tasks" / "scoring" / "deep" / "__init__.py").write_text("")
+    assert layout_faults(copy) == ["tasks/scoring/deep is a third level"]
+
+
+def test_layout_reports_the_21st_module(copy: Path) -> None:
+    folder = copy / "builders" / "engines"
+    for number in range(MOST_MODULES + 1 - len(list(folder.glob("[!_]*.py")))):
+        (folder / f"more_{number}.py").write_text("")
+    assert layout_faults(copy) == ["builders/engines holds 21 modules, more than 20"]
 
 
 def test_every_folder_with_code_is_shipped() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = project["tool"]["setuptools"]["packages"]
-    assert sorted(packages) == sorted(["weightzoo", *(f"weightzoo.{name}" for name in folders())])
+    names = {".".join(("weightzoo", *folder.parts)) for folder in packages(ROOT)}
+    assert set(project["tool"]["setuptools"]["packages"]) == {"weightzoo", *names}
 
 
-def test_no_code_lies_deeper_than_the_shipped_folders() -> None:
-    deeper = [path for name in folders() for path in (ROOT / name).glob("*/**/*.py")]
-    assert deeper == []
+def test_every_folder_of_modules_is_a_package() -> None:
+    """The timing scripts are no part of the package."""
+    files = [file for top in RANKS for file in (ROOT / top).rglob("*.py")]
+    folders = {file.parent.relative_to(ROOT) for file in files}
+    assert folders - set(packages(ROOT)) == {Path("benchmarks/speed")}
+
+
+def test_tests_mirror_the_tree() -> None:
+    """Every folder of tests is a folder of the package; `data` holds helpers."""
+    folders = {file.parent.relative_to(ROOT / "tests") for file in ROOT.glob("tests/**/test_*.py")}
+    assert folders <= {Path(), Path("attacks"), *packages(ROOT)}
 
 
 def test_every_module_imports_alone_and_without_slow_libraries() -> None:
@@ -103,13 +141,16 @@ def test_importing_the_package_loads_no_slow_library() -> None:
 
 
 def test_help_of_the_command_loads_no_slow_library() -> None:
-    loaded = set(
-        run(
-            "import sys, weightzoo.cli; weightzoo.cli._parser().format_help(); print(*sys.modules)"
-        ).split()
-    )
-    assert "weightzoo.tasks.model_commands" in loaded
+    code = "import sys; from weightzoo.cli.main import _parser; _parser().format_help()"
+    loaded = set(run(f"{code}; print(*sys.modules)").split())
+    assert "weightzoo.cli.models" in loaded
     assert loaded & (LAZY | {"numpy", "torch", "h5py"}) == set()
+
+
+def test_the_command_is_found_under_both_names() -> None:
+    code = "import weightzoo.cli, weightzoo.cli.main as module, importlib\n"
+    code += "print(importlib.import_module('weightzoo.cli.main').main is weightzoo.cli.main)"
+    assert run(code).strip() == "True"
 
 
 @pytest.mark.parametrize("package", ["weightzoo", "weightzoo.tasks"])
@@ -119,36 +160,29 @@ def test_public_names_resolve(package: str) -> None:
         run(f"import {package}; {package}.nothing")
 
 
-@pytest.mark.parametrize("folder", MAY_IMPORT)
-def test_imports_run_one_way(folder: str) -> None:
-    wrong = {
-        f"{place} imports {'.'.join(name)}"
-        for place, _, name in package_imports(folder)
-        if name[1] not in MAY_IMPORT[folder]
-    }
-    assert wrong == set()
-
-
 def test_encoders_read_no_files() -> None:
-    """An encoder knows tensors and a layer table; of `zoos` it takes nothing else."""
-    from_zoos = {name[2] for _, _, name in package_imports("encoders") if name[1] == "zoos"}
-    assert from_zoos <= {"layer_table", "errors"}
+    """An encoder knows tensors, a layer table and networks; of `zoos` it takes nothing else."""
+    files = [file for file in module_files(ROOT) if file.parts[0] == "encoders"]
+    found = [one.name for file in files for one in own_imports(ROOT, file)]
+    used = {name[2] for name in found if name[1] == "zoos"}
+    assert used <= {"networks", "errors"}
 
 
 def test_imports_inside_the_package_are_relative() -> None:
-    absolute = [place for f in folders() for place, level, _ in package_imports(f) if not level]
-    assert absolute == []
+    found = [one for file in module_files(ROOT) for one in own_imports(ROOT, file)]
+    assert len(found) > 500
+    assert [one for one in found if not one.level] == []
 
 
-def test_import_scan_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scan above would pass on anything if it saw nothing."""
-    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+def test_import_scan_sees_every_form(tmp_path: Path) -> None:
+    """The rules above would pass on anything if the scan saw nothing."""
     (tmp_path / "zoos").mkdir()
     (tmp_path / "zoos" / "format.py").write_text(
         "import os, weightzoo.tasks.plots\nfrom .. import builders\nfrom ..loaders.rows import x\n"
         "from .errors import y\nif x:\n    from weightzoo.encoders import z\nfrom . import card\n"
     )
-    seen = [(level, name[1]) for _, level, name in package_imports("zoos")]
+    found = imports(tmp_path, Path("zoos/format.py"))
+    seen = [(one.level, one.name[1]) for one in found if one.name[0] == "weightzoo"]
     assert sorted(seen) == sorted(
         [(0, "tasks"), (2, "builders"), (2, "loaders"), (1, "zoos"), (0, "encoders"), (1, "zoos")]
     )

@@ -22,12 +22,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .architectures import Architecture
 from .disk import copy_range
 from .errors import ZooError, ZooFormatError, ZooNotFoundError
 from .heaps import check_text_heaps
-from .layer_table import LayerTable
 from .lineage import LINEAGE, check_lineage, check_lineage_names
+from .networks.architectures import Architecture
+from .networks.layer_table import LayerTable
 from .storage import check_claims, check_holes, is_mappable_float32
 from .strict_json import json_text
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from .architectures import Architecture
 from .errors import RecipeError, ZooFormatError
 from .format import SPLITS
-from .images import check_image_set
-from .layers import ACTIVATIONS
-from .presets import resolve
-from .signals import is_signal_set
+from .images.catalog import check_image_set
+from .images.signals import is_signal_set
+from .networks.architectures import Architecture
+from .networks.layers import ACTIVATIONS
+from .networks.presets import resolve
 from .splits import draw_splits
 
 LONGEST_NAME = 200  # bytes; most file systems take 255

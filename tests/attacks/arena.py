@@ -177,7 +177,7 @@ def _import_libraries(names: Collection[str]) -> None:
     import torch
 
     import weightzoo
-    from weightzoo.zoos.images import load_images
+    from weightzoo.zoos.images.catalog import load_images
 
     for module in (module for name in names for module in SLOW_IMPORTS.get(name, ())):
         importlib.import_module(module)
@@ -191,7 +191,7 @@ def _import_libraries(names: Collection[str]) -> None:
 
 def _weightzoo(line: Sequence[str], folder: Path, note: Callable[[str], None] = print) -> int:
     """The command, as from a shell in a folder."""
-    from weightzoo.cli import main
+    from weightzoo.cli.main import main
 
     os.chdir(folder)
     status = main(list(line))

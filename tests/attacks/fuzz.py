@@ -64,7 +64,7 @@ def judge_zoo(folder: Path, wanted: dict[str, Any], damaged: str | None = None) 
         wanted: its contents before the damage.
         damaged: the file to verify without its folder too: then nothing stops before its columns.
     """
-    from weightzoo.tasks.verification import verify_zoo
+    from weightzoo.tasks.inspection.verification import verify_zoo
     from weightzoo.zoos.errors import ZooError
 
     try:

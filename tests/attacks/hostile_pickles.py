@@ -25,7 +25,8 @@ HARMLESS = (
 HOSTILE = (
     *("os system", "posix system", "builtins eval", "builtins exec", "subprocess Popen"),
     *("builtins getattr", "importlib import_module", "pickle loads", "torch load", "a.b c.d"),
-    *("weightzoo.builders.unpickling Sealed", "numpy load", "builtins open", "os mkdir"),
+    *("weightzoo.builders.checkpoints.unpickling Sealed", "numpy load"),
+    *("builtins open", "os mkdir"),
 )
 TEXTS = (
     *(b"weight", b"0.bias", b"state_dict", b"storage", b"__class__", b"__reduce__", b"items"),

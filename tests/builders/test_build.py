@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weightzoo.builders import convolution_c, process_engine
 from weightzoo.builders.build import build_zoo
-from weightzoo.builders.writer import PartialZoo
-from weightzoo.cli import main
+from weightzoo.builders.engines import process_engine
+from weightzoo.builders.population import convolution_c
+from weightzoo.builders.writing.partial_zoo import PartialZoo
+from weightzoo.cli.main import main
 from weightzoo.zoos import format
 from weightzoo.zoos.errors import BuildError, RecipeError, ZooFormatError
 from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file

@@ -8,10 +8,10 @@ import pytest
 
 from weightzoo.builders.build import build_zoo
 from weightzoo.loaders import load_zoo
-from weightzoo.tasks.verification import verify_zoo
+from weightzoo.tasks.inspection.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError
+from weightzoo.zoos.images.signals import load_signals
 from weightzoo.zoos.recipe import load_recipe
-from weightzoo.zoos.signals import load_signals
 
 
 def test_sine_zoo_knows_the_frequency_of_every_model(tmp_path: Path) -> None:

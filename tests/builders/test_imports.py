@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from make_published_zoos import flatten, trial_name, write_trial, write_tune_zoo
 
-from weightzoo.builders import import_writer
-from weightzoo.builders.import_modelzoos import RawReader
-from weightzoo.builders.import_report import REPORT_NAME, ImportReport
+from weightzoo.builders.importing import partial_import as import_writer
+from weightzoo.builders.importing.report import REPORT_NAME, ImportReport
 from weightzoo.builders.imports import FORMATS, import_zoo
-from weightzoo.loaders.dataset import load_zoo
+from weightzoo.builders.published.modelzoos import RawReader
+from weightzoo.loaders.load import load_zoo
 from weightzoo.zoos import zoo_folder
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.index import ZooIndex

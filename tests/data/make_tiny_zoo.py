@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.card import write_card
 from weightzoo.zoos.format import METRICS, ZooHeader, write_zoo_file
 from weightzoo.zoos.index import ZooIndex, describe_shard, shard_name
+from weightzoo.zoos.networks.architectures import Architecture
 from weightzoo.zoos.recipe import hyper_parameter_columns, hyper_parameter_names, load_recipe
 
 EPOCHS = (0, 1, 2)

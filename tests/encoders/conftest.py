@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from weightzoo.loaders.permutation_groups import Axis, PermutationGroup
-from weightzoo.loaders.permutations import HiddenPermutations
-from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.layer_table import LayerTable
-from weightzoo.zoos.presets import preset
+from weightzoo.loaders.transforms.permutation_groups import Axis, PermutationGroup
+from weightzoo.loaders.transforms.permutations import HiddenPermutations
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.networks.presets import preset
 
 Reorder = Callable[[LayerTable, Tensor, bool], Tensor]
 

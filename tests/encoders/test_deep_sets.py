@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from weightzoo.encoders.deep_sets import DeepSets
-from weightzoo.zoos.layer_table import LayerTable
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 
 def equal_layers() -> tuple[LayerTable, Tensor]:

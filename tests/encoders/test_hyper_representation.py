@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from weightzoo.encoders.blocks import Transformer
 from weightzoo.encoders.contrastive import (
     ProjectionHead,
     contrast_loss,
@@ -9,6 +8,7 @@ from weightzoo.encoders.contrastive import (
     reconstruction_loss,
 )
 from weightzoo.encoders.hyper_representation import COMPRESSIONS, HyperRepresentation
+from weightzoo.encoders.parts.blocks import Transformer
 from weightzoo.encoders.sane import SANE
 
 MASK = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1]], dtype=torch.bool)

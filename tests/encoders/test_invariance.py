@@ -5,8 +5,8 @@ from torch import Tensor
 
 from weightzoo.encoders.invariance import half_squared_distance
 from weightzoo.encoders.sne import SNE
-from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.layer_table import LayerTable
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 Reorder = Callable[[LayerTable, Tensor, bool], Tensor]
 

@@ -5,10 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from weightzoo.encoders.neural_graph import NeuralGraph
-from weightzoo.encoders.weight_graph import WeightGraph, weight_graph
-from weightzoo.loaders.permutations import HiddenPermutations
-from weightzoo.zoos.layer_table import LayerTable
-from weightzoo.zoos.presets import preset
+from weightzoo.encoders.parts.weight_graph import WeightGraph, weight_graph
+from weightzoo.loaders.transforms.permutations import HiddenPermutations
+from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.networks.presets import preset
 
 
 def joined(graph: WeightGraph) -> dict[str, tuple[int, int]]:

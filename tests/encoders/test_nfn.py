@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from weightzoo.encoders.dwsnet import DWSNet
-from weightzoo.encoders.equivariant import EquivariantLinear, Slot
 from weightzoo.encoders.nfn import NFN
 from weightzoo.encoders.nft import NFT
-from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.layer_table import LayerTable
-from weightzoo.zoos.presets import preset
+from weightzoo.encoders.parts.equivariant import EquivariantLinear, Slot
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.networks.presets import preset
 
 CHAIN = (Slot((1, 0), 2), Slot((1,), 1), Slot((2, 1), 3))  # two weights and a bias
 

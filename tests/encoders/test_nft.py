@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from weightzoo.encoders.feed_forward import chain_layers
 from weightzoo.encoders.nft import NFT, CrossAttention, SelfAttention
-from weightzoo.encoders.weight_space import WeightSpace
-from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.layer_table import LayerTable
-from weightzoo.zoos.presets import preset
+from weightzoo.encoders.parts.feed_forward import chain_layers
+from weightzoo.encoders.parts.weight_space import WeightSpace
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.networks.presets import preset
 
 WIDTH = 4
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from weightzoo.encoders.sne import SNE
-from weightzoo.zoos.layer_table import LayerTable
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 
 def test_without_positions_a_layers_place_in_the_network_does_not_show() -> None:

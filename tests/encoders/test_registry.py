@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from weightzoo.encoders.registry import ENCODERS, encoder_entry
-from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.layer_table import LayerTable
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 BOUND = [name for name, entry in ENCODERS.items() if not entry.several_architectures]
 FREE = [name for name, entry in ENCODERS.items() if entry.several_architectures]

@@ -5,11 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weightzoo.encoders.chunk_plan import ChunkPlan, chunk_plan
-from weightzoo.encoders.ragged import Ragged, Rectangle
+from weightzoo.encoders.parts.chunk_plan import ChunkPlan, chunk_plan
+from weightzoo.encoders.parts.ragged import Ragged, Rectangle
 from weightzoo.encoders.sne import SNE
-from weightzoo.zoos.layer_table import LayerTable
-from weightzoo.zoos.presets import preset
+from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.networks.presets import preset
 
 CPU = torch.device("cpu")
 

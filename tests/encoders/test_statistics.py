@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from weightzoo.encoders.statistics import QUANTILES, STATISTICS, layer_statistics
-from weightzoo.zoos.layer_table import LayerTable
+from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.recipe import load_recipe
 
 

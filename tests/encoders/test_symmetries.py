@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from weightzoo.encoders.registry import ENCODERS
-from weightzoo.zoos.architectures import Architecture
-from weightzoo.zoos.layer_table import LayerTable
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 Reorder = Callable[[LayerTable, Tensor, bool], Tensor]
 INVARIANT = [

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from make_tiny_zoo import make_tiny_zoo, tiny_architecture, tiny_header, tiny_rows
 
-from weightzoo.zoos.architectures import Architecture
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.index import INDEX_NAME, Shard, ZooIndex, describe_shard, shard_name
+from weightzoo.zoos.networks.architectures import Architecture
 
 TRAIN = "train-00000-of-00001.h5"
 

@@ -5,9 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from weightzoo.builders.import_models import FoundModel, Scan
-from weightzoo.builders.import_splits import assign_splits
-from weightzoo.tasks.generated_zoo import FRACTIONS, generated_splits
+from weightzoo.builders.importing.models import FoundModel, Scan
+from weightzoo.builders.importing.splits import assign_splits
+from weightzoo.tasks.generation.generated_zoo import FRACTIONS, generated_splits
 from weightzoo.zoos.splits import draw_splits, split_edges
 
 

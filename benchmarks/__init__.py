@@ -1,0 +1,1 @@
+"""Benchmarks: what predictors and generators reach, beside baselines and ceilings."""

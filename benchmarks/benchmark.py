@@ -1,0 +1,211 @@
+"""Benchmarks by name: what `weightzoo benchmark NAME` runs.
+
+Each builds the zoos it needs from embedded image sets, or takes the user's, fits its predictors
+once per seed, and writes `result.json`, `report.md` and `plot.png`. Zoos and finished fits are
+kept in the output folder, so that a start after a kill repeats none of them.
+"""
+
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..loaders.load import load_zoo
+from ..tasks.baselines.regressors import needs_seeds
+from ..tasks.prediction.property_prediction import checked_rows
+from ..zoos.errors import UnsuitableError
+from ..zoos.provenance import commit, package_version
+from .plots import plot_result
+from .report import PLOT_NAME, to_markdown, write_result
+from .runs import Run, describe_predictor, execute
+from .zoos import ZooPlan, describe_zoo, provide_zoos
+
+FORMAT = "weightzoo-benchmark-1"
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """What the user asks of a benchmark.
+
+    Attributes:
+        out: folder for zoos, finished fits, result and report.
+        small: the variant for two CPU cores and ten minutes.
+        seeds: one fit each.
+        zoos: the user's own zoos by name, in place of built ones.
+        workers: processes, each with one thread.
+        command: what was typed, for the report.
+        progress: whether to show progress on stderr.
+    """
+
+    out: Path
+    small: bool = False
+    seeds: tuple[int, ...] = SEEDS
+    zoos: Mapping[str, Path] = field(default_factory=dict)
+    workers: int = 1
+    command: str = ""
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot run."""
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must be different and at least one, got {self.seeds!r}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers!r}")
+
+
+@dataclass(frozen=True)
+class BenchmarkOutcome:
+    """What a benchmark found: plain data, the report as text, and where it was written."""
+
+    data: Mapping[str, Any]
+    text: str
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """Predictors, each fitted on some zoos and tested on some.
+
+    Attributes:
+        name: of the command.
+        question: what it asks, for the title.
+        layout: of the tables, a key of `benchmark_report.LAYOUTS`.
+        metric: that is shown first.
+        target: the main target.
+        plans: the zoos to build, given `small`.
+        runs: the runs, given the zoos' names, seeds and `small`.
+        min_zoos: how many zoos it takes at least.
+    """
+
+    name: str
+    question: str
+    layout: str
+    metric: str
+    target: str
+    plans: Callable[[bool], list[ZooPlan]]
+    runs: Callable[[Sequence[str], Sequence[int], bool], list[Run]]
+    min_zoos: int = 1
+
+    def __call__(self, options: BenchmarkOptions) -> BenchmarkOutcome:
+        """Run it.
+
+        Raises:
+            ValueError: if the user's zoos are too few or cannot be used, before any training.
+            ZooError: if a zoo cannot be built or read.
+        """
+        started, about = time.perf_counter(), environment()
+        zoos, build_seconds = self._zoos(options)
+        described = {
+            name: describe_zoo(path, self.target) | {"path": _shown(path, options.out)}
+            for name, path in zoos.items()
+        }
+        runs, left_out = usable_runs(
+            self.runs(list(zoos), options.seeds, options.small), zoos, self.target
+        )
+        done = execute(runs, zoos, options.out / "runs", options.workers, options.progress)
+        predictors = {run.predictor.name: describe_predictor(run.predictor) for run in runs}
+        result = {
+            "format": FORMAT,
+            "benchmark": self.name,
+            "question": self.question,
+            "layout": self.layout,
+            "metric": self.metric,
+            "target": self.target,
+            "small": options.small,
+            "command": options.command,
+            "seeds": list(options.seeds),
+            "workers": options.workers,
+            "build_seconds": build_seconds,
+            "seconds": time.perf_counter() - started,
+            "environment": about,
+            "zoos": described,
+            "left_out": left_out,
+            "predictors": predictors,
+            "runs": done,
+        }
+        plot_result(result, options.out / PLOT_NAME)
+        path = write_result(options.out, result)
+        return BenchmarkOutcome(result, to_markdown(result), path)
+
+    def _zoos(self, options: BenchmarkOptions) -> tuple[dict[str, Path], float]:
+        """Folders of the zoos by name, and the seconds spent on building them now."""
+        if options.zoos:
+            if len(options.zoos) < self.min_zoos:
+                raise ValueError(
+                    f"benchmark {self.name!r} needs at least {self.min_zoos} zoos, "
+                    f"got {list(options.zoos)}"
+                )
+            options.out.mkdir(parents=True, exist_ok=True)
+            return dict(options.zoos), 0.0
+        started = time.perf_counter()
+        folder = options.out / "zoos"
+        folder.mkdir(parents=True, exist_ok=True)
+        plans = self.plans(options.small)
+        zoos = provide_zoos(plans, folder, options.workers, options.progress)
+        return zoos, time.perf_counter() - started
+
+
+def usable_runs(
+    runs: Sequence[Run], zoos: Mapping[str, Path], target: str
+) -> tuple[list[Run], dict[str, str]]:
+    """The runs whose targets can be predicted in their zoos, one seed where it changes nothing.
+
+    Returns:
+        The runs, and by target why it was left out.
+
+    Raises:
+        UnsuitableError: if the main target cannot be predicted in one of the zoos.
+    """
+    left_out: dict[str, str] = {}
+    columns: dict[str, np.ndarray] = {}
+    checked = {(name, run.target, run.rows) for run in runs for name in {*run.sources, *run.tested}}
+    for name, column, rows in sorted(checked):
+        try:
+            columns[column] = checked_rows(load_zoo(zoos[name]), column, rows)["train"].columns[
+                column
+            ]
+        except UnsuitableError as error:
+            if column == target:
+                raise UnsuitableError(f"zoo {name!r} ({zoos[name]}): {error}") from error
+            left_out[column] = f"zoo {name!r}: {error}"
+    usable = [
+        run
+        for run in runs
+        if run.target not in left_out
+        and (
+            run.seed == runs[0].seed or needs_seeds(run.predictor, run.target, columns[run.target])
+        )
+    ]
+    return usable, left_out
+
+
+def environment() -> dict[str, str]:
+    """The machine and the versions that a figure depends on."""
+    return {
+        "machine": f"{platform.machine()} ({_processor()})",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "weightzoo": package_version(),
+        "commit": commit(),
+    }
+
+
+def _shown(path: Path, out: Path) -> str:
+    """A path for the report: inside the output folder from there, else as it was given."""
+    return str(path.relative_to(out) if path.is_relative_to(out) else path)
+
+
+def _processor() -> str:
+    """The CPU's name, where the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown processor"
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else "unknown processor"

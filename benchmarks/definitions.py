@@ -1,0 +1,194 @@
+"""The benchmarks of property prediction: zoos, predictors and runs of each."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from ..tasks.baselines.regressors import Predictor
+from ..tasks.scoring.targets import CATEGORIES
+from ..tasks.training.encoder_training import EncoderRegressor
+from .benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
+from .contestants import baselines, crossing, encoders, frequency_contestants, probes
+from .runs import Run
+from .zoos import ZooPlan, plan
+
+FRACTIONS = (0.1, 0.25, 0.5, 1.0)
+WITHIN_TARGETS = ("test_accuracy", "generalization_gap", "epoch", *CATEGORIES)
+SMALL_TARGETS = ("test_accuracy", "generalization_gap", "epoch", "activation")
+
+
+def _runs(
+    predictors: Iterable[Predictor],
+    sources: Sequence[str],
+    tested: Sequence[str],
+    seeds: Sequence[int],
+    target: str = "test_accuracy",
+    **options: Any,
+) -> list[Run]:
+    """Every predictor with every seed that it needs."""
+    return [
+        Run(
+            predictor=predictor,
+            sources=tuple(sources),
+            tested=tuple(tested),
+            target=target,
+            seed=seed,
+            **options,
+        )
+        for predictor in predictors
+        for seed in (seeds if predictor.seeded else seeds[:1])
+    ]
+
+
+def _within_plans(small: bool) -> list[ZooPlan]:
+    return [plan("digits-cnn", "digits-cnn", 100 if small else 1000, seed=11, seeds=1000)]
+
+
+def _within_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    runs, zoo = list[Run](), names[:1]
+    for target in SMALL_TARGETS if small else WITHIN_TARGETS:
+        category = target in CATEGORIES
+        plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
+        predictors = [*plain, *probes(), *encoders(small)]
+        runs += _runs(predictors, zoo, zoo, seeds, target)
+    return runs
+
+
+def _dataset_plans(small: bool) -> list[ZooPlan]:
+    images = ["digits", "glyphs-latin", "glyphs-textured"]
+    images += [] if small else ["glyphs-greek", "glyphs-cyrillic", "glyphs-digits"]
+    models = 80 if small else 500
+    return [
+        plan(name, "digits-cnn", models, seed=21 + place, images=name, seeds=1000)
+        for place, name in enumerate(images)
+    ]
+
+
+def _dataset_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    return _matrix([*baselines(), *encoders(small)], names, seeds)
+
+
+def _architecture_plans(small: bool) -> list[ZooPlan]:
+    recipes = {"digits-cnn": 500, "digits-mlp": 500, "digits-sne-cnn": 500, "digits-vit": 300}
+    changes: dict[str, Any] = {}
+    if small:
+        recipes = {"digits-cnn": 100, "digits-sne-cnn": 100, "digits-vit": 60}
+        changes = {"epochs": 8, "checkpoints": (1, 3, 8)}
+    return [
+        plan(recipe, recipe, models, seed=31 + place, seeds=1000, **changes)
+        for place, (recipe, models) in enumerate(recipes.items())
+    ]
+
+
+def _architecture_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    """In the small variant the last zoo, the ViTs, is only tested on, as in the paper."""
+    if small:
+        sources = names[:-1]
+        return [r for name in sources for r in _runs(crossing(small), [name], names, seeds)]
+    runs = _matrix(crossing(small), names, seeds)
+    return [*runs, *_leave_one_out(crossing(small), names, seeds)]
+
+
+def _matrix(
+    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
+) -> list[Run]:
+    """Trained on every zoo, tested on all."""
+    return [run for source in names for run in _runs(predictors, [source], names, seeds)]
+
+
+def _leave_one_out(
+    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
+) -> list[Run]:
+    """Trained on all zoos but one, tested on that one."""
+    several = [predictor for predictor in predictors if isinstance(predictor, EncoderRegressor)]
+    return [
+        run
+        for name in names
+        for run in _runs(several, [other for other in names if other != name], [name], seeds)
+    ]
+
+
+def _frequency_plans(small: bool) -> list[ZooPlan]:
+    """INRs of the published size that start from small weights, and so grow to their signal.
+
+    From SIREN's own initialisation the first layer holds all frequencies from the start. What an
+    INR uses then shows only in which weights meet: DWSNet begins to learn it from some thousand
+    models, SNE does not (see LOG.md). 1,520 steps, because a squared error is dominated by INRs
+    that have not learned their signal (after 480 steps 38 % of 1-16-16-1 above frequency 8).
+    """
+    factors = {"init": "normal", "init_std": 0.02, "optimizer": "adam", "lr": 1e-3}
+    changes: dict[str, Any] = {"epochs": 190, "checkpoints": (190,)}
+    changes["factors"] = factors | {"weight_decay": 1e-4, "batch_size": 125}
+    if small:
+        changes["split"] = {"train": 0.3, "val": 0.15, "test": 0.55}
+    return [plan("sine-inr", "sine-inr", 1000 if small else 4000, 47, seeds=4000, **changes)]
+
+
+def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    zoo = names[:1]
+    return _runs(
+        frequency_contestants(small), zoo, zoo, seeds, "frequency", rows="last", turned=True
+    )
+
+
+def _efficiency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+    zoo, predictors = names[:1], [*baselines(), *encoders(small)]
+    return [
+        run
+        for fraction in FRACTIONS
+        for run in _runs(predictors, zoo, zoo, seeds, fraction=fraction)
+    ]
+
+
+BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark(
+            name="within-zoo",
+            question="what lies in the weights of one zoo?",
+            layout="rows",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_within_plans,
+            runs=_within_runs,
+        ),
+        Benchmark(
+            name="cross-dataset",
+            question="does it transfer to models of other images?",
+            layout="matrix",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_dataset_plans,
+            runs=_dataset_runs,
+            min_zoos=2,
+        ),
+        Benchmark(
+            name="cross-architecture",
+            question="does it transfer to other architectures?",
+            layout="matrix",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_architecture_plans,
+            runs=_architecture_runs,
+            min_zoos=2,
+        ),
+        Benchmark(
+            name="inr-frequency",
+            question="how fast is the sine that an INR has learned?",
+            layout="rows",
+            metric="mse",
+            target="frequency",
+            plans=_frequency_plans,
+            runs=_frequency_runs,
+        ),
+        Benchmark(
+            name="data-efficiency",
+            question="how many models does a predictor need?",
+            layout="curve",
+            metric="tau_b",
+            target="test_accuracy",
+            plans=_within_plans,
+            runs=_efficiency_runs,
+        ),
+    )
+}
+"""Benchmarks by name; each takes `BenchmarkOptions` and gives a `BenchmarkOutcome`."""

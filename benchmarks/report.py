@@ -1,0 +1,394 @@
+"""The report of a benchmark: Markdown from the JSON result alone.
+
+A result holds `benchmark`, `question`, `layout`, `metric`, `target`, `command`, `seeds`, `zoos`,
+`runs`, times and `environment`, see `benchmarks.run_benchmark`.
+"""
+
+import math
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..zoos.strict_json import json_text
+from .published import PUBLISHED, UNPRINTED
+from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
+
+RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
+NOT_DEFINED = "–"
+HEADS = {"tau_b": "τ_b", "tau_share": "of ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
+TURNED = (
+    f"Turned, on {INVARIANCE_ROWS} test rows at most, {INVARIANCE_DRAWS} draws each: half the "
+    "squared distance between the outputs before and after hidden units are reordered, in units of "
+    "the outputs' variance over models; right permutations keep the function, wrong ones change "
+    "it. Equal numbers mean that the encoder tells neither."
+)
+VAL_WHOLE = (
+    "Only the train split shrinks: what is chosen on val, as the number of epochs, is chosen on "
+    "all of it at every share."
+)
+NOT_COMPARABLE = (
+    "Published figures stand beside ours for orientation only: **the populations are not "
+    "comparable** (other networks, other images, far more models)."
+)
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The scores of one predictor in one place, one per seed.
+
+    Attributes:
+        scores: of the fits that have one.
+        diverged: how many fits have none because they diverged.
+    """
+
+    scores: tuple[Mapping[str, Any], ...]
+    diverged: int = 0
+
+    def mean(self, metric: str) -> float:
+        """Over the seeds; NaN where a seed has none."""
+        values = self._values(metric)
+        return statistics.fmean(values) if values else math.nan
+
+    def spread(self, metric: str) -> float:
+        """Sample standard deviation over the seeds; NaN for less than two."""
+        values = self._values(metric)
+        return statistics.stdev(values) if len(values) > 1 else math.nan
+
+    def text(self, metric: str) -> str:
+        """Mean ± spread, and how many fits they leave out."""
+        if not math.isfinite(mean := self.mean(metric)):
+            return self.note or NOT_DEFINED
+        spread = self.spread(metric)
+        shown = f"{mean:.3f}" + (f" ± {spread:.3f}" if math.isfinite(spread) else "")
+        return _noted(shown, self.note)
+
+    @property
+    def note(self) -> str:
+        """How many of the fits diverged; empty for none."""
+        return diverged_note([self])
+
+    def interval(self, metric: str) -> str:
+        """The 95 % interval of the first seed; none where a seed diverged."""
+        ends = (self.scores[0].get("intervals") or {}).get(metric) if self.scores else None
+        if not ends or None in ends or self.diverged:
+            return NOT_DEFINED
+        return f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+    def _values(self, metric: str) -> list[float]:
+        values = [scores.get(metric) for scores in self.scores]
+        return [] if None in values else [float(value) for value in values if value is not None]
+
+
+def cell(runs: Iterable[Mapping[str, Any]], tested: str, **wanted: Any) -> Cell:
+    """The scores of the runs with the wanted values, on one tested zoo.
+
+    Args:
+        runs: of a result.
+        tested: name of a zoo.
+        **wanted: `predictor` by name, `sources` as a list, `target`, `fraction`.
+    """
+    found = [run for run in runs if all(value_of(run, key) == wanted[key] for key in wanted)]
+    return Cell(
+        tuple(run["scores"][tested] for run in found if tested in run["scores"]),
+        sum(tested in run.get("diverged", {}) for run in found),  # older results have none
+    )
+
+
+def diverged_note(cells: Sequence[Cell]) -> str:
+    """How many of all fits of some cells diverged; empty for none."""
+    diverged = sum(found.diverged for found in cells)
+    return f"{diverged} of {diverged + sum(map(_count, cells))} diverged" if diverged else ""
+
+
+def value_of(run: Mapping[str, Any], key: str) -> Any:
+    """A field of a run; of the predictor its name."""
+    return run["predictor"]["name"] if key == "predictor" else run[key]
+
+
+def distinct(runs: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
+    """The values of a field in order of first appearance."""
+    values: list[Any] = []
+    for run in runs:
+        if (value := value_of(run, key)) not in values:
+            values.append(value)
+    return values
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with numbers to the right."""
+    lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
+    return "\n".join([*lines, *map(_line, rows)])
+
+
+def to_markdown(result: Result) -> str:
+    """The whole report."""
+    sections = [
+        f"# {result['benchmark']}: {result['question']}",
+        _circumstances(result),
+        LAYOUTS[result["layout"]](result),
+        _refusals(result),
+        _divergences(result),
+        f"![{result['benchmark']}]({PLOT_NAME})",
+        "## The populations",
+        _zoo_table(result),
+        "## Published figures",
+        published_table(result),
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write `result.json` and `report.md`, each replaced when whole; return the report's path."""
+    texts = {
+        RESULT_NAME: json_text(result, indent=1) + "\n",
+        REPORT_NAME: to_markdown(result),
+    }
+    for name, text in texts.items():
+        scratch = folder / f"{name}.tmp"
+        scratch.write_text(text, encoding="utf-8")
+        os.replace(scratch, folder / name)
+    return folder / REPORT_NAME
+
+
+def matrix_tables(result: Result) -> str:
+    """A summary by predictor, and per predictor a table of sources by tested zoos."""
+    runs, metric = result["runs"], result["metric"]
+    parts = ["## Summary", summary_table(result)]
+    for predictor in distinct(runs, "predictor"):
+        own = [run for run in runs if value_of(run, "predictor") == predictor]
+        tested = list(result["zoos"])
+        rows = [
+            [
+                "+".join(sources),
+                *(cell(own, name, sources=sources).text(metric) for name in tested),
+            ]
+            for sources in distinct(own, "sources")
+        ]
+        head = [f"trained on ↓, tested on →, {HEADS[metric]}", *tested]
+        parts += [f"### {predictor}", table(head, rows)]
+    return "\n\n".join(parts)
+
+
+def summary_table(result: Result) -> str:
+    """Means per predictor, trained on one zoo: over that zoo, and over others.
+
+    Where predictors were also trained on all zoos but one, the mean over the ones left out has a
+    column of its own: means over different trainings do not compare.
+    """
+    runs, metric = result["runs"], result["metric"]
+    left_out = any(len(sources) > 1 for sources in distinct(runs, "sources"))
+    rows = []
+    for predictor in distinct(runs, "predictor"):
+        own = [run for run in runs if value_of(run, "predictor") == predictor]
+        single = [run for run in own if len(run["sources"]) == 1]
+        several = [run for run in own if len(run["sources"]) > 1]
+        seen, others = transfer_cells(single, list(result["zoos"]))
+        row = [predictor, *(mean_text(cells, metric) for cells in (seen, others))]
+        row += [mean_text(others, "r2"), mean_text(others, "mae"), str(sum(map(_count, others)))]
+        if left_out:
+            row.append(mean_text(transfer_cells(several, list(result["zoos"]))[1], metric))
+        rows.append(row)
+    head = ["predictor", f"{HEADS[metric]}, same zoo", f"{HEADS[metric]}, other zoos"]
+    head += ["R², other zoos", "MAE, other zoos", "scores of others"]
+    head += [f"{HEADS[metric]}, trained on all others"] * left_out
+    ceilings = [zoo["target"]["tau_max"] for zoo in result["zoos"].values() if zoo["target"]]
+    rows.append(["*ceiling of τ_b by ties*", f"{statistics.fmean(ceilings):.3f}"])
+    return table(head, [row + [""] * (len(head) - len(row)) for row in rows])
+
+
+def transfer_cells(
+    runs: Sequence[Mapping[str, Any]], zoos: Sequence[str]
+) -> tuple[list[Cell], list[Cell]]:
+    """The cells tested on a zoo trained on, and those on others."""
+    seen, others = list[Cell](), list[Cell]()
+    for sources in distinct(runs, "sources"):
+        for name in zoos:
+            found = cell(runs, name, sources=sources)
+            if found.scores or found.diverged:
+                (seen if name in sources else others).append(found)
+    return seen, others
+
+
+def mean_text(cells: Sequence[Cell], metric: str) -> str:
+    """Mean over cells, ± the deviation over seeds of that mean.
+
+    Where fits diverged, seeds have no means over the same cells: then it is the mean of the means
+    of what is left, without deviation.
+    """
+    note = diverged_note(cells)
+    cells = [found for found in cells if found.scores]
+    if not cells or any(math.isnan(found.mean(metric)) for found in cells):
+        return note or NOT_DEFINED
+    if note:
+        return _noted(f"{statistics.fmean(found.mean(metric) for found in cells):.3f}", note)
+    seeds = min(map(_count, cells))
+    by_seed = [statistics.fmean(c.scores[seed][metric] for c in cells) for seed in range(seeds)]
+    spread = f" ± {statistics.stdev(by_seed):.3f}" if seeds > 1 else ""
+    return f"{statistics.fmean(by_seed):.3f}{spread}"
+
+
+def row_tables(result: Result) -> str:
+    """One table per target: a predictor a row."""
+    return "\n\n".join(
+        f"## {target}\n\n{target_table(result, target)}"
+        for target in distinct(result["runs"], "target")
+    )
+
+
+def target_table(result: Result, target: str) -> str:
+    """Scores of one target by predictor, the metric of the benchmark with its interval first."""
+    runs = [run for run in result["runs"] if run["target"] == target]
+    zoo = list(result["zoos"])[0]
+    numbers = any("tau_b" in run["scores"].get(zoo, {}) for run in runs)
+    metrics = ["tau_b", "tau_share", "r2", "mae"] if numbers else ["accuracy", "majority"]
+    if result["metric"] == "mse":
+        metrics = ["mse", "tau_b", "r2"]
+    head = ["predictor", *(HEADS.get(name, name) for name in metrics), "95 % interval"]
+    extra = [("turned, right", "hidden"), ("turned, wrong", "uncoupled")]
+    shows_invariance = result["metric"] == "mse"
+    head += [name for name, _ in extra] if shows_invariance else ["within strata"] * numbers
+    rows = []
+    for predictor in distinct(runs, "predictor"):
+        found = cell(runs, zoo, predictor=predictor)
+        row = [predictor, *(found.text(name) for name in metrics), found.interval(metrics[0])]
+        if shows_invariance:
+            row += [_invariance_text(found, group) for _, group in extra]
+        elif numbers:
+            row += [_strata_text(found)]
+        rows.append([*row, _seconds_text(runs, predictor)])
+    made = table([*head, "fit s"], rows)
+    return f"{made}\n\n{TURNED}" if shows_invariance else made
+
+
+def curve_tables(result: Result) -> str:
+    """Predictors by share of the train models."""
+    runs, metric = result["runs"], result["metric"]
+    zoo = list(result["zoos"])[0]
+    fractions = distinct(runs, "fraction")
+    rows = [
+        [
+            predictor,
+            *(cell(runs, zoo, predictor=predictor, fraction=f).text(metric) for f in fractions),
+        ]
+        for predictor in distinct(runs, "predictor")
+    ]
+    models = {
+        fraction: next(run["train_models"] for run in runs if run["fraction"] == fraction)
+        for fraction in fractions
+    }
+    head = [f"{HEADS[metric]} by train models", *(str(models[fraction]) for fraction in fractions)]
+    return f"{table(head, rows)}\n\n{VAL_WHOLE}"
+
+
+LAYOUTS = {"matrix": matrix_tables, "rows": row_tables, "curve": curve_tables}
+
+
+def published_table(result: Result) -> str:
+    """What papers print, ours beside it, and why they do not compare."""
+    figures = PUBLISHED.get(result["benchmark"], [])
+    if not figures:
+        return UNPRINTED.get(result["benchmark"], "None known.")
+    zoo = list(result["zoos"])[0]
+    metric = {"τ": "tau_b", "MSE": "mse"}
+    rows = []
+    for figure in figures:
+        ours = cell(result["runs"], zoo, predictor=figure.ours, target=result["target"])
+        shown = ours.text(metric[figure.metric]) if result["layout"] == "rows" else ""
+        rows.append(
+            [f"{figure.method} ({figure.metric})", f"{figure.value:g}", shown or NOT_DEFINED]
+            + [figure.population, figure.source]
+        )
+    head = ["method", "published", "ours, same kind", "published on", "source"]
+    return f"{NOT_COMPARABLE}\n\n{table(head, rows)}"
+
+
+def _circumstances(result: Result) -> str:
+    done, environment = result["runs"], result["environment"]
+    reused = sum(run["reused"] for run in done)
+    return (
+        f"`{result['command']}`, seeds {', '.join(map(str, result['seeds']))}; {len(done)} fits "
+        f"({reused} from an earlier start), {sum(run['seconds'] or 0 for run in done):.0f} s of "
+        f"fitting; this start took {result['seconds']:.0f} s in all, {result['build_seconds']:.0f} "
+        f"s of them to build zoos, with {result['workers']} workers on {environment['machine']}, "
+        f"torch {environment['torch']}, weightzoo {environment['weightzoo']} "
+        f"{environment.get('commit', '')[:10] or '(no commit known)'}. Means over seeds, ± their "
+        "standard deviation; 95 % intervals are of the first seed, by bootstrap over test models, "
+        "not rows."
+    )
+
+
+def _zoo_table(result: Result) -> str:
+    rows = []
+    for name, zoo in result["zoos"].items():
+        counts = [f"{zoo['models'][s]} / {zoo['rows'][s]}" for s in ("train", "val", "test")]
+        target = zoo["target"] or {}
+        numbers = [target.get(key) for key in ("mean", "deviation", "tau_max")]
+        shown = [NOT_DEFINED if number is None else f"{number:.3f}" for number in numbers]
+        rows.append(
+            [name, zoo["images"] or NOT_DEFINED, zoo["architecture"], f"{zoo['parameters']:,}"]
+            + [*counts, *shown]
+        )
+    head = ["zoo", "images", "architecture", "parameters", "train models / rows", "val", "test"]
+    head += [f"mean {result['target']}", "deviation", "ceiling of τ_b"]
+    return table(head, rows)
+
+
+def _refusals(result: Result) -> str:
+    """Why cells are empty, and which targets were left out."""
+    reasons: dict[str, str] = {}
+    for run in result["runs"]:
+        for reason in run["refused"].values():
+            reasons.setdefault(run["predictor"]["name"], reason)
+    lines = [f"- {name}: {reason}" for name, reason in (reasons | result["left_out"]).items()]
+    return "Left out:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _divergences(result: Result) -> str:
+    """Which fits have no score because they diverged, and what the first of each said."""
+    lines = []
+    for predictor in distinct(result["runs"], "predictor"):
+        own = [run for run in result["runs"] if value_of(run, "predictor") == predictor]
+        reasons = [reason for run in own for reason in run.get("diverged", {}).values()]
+        fits = sum(bool(run.get("diverged")) for run in own)
+        if reasons:
+            lines.append(f"- {predictor}: {fits} of {len(own)} fits; {reasons[0]}")
+    return "Diverged, and in no mean:\n\n" + "\n".join(lines) if lines else ""
+
+
+def _invariance_text(found: Cell, group: str) -> str:
+    values = [(scores.get("invariance") or {}).get(group) for scores in found.scores]
+    relative = [value["relative"] for value in values if value and value["relative"] is not None]
+    return f"{statistics.fmean(relative):.2g}" if relative else NOT_DEFINED
+
+
+def _strata_text(found: Cell) -> str:
+    """Mean tau_b within groups of equal hyper-parameters, over factors and seeds."""
+    taus = [
+        group["mean"]
+        for scores in found.scores
+        for group in scores.get("strata", {}).values()
+        if group["mean"] is not None
+    ]
+    return f"{statistics.fmean(taus):.3f}" if taus else NOT_DEFINED
+
+
+def _seconds_text(runs: Sequence[Mapping[str, Any]], predictor: str) -> str:
+    seconds = [run["seconds"] for run in runs if value_of(run, "predictor") == predictor]
+    known = [value for value in seconds if value is not None]
+    return f"{statistics.fmean(known):.1f}" if known else NOT_DEFINED
+
+
+def _noted(shown: str, note: str) -> str:
+    return f"{shown} ({note})" if note else shown
+
+
+def _count(found: Cell) -> int:
+    return len(found.scores)
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

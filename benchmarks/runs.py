@@ -1,0 +1,233 @@
+"""The runs of a benchmark: one predictor, fitted once, tested on one or more zoos.
+
+A finished run is a JSON file; started again with the same code, a benchmark repeats none of them.
+"""
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..loaders import ZooDataset
+from ..loaders.load import load_zoo
+from ..tasks.baselines.regressors import Predictor
+from ..tasks.prediction.property_prediction import usable_rows
+from ..tasks.processes import worker_pool
+from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
+from ..tasks.scoring.targets import is_category
+from ..tasks.training.encoder_making import describe_encoder
+from ..tasks.training.encoder_training import EncoderRegressor
+from ..tasks.training.invariance import Reorderings, invariance_errors
+from ..zoos.errors import DivergedError, UnsuitableError
+from ..zoos.index import INDEX_NAME
+from ..zoos.provenance import commit, package_version
+from ..zoos.strict_json import json_text
+
+NOT_IN_FILE_NAMES = re.compile(r"[^\w.+-]+")
+INVARIANCE_DRAWS, INVARIANCE_ROWS = 5, 64  # the paper's E.3 has 5 permutations
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One fit.
+
+    Attributes:
+        predictor: what is fitted.
+        sources: names of the zoos to train on.
+        tested: names of the zoos on whose test splits to score.
+        target: the column to predict.
+        seed: of the fit.
+        rows: "all" checkpoints, or only the "last" one of each model.
+        fraction: share of the train models to use, the same ones for all predictors.
+        turned: also measure how far reordered hidden units move the outputs of an encoder.
+    """
+
+    predictor: Predictor
+    sources: tuple[str, ...]
+    tested: tuple[str, ...]
+    target: str
+    seed: int
+    rows: str = "all"
+    fraction: float = 1.0
+    turned: bool = False
+
+    @property
+    def label(self) -> str:
+        """For a progress bar and a file name."""
+        part = f" {self.fraction:g}" if self.fraction < 1 else ""
+        return f"{self.predictor.name} {'+'.join(self.sources)} {self.target}{part} {self.seed}"
+
+    def identity(self, zoos: Mapping[str, Path]) -> dict[str, Any]:
+        """What must be equal for a finished run to stand for this one."""
+        names = sorted({*self.sources, *self.tested})
+        return {
+            "predictor": describe_predictor(self.predictor),
+            "sources": list(self.sources),
+            "tested": list(self.tested),
+            "target": self.target,
+            "seed": self.seed,
+            "rows": self.rows,
+            "fraction": self.fraction,
+            "turned": self.turned,
+            "zoos": {name: _fingerprint(zoos[name]) for name in names},
+        }
+
+
+def execute(
+    runs: Sequence[Run],
+    zoos: Mapping[str, Path],
+    folder: Path,
+    workers: int = 1,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Do all runs that this version and commit have not left in the folder yet.
+
+    Args:
+        runs: what to do.
+        zoos: folders by name.
+        folder: of the results, one file each.
+        workers: runs at a time, each in a process of its own with one thread.
+        progress: whether to show progress on stderr.
+
+    Returns:
+        The results in the order of the runs: what was run, by which `code` (version and commit;
+        what is not committed is not seen), `seconds` of the fit, and by tested zoo either
+        `scores`, or the reason in `refused` where the predictor cannot take it, or the reason in
+        `diverged` where the fit, or what it predicts, is not finite.
+
+    Raises:
+        Exception: any other error of a predictor, since it is a bug and no result.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    code = {"weightzoo": package_version(), "commit": commit()}
+    do = partial(_once, zoos=dict(zoos), folder=folder, code=code)
+    with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
+        if workers == 1:
+            return [_shown(do(run), bar) for run in runs]
+        with worker_pool(workers) as pool:
+            return [_shown(result, bar) for result in pool.map(do, runs)]
+
+
+def describe_predictor(predictor: Predictor) -> dict[str, Any]:
+    """Name and settings of a predictor, as plain data."""
+    about: dict[str, Any] = {"name": predictor.name, "class": type(predictor).__name__}
+    if isinstance(predictor, EncoderRegressor):
+        settings = asdict(predictor.settings)
+        about |= describe_encoder(predictor.encoder) | {
+            "settings": {k: v for k, v in settings.items() if k not in ("progress", "threads")},
+        }
+    return json.loads(json_text(about, default=str))
+
+
+def part_of_models(dataset: ZooDataset, fraction: float) -> ZooDataset:
+    """The rows of a share of the models, at least ten; the same ones at every call."""
+    models = np.unique(dataset.columns["model_id"])
+    count = min(len(models), max(10, round(fraction * len(models))))
+    chosen = np.random.default_rng(0).permutation(models)[:count]
+    return dataset.filter(lambda columns: np.isin(columns["model_id"], chosen))
+
+
+def _once(
+    run: Run, zoos: Mapping[str, Path], folder: Path, code: Mapping[str, str]
+) -> dict[str, Any]:
+    """The result of a run, from its file if the same code left it there."""
+    identity = run.identity(zoos) | {"code": dict(code)}
+    digest = hashlib.sha256(json_text(identity, sort_keys=True).encode()).hexdigest()[:12]
+    path = folder / f"{NOT_IN_FILE_NAMES.sub('-', run.label)}-{digest}.json"
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8")) | {"reused": True}
+    result = identity | _fit_and_score(run, zoos)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text(json_text(result, indent=1), encoding="utf-8")
+    os.replace(scratch, path)
+    return result | {"reused": False}
+
+
+def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
+    splits = {name: load_zoo(zoos[name]) for name in {*run.sources, *run.tested}}
+    kept = {
+        (name, split): usable_rows(rows, run.target, run.rows)
+        for name, zoo in splits.items()
+        for split, rows in zoo.items()
+    }
+    train = [part_of_models(kept[name, "train"], run.fraction) for name in run.sources]
+    val = [kept[name, "val"] for name in run.sources]
+    result: dict[str, Any] = {
+        "seconds": None,
+        "train_models": sum(len(np.unique(rows.columns["model_id"])) for rows in train),
+        "train_rows": sum(map(len, train)),
+        "scores": {},
+        "refused": {},
+        "diverged": {},
+    }
+    started = time.perf_counter()
+    try:
+        if len(train) > 1:
+            run.predictor.fit(train, val, run.target, run.seed)  # type: ignore[arg-type]
+        else:
+            run.predictor.fit(train[0], val[0], run.target, run.seed)
+    except (UnsuitableError, DivergedError) as error:
+        return result | {_place_of(error): dict.fromkeys(run.tested, str(error))}
+    result["seconds"] = time.perf_counter() - started
+    for name in run.tested:
+        try:
+            result["scores"][name] = _scores(run, kept[name, "test"])
+        except (UnsuitableError, DivergedError) as error:
+            result[_place_of(error)][name] = str(error)
+    return result
+
+
+def _place_of(error: UnsuitableError | DivergedError) -> str:
+    return "diverged" if isinstance(error, DivergedError) else "refused"
+
+
+def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
+    predicted = run.predictor.predict(test)
+    kind = "category" if is_category(run.target, test.columns[run.target]) else "number"
+    if kind == "number" and (odd := int((~np.isfinite(predicted)).sum())):
+        raise DivergedError(f"{odd} of {len(predicted)} predictions are not finite")
+    scores = Evaluator(run.target, kind).eval(evaluation_inputs(test, run.target, predicted))
+    if run.turned and isinstance(run.predictor, EncoderRegressor):
+        scores["invariance"] = _invariance(run.predictor, test)
+    return scores
+
+
+def _invariance(regressor: EncoderRegressor, test: ZooDataset) -> dict[str, Any] | None:
+    """How far right and wrong permutations move the outputs; None if they are not known."""
+    trained = regressor.trained
+    weights = trained.scaler(test.weights(range(min(INVARIANCE_ROWS, len(test)))), test.layer_table)
+    errors = {}
+    for group in ("hidden", "uncoupled"):
+        try:
+            reorderings = Reorderings([test], group, seed=0)
+        except UnsuitableError:
+            return None
+        error, relative = invariance_errors(
+            trained.module, weights, test.layer_table, reorderings, INVARIANCE_DRAWS
+        )
+        errors[group] = {"error": error, "relative": relative if np.isfinite(relative) else None}
+    return errors
+
+
+def _shown(result: dict[str, Any], bar: tqdm) -> dict[str, Any]:
+    bar.set_postfix_str(result["predictor"]["name"])
+    bar.update()
+    return result
+
+
+def _fingerprint(path: Path) -> str:
+    """Changes when the zoo does."""
+    index = path / INDEX_NAME
+    if index.is_file():
+        return hashlib.sha256(index.read_bytes()).hexdigest()
+    state = path.stat()
+    return f"{state.st_size} bytes, {state.st_mtime_ns}"

@@ -1,0 +1,227 @@
+"""Training of autoencoders: models per second, peak memory, and bytes read per window.
+
+    python benchmarks/speed/autoencoders.py [--rows 512] [--seconds 10] [--json FILE]
+
+- hyper-representation: random CNN-s rows (2,464 values) in memory, default settings, two views;
+- SANE: windows of 256 tokens of 288 values read from a file of ResNet-18-size rows (11 M values);
+  once reading alone, once with training steps of a small SANE.
+
+Every part runs in a process of its own, so that its peak memory is its own. Memory before the work
+starts (Python, torch, this package) is given beside it.
+
+Shape letters: N rows, D length of the flat weight vector.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timing import machine
+
+from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.loaders.batching.window_reader import WindowReader
+from weightzoo.tasks.autoencoding.autoencoder_training import (
+    AutoencoderSettings,
+    AutoencoderTraining,
+)
+from weightzoo.tasks.autoencoding.canonical import Canonical
+from weightzoo.tasks.autoencoding.hyper_representation import (
+    ModelTraining,
+    ZooAutoencoder,
+    make_module,
+)
+from weightzoo.tasks.autoencoding.sane import (
+    SequenceAutoencoder,
+    SequenceSettings,
+    SequenceTraining,
+    make_sane,
+)
+from weightzoo.zoos.format import ZooHeader, create_zoo_file, finish_zoo_file, open_zoo_file
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.presets import preset
+
+SEED = 0
+TOKEN_SIZE, WINDOW, WINDOWS_PER_STEP = 288, 256, 8
+RESNET_ROWS = 6
+SMALL_SANE = {"latent": 64, "width": 256, "heads": 4, "blocks": 4}
+PARTS = ("hyper-representation", "windows", "sane")
+
+
+def main() -> None:
+    """Run the parts, each in its own process, and print the table."""
+    args = _arguments()
+    if args.part:
+        print(json.dumps(run_part(args.part, args.file, args.seconds)))
+        return
+    results = {}
+    with tempfile.TemporaryDirectory(prefix="autoencoders_", dir=args.folder) as folder:
+        small, large = Path(folder) / "cnn-s.h5", Path(folder) / "resnet18.h5"
+        write_rows(small, preset("cnn-s"), args.rows)
+        write_rows(large, preset("resnet18"), RESNET_ROWS)
+        for part in PARTS:
+            results[part] = _in_process(part, small if part == PARTS[0] else large, args.seconds)
+    print(f"{machine()}; torch {torch.__version__}, 1 thread; seed {SEED}\n")
+    print(table(results))
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+
+
+def run_part(part: str, path: Path, seconds: float) -> dict[str, Any]:
+    """Measure one part in this process."""
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    rows = load_zoo(path, split="train")
+    assert isinstance(rows, ZooDataset)
+    before = peak_bytes()
+    if part == "windows":
+        result = read_windows(rows, seconds)
+    elif part == "sane":
+        result = train_sane(rows, seconds)
+    else:
+        result = train_models(rows, seconds)
+    return result | {"peak_bytes": peak_bytes(), "start_bytes": before}
+
+
+def train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
+    """Steps of a hyper-representation on whole models."""
+    settings = AutoencoderSettings(aligned=False, progress=False)
+    canonical = Canonical.fit(rows, aligned=False)
+    weights = canonical.weights(rows)
+    mean = canonical.standardization.apply(weights).mean(0)
+    autoencoder = ZooAutoencoder(canonical, make_module(rows.layer_table, settings), settings, mean)
+    training = ModelTraining(autoencoder, rows, rows.select([0, 1]), weights, SEED)
+    rate = steps_per_second(training, settings.batch_size, seconds)
+    return {"per_second": rate * settings.batch_size, "unit": "models/s"}
+
+
+def read_windows(rows: ZooDataset, seconds: float) -> dict[str, Any]:
+    """Windows from the file, one random row and place each."""
+    generator = torch.Generator().manual_seed(SEED)
+    with WindowReader(rows, TOKEN_SIZE, WINDOW) as reader:
+        start = time.perf_counter()
+        while (elapsed := time.perf_counter() - start) < seconds:
+            chosen = torch.randint(len(rows), (WINDOWS_PER_STEP,), generator=generator)
+            reader.read(chosen, reader.random_starts(WINDOWS_PER_STEP, generator))
+        counts = reader.counts
+    return {"per_second": counts.windows / elapsed, "unit": "windows/s"} | _bytes(counts)
+
+
+def train_sane(rows: ZooDataset, seconds: float) -> dict[str, Any]:
+    """Steps of a small SANE on windows from the file."""
+    settings = SequenceSettings(
+        shape=SMALL_SANE,
+        aligned=False,
+        from_files=True,
+        token_size=TOKEN_SIZE,
+        window=WINDOW,
+        progress=False,
+    )
+    canonical = Canonical.fit(rows, aligned=False)
+    module = make_sane(rows.layer_table, settings)
+    mean = torch.zeros(rows.layer_table.width)
+    autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
+    training = SequenceTraining(autoencoder, rows, rows.select([0, 1]), SEED)
+    batch = min(WINDOWS_PER_STEP, len(rows))
+    rate = steps_per_second(training, batch, seconds)
+    assert training.reader is not None
+    counts = training.reader.counts
+    training.close()
+    return {"per_second": rate * batch, "unit": "windows/s"} | _bytes(counts)
+
+
+def steps_per_second(training: AutoencoderTraining, batch: int, seconds: float) -> float:
+    """Rate of whole steps after a first one."""
+    generator = torch.Generator().manual_seed(SEED)
+
+    def step() -> None:
+        training.step(torch.randperm(training.rows, generator=generator)[:batch])
+
+    training.module.train()
+    step()
+    start, count = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - start) < seconds or count == 0:
+        step()
+        count += 1
+    return count / elapsed
+
+
+def write_rows(path: Path, architecture: Architecture, rows: int) -> None:
+    """A zoo file of random weights, row by row."""
+    header = ZooHeader(architecture=architecture, layer_table=architecture.layer_table())
+    columns: dict[str, np.ndarray] = {
+        "model_id": np.arange(rows),
+        "epoch": np.zeros(rows, np.int64),
+        "split": np.full(rows, "train", object),
+        "seed": np.arange(rows),
+        "status": np.full(rows, "ok", object),
+    }
+    create_zoo_file(path, header, columns)
+    rng = np.random.default_rng(SEED)
+    weights = open_zoo_file(path).map_weights("r+")
+    for row in weights:
+        row[:] = rng.standard_normal(len(row), dtype=np.float32)
+    weights.flush()
+    del weights
+    finish_zoo_file(path, header, {})
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Markdown."""
+    head = "| part | rate | peak MB (at start) | read / window's bytes | pages / window's bytes |"
+    lines = [head, "|---|---:|---:|---:|---:|"]
+    for part, found in results.items():
+        read, pages = (
+            f"{found[key]:.4f}" if key in found else "–" for key in ("read_share", "page_share")
+        )
+        memory = f"{found['peak_bytes'] / 1e6:.0f} ({found['start_bytes'] / 1e6:.0f})"
+        rate = f"{found['per_second']:.1f} {found['unit']}"
+        lines.append(f"| {part} | {rate} | {memory} | {read} | {pages} |")
+    return "\n".join(lines)
+
+
+def peak_bytes() -> int:
+    """Largest resident memory of this process so far, mapped file pages included.
+
+    Not `ru_maxrss`, which a child process inherits from its parent.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+def _bytes(counts: Any) -> dict[str, float]:
+    """What was read over the bytes of the values in the windows."""
+    return {
+        "read_share": counts.read_bytes / counts.value_bytes,
+        "page_share": counts.page_bytes / counts.value_bytes,
+        "window_bytes": counts.value_bytes / counts.windows,
+    }
+
+
+def _in_process(part: str, path: Path, seconds: float) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--part", part, "--file", str(path)]
+    command += ["--seconds", str(seconds)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rows", type=int, default=512, help="CNN-s rows (default: 512)")
+    parser.add_argument("--seconds", type=float, default=10, help="per part (default: 10)")
+    parser.add_argument("--folder", type=Path, help="for the files (default: the system's)")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Speed and memory of every encoder, with DeepSets as unit.
+
+    python benchmarks/speed/encoders.py --rounds 5 --seconds 0.3
+
+Encoders take turns in every round, so that what else the machine does hits all alike; a ratio is
+the median over rounds. Forward is without gradient; a step is forward, backward and AdamW on one
+batch. Memory is what a forked process needs for one step above what it had (Linux).
+"""
+
+import argparse
+import json
+import multiprocessing
+import re
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+from timing import Reader, machine, measure
+from torch import nn
+
+from weightzoo.encoders.registry import ENCODERS, EncoderEntry
+from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.networks.presets import preset
+
+PRESETS = ("cnn-s", "inr")
+UNIT = "deepsets"
+SCALE = 0.1  # of the random weights
+SEED = 0
+ENTRIES = ENCODERS | {
+    "sne, 8 values an element": replace(
+        ENCODERS["sne"], options={"features": "scales", "chunk_size": 64, "element_size": 8}
+    )
+}
+
+
+def main() -> None:
+    """Measure and print tables."""
+    options = _parser().parse_args()
+    torch.set_num_threads(1)
+    memory = {name: memories(name, options.batch) for name in options.presets}
+    results = {
+        name: benchmark(name, memory[name], options.batch, options.rounds, options.seconds)
+        for name in options.presets
+    }
+    print(f"{machine()}; torch {torch.__version__}, one thread; batch {options.batch}, seed {SEED}")
+    for name, rows in results.items():
+        print(f"\n{name}, D={preset(name).layer_table().width:,}\n\n{table(rows)}")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+
+
+def memories(name: str, batch: int) -> dict[str, float]:
+    """Megabytes of a step of every encoder; before any rate, whose freed memory would be reused."""
+    linear = nn.Linear(1, 1)  # torch loads parts of itself at the first step
+    linear(torch.zeros(1, 1)).sum().backward()
+    torch.optim.AdamW(linear.parameters()).step()
+    layer_table = preset(name).layer_table()
+    return {
+        encoder: step_megabytes(make, layer_table, batch)
+        for encoder, make in makers(layer_table).items()
+    }
+
+
+def benchmark(
+    name: str, memory: dict[str, float], batch: int, rounds: int, seconds: float
+) -> dict[str, dict[str, float]]:
+    """Rates, ratios and memory of every encoder that takes the architecture."""
+    layer_table = preset(name).layer_table()
+    encoders = makers(layer_table)
+    rates = {}
+    for mode in ("forward", "step"):
+        readers = [
+            Reader(encoder, batches(make, layer_table, batch, mode == "step"))
+            for encoder, make in encoders.items()
+        ]
+        rates[mode] = measure(readers, batch, rounds, seconds)
+    return {
+        encoder: {
+            "parameters": sum(parameter.numel() for parameter in make().parameters()),
+            **_rates(rates["forward"], encoder, "forward"),
+            **_rates(rates["step"], encoder, "step"),
+            "step_megabytes": memory[encoder],
+        }
+        for encoder, make in encoders.items()
+    }
+
+
+def makers(layer_table: LayerTable) -> dict[str, Callable[[], nn.Module]]:
+    """How to make each encoder that takes the architecture."""
+    made: dict[str, Callable[[], nn.Module]] = {}
+    for name, entry in ENTRIES.items():
+        make = partial(_make, entry, layer_table)
+        try:
+            make()
+        except ValueError:  # an architecture that it does not take
+            continue
+        made[name] = make
+    return made
+
+
+def _make(entry: EncoderEntry, layer_table: LayerTable) -> nn.Module:
+    torch.manual_seed(SEED)
+    return entry.make(layer_table)
+
+
+def batches(
+    make: Callable[[], nn.Module], layer_table: LayerTable, batch: int, train: bool
+) -> Iterator[None]:
+    """Endless steps, or passes without gradient, on one batch."""
+    encoder = make().train(train)
+    weights = SCALE * torch.randn(batch, layer_table.width)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
+    while True:
+        with torch.set_grad_enabled(train):
+            outputs = encoder(weights, layer_table)
+        if train:
+            optimizer.zero_grad()
+            outputs.square().mean().backward()
+            optimizer.step()
+        yield
+
+
+def step_megabytes(make: Callable[[], nn.Module], layer_table: LayerTable, batch: int) -> float:
+    """Peak of a training step above what the process held before it, in a process of its own."""
+    context = multiprocessing.get_context("fork")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_measure_step, args=(sender, make, layer_table, batch))
+    process.start()
+    megabytes: float = receiver.recv()
+    process.join()
+    return megabytes
+
+
+def _measure_step(
+    sender: Connection, make: Callable[[], nn.Module], layer_table: LayerTable, batch: int
+) -> None:
+    before = _resident_kilobytes("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    next(batches(make, layer_table, batch, True))
+    sender.send((_resident_kilobytes("VmHWM") - before) / 1024)
+
+
+def _resident_kilobytes(key: str) -> int:
+    [found] = re.findall(rf"{key}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found)
+
+
+def _rates(rates: dict[str, list[float]], encoder: str, mode: str) -> dict[str, float]:
+    ratios = [own / unit for own, unit in zip(rates[encoder], rates[UNIT], strict=True)]
+    return {
+        f"{mode}_models_per_second": statistics.median(rates[encoder]),
+        f"{mode}_of_{UNIT}": statistics.median(ratios),
+    }
+
+
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """Markdown."""
+    lines = [
+        "| encoder | parameters | forward, models/s | × DeepSets | step, models/s | × DeepSets "
+        "| step, MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in rows.items():
+        lines.append(
+            f"| {name} | {row['parameters']:,} | {row['forward_models_per_second']:,.0f} "
+            f"| {row['forward_of_deepsets']:.3g} | {row['step_models_per_second']:,.0f} "
+            f"| {row['step_of_deepsets']:.3g} | {row['step_megabytes']:,.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--presets", nargs="+", default=PRESETS, help="architectures")
+    parser.add_argument("--batch", type=int, default=16, help="models per batch (default: 16)")
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--seconds", type=float, default=0.3, help="per encoder and round")
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    return parser
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Claim: models trained in a population are distributed as models trained one by one.
+
+    python benchmarks/speed/same_distribution.py [--models 128] [--epochs 3] [--seed 0]
+
+CNN-s on scikit-learn's digits, all models with the same hyper-parameters (Adam, dropout) and
+each with a seed of its own, so that both groups are draws from the distribution over seeds. Two
+two-sample tests, Kolmogorov-Smirnov and Mann-Whitney, on final test accuracy and test loss. As a
+control of what the tests can see, a third group is trained in a population at a lower rate.
+"""
+
+import argparse
+import multiprocessing
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+
+import torch
+from scipy.stats import ks_2samp, mannwhitneyu
+from tqdm import tqdm
+
+from weightzoo.builders.training.cohort import train_cohort
+from weightzoo.builders.training.cohort_size import CPU_COHORT
+from weightzoo.builders.training.one_by_one import train_one
+from weightzoo.zoos.images.catalog import load_images
+from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
+
+LR, CONTROL = 3e-3, 0.8  # the control's learning rate is so many times the others'
+
+Scores = list[tuple[float, float]]  # test accuracy, test loss
+
+
+def main() -> None:
+    """Train the three groups and print what the tests say."""
+    options = _options()
+    recipe = replace(
+        load_recipe("digits-cnn"), epochs=options.epochs, checkpoints=(options.epochs,)
+    )
+    groups = {
+        "population": _models(options, 0, LR),
+        "one by one": _models(options, 1, LR),
+        f"population at {CONTROL} of the rate": _models(options, 2, LR * CONTROL),
+    }
+    scores = {name: _train(name, recipe, models) for name, models in groups.items()}
+    print(f"# {' '.join(sys.argv)}")
+    print(
+        f"# CNN-s on digits, Adam, lr {LR}, dropout 0.1, relu, {options.epochs} epochs; "
+        f"{options.models} models a group, seed {options.seed}; torch {torch.__version__}"
+    )
+    print(
+        "| group | metric | median | deviation | KS p | Mann-Whitney p |\n|---|---|---|---|---|---|"
+    )
+    for index, metric in enumerate(("test accuracy", "test loss")):
+        columns = {name: [row[index] for row in rows] for name, rows in scores.items()}
+        for name, column in columns.items():
+            _row(name, metric, column, columns["one by one"])
+
+
+def population(recipe: Recipe, models: Sequence[Model]) -> Scores:
+    """Train a cohort."""
+    metrics = train_cohort(recipe, models, load_images("digits")).metrics
+    columns = (metrics["test_accuracy"][:, -1], metrics["test_loss"][:, -1])
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+def one_by_one(recipe: Recipe, models: Sequence[Model]) -> Scores:
+    """Train plain torch modules; their dropout draws from torch's global generator."""
+    digits, scores = load_images("digits"), []
+    for model in models:
+        torch.manual_seed(model.seed)
+        module, _ = train_one(recipe, model, digits)
+        with torch.no_grad():
+            logits = module(digits.test.pixels)
+        loss = torch.nn.functional.cross_entropy(logits, digits.test.labels)
+        accuracy = (logits.argmax(1) == digits.test.labels).float().mean()
+        scores.append((float(accuracy), float(loss)))
+    return scores
+
+
+def _train(name: str, recipe: Recipe, models: list[Model]) -> Scores:
+    train = one_by_one if name == "one by one" else population
+    parts = [models[start : start + CPU_COHORT] for start in range(0, len(models), CPU_COHORT)]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), context, torch.set_num_threads, (1,)) as pool:
+        results = tqdm(pool.map(train, [recipe] * len(parts), parts), desc=name, total=len(parts))
+        return [row for part in results for row in part]
+
+
+def _row(name: str, metric: str, column: list[float], reference: list[float]) -> None:
+    values = f"{statistics.median(column):.4f} | {statistics.stdev(column):.4f}"
+    tests = " | "
+    if column is not reference:
+        ks, rank = ks_2samp(column, reference), mannwhitneyu(column, reference)
+        tests = f"{ks.pvalue:.3g} | {rank.pvalue:.3g}"
+    print(f"| {name} | {metric} | {values} | {tests} |")
+
+
+def _models(options: argparse.Namespace, group: int, lr: float) -> list[Model]:
+    values = HyperParameters(lr=lr, dropout=0.1)
+    first = (options.seed * 3 + group) * 1_000_000  # no two groups share a seed
+    return [
+        Model(model_id=index, seed=first + index, split="train", hyper_parameters=values)
+        for index in range(options.models)
+    ]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--models", type=int, default=128, help="in each group")
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""A zoo of random weights with the columns of a real one, for the benchmarks of the loaders.
+
+Shape letters: N rows, D length of the flat weight vector.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from weightzoo.zoos.format import (
+    METRICS,
+    ZooHeader,
+    create_zoo_file,
+    finish_zoo_file,
+    open_zoo_file,
+)
+from weightzoo.zoos.index import ZooIndex, describe_shard, shard_name
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.presets import preset
+from weightzoo.zoos.recipe import hyper_parameter_columns, hyper_parameter_names, load_recipe
+
+SEED = 0
+EPOCHS = 7
+DISTINCT_MODELS = 500  # models whose hyper-parameters are repeated over the rows
+BLOCK_BYTES = 2**26
+
+
+def write_zoo(path: Path, rows: int, width: int, seed: int = SEED) -> None:
+    """Write a zoo file of random weights block by block, in flat memory."""
+    header = ZooHeader(
+        architecture=None,
+        layer_table=architecture(width).layer_table(),
+        hyper_parameters=hyper_parameter_names(),
+        recipe={"name": "random"},
+    )
+    rng = np.random.default_rng(seed)
+    create_zoo_file(path, header, synthetic_columns(rows, rng))
+    weights = open_zoo_file(path).map_weights("r+")
+    step = max(1, BLOCK_BYTES // (4 * width))
+    for start in range(0, rows, step):
+        block = weights[start : start + step]
+        block[:] = rng.standard_normal(block.shape, dtype=np.float32)
+    weights.flush()
+    del weights
+    finish_zoo_file(path, header, {})
+
+
+def write_sharded_zoo(folder: Path, rows: int, width: int, shards: int) -> None:
+    """Write a zoo folder with the rows of its train split in several files."""
+    folder.mkdir(parents=True)
+    listed = []
+    for index in range(shards):
+        name = shard_name("train", index, shards)
+        count = rows * (index + 1) // shards - rows * index // shards
+        write_zoo(folder / name, count, width, seed=index)
+        listed.append(describe_shard(folder, name, "train", count // EPOCHS + 1))
+    ZooIndex(name="random", shards=tuple(listed)).write(folder)
+
+
+def architecture(width: int) -> Architecture:
+    """The published one of that width (2,464, 10,853 or 11,183,582), else one neuron of it."""
+    for name in ("cnn-s", "cnn-l", "resnet18"):
+        if preset(name).layer_table().width == width:
+            return preset(name)
+    layers = [{"kind": "linear", "out": 1}]
+    return Architecture.from_json({"name": "n", "input_shape": [width - 1], "layers": layers})
+
+
+def synthetic_columns(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The columns that a built zoo has: identity, hyper-parameters, metrics."""
+    models = load_recipe("digits-cnn").models(DISTINCT_MODELS)
+    number = np.arange(rows)
+    model_id = number // EPOCHS
+    columns: dict[str, np.ndarray] = {
+        "model_id": model_id,
+        "epoch": number % EPOCHS,
+        "split": np.full(rows, "train", dtype=object),
+        "seed": model_id * 7919,
+        "status": np.full(rows, "ok", dtype=object),
+    }
+    for name, values in hyper_parameter_columns(models).items():
+        columns[name] = values[model_id % DISTINCT_MODELS]
+    for name in METRICS:
+        columns[name] = rng.random(rows, dtype=np.float32)
+    return columns

@@ -1,0 +1,138 @@
+"""The zoos of a benchmark: built once from embedded image sets, or the user's own."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..builders.build import build_zoo
+from ..loaders.load import load_zoo
+from ..tasks.scoring.metrics import tau_ceiling
+from ..zoos.errors import ZooError
+from ..zoos.format import SPLITS
+from ..zoos.provenance import commit, package_version
+from ..zoos.recipe import Recipe, load_recipe
+
+Zoo = Mapping[str, Any]  # ZooDataset by split
+SHARES = {"train": 0.55, "val": 0.15, "test": 0.3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZooPlan:
+    """A zoo that a benchmark builds if it is not there.
+
+    Attributes:
+        name: of its folder, and in the tables.
+        recipe: what to train.
+        models: how many.
+    """
+
+    name: str
+    recipe: Recipe
+    models: int
+
+
+def plan(name: str, recipe: str, models: int, seed: int, **changes: Any) -> ZooPlan:
+    """A shipped recipe with other seed, image set or sizes.
+
+    Args:
+        name: of the zoo.
+        recipe: name of the shipped recipe.
+        models: how many to train.
+        seed: of the population. Zoos of one benchmark need different ones: models of equal seed
+            and architecture start from equal weights.
+        **changes: fields of the recipe; without `split`, `SHARES`.
+    """
+    changed = {"split": SHARES} | changes
+    return ZooPlan(
+        name=name,
+        recipe=replace(load_recipe(recipe), name=name, seed=seed, **changed),
+        models=models,
+    )
+
+
+def provide_zoos(
+    plans: Sequence[ZooPlan], folder: Path, workers: int = 1, progress: bool = True
+) -> dict[str, Path]:
+    """Build the zoos of some plans that are not in the folder yet.
+
+    Returns:
+        Their folders by name.
+
+    Raises:
+        ZooError: if a folder holds another zoo, or a build fails.
+    """
+    return {
+        plan.name: build_once(plan.recipe, folder / plan.name, plan.models, workers, progress)
+        for plan in plans
+    }
+
+
+def build_once(
+    recipe: Recipe, folder: Path, models: int, workers: int | None = None, progress: bool = True
+) -> Path:
+    """Build a zoo, unless a run before this one left the same; other code may have built it.
+
+    Raises:
+        ZooError: if the folder holds a zoo of another recipe or size, or the build fails.
+    """
+    if not folder.exists():
+        build_zoo(recipe, folder, models=models, workers=workers, progress=progress)
+        return folder
+    zoo = load_zoo(folder)
+    held = sum(len(np.unique(split.columns["model_id"])) for split in zoo.values())
+    if held != models or next(iter(zoo.values())).header.recipe != recipe.to_json():
+        raise ZooError(f"{folder} holds another zoo ({held} models): choose another --out")
+    warn_of_other_code(folder, next(iter(zoo.values())).header.provenance)
+    return folder
+
+
+def warn_of_other_code(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Say on stderr if a zoo that is used again was built by another version or commit."""
+    built, here = (
+        f"weightzoo {code.get('weightzoo') or '(no version known)'} "
+        f"{(code.get('commit') or '')[:10] or '(no commit known)'}"
+        for code in (provenance, {"weightzoo": package_version(), "commit": commit()})
+    )
+    if built != here:
+        print(
+            f"weightzoo: {folder} was built by {built}, this is {here}: it is used as it is; "
+            "delete it to have it built anew",
+            file=sys.stderr,
+        )
+
+
+def describe_zoo(path: Path, target: str) -> dict[str, Any]:
+    """What the report says of a zoo: counts by split, range and ceiling of the target."""
+    zoo = load_zoo(path)
+    if missing := [split for split in SPLITS if split not in zoo]:
+        raise ValueError(f"zoo {path} has no split {missing}: a benchmark needs all three")
+    first = zoo["train"]
+    header = first.header
+    return {
+        "path": str(path),
+        "architecture": header.architecture.name if header.architecture else "unknown",
+        "parameters": first.layer_table.parameters,
+        "images": (header.provenance.get("images") or {}).get("name"),
+        "built_by": {key: header.provenance.get(key) for key in ("weightzoo", "commit")},
+        "models": {split: len(np.unique(rows.columns["model_id"])) for split, rows in zoo.items()},
+        "rows": {split: len(rows) for split, rows in zoo.items()},
+        "target": _describe_target(zoo["test"].columns.get(target)),
+    }
+
+
+def _describe_target(true: np.ndarray | None) -> dict[str, float] | None:
+    """Mean, deviation and ceiling of a number."""
+    if true is None or true.dtype.kind in "OUS":
+        return None
+    finite = np.asarray(true[np.isfinite(true)], np.float64)
+    if len(finite) < 2:
+        return None
+    return {
+        "mean": float(finite.mean()),
+        "deviation": float(finite.std()),
+        "tau_max": tau_ceiling(finite),
+    }

@@ -1,0 +1,1 @@
+"""Foreign checkpoint files: archives, pickles and torch files, read without running code."""

@@ -1,0 +1,1 @@
+"""Zoos that descend from zoos: fine-tuned, pruned and sparsified models."""

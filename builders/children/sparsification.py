@@ -1,0 +1,153 @@
+"""Sparse twins: the models of a zoo, pruned step by step while they train on.
+
+The twins of the Model Zoos (arXiv:2209.14764) start from the last checkpoint of every model and
+record 25 epochs of variational dropout; magnitude pruning follows Zhu and Gupta 2017.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ...zoos.errors import BuildError
+from ...zoos.index import ZooIndex
+from ...zoos.recipe import Model
+from ..build import Engine, run_job
+from ..training.cohort import Cohort
+from ..training.objectives import DataSet
+from .fine_tuning import FineTuning, child_recipe
+from .parents import Condition, Parents, choose_parents
+from .pruning import MagnitudePruning
+from .variational_dropout import THRESHOLD, VariationalDropout
+
+METHODS = ("variational-dropout", "magnitude")
+EPOCHS = 25
+SPARSITY = 0.8
+# The divergence takes the place of weight decay, and the learnt noise that of dropout.
+VARIATIONAL = {
+    "optimizer": "adam",
+    "schedule": "constant",
+    "lr": 1e-3,
+    "weight_decay": 0.0,
+    "dropout": 0.0,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sparsification(FineTuning):
+    """Prune the rows of another zoo.
+
+    Attributes:
+        method: one of `METHODS`.
+        sparsity: final share of pruned weights, of "magnitude"; None for the other, which finds
+            it itself.
+    """
+
+    command: ClassVar[str] = "sparsify"
+    relation: ClassVar[str] = "pruned"
+    measures: ClassVar[tuple[str, ...]] = ("sparsity",)
+
+    method: str
+    sparsity: float | None
+
+    def cohort(
+        self, models: Sequence[Model], data: DataSet, device: str, initial: Tensor
+    ) -> Cohort:
+        """The cohort that prunes some models from their initial state, (M, D)."""
+        if self.sparsity is None:
+            return VariationalDropout(self.recipe, models, data, device, initial)
+        return MagnitudePruning(self.recipe, models, data, device, initial, self.sparsity)
+
+    def settings(self) -> dict[str, Any]:
+        """What decides the result."""
+        return super().settings() | {"method": self.method, "sparsity": self.sparsity}
+
+
+def sparsify_zoo(
+    source: Path | str,
+    out: Path | str,
+    *,
+    method: str,
+    epochs: int = EPOCHS,
+    sparsity: float | None = None,
+    images: str | None = None,
+    checkpoints: Sequence[int] | None = None,
+    where: Condition | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
+    overwrite: bool = False,
+) -> ZooIndex:
+    """Prune a zoo's models while they train on, and write the twins as a zoo of their own.
+
+    Each starts from the last finite checkpoint of its parent (of those that `where` picks) and
+    keeps its `model_id`, seed and split. Weights and accuracies of a row are those of the pruned
+    network; `sparsity` is the pruned share of the weights of its conv and linear layers.
+
+    Args:
+        source: folder of the parents' zoo.
+        out: the zoo folder to make; its last part is the zoo's name.
+        method: "variational-dropout" (Adam, see `VARIATIONAL`) or "magnitude" (the parents' own
+            hyper-parameters).
+        epochs: of pruning.
+        sparsity: the share that "magnitude" reaches; None takes `SPARSITY`.
+        images: image set; None takes the parents'.
+        checkpoints: epochs to store; None stores all from 1.
+        where: which parent rows may be taken, see `choose_parents`.
+        overrides: hyper-parameters for all models, such as {"lr": 1e-3}.
+        engine: where to train.
+        overwrite: replace a zoo at `out` when the new one is whole.
+
+    Raises:
+        ZooNotFoundError: if there is no zoo at `source`.
+        RecipeError: if the image set, an override or a checkpoint is not valid.
+        BuildError: if the method or sparsity is not valid, models and images do not fit, no row
+            can be taken, or as `build_zoo`.
+    """
+    out, share = Path(out), _final_sparsity(method, sparsity)
+    changed = (VARIATIONAL if share is None else {}) | dict(overrides or {})
+    parents = choose_parents(Path(source), where, changed)
+    details: dict[str, Any] = {"method": method, "left_out": parents.left_out}
+    details |= {"threshold": THRESHOLD} if share is None else {"sparsity": share}
+    recipe = child_recipe(
+        parents,
+        name=out.name,
+        description=f"models of {parents.provenance['name']}, pruned by {method}",
+        architecture=parents.architecture,
+        images=images or _own_images(parents),
+        epochs=epochs,
+        checkpoints=range(1, epochs + 1) if checkpoints is None else checkpoints,
+        overrides=changed,
+    )
+    job = Sparsification(
+        recipe=recipe,
+        models=parents.models,
+        parents=parents,
+        details={"sparsification": details},
+        method=method,
+        sparsity=share,
+    )
+    return run_job(job, out, engine or Engine(), overwrite)
+
+
+def _final_sparsity(method: str, sparsity: float | None) -> float | None:
+    """The share to prune to, or None where the method finds it itself."""
+    if method not in METHODS:
+        raise BuildError(f"method must be one of {METHODS}, got {method!r}")
+    if method != "magnitude":
+        if sparsity is not None:
+            raise BuildError(f"{method} finds the sparsity itself: leave it out, got {sparsity!r}")
+        return None
+    share = SPARSITY if sparsity is None else sparsity
+    if not 0 < share < 1:
+        raise BuildError(f"sparsity must be a fraction between 0 and 1, got {sparsity!r}")
+    return share
+
+
+def _own_images(parents: Parents) -> str:
+    if not parents.images:
+        raise BuildError(
+            f"{parents.provenance['name']} does not say what it was trained on: give an image set"
+        )
+    return parents.images

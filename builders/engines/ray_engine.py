@@ -1,0 +1,180 @@
+"""Trains cohorts as tasks on a Ray cluster, one CPU or GPU each.
+
+A task writes its cohort's rows itself, at their place in the planned files, if it sees the build
+folder (a disk shared by all nodes under one path); else it sends them to the driver, which
+writes them. Rows have their place before training starts and are a function of recipe and seed,
+so a cohort that is run again after its worker was lost overwrites its own rows with the same
+bytes: none is lost, none is there twice, and the files equal those of the process engine.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ...zoos.errors import BuildError
+from ...zoos.provenance import package_version
+from ..population import convolution_c
+from ..training.cohort import CohortResult
+from ..training.cohort_size import train_within_memory
+from ..training.objectives import DataSet, load_data
+from ..writing.partial_zoo import PartialZoo
+from .job import TrainingJob, write_result
+from .process_engine import ALLOCATOR
+
+RUNS_AGAIN = 5  # times that Ray runs a cohort again whose worker or node was lost
+WAITING = 2  # cohorts handed to Ray per core, so that results do not pile up in its memory
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all tasks of a build have in common."""
+
+    job: TrainingJob
+    zoo: PartialZoo
+    signature: str
+    device: str
+    expected: tuple[str, ...]
+
+
+def run_on_ray(
+    job: TrainingJob,
+    zoo: PartialZoo,
+    cohorts: Sequence[Sequence[int]],
+    *,
+    fingerprint: str,
+    device: str,
+    workers: int | None,
+    address: str | None,
+    bar: Any,
+) -> str:
+    """Train all cohorts on a cluster.
+
+    Every node needs the same weightzoo and torch, a C compiler if the driver has one, and its own
+    way to the images (and to a parent zoo, under the same path). The build folder need not be
+    shared, see above. Processors of different kinds may round differently.
+
+    Args:
+        job: what to train.
+        zoo: where to write it.
+        cohorts: positions of the models that are trained in step.
+        fingerprint: of the image set that the nodes must load.
+        device: "cpu", or "cuda" for one GPU per task.
+        workers: CPUs of a cluster that is started here; None takes all cores.
+        address: of a running cluster; None starts one, or takes what RAY_ADDRESS names.
+        bar: counts model-epochs.
+
+    Returns:
+        Names of the devices that trained.
+
+    Raises:
+        BuildError: if Ray is not installed or there is no cluster, a task failed, or a node
+            differs in versions or images.
+    """
+    if importlib.util.find_spec("ray") is None:
+        raise BuildError("the engine 'ray' needs Ray: pip install 'weightzoo[ray]'")
+    devices: set[str] = set()
+    expected = (fingerprint, *_versions())
+    with _cluster(address, workers) as ray:
+        options = {
+            "max_retries": RUNS_AGAIN,
+            "num_cpus": 1,
+            "num_gpus": 0 if device == "cpu" else 1,
+            "runtime_env": {"env_vars": ALLOCATOR},
+        }
+        task = ray.remote(**options)(_train)
+        shared = ray.put(_Shared(job, zoo, zoo.sign(), device, expected))
+        with closing(_results(ray, task, shared, cohorts)) as results:
+            for cohort, (result, name) in results:
+                if result is not None:
+                    write_result(zoo, cohort, result)
+                devices.add(name)
+                bar.update(len(cohort) * job.recipe.epochs)
+    return ", ".join(sorted(devices)) or device
+
+
+def _results(
+    ray: Any, task: Any, shared: Any, cohorts: Sequence[Sequence[int]]
+) -> Generator[tuple[Sequence[int], tuple[CohortResult | None, str]], None, None]:
+    """(cohort, what its task gave), as tasks end; only some are under way at a time."""
+    waiting, running = list(reversed(cohorts)), dict[Any, Sequence[int]]()
+    try:
+        while waiting or running:
+            room = max(2, WAITING * int(ray.cluster_resources().get("CPU", 1))) - len(running)
+            for _ in range(min(room, len(waiting))):
+                cohort = waiting.pop()
+                running[task.remote(shared, cohort)] = cohort
+            ended, _ = ray.wait(list(running), timeout=5.0)  # so that new nodes get work
+            for reference in ended:
+                yield running.pop(reference), _outcome(ray, reference)
+    finally:
+        for reference in running:  # after an error or Ctrl-C: they would write on
+            ray.cancel(reference, force=True)
+
+
+def _outcome(ray: Any, reference: Any) -> tuple[CohortResult | None, str]:
+    try:
+        outcome: tuple[CohortResult | None, str] = ray.get(reference)
+        return outcome
+    except ray.exceptions.RayError as error:
+        cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+        raise BuildError(
+            f"a Ray task failed: {cause!r}; finished models are kept, run the same command to go on"
+        ) from error
+
+
+@contextmanager
+def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
+    """Ray, connected; a cluster that was started here ends with the build."""
+    import ray
+
+    if ray.is_initialized():  # by the caller, who also ends it
+        yield ray
+        return
+    options: dict[str, Any] = {"address": address} if address else {"num_cpus": workers}
+    try:
+        ray.init(
+            include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False, **options
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
+        raise BuildError(f"cannot reach {where}: {error}") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
+    """One task: the rows, or None if they are written, and the name of the device."""
+    job, zoo, device = shared.job, shared.zoo, shared.device
+    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
+    here = zoo.signature() == shared.signature
+    if here and zoo.holds(cohort):
+        return None, name  # an earlier worker was lost after it had written
+    image_set = load_data(job.recipe.images)
+    _check_node(image_set, shared.expected)
+    torch.set_num_threads(1)
+    result = train_within_memory(lambda part: job.train(part, image_set, device), cohort)
+    if not here:
+        return result, name
+    write_result(zoo, cohort, result)
+    return None, name
+
+
+def _check_node(image_set: DataSet, expected: tuple[str, ...]) -> None:
+    """Refuse to train on a node that would give other weights."""
+    found = (image_set.fingerprint, *_versions())
+    names = ("images", "weightzoo", "torch", "compiled convolution")
+    for what, here, there in zip(names, found, expected, strict=True):
+        if here != there:
+            raise BuildError(f"a node differs from the driver in {what}: {here!r}, not {there!r}")
+
+
+def _versions() -> tuple[str, ...]:
+    compiled = "no" if convolution_c.library() is None else "yes"  # it rounds otherwise
+    return package_version(), torch.__version__, compiled

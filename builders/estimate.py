@@ -1,0 +1,217 @@
+"""Estimates how long a build takes, from a few steps on made-up images: nothing is fetched.
+
+The time of a step does not depend on what the pixels show, so a probe needs only their shape;
+how many images there are is published.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ..zoos.images.catalog import load_images
+from ..zoos.images.glyphs import GLYPH_SETS
+from ..zoos.images.glyphs import SIZES as GLYPH_SIZES
+from ..zoos.images.hub_images import HUB_SETS
+from ..zoos.images.image_folder import FOLDER
+from ..zoos.images.image_set import make_image_set
+from ..zoos.images.signals import IMAGE_SUFFIX, SignalSet, is_signal_set, load_signals
+from ..zoos.recipe import Model, Recipe
+from .engines.process_engine import core_count
+from .training.cohort import Cohort, cut_cohorts, steps_per_epoch
+from .training.cohort_size import cohort_size
+from .training.objectives import DataSet
+
+PROBE_SECONDS = 3.0  # a probe of the whole cohort is made if three steps take no longer
+SMALL_BATCH, EVALUATED = 8, 64
+STEPS = 3  # the first warms up
+PROBE_PIXELS = "digits" + IMAGE_SUFFIX  # stands for other grey images of 28x28 as signals
+TEST_IMAGES = {
+    "ylecun/mnist": 10_000,
+    "zalando-datasets/fashion_mnist": 10_000,
+    "ufldl-stanford/svhn": 26_032,
+    "flwrlabs/usps": 2_007,
+    "uoft-cs/cifar10": 10_000,
+    "uoft-cs/cifar100": 10_000,
+    "tanganke/stl10": 8_000,
+    "zh-plus/tiny-imagenet": 10_000,
+    "timm/eurosat-rgb": 5_400,
+}  # as published, by repository; tiny-imagenet's are those of its val split
+
+Sizes = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Images (or points) per second and core, over all models of a cohort.
+
+    Attributes:
+        training: forward, backward and optimizer.
+        evaluation: forward alone.
+        models: of the cohort that was probed.
+        batch_size: that was probed.
+    """
+
+    training: float
+    evaluation: float
+    models: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How long a build takes.
+
+    Attributes:
+        seconds: None if it cannot be said.
+        basis: what that rests on, or why not.
+    """
+
+    seconds: float | None
+    basis: str
+
+
+def estimate_build(
+    recipe: Recipe, models: Sequence[Model], device: str = "cpu", workers: int | None = None
+) -> Estimate:
+    """Estimate the time of a build by a probe on this machine.
+
+    Args:
+        recipe: what is to be trained.
+        models: its population.
+        device: "cpu" or a CUDA device.
+        workers: processes on CPU; None takes one per core.
+    """
+    sizes, data = part_sizes(recipe.images), _probe_data(recipe)
+    if sizes is None or data is None:
+        return Estimate(None, f"the size of {recipe.images!r} is not known without fetching it")
+    if device != "cpu" and not torch.cuda.is_available():
+        return Estimate(None, f"there is no device {device!r} here to probe")
+    rates = probe(recipe, models, device)
+    trained, evaluated = _work(recipe, models, sizes)
+    cores = (workers or core_count()) if device == "cpu" else 1
+    seconds = (trained / rates.training + evaluated / rates.evaluation) / cores
+    where = f"{cores} {'core' if cores == 1 else 'cores'}" if device == "cpu" else device
+    return Estimate(
+        seconds,
+        f"a probe here of {rates.models} models with batches of {rates.batch_size}: "
+        f"{rates.training:,.0f} images trained and {rates.evaluation:,.0f} evaluated per second "
+        f"and {'core' if device == 'cpu' else 'device'}, on {where}",
+    )
+
+
+def part_sizes(name: str) -> Sizes | None:
+    """Train, val and test images, or points, of a set; None if unknown without fetching it."""
+    if is_signal_set(name):
+        return _signal_sizes(name)
+    if name in HUB_SETS:
+        hub_set = HUB_SETS[name]
+        test = TEST_IMAGES.get(hub_set.repo)
+        if test is None or hub_set.train_size is None:
+            return None
+        return hub_set.train_size, hub_set.val_size or test, test  # without val, test stands in
+    if name in GLYPH_SETS:
+        return GLYPH_SIZES["train"], GLYPH_SIZES["val"], GLYPH_SIZES["test"]
+    if name == "digits" or name.startswith(FOLDER):
+        image_set = load_images(name)
+        return len(image_set.train), len(image_set.val), len(image_set.test)
+    return None
+
+
+def probe(recipe: Recipe, models: Sequence[Model], device: str = "cpu") -> Rates:
+    """Time a few steps of a cohort; of a single model on a small batch if that takes long.
+
+    Args:
+        recipe: what is to be trained.
+        models: its population.
+        device: where.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if device == "cpu" else threads)
+    try:
+        batch_size = max(model.hyper_parameters.batch_size for model in models)
+        size = cohort_size(recipe.architecture, batch_size, len(models), device)
+        cohort = max(cut_cohorts(recipe, models, 10**6, size), key=len)
+        chosen = [models[position] for position in cohort]
+        batch_size = chosen[0].hyper_parameters.batch_size
+        small = _timed(recipe, chosen[:1], min(batch_size, SMALL_BATCH), device)
+        if STEPS * len(chosen) * batch_size / small.training > PROBE_SECONDS:
+            return small
+        return _timed(recipe, chosen, batch_size, device)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _timed(recipe: Recipe, models: Sequence[Model], batch_size: int, device: str) -> Rates:
+    data = _probe_data(recipe, batch_size * STEPS)
+    assert data is not None
+    own = [
+        replace(
+            model,
+            hyper_parameters=replace(
+                model.hyper_parameters, batch_size=batch_size, train_fraction=1.0
+            ),
+        )
+        for model in models
+    ]
+    cohort = Cohort(recipe, own, data, device)
+    seconds = _seconds(cohort.epoch())
+    started = time.perf_counter()
+    cohort.goal.evaluate(cohort.population, "test", None).tolist()
+    evaluation = time.perf_counter() - started
+    count = len(data.test_inputs) if isinstance(data, SignalSet) else len(data.test)
+    batch_size = min(batch_size, len(data.inputs)) if isinstance(data, SignalSet) else batch_size
+    return Rates(
+        len(own) * batch_size / seconds, len(own) * count / evaluation, len(own), batch_size
+    )
+
+
+def _seconds(steps: Iterable[torch.Tensor]) -> float:
+    """Mean time of a step, without the first one where there are more."""
+    marks = [time.perf_counter()]
+    for losses in steps:
+        losses.sum().item()  # waits for the device
+        marks.append(time.perf_counter())
+        if len(marks) > STEPS:
+            break
+    times = [after - before for before, after in zip(marks[:-1], marks[1:], strict=True)]
+    return sum(times[1:]) / len(times[1:]) if len(times) > 1 else times[0]
+
+
+def _work(recipe: Recipe, models: Sequence[Model], sizes: Sizes) -> tuple[int, int]:
+    """Images trained on, and evaluated, by all models in the whole build."""
+    train, val, test = sizes
+    seen = sum(steps_per_epoch(model, train)[1] for model in models)
+    evaluated = seen + len(models) * (val + test)
+    return seen * recipe.epochs, evaluated * len(recipe.checkpoints)
+
+
+def _probe_data(recipe: Recipe, images: int = SMALL_BATCH) -> DataSet | None:
+    """Made-up images of the right shape, or signals; None if there is nothing to take."""
+    shapes = recipe.architecture.shapes()
+    if is_signal_set(recipe.images):
+        name = recipe.images if recipe.images == "sine" else PROBE_PIXELS
+        data = load_signals(name)
+        fits = _signal_sizes(recipe.images) == _signal_sizes(name)
+        return data if fits and shapes[-1] == (data.outputs,) else None
+    generator = torch.Generator().manual_seed(0)
+    splits = []
+    for count in (images, 1, EVALUATED):
+        pixels = torch.randint(0, 256, (count, *shapes[0]), generator=generator)
+        splits.append((pixels.to(torch.uint8), torch.zeros(count, dtype=torch.int64)))
+    return make_image_set("probe", splits, shapes[-1][0])
+
+
+def _signal_sizes(name: str) -> Sizes | None:
+    """Points: pixels to learn from, and by turns the middles between them."""
+    if name == "sine":
+        data = load_signals(name)
+        return len(data.inputs), len(data.val_inputs), len(data.test_inputs)
+    images = name.removesuffix(IMAGE_SUFFIX)
+    side = HUB_SETS[images].side if images in HUB_SETS else load_images(images).shape[1]
+    if side is None:
+        return None
+    middles = (side - 1) ** 2
+    return side**2, math.ceil(middles / 2), middles // 2

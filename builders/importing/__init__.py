@@ -1,0 +1,1 @@
+"""Imports: what is found, how it is grouped, named, split, written and reported."""

@@ -1,0 +1,296 @@
+"""Writes the rows of an imported zoo, block by block, so that a killed import can go on.
+
+A block of rows is written and synced before its line in the journal, so a journal vouches for its
+rows. A checkpoint that proves unreadable leaves its row empty; such rows are left out when the
+files are finished.
+
+Shape letters: N rows, D length of the flat vector.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...zoos.errors import BuildError
+from ...zoos.format import SPLITS, ZooHeader, open_zoo_file
+from ...zoos.index import Shard, describe_shard, shard_name
+from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.layer_table import LayerTable
+from ...zoos.strict_json import json_text
+from ...zoos.zoo_folder import (
+    ShardPlan,
+    create_files,
+    finish_file,
+    finish_folder,
+    mend_files,
+    plan_shards,
+    status_column,
+    write_rows,
+)
+from ..checkpoints.unpickling import UnreadableFileError
+from .columns import ColumnPlan
+from .layers import signature
+from .models import FoundModel, OpenState, Reader, Remark
+from .report import ImportedZoo
+
+BLOCK_BYTES = 8_000_000  # written and synced at once
+
+
+class Journal:
+    """The lines that say which rows are written, across all zoos of an import."""
+
+    def __init__(self, path: Path) -> None:
+        """Read what an earlier run wrote; a line torn by a kill does not count."""
+        self._path = path
+        self._done: dict[str, int] = {}
+        self._refused: dict[str, dict[int, Remark]] = {}
+        text = path.read_text() if path.exists() else ""
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            path.write_text(whole)
+        for line in whole.splitlines():
+            try:
+                row = json.loads(line)
+                refused = {int(key): Remark(**value) for key, value in row["refused"].items()}
+                self._note(row["file"], row["rows"], refused)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise BuildError(
+                    f"{path} is damaged in the line {line[:80]!r}: delete {path.parent}, or pass "
+                    "--overwrite to start anew"
+                ) from error
+
+    def done(self, file: str) -> int:
+        """Rows of a file that are written, from its first on."""
+        return self._done.get(file, 0)
+
+    def refused(self, file: str) -> dict[int, Remark]:
+        """The rows of a file that could not be read, and why."""
+        return self._refused.get(file, {})
+
+    def write(self, file: str, rows: int, refused: Mapping[int, Remark]) -> None:
+        """Vouch for the first `rows` rows of a file."""
+        line = {"file": file, "rows": rows, "refused": {k: asdict(v) for k, v in refused.items()}}
+        with self._path.open("a") as journal:
+            journal.write(json_text(line) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        self._note(file, rows, refused)
+
+    def _note(self, file: str, rows: int, refused: Mapping[int, Remark]) -> None:
+        self._done[file] = rows
+        self._refused.setdefault(file, {}).update(refused)
+
+
+@dataclass(frozen=True)
+class PartialImport:
+    """One zoo of an import that is under way.
+
+    Attributes:
+        folder: where its files are written.
+        finished: where its finished files are written.
+        target: where they will lie in the end.
+        name: the zoo's name.
+        models: its models, sorted by name; `model_id` is the position.
+        header: of its files, without checksums.
+        columns: its scalar columns.
+        plans: its files.
+    """
+
+    folder: Path
+    finished: Path
+    target: Path
+    name: str
+    models: tuple[FoundModel, ...]
+    header: ZooHeader
+    columns: ColumnPlan
+    plans: tuple[ShardPlan, ...]
+
+    @classmethod
+    def plan(
+        cls,
+        folder: Path,
+        finished: Path,
+        target: Path,
+        models: Sequence[FoundModel],
+        architecture: Architecture | None,
+        table: LayerTable,
+        header: Mapping[str, Any],
+    ) -> "PartialImport":
+        """Plan the files of a zoo of these models, which share a layer table."""
+        columns = ColumnPlan.of(models)
+        whole = ZooHeader(
+            architecture=architecture,
+            layer_table=table,
+            hyper_parameters=tuple(columns.hyper_parameters),
+            **header,
+        )
+        splits = [model.split or "" for model in models]
+        plans = plan_shards(splits, [len(model.places) for model in models], table.width * 4)
+        own = tuple(models)
+        return cls(folder, finished, target, target.name, own, whole, columns, tuple(plans))
+
+    @property
+    def rows(self) -> int:
+        """Rows planned."""
+        return sum(len(model.places) for model in self.models)
+
+    def create(self) -> None:
+        """Make the files, with room for every row.
+
+        Raises:
+            BuildError: if the disk has no room.
+        """
+        create_files(self.folder, self.plans, self.header, self._columns)
+
+    def mend(self, journal: Journal) -> None:
+        """Make the files that an earlier run left ready to go on with.
+
+        Raises:
+            BuildError: if rows that the journal vouches for are lost.
+        """
+        left = list(self.plans)
+        if self.finished.exists():
+            kept = self._kept(journal)
+            left = [plan for plan, name, _ in kept if not (self.finished / name).exists()]
+        mend_files(self.folder, left, self.header, self._columns)
+
+    def rows_done(self, journal: Journal) -> int:
+        """Rows that are written already."""
+        return sum(journal.done(self._key(plan)) for plan in self.plans)
+
+    def write(self, reader: Reader, journal: Journal, bar: Any) -> None:
+        """Read and write all rows that are not written yet."""
+        for plan in self.plans:
+            for start, block, refused in self._blocks(plan, reader, journal):
+                write_rows(self.folder / plan.name, [start], [block])
+                journal.write(self._key(plan), start + len(block), refused)
+                bar.update(len(block))
+
+    def finish(self, journal: Journal, provenance: Mapping[str, Any]) -> ImportedZoo | None:
+        """Take out unreadable rows, fill in status, checksums, index and card.
+
+        Returns:
+            What was made, or None if no row could be read.
+        """
+        header = replace(self.header, provenance=dict(provenance))
+        self.finished.mkdir(exist_ok=True)
+        shards, diverged = [], 0
+        for plan, name, models in self._kept(journal):
+            self._finish(plan, name, header, set(journal.refused(self._key(plan))))
+            status = open_zoo_file(self.finished / name).read_columns(["status"])["status"]
+            diverged += int((status == "diverged").sum())
+            shards.append(describe_shard(self.finished, name, plan.split, models))
+        if not shards:
+            self.finished.rmdir()
+            return None
+        finish_folder(self.finished, self.name, shards, header)
+        return self._imported(shards, diverged)
+
+    def unreadable(self, journal: Journal) -> Iterator[Remark]:
+        """The checkpoints that could not be read."""
+        for plan in self.plans:
+            yield from journal.refused(self._key(plan)).values()
+
+    def _key(self, plan: ShardPlan) -> str:
+        return f"{self.name}/{plan.name}"
+
+    def _blocks(
+        self, plan: ShardPlan, reader: Reader, journal: Journal
+    ) -> Iterator[tuple[int, np.ndarray, dict[int, Remark]]]:
+        """(first row, (rows, D), refused) for every block that is not written yet."""
+        places = [
+            (self.models[position], row)
+            for position in plan.positions
+            for row in range(len(self.models[position].places))
+        ]
+        table = self.header.layer_table
+        size = max(1, BLOCK_BYTES // (table.width * 4))
+        buffer = np.empty((min(size, len(places)), table.width), np.float32)
+        for start in range(journal.done(self._key(plan)), len(places), size):
+            block, refused = buffer[: len(places[start : start + size])], {}
+            for index, (model, row) in enumerate(places[start : start + size]):
+                try:
+                    _flatten(reader.open(model, row), table, block[index])
+                except (UnreadableFileError, OSError) as error:
+                    block[index] = np.nan
+                    epoch = int(model.epochs[row])
+                    refused[start + index] = Remark(model.name, str(error), epoch)
+            yield start, block, refused
+
+    def _kept(self, journal: Journal) -> Iterator[tuple[ShardPlan, str, int]]:
+        """(plan, final name, models) of the files that keep a row, numbered anew."""
+        for split in SPLITS:
+            own = [(plan, self._readable(plan, journal)) for plan in self.plans]
+            own = [(plan, models) for plan, models in own if plan.split == split and models]
+            for index, (plan, models) in enumerate(own):
+                yield plan, shard_name(split, index, len(own)), models
+
+    def _readable(self, plan: ShardPlan, journal: Journal) -> int:
+        """How many models of a file have a row that could be read."""
+        refused = journal.refused(self._key(plan))
+        owners = self._owners(plan)
+        return len({owner for row, owner in enumerate(owners) if row not in refused})
+
+    def _owners(self, plan: ShardPlan) -> list[int]:
+        """The position of the model of each row of a file."""
+        return [p for p in plan.positions for _ in self.models[p].places]
+
+    def _finish(self, plan: ShardPlan, name: str, header: ZooHeader, refused: set[int]) -> None:
+        """Finish a file under its final name, without the rows that could not be read."""
+
+        def columns(weights: np.ndarray) -> dict[str, np.ndarray]:
+            known = self._columns(plan)
+            return known | {"status": status_column(weights, known["status"] == "diverged")}
+
+        keep = np.setdiff1d(np.arange(plan.rows), list(refused)) if refused else None
+        finish_file(self.folder / plan.name, self.finished / name, header, columns, keep)
+
+    def _columns(self, plan: ShardPlan) -> dict[str, np.ndarray]:
+        """All scalar columns of one file, before its weights are known."""
+        models = [self.models[position] for position in plan.positions]
+        return self.columns.columns(models, plan.positions)
+
+    def _imported(self, shards: Sequence[Shard], diverged: int) -> ImportedZoo:
+        architecture = self.header.architecture
+        splits = {
+            split: sum(shard.models for shard in shards if shard.split == split) for split in SPLITS
+        }
+        return ImportedZoo(
+            path=str(self.target),
+            architecture=architecture.name if architecture else "unknown",
+            parameters=self.header.layer_table.parameters,
+            models=sum(splits.values()),
+            rows=sum(shard.rows for shard in shards),
+            splits=splits,
+            diverged_rows=diverged,
+            size_bytes=sum(shard.size_bytes for shard in shards),
+        )
+
+
+def _flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
+    """Write one checkpoint's tensors into a row (D,).
+
+    Raises:
+        UnreadableFileError: if they are not those of the layer table.
+    """
+    shapes = {name: tuple(leaf.shape) for name, leaf in state.tensors.items()}
+    if shapes != {tensor.name: tensor.shape for tensor in table}:
+        raise UnreadableFileError(_difference(state, table))
+    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is flagged
+        for tensor in table:
+            values = state.read(state.tensors[tensor.name])
+            row[tensor.offset : tensor.offset + tensor.size] = values.reshape(-1)
+
+
+def _difference(state: OpenState, table: LayerTable) -> str:
+    found = {(name, shape) for name, shape, _ in signature(state.tensors)}
+    wanted = {(tensor.name, tensor.shape) for tensor in table}
+    return (
+        f"other tensors than the model's first checkpoint: lacks {sorted(wanted - found)[:3]}, "
+        f"has {sorted(found - wanted)[:3]}"
+    )

@@ -1,0 +1,1 @@
+"""Many models of one architecture as one program: their layers and activations."""

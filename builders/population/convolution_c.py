@@ -1,0 +1,155 @@
+"""The convolution of `convolution.c`, compiled for this machine where it has a C compiler.
+
+The compiler `$CC` or `cc` runs once; the library stays in the user's cache folder under a name
+made of the source, the flags, the compiler and the processor. Without a compiler, or with
+WEIGHTZOO_COMPILE=0, `library` gives None and torch's operations do the work.
+"""
+
+import ctypes
+import functools
+import hashlib
+import math
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...zoos.networks.layer_table import LayerTable, TensorSpec
+
+SOURCE = Path(__file__).with_name("convolution.c")
+# Taps of a kernel (C * k * k) up to which compiled loops beat torch's convolution; see LOG.md.
+LARGEST_COMPILED = 400
+LARGEST_POOL = 16  # side of a square whose places fit in a byte
+FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11")
+
+
+class Shape(ctypes.Structure):
+    """Sizes of one convolution with its pooling, as the C code takes them."""
+
+    _fields_ = [
+        (name, ctypes.c_int64)
+        for name in (
+            "models shared height channels width batch out kernel stride padding pool".split()
+        )
+    ]
+
+
+def convolution_code(layer_table: LayerTable, device: str) -> str:
+    """Whose loops train the convolutions of an architecture here.
+
+    Returns:
+        "compiled" if the compiled kernel trains any of them, which rounds otherwise than torch;
+        else "torch", as on a GPU, without a C compiler, with WEIGHTZOO_COMPILE=0, and where no
+        kernel is small enough for it.
+    """
+    taps = [math.prod(spec.shape[1:]) for spec in layer_table if _is_kernel(spec)]
+    small = any(count <= LARGEST_COMPILED for count in taps)
+    return "compiled" if device == "cpu" and small and library() else "torch"
+
+
+def _is_kernel(spec: TensorSpec) -> bool:
+    return spec.kind == "conv" and spec.role == "weight"
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The compiled library, or None where there is no compiler."""
+    compiler = shlex.split(os.environ.get("CC") or "cc")
+    if os.environ.get("WEIGHTZOO_COMPILE") == "0" or not shutil.which(compiler[0]):
+        return None
+    try:
+        loaded = ctypes.CDLL(str(_compiled(compiler)))
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        warnings.warn(
+            f"cannot compile {SOURCE.name}, training will be slower: {error} {said:.1000}",
+            stacklevel=2,
+        )
+        return None
+    loaded.weightzoo_scratch.restype = ctypes.c_int64
+    return loaded
+
+
+def _compiled(compiler: list[str]) -> Path:
+    """Path of the library, compiled now if it is not there yet."""
+    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
+    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode())
+    name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
+    cache = _cache()
+    target = cache / f"convolution-{name}.so"
+    if target.exists():
+        return target
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        made = Path(folder) / target.name
+        command = [*compiler, *FLAGS, "-o", str(made), str(SOURCE)]
+        subprocess.run(command, check=True, capture_output=True)
+        os.replace(made, target)
+    return target
+
+
+def _cache() -> Path:
+    """A folder that nobody else can put a library in, as it would run in our name."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightzoo"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    stat = cache.stat()
+    if stat.st_uid != os.geteuid() or stat.st_mode & 0o022:
+        raise PermissionError(
+            f"{cache} belongs to or can be written by others: `chmod go-w` it if it is yours, or "
+            "set XDG_CACHE_HOME to a folder of your own"
+        )
+    return cache
+
+
+def _processor() -> str:
+    """What -march=native depends on: two machines may share one home folder."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line for line in lines if line.startswith(("flags", "Features")))
+    except (OSError, StopIteration):
+        return platform.processor() + platform.machine()
+
+
+def forward(
+    shape: Shape, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, scratch: list[Tensor]
+) -> Tensor | None:
+    """Fill `out`; give the places of the maxima, uint8, for `backward`, if the shape pools."""
+    place = torch.empty(out.shape, dtype=torch.uint8) if shape.pool > 1 else None
+    compiled = library()
+    assert compiled is not None
+    tensors = (x, weight, bias, out, place, *scratch)
+    compiled.weightzoo_forward(ctypes.byref(shape), *map(_pointer, tensors))
+    return place
+
+
+def backward(
+    shape: Shape,
+    x: Tensor,
+    weight: Tensor,
+    grad: Tensor,
+    place: Tensor | None,
+    grads: tuple[Tensor, Tensor | None, Tensor | None],
+    scratch: list[Tensor],
+) -> None:
+    """Fill the gradients of weight, bias and x; None is not wanted."""
+    compiled = library()
+    assert compiled is not None
+    tensors = (x, weight, grad, place, *grads, *scratch)
+    compiled.weightzoo_backward(ctypes.byref(shape), *map(_pointer, tensors))
+
+
+def scratch_sizes(shape: Shape) -> list[int]:
+    """Number of floats of the two scratch tensors."""
+    compiled = library()
+    assert compiled is not None
+    return [compiled.weightzoo_scratch(ctypes.byref(shape), ctypes.c_int64(i)) for i in (0, 1)]
+
+
+def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())

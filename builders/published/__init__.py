@@ -1,0 +1,1 @@
+"""Readers of published zoos, one file per format."""

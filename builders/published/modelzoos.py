@@ -1,0 +1,378 @@
+"""Model Zoos (arXiv 2209.14764), raw and preprocessed, and what shares its layout.
+
+Raw (`modelzoos-raw`): one ray-tune folder per model with `params.json`, `result.json` (one JSON
+line per epoch) and `checkpoint_<epoch>/checkpoints`, the epoch padded to six digits or not.
+Results belong to checkpoints by `training_iteration`: whether line 0 is the initial state differs
+between zoos, and where it is, its training metrics are -999. Ray since 2.7 numbers the folders by a
+running index instead of the iteration; see `checkpoint_epochs`.
+
+Preprocessed (`modelzoos-pt`): one file with {"trainset", "valset", "testset"}, pickled objects of
+the authors' dataset class. They come as stubs; the class is never imported.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...zoos.networks.presets import cnn_l, cnn_s
+from ..checkpoints.archives import Source
+from ..checkpoints.tensors import Checkpoint, LazyTensor, Leaf
+from ..checkpoints.unpickling import Stub
+from ..checkpoints.unreadable import UnreadableFileError, reading
+from ..importing.layers import check_tensors, count_layers, is_indexed
+from ..importing.models import (
+    UNKNOWN_SEED,
+    FoundModel,
+    OpenState,
+    Reader,
+    Remark,
+    Scan,
+    metric_name,
+    read_metrics,
+    sort_config,
+    take_constants,
+    unique_names,
+    whole,
+)
+from ..importing.resnet import rename_resnet18
+
+_CHECKPOINT = re.compile(r"(?:(?P<model>.+)/)?checkpoint_(?P<epoch>\d+)/checkpoints")
+_SEED = re.compile(r"seed=(\d+)")
+_TYPES = {"CNN": cnn_s, "CNN3": cnn_l}
+_SPLITS = {"trainset": "train", "valset": "val", "testset": "test"}
+
+
+def rename_published(state: dict[str, Leaf], kind: str | None) -> dict[str, Leaf]:
+    """Name the tensors of a published net by kind and count, whatever its dropout layers.
+
+    Args:
+        state: the published state dict.
+        kind: `model::type` of its config, or None.
+
+    Raises:
+        UnreadableFileError: if a tensor is missing; names which.
+    """
+    if not is_indexed(state):
+        if kind in _TYPES:
+            raise UnreadableFileError(f"a {kind} has tensors {sorted(state)[:3]} of other names")
+        return rename_resnet18(state) or state
+    named = count_layers(state)
+    if kind in _TYPES:
+        first = named.get("conv1.weight")
+        check_tensors(named, _TYPES[kind](1 if first is None else first.shape[1]))
+    return named
+
+
+def checkpoint_epochs(
+    own: Mapping[int, int | None], results: Mapping[int, Mapping[str, Any]]
+) -> dict[int, int]:
+    """The epoch of each checkpoint folder, by the folder's number.
+
+    Ray up to 2.6 numbers folders by iteration, later ones by a running index from 0. What the
+    checkpoint itself says counts first, then the result that names its folder. Folders 0 to n - 1
+    beside results 1 to n are a running index over all results.
+
+    Args:
+        own: iteration that the checkpoint itself tells, or None, by number of its folder.
+        results: line of result.json by iteration.
+
+    Returns:
+        Epoch by number; folders that no result names are left out where results name folders.
+
+    Raises:
+        UnreadableFileError: if numbers are a running index and match no results.
+    """
+    named = {
+        str(row["checkpoint_dir_name"]): iteration
+        for iteration, row in results.items()
+        if row.get("checkpoint_dir_name")
+    }
+    if all(iteration is not None for iteration in own.values()):
+        return {number: iteration for number, iteration in own.items() if iteration is not None}
+    if named:
+        found = {number: named.get(f"checkpoint_{number:06d}") for number in own}
+        return {number: epoch for number, epoch in found.items() if epoch is not None}
+    numbers, iterations = sorted(own), sorted(results)
+    running = numbers == list(range(len(numbers))) and iterations and 0 not in results
+    if not running or numbers[-1] >= iterations[-1]:
+        return {number: number for number in numbers}
+    if iterations != [number + 1 for number in numbers]:
+        raise UnreadableFileError(
+            f"folders are numbered 0 to {numbers[-1]} by a running index, results have the "
+            f"iterations {iterations[0]} to {iterations[-1]}: which belong together is not known"
+        )
+    return dict(zip(numbers, iterations, strict=True))
+
+
+class RawReader(Reader):
+    """Reads ray-tune folders."""
+
+    def __init__(self, source: Source) -> None:
+        """Read from `source`."""
+        super().__init__(source)
+        self._types: dict[str, str] = {}
+
+    def scan(self) -> Scan:
+        """Find all models, their configs and results."""
+        scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
+        found = self._checkpoints(scan)
+        folders = {
+            name.rpartition("/")[0]
+            for name in self.source.names
+            if name.rpartition("/")[2] in ("params.json", "result.json")
+        }
+        names = unique_names(sorted({*found, *folders}))
+        for folder, name in sorted(names.items(), key=lambda item: item[1]):
+            if folder not in found:
+                scan.refused.append(Remark(name, "has properties, but no checkpoint"))
+                continue
+            with scan.refusing(name):
+                scan.models.append(self._model(folder, name, found[folder], scan))
+        scan.constants = take_constants(scan.models)
+        return scan
+
+    def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
+        """The tensors as `conv1.weight` and so on, where they are a published CNN's."""
+        return rename_published(state, self._types.get(model.name))
+
+    def _checkpoints(self, scan: Scan) -> dict[str, dict[int, str]]:
+        """File by epoch, by model folder."""
+        found: dict[str, dict[int, str]] = {}
+        for name in self.source.names:
+            if match := _CHECKPOINT.fullmatch(name):
+                folder, epoch = match["model"] or "", int(match["epoch"])
+                epochs = found.setdefault(folder, {})
+                if epoch in epochs:
+                    reason = f"epoch {epoch} is there twice; {epochs[epoch]} is read"
+                    scan.remarks.append(Remark(folder, reason, epoch))
+                else:
+                    epochs[epoch] = name
+        return found
+
+    def _model(self, folder: str, name: str, files: Mapping[int, str], scan: Scan) -> FoundModel:
+        results = self._results(folder, name, scan)
+        config = self._config(folder, results)
+        if config is None and not results:
+            raise UnreadableFileError("has checkpoints, but neither params.json nor result.json")
+        files = self._by_epoch(files, results, name, scan)
+        config = dict(config or {})
+        self._types[name] = str(config.get("model::type"))
+        seed = whole(config.pop("seed", None), UNKNOWN_SEED)
+        epochs = sorted(files)
+        for epoch in epochs:
+            if epoch not in results:
+                scan.remarks.append(Remark(name, "no result for this epoch", epoch))
+        metrics, diverged = read_metrics([results.get(epoch, {}) for epoch in epochs])
+        hyper_parameters, rest = sort_config(config)
+        sparsity = [results.get(epoch, {}).get("sparsity_ratio") for epoch in epochs]
+        if any(value is not None for value in sparsity):
+            rest["sparsity"] = sparsity
+        return FoundModel(
+            name=name,
+            places=[files[epoch] for epoch in epochs],
+            epochs=np.array(epochs),
+            metrics=metrics,
+            hyper_parameters=hyper_parameters,
+            properties=rest,
+            seed=seed,
+            diverged=diverged,
+        )
+
+    def _by_epoch(
+        self,
+        files: Mapping[int, str],
+        results: Mapping[int, Mapping[str, Any]],
+        name: str,
+        scan: Scan,
+    ) -> dict[int, str]:
+        """File by epoch, from files by the number of their folder."""
+        own = {n: self._own_iteration(file) for n, file in files.items()}
+        epochs = checkpoint_epochs(own, results)
+        for number in sorted(set(files) - set(epochs)):
+            scan.refused.append(Remark(name, f"no result belongs to checkpoint folder {number}"))
+        if not epochs:
+            raise UnreadableFileError("no result belongs to any of its checkpoints")
+        if any(number != epoch for number, epoch in epochs.items()):
+            reason = "folders are numbered by a running index: epochs are those of their results"
+            scan.remarks.append(Remark(name, reason))
+        return {epoch: files[number] for number, epoch in epochs.items()}
+
+    def _own_iteration(self, file: str) -> int | None:
+        """The iteration that Ray before 2.7 keeps beside a checkpoint, or None."""
+        for name in (file.rpartition("/")[0] + "/.tune_metadata", file + ".tune_metadata"):
+            if name in self.source:
+                try:
+                    root = self.open_file(name).root
+                except UnreadableFileError:  # it may name any class; the folder's number is left
+                    return None
+                value = root.get("iteration") if isinstance(root, Mapping) else None
+                return value if isinstance(value, int) else None
+        return None
+
+    def _results(self, folder: str, name: str, scan: Scan) -> dict[int, dict[str, Any]]:
+        """Result line by epoch; of a run that was resumed the last one counts."""
+        file = f"{folder}/result.json".lstrip("/")
+        if file not in self.source:
+            scan.remarks.append(Remark(name, "no result.json: its metrics are unknown"))
+            return {}
+        results: dict[int, dict[str, Any]] = {}
+        for line in self.source.read(file).decode("utf-8", "replace").splitlines():
+            try:
+                with reading():
+                    row = json.loads(line)
+                    results[int(row["training_iteration"])] = row
+            except UnreadableFileError:
+                scan.remarks.append(Remark(name, "a line of result.json is damaged"))
+        return results
+
+    def _config(
+        self, folder: str, results: Mapping[int, Mapping[str, Any]]
+    ) -> dict[str, Any] | None:
+        """params.json, or the config that every result repeats."""
+        file = f"{folder}/params.json".lstrip("/")
+        config: Any = next((row.get("config") for row in results.values()), None)
+        if file in self.source:
+            try:
+                config = json.loads(self.source.read(file))
+            except (ValueError, RecursionError) as error:
+                raise UnreadableFileError(f"params.json is damaged: {error}") from error
+        return config if isinstance(config, dict) else None
+
+
+class PreprocessedReader(Reader):
+    """Reads files of pickled dataset objects, and keeps their split."""
+
+    stubs = ("checkpoints_to_datasets",)
+
+    def __init__(self, source: Source) -> None:
+        """Read from `source`."""
+        super().__init__(source)
+        self._checkpoints: dict[str, Checkpoint] = {}
+
+    def scan(self) -> Scan:
+        """Read the pickles; weights stay in their files."""
+        scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
+        rows: dict[str, list[dict[str, Any]]] = {}
+        for file in (name for name in self.source.names if name.endswith(".pt")):
+            with scan.refusing(file):
+                checkpoint = self._checkpoints[file] = self.open_file(file)
+                found = [
+                    row | {"split": split, "file": file}
+                    for part, split in _SPLITS.items()
+                    for row in _dataset_rows(checkpoint.root, part)
+                ]
+                checkpoint.root = None  # half of it is data_out, a copy of data_in
+                for row in found:
+                    rows.setdefault(row["path"], []).append(row)
+        names = unique_names(sorted(rows))
+        for path, name in sorted(names.items(), key=lambda item: item[1]):
+            with scan.refusing(name):
+                scan.models.append(_preprocessed_model(name, rows[path]))
+        scan.constants = take_constants(scan.models)
+        scan.notes.append(
+            "the published file lists no model that its authors' filter dropped, nor why"
+        )
+        return scan
+
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Bytes of the file that holds an entry and many others."""
+        return self.source.size(model.places[row][0])
+
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
+        """The tensors of one entry of `data_in`."""
+        file, entry = model.places[row]
+        checkpoint = self._checkpoints[file]
+        if isinstance(entry, Mapping):
+            return OpenState(rename_published(dict(entry), None), checkpoint.read)
+        return _split_vector(checkpoint.read(entry))
+
+
+def _dataset_rows(root: Any, part: str) -> list[dict[str, Any]]:
+    """One mapping per stored checkpoint of a dataset object.
+
+    Raises:
+        UnreadableFileError: if it is no such object, or its lists differ in length.
+    """
+    dataset = root.get(part) if isinstance(root, Mapping) else None
+    if dataset is None and isinstance(root, Mapping) and any(key in root for key in _SPLITS):
+        return []  # a file with two splits only
+    state = dataset.state if isinstance(dataset, Stub) else None
+    if not isinstance(state, Mapping) or not {"data_in", "paths", "epochs"} <= set(state):
+        raise UnreadableFileError(f"holds no dataset object of Model Zoos under {part!r}")
+    data, properties = _entries(state["data_in"]), state.get("properties") or {}
+    if not isinstance(properties, Mapping):
+        raise UnreadableFileError(f"properties of {part} are a {type(properties).__name__}")
+    columns = {"path": state["paths"], "epoch": state["epochs"], **properties}
+    odd = {
+        name: _length(values) for name, values in columns.items() if _length(values) != len(data)
+    }
+    if odd:
+        raise UnreadableFileError(f"{part} holds {len(data)} checkpoints, but {odd} entries")
+    if not all(isinstance(epoch, int) for epoch in columns["epoch"]):
+        raise UnreadableFileError(f"epochs of {part} are no whole numbers")
+    rows = []
+    for index, entry in enumerate(data):
+        row = {name: values[index] for name, values in columns.items()}
+        rows.append(row | {"path": str(row["path"]), "entry": entry})
+    return rows
+
+
+def _length(values: Any) -> int | None:
+    return len(values) if isinstance(values, list | tuple) else None
+
+
+def _entries(data: Any) -> Sequence[Any]:
+    """`data_in` as one entry per checkpoint; in mode "vector" it is one (N, D) tensor."""
+    if isinstance(data, LazyTensor) and len(data.shape) == 2:
+        stride, width = data.stride, data.shape[1:]
+        return [
+            LazyTensor(data.storage, data.dtype, data.offset + n * stride[0], width, stride[1:])
+            for n in range(data.shape[0])
+        ]
+    if not isinstance(data, list) or not all(isinstance(e, Mapping | LazyTensor) for e in data):
+        raise UnreadableFileError("data_in is neither a list of checkpoints nor one tensor")
+    return data
+
+
+def _preprocessed_model(name: str, rows: list[dict[str, Any]]) -> FoundModel:
+    if len({row["split"] for row in rows}) > 1:
+        raise UnreadableFileError("has checkpoints in two splits")
+    rows = sorted(rows, key=lambda row: row["epoch"])
+    known = {"path", "epoch", "split", "file", "entry", "training_iteration"}
+    metrics, diverged = read_metrics(rows)
+    hyper_parameters, rest = sort_config(
+        {k: v for k, v in rows[0].items() if k not in known and metric_name(k) is None}
+    )
+    seed = _SEED.search(name)
+    return FoundModel(
+        name=name,
+        places=[(row["file"], row["entry"]) for row in rows],
+        epochs=np.array([row["epoch"] for row in rows]),
+        metrics=metrics,
+        hyper_parameters=hyper_parameters,
+        properties=rest,
+        seed=int(seed[1]) if seed else UNKNOWN_SEED,
+        split=rows[0]["split"],
+        diverged=diverged,
+    )
+
+
+def _split_vector(vector: np.ndarray) -> OpenState:
+    """A flat vector of the published class as tensors: layer by layer, weight before bias.
+
+    Raises:
+        UnreadableFileError: if no published network is so long. The class looks tensors up by
+            fixed module indices, so that of a model with dropout it keeps 948 of 2,464 values.
+    """
+    for architecture in (cnn_s(1), cnn_s(3), cnn_l(1), cnn_l(3)):
+        table = architecture.layer_table()
+        if table.width == len(vector):
+            spans = {t.name: vector[t.offset : t.offset + t.size].reshape(t.shape) for t in table}
+            return OpenState(spans, lambda leaf: leaf)  # type: ignore[arg-type, return-value]
+    raise UnreadableFileError(
+        f"a vector of {len(vector)} values is no whole published network: "
+        "import the raw zoo, or the file with checkpoints"
+    )

@@ -1,0 +1,239 @@
+"""Any folder of state dicts (.pt, .pth, .safetensors) with a CSV or JSONL table of properties.
+
+The table has one line per model or per checkpoint. Its first column of these names says which:
+file, path, checkpoint, model_name, name. It may hold a path (with or without its ending), a file
+name, or a folder of checkpoints. Columns `model_name`, `epoch`, `seed` and `split` mean what they
+mean in a zoo; hyper-parameters and metrics are known by name; any other column is kept.
+
+Checkpoints of one run are one model, so that no split cuts a run: `run1/epoch_5.pt` and
+`run1/epoch_9.pt`, `net3_epoch5.pt` and `net3_epoch9.pt`, or names that differ only in the epoch
+that the table gives. A name is a run's only if several files of different epochs have it.
+"""
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ...zoos.errors import BuildError
+from ...zoos.format import SPLITS
+from ..checkpoints.unreadable import UnreadableFileError, reading, shown
+from ..importing.models import (
+    UNKNOWN_EPOCH,
+    UNKNOWN_SEED,
+    FoundModel,
+    Reader,
+    Remark,
+    Scan,
+    check_cells,
+    hyper_parameter_name,
+    metric_name,
+    parse_cell,
+    read_metrics,
+    sort_config,
+    whole,
+)
+
+KEYS = ("file", "path", "checkpoint", "model_name", "name")
+WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
+_EPOCH = re.compile(r"(?:epoch|checkpoint|(?<![a-z])(?:ep|step))[-_=]?([0-9]+)", re.IGNORECASE)
+_SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+_OWN = ("model_name", "epoch", "seed", "split")
+
+Row = dict[str, Any]
+
+
+class StateDictReader(Reader):
+    """Reads one state dict per file, whatever its names."""
+
+    def scan(self) -> Scan:
+        """Join the files with the table."""
+        scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
+        files = [name for name in self.source.names if name.endswith(WEIGHT_ENDINGS)]
+        table = self._table(scan)
+        if not table:
+            scan.notes.append("no table of properties: models have names only")
+        rows, used = _index(table), set[int]()
+        kept: list[Row] = []
+        for file in files:
+            found = next((rows[key] for key in _keys(file) if key in rows), None)
+            if table and found is None:
+                scan.refused.append(Remark(file, "weights without a line in the table"))
+                continue
+            row = {} if found is None else table[found]
+            used |= set() if found is None else {found}
+            epoch = whole(row.get("epoch"), _epoch_in(file))
+            kept.append(row | {"file": file, "epoch": epoch})
+        for name, members in sorted(_by_model(kept, self.source.path.stem).items()):
+            with scan.refusing(name):
+                scan.models.append(_model(name, members, scan))
+        for number, row in enumerate(table):
+            if number not in used:
+                scan.refused.append(Remark(_key(row), "a line in the table without weights"))
+        return scan
+
+    def _table(self, scan: Scan) -> list[Row]:
+        """All lines of the table, or nothing if there is no table.
+
+        Raises:
+            BuildError: if there are several, or the one is damaged.
+        """
+        names = [name for name in self.source.names if name.endswith((".csv", ".jsonl"))]
+        if len(names) > 1:
+            raise BuildError(f"{self.source.path} holds several tables of properties: {names}")
+        if not names:
+            return []
+        try:
+            with reading():
+                text = self.source.read(names[0]).decode("utf-8-sig")
+                rows = list(_parse(text, names[0], scan))
+                for row in rows:
+                    _key(row)
+        except UnreadableFileError as error:
+            raise BuildError(f"{self.source.path}: {names[0]} is {error}") from error
+        return rows
+
+
+def _parse(text: str, name: str, scan: Scan) -> Iterator[Row]:
+    if name.endswith(".csv"):
+        lines = csv.DictReader(io.StringIO(text))
+        for cells in lines:
+            with scan.refusing(f"{name}, line {lines.line_num}"):
+                check_cells(cells)
+                yield {str(key): _cell(str(key), cell) for key, cell in cells.items()}
+        return
+    for line in filter(str.strip, text.splitlines()):
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError(f"{shown(row)} is no JSON object")
+        yield row
+
+
+def _cell(column: str, cell: str | None) -> Any:
+    """A cell by its column: what names a model or file stays text, such as 0001."""
+    return (cell or None) if column in (*KEYS, "model_name") else parse_cell(cell)
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    """What says which model or file a line is about."""
+    found = next((row[key] for key in KEYS if row.get(key) is not None), None)
+    if found is None:
+        raise ValueError(f"a line has none of {KEYS}: {shown(dict(row))}")
+    return str(found)
+
+
+def _index(table: list[Row]) -> dict[tuple[str, int | None], int]:
+    """Number of a line by what it is about, and its epoch if it has one."""
+    rows: dict[tuple[str, int | None], int] = {}
+    for number, row in enumerate(table):
+        epoch = whole(row.get("epoch"), UNKNOWN_EPOCH)
+        rows.setdefault((_key(row), None if epoch == UNKNOWN_EPOCH else epoch), number)
+        if row.get("file") or row.get("path") or row.get("checkpoint"):
+            rows.setdefault((_key(row), None), number)
+    counts = Counter(map(_key, table))
+    for number, row in enumerate(table):
+        if counts[_key(row)] == 1:  # the one line about it, whatever epoch it tells
+            rows.setdefault((_key(row), None), number)
+    return rows
+
+
+def _keys(file: str) -> Iterator[tuple[str, int | None]]:
+    """All under which a line can name a file, the most exact first."""
+    last, folder = file.rpartition("/")[2], file.rpartition("/")[0]
+    for name in (file, _stem(file), last, _stem(last), folder, folder.rpartition("/")[2]):
+        if name:
+            yield name, _epoch_in(file)
+            yield name, None
+
+
+def _by_model(rows: list[Row], root: str) -> dict[str, list[Row]]:
+    """Lines by the model they are about; `root` names a run without a name of its own."""
+    runs: dict[str, list[Row]] = {}
+    for row in rows:
+        if run := _run_of(row["file"], row["epoch"]):
+            runs.setdefault(run, []).append(row)
+    alike = Counter(_unnumbered(row["file"]) for row in rows)
+    models: dict[str, list[Row]] = {}
+    for row in rows:
+        members = runs.get(run := _run_of(row["file"], row["epoch"]), [])
+        series = len({member["epoch"] for member in members}) > 1
+        if not _EPOCH.search(row["file"].rpartition("/")[2]):  # numbers that equal the epoch,
+            series &= alike[_unnumbered(row["file"])] == len(members)  # in each such name
+        name = run.strip("/") or root if series else _stem(row["file"])
+        models.setdefault(str(row.get("model_name") or name), []).append(row)
+    return models
+
+
+def _unnumbered(file: str) -> str:
+    """A path without the number at its end."""
+    return re.sub(r"[-_.=]?[0-9]+$", "", _stem(file))
+
+
+def _run_of(file: str, epoch: int) -> str:
+    """A path without the epoch in it; "" if it has none, "/" if it has nothing else."""
+    folder, _, last = _stem(file).rpartition("/")
+    rest = _EPOCH.sub("", last)
+    if rest == last and epoch >= 0:
+        rest = re.sub(rf"(^|[-_.=])0*{epoch}$", "", last)
+    if rest == last:
+        return ""
+    return "/".join(part for part in (folder, rest.strip("-_.=")) if part) or "/"
+
+
+def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
+    by_epoch: dict[int, Row] = {}
+    for row in rows:
+        if row["epoch"] in by_epoch:
+            scan.refused.append(Remark(name, f"{row['file']}: this epoch is there twice"))
+        by_epoch.setdefault(row["epoch"], row)
+    kept = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    metrics, diverged = read_metrics(kept)
+    first = kept[0]
+    hyper_parameters, _ = sort_config({k: v for k, v in first.items() if k not in _OWN})
+    extra = {
+        key: [row.get(key) for row in kept]
+        for key in dict.fromkeys(key for row in kept for key in row)
+        if key not in (*KEYS, *_OWN) and not metric_name(key) and not hyper_parameter_name(key)
+    }
+    split = _split(name, kept, scan)
+    return FoundModel(
+        name=name,
+        places=[row["file"] for row in kept],
+        epochs=np.array([row["epoch"] for row in kept]),
+        metrics=metrics,
+        hyper_parameters=hyper_parameters,
+        properties=extra,
+        seed=whole(first.get("seed"), UNKNOWN_SEED),
+        split=split,
+        diverged=diverged,
+    )
+
+
+def _split(name: str, rows: list[Row], scan: Scan) -> str | None:
+    """The split of a model; checkpoints of one run never go to different splits."""
+    told = dict.fromkeys(row["split"] for row in rows if row.get("split") is not None)
+    found = [_SPLIT_NAMES.get(str(split).lower(), str(split).lower()) for split in told]
+    known = [split for split in found if split in SPLITS]
+    if len(known) < len(found):
+        reason = f"its split {shown(list(told))} is none of {SPLITS}: it is drawn"
+        scan.remarks.append(Remark(name, reason))
+    elif len(set(known)) > 1:
+        reason = f"its checkpoints are in the splits {known}: all are kept in {known[0]}"
+        scan.remarks.append(Remark(name, reason))
+    return known[0] if known else None
+
+
+def _stem(file: str) -> str:
+    """A path without its ending."""
+    return next((file.removesuffix(end) for end in WEIGHT_ENDINGS if file.endswith(end)), file)
+
+
+def _epoch_in(file: str) -> int:
+    """The epoch in a file's name, or `UNKNOWN_EPOCH`."""
+    match = _EPOCH.search(file.rpartition("/")[2])
+    return int(match[1]) if match else UNKNOWN_EPOCH

@@ -1,0 +1,1 @@
+"""Training of one cohort: objectives, optimizers, schedules, initial weights."""

@@ -1,0 +1,91 @@
+"""How many models to train in step: as many as help, and no more than fit.
+
+On a CPU more models share the cost of a call, up to about 32 (measured, see LOG.md); nets whose
+steps take long gain nothing and are trained few at a time, so that memory stays small. On a GPU
+the size follows from its memory, which is a property of the device and not of the moment, so
+that a build can go on with the size that it began with; if memory runs out all the same, the
+cohort is cut in halves.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from ...zoos.errors import BuildError
+from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.layers import Layer, Residual, Shape, shapes
+from .cohort import CohortResult
+
+CPU_COHORT, GPU_COHORT = 32, 128  # the GPU's is a guess: it was never measured
+FEWEST = 8  # to be worth cutting a population up
+CPU_BYTES = 2**28  # for the values of one cohort, in each worker
+GPU_SHARE = 0.5
+PASSES = 3  # values after a layer: kept for the gradient, their gradient, and one more in between
+VECTORS = 5  # weights, gradient, two states of the optimizer, one more in between
+
+
+def cohort_size(
+    architecture: Architecture, batch_size: int, models: int, device: torch.device | str
+) -> int:
+    """Choose the size of cohorts; at least 1.
+
+    Args:
+        architecture: of the models.
+        batch_size: images or points per step.
+        models: of the whole population; a small one is cut in four, so that cores can share it.
+        device: "cpu" or a CUDA device.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        most, memory = GPU_COHORT, int(memory * GPU_SHARE)
+    else:
+        most, memory = min(CPU_COHORT, max(FEWEST, models // 4)), CPU_BYTES
+    return max(1, min(most, memory // model_bytes(architecture, batch_size)))
+
+
+def model_bytes(architecture: Architecture, batch_size: int) -> int:
+    """About the memory that one model takes in training, in bytes."""
+    values = _values(architecture.layers, architecture.input_shape)
+    width = architecture.layer_table().width
+    return 4 * (VECTORS * width + PASSES * batch_size * values)
+
+
+def train_within_memory(
+    train: Callable[[Sequence[int]], CohortResult], positions: Sequence[int]
+) -> CohortResult:
+    """Train a cohort, in halves if the GPU's memory runs out.
+
+    Args:
+        train: trains the models at some positions.
+        positions: of the cohort's models.
+
+    Raises:
+        BuildError: if one model alone does not fit.
+    """
+    try:
+        return train(positions)
+    except torch.OutOfMemoryError as error:
+        if len(positions) == 1:
+            raise BuildError(
+                f"one model does not fit the GPU's memory, take a smaller batch_size: {error}"
+            ) from error
+    torch.cuda.empty_cache()  # here, where the failed cohort's tensors are gone
+    middle = len(positions) // 2
+    halves = [train_within_memory(train, half) for half in (positions[:middle], positions[middle:])]
+    return CohortResult(
+        torch.cat([half.weights for half in halves]),
+        {name: torch.cat([half.metrics[name] for half in halves]) for name in halves[0].metrics},
+    )
+
+
+def _values(sequence: Sequence[Layer], shape: Shape) -> int:
+    """Values after all layers, for one image."""
+    total = 0
+    for layer, before, after in zip(
+        sequence, shapes(sequence, shape)[:-1], shapes(sequence, shape)[1:], strict=True
+    ):
+        total += torch.Size(after).numel()
+        if isinstance(layer, Residual):
+            total += _values(layer.body, before) + _values(layer.shortcut, before)
+    return total

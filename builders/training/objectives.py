@@ -1,0 +1,188 @@
+"""What a cohort learns: to name images, or to fit one signal per model.
+
+Shape letters: M models, N images or points, B of them in a batch, F coordinates of a point,
+O outputs (classes, or values of a signal). The layout of inputs is that of `population`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ...zoos.errors import BuildError
+from ...zoos.images.catalog import load_images
+from ...zoos.images.image_set import Images, ImageSet
+from ...zoos.images.signals import SignalSet, is_signal_set, load_signals
+from ...zoos.recipe import Model
+from ..population.population import Population
+from .image_augmentation import Augmentation
+
+EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}  # 64 images' values fit a core's cache
+PARTS = ("train", "val", "test")
+
+DataSet = ImageSet | SignalSet
+Batch = tuple[Tensor, Tensor]
+
+
+def load_data(name: str) -> DataSet:
+    """Load the image set or signal set of a recipe."""
+    return load_signals(name) if is_signal_set(name) else load_images(name)
+
+
+def training_size(data: DataSet) -> int:
+    """Number of images, or of points, to learn from."""
+    return len(data.inputs) if isinstance(data, SignalSet) else len(data.train)
+
+
+def output_size(data: DataSet) -> int:
+    """What a model must give: a logit per class, or the values of a signal."""
+    return data.outputs if isinstance(data, SignalSet) else data.classes
+
+
+def signal_columns(data: DataSet, models: Sequence[Model]) -> dict[str, np.ndarray]:
+    """What each model's signal is, (M,) by property; nothing for models that name images.
+
+    Raises:
+        BuildError: if models of two splits fit the same image, which would leak from one to the
+            other.
+    """
+    if not isinstance(data, SignalSet):
+        return {}
+    signals = [data.draw(model.seed) for model in models]
+    splits: dict[float | int, str] = {}
+    for model, signal in zip(models, signals, strict=True):
+        image = signal.get("image_index", len(splits))
+        if splits.setdefault(image, model.split) != model.split:
+            raise BuildError(
+                f"image {image} of {data.name!r} would be in the splits {splits[image]!r} and "
+                f"{model.split!r}: give the recipe seed_kind = 'fixed', no grid, and at most as "
+                "many seeds as there are images"
+            )
+    return {name: np.array([signal[name] for signal in signals]) for name in data.property_names}
+
+
+class Naming:
+    """Classification of images by mean cross-entropy."""
+
+    def __init__(
+        self, data: ImageSet, models: Sequence[Model], device: torch.device | str = "cpu"
+    ) -> None:
+        """Bring the images to the device."""
+        self._parts = {
+            name: Images(part.pixels.to(device), part.labels.to(device))
+            for name, part in zip(PARTS, (data.train, data.val, data.test), strict=True)
+        }
+        black = [-m / d for m, d in zip(data.mean, data.deviation, strict=True)]
+        seeds = [model.seed for model in models]
+        names = {model.hyper_parameters.augmentation for model in models}
+        if len(names) > 1:
+            raise ValueError(f"a cohort must have one augmentation, got {sorted(names)}")
+        self._augment = Augmentation(names.pop(), seeds, black or [0.0] * data.shape[0])
+
+    def batch(self, positions: Tensor) -> Batch:
+        """Each model's train images, augmented: ((M, H, C, W, B), labels (M, B))."""
+        return gather(self._parts["train"], positions, self._augment)
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """(M,) of logits (M, O, B) and labels (M, B)."""
+        return F.cross_entropy(outputs, labels, reduction="none").mean(1)
+
+    def evaluate(self, population: Population, part: str, subsets: Tensor | None) -> Tensor:
+        """See `evaluate`."""
+        return evaluate(population, self._parts[part], subsets)
+
+
+class Fitting:
+    """Regression of each model's own signal by mean squared error."""
+
+    def __init__(
+        self, data: SignalSet, models: Sequence[Model], device: torch.device | str = "cpu"
+    ) -> None:
+        """Compute the models' signals and bring them to the device."""
+        signals = [data.draw(model.seed) for model in models]
+        self._parts = {
+            name: (
+                data.part_inputs(name).T.contiguous().to(device)[None],  # (1, F, N)
+                data.targets(signals, name).transpose(1, 2).contiguous().to(device),  # (M, O, N)
+            )
+            for name in PARTS
+        }
+
+    def batch(self, positions: Tensor) -> Batch:
+        """Each model's points: ((M, F, B), targets (M, O, B)); shared points, if all are taken."""
+        x, targets = self._parts["train"]
+        if positions.shape[1] == x.shape[2]:
+            return x, targets
+        positions = positions[:, None].to(x.device)
+        inputs = x.expand(len(positions), -1, -1).gather(2, positions.expand(-1, x.shape[1], -1))
+        return inputs, targets.gather(2, positions.expand(-1, targets.shape[1], -1))
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """(M,) of outputs and targets (M, O, B)."""
+        return (outputs - targets).square().mean((1, 2))
+
+    def evaluate(self, population: Population, part: str, subsets: Tensor | None) -> Tensor:
+        """(2, M): the loss, and NaN, as a fit has no accuracy."""
+        x, targets = self._parts[part]
+        if subsets is not None:
+            x, targets = self.batch(subsets)
+        with torch.no_grad():
+            losses = self.losses(population.outputs(x), targets)
+        losses[~losses.isfinite()] = torch.nan
+        return torch.stack([losses, torch.full_like(losses, torch.nan)])
+
+
+def objective(
+    data: DataSet, models: Sequence[Model], device: torch.device | str
+) -> Naming | Fitting:
+    """The objective that fits the data."""
+    if isinstance(data, SignalSet):
+        return Fitting(data, models, device)
+    return Naming(data, models, device)
+
+
+def gather(images: Images, positions: Tensor, augment: Augmentation | None = None) -> Batch:
+    """Pick each model's images: ((M, H, C, W, B), (M, B)) for positions (M, B)."""
+    positions = positions.to(images.labels.device)
+    picked = images.pixels.flatten(1).index_select(0, positions.flatten())
+    shape = images.pixels.shape[1:]
+    if augment is not None:
+        picked = augment(picked.view(-1, *shape))
+    x = picked.view(*positions.shape, *shape).permute(0, 3, 2, 4, 1)
+    return x.contiguous(), images.labels[positions]
+
+
+def evaluate(population: Population, images: Images, subsets: Tensor | None) -> Tensor:
+    """Mean cross-entropy and accuracy of each model, without dropout.
+
+    Args:
+        population: M models.
+        images: N images.
+        subsets: (M, n) positions that each model is evaluated on; None takes all images.
+
+    Returns:
+        (2, M): loss and accuracy; both NaN for a model whose logits are not finite.
+    """
+    count = len(images) if subsets is None else subsets.shape[1]
+    sums = torch.zeros(2, len(population), device=population.flat.device)
+    size = EVALUATION_BATCH[population.flat.device.type]
+    with torch.no_grad():
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            x, labels = _evaluation_batch(images, subsets, start, stop)
+            logits = population.outputs(x)
+            labels = labels.expand(len(population), -1)
+            sums[0] += F.cross_entropy(logits, labels, reduction="none").sum(1)
+            sums[1] += (logits.argmax(1) == labels).sum(1)
+    sums /= count
+    sums[:, ~sums[0].isfinite()] = torch.nan
+    return sums
+
+
+def _evaluation_batch(images: Images, subsets: Tensor | None, start: int, stop: int) -> Batch:
+    if subsets is not None:
+        return gather(images, subsets[:, start:stop])
+    x = images.pixels[start:stop].permute(2, 1, 3, 0).contiguous()
+    return x[None], images.labels[None, start:stop]

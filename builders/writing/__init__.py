@@ -1,0 +1,1 @@
+"""Zoo folders that are still being written."""

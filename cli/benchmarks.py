@@ -1,0 +1,103 @@
+"""The commands that compare: `benchmark` runs one, `leaderboard` gathers their results."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from .arguments import add_command, check_file, check_folder, print_result, whole
+
+
+def add_benchmark_commands(commands: Any) -> None:
+    """Add `benchmark` and `leaderboard`."""
+    _add_benchmark(commands)
+    leaderboard = add_command(
+        commands,
+        "leaderboard",
+        _leaderboard,
+        "write the main table of every benchmark result below a folder as one Markdown file",
+        "weightzoo leaderboard results --out LEADERBOARD.md",
+    )
+    leaderboard.add_argument(
+        "results", type=Path, help="folder that holds the folders `weightzoo benchmark` wrote"
+    )
+    leaderboard.add_argument(
+        "--out",
+        type=Path,
+        default=Path("LEADERBOARD.md"),
+        help="Markdown file to write, replaced if it is there (default: LEADERBOARD.md)",
+    )
+
+
+def _add_benchmark(commands: Any) -> None:
+    benchmark = add_command(
+        commands,
+        "benchmark",
+        _benchmark,
+        "build zoos, fit predictors to them, and compare these in tables; a benchmark that was "
+        "stopped goes on when started again",
+        "weightzoo benchmark cross-dataset --small --out results/cross-dataset",
+    )
+    benchmark.add_argument("name", help="e.g. cross-dataset; a wrong one lists those there are")
+    benchmark.add_argument(
+        "--out", type=Path, help="folder for zoos, result and report (default: weightzoo-NAME)"
+    )
+    benchmark.add_argument(
+        "--small", action="store_true", help="a small variant: about ten minutes on two cores"
+    )
+    benchmark.add_argument(
+        "--seeds",
+        type=whole(1),
+        default=3,
+        help="times each predictor is fitted, with seeds from 0 (default: 3)",
+    )
+    benchmark.add_argument(
+        "--workers", type=whole(1), help="number of processes, on CPU (default: one per core)"
+    )
+    benchmark.add_argument(
+        "--zoo",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a zoo of your own in place of those that are built, NAME for the tables; may be "
+        "given again",
+    )
+
+
+def _benchmark(options: argparse.Namespace) -> None:
+    from ..benchmarks.benchmark import BenchmarkOptions
+    from ..benchmarks.registry import load_benchmark
+
+    benchmark = load_benchmark(options.name)
+    out = options.out or Path(f"weightzoo-{options.name}")
+    check_folder(out)
+    zoos = dict(_named_zoo(text) for text in options.zoo)
+    command = f"weightzoo benchmark {options.name}" + " --small" * options.small
+    command += "".join(f" --zoo {text}" for text in options.zoo)
+    outcome = benchmark(
+        BenchmarkOptions(
+            out=out,
+            small=options.small,
+            seeds=tuple(range(options.seeds)),
+            zoos=zoos,
+            workers=options.workers or os.cpu_count() or 1,
+            command=f"{command} --seeds {options.seeds}",
+        )
+    )
+    print_result(options, outcome.data, outcome.text)
+    print(f"report with plot: {outcome.path}", file=sys.stderr)
+
+
+def _named_zoo(text: str) -> tuple[str, Path]:
+    """NAME=PATH, or a path, whose last part is the name."""
+    name, mark, path = text.partition("=")
+    return (name, Path(path)) if mark else (Path(text).name, Path(text))
+
+
+def _leaderboard(options: argparse.Namespace) -> None:
+    from ..benchmarks.leaderboard import write_leaderboard
+
+    check_file(options.out)
+    path = write_leaderboard(options.results, options.out)
+    print_result(options, {"path": str(path)}, str(path))

@@ -1,0 +1,306 @@
+"""The commands that make zoos: `list` the recipes, `build`, `finetune`, `sparsify`, `import`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .arguments import add_command, check_device, print_result, whole
+
+# As `builders.imports` has them, which imports torch.
+IMPORT_FORMATS = "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, state-dicts, hub"
+
+
+def add_building_commands(commands: Any) -> None:
+    """Add `list`, `build`, `finetune`, `sparsify` and `import`."""
+    text = "list the shipped recipes: what `weightzoo build` can train"
+    add_command(commands, "list", _list, text, "weightzoo list")
+    _add_build(commands)
+    _add_finetune(commands)
+    _add_sparsify(commands)
+    _add_import(commands)
+
+
+def _add_build(commands: Any) -> None:
+    build = add_command(
+        commands,
+        "build",
+        _build,
+        "train a recipe's population and write it as a zoo; a build that was stopped goes on when "
+        "started again",
+        "weightzoo build digits-mlp --models 100 --out mlps",
+    )
+    build.add_argument(
+        "recipe", help="name of a shipped recipe, see `weightzoo list`, or path of a .toml file"
+    )
+    build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
+    build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
+    build.add_argument(
+        "--precision",
+        help="of the numbers in training: float32 or bfloat16 (default: the recipe's)",
+    )
+    build.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many models, bytes and seconds the build would take, and stop",
+    )
+    _add_engine(build)
+
+
+def _add_finetune(commands: Any) -> None:
+    finetune = add_command(
+        commands,
+        "finetune",
+        _finetune,
+        "continue to train a zoo's models, with another image set, and write them as a new zoo",
+        "weightzoo finetune mlps --images glyphs-digits --epochs 5 --out tuned",
+    )
+    finetune.add_argument(
+        "--images",
+        required=True,
+        help="image set to train on, e.g. glyphs-digits; a wrong one lists those there are",
+    )
+    finetune.add_argument("--epochs", type=int, required=True, help="passes over its images")
+    finetune.add_argument(
+        "--checkpoints",
+        type=int,
+        nargs="+",
+        metavar="EPOCH",
+        help="epochs whose weights are stored, rising; 0 is before training (default: all, from 0)",
+    )
+    _add_parents(finetune)
+    _add_engine(finetune)
+
+
+def _add_sparsify(commands: Any) -> None:
+    sparsify = add_command(
+        commands,
+        "sparsify",
+        _sparsify,
+        "prune a zoo's models while they continue to train, and write them as a new zoo",
+        "weightzoo sparsify mlps --method magnitude --sparsity 0.9 --out pruned",
+    )
+    sparsify.add_argument("--method", required=True, help="variational-dropout or magnitude")
+    sparsify.add_argument(
+        "--epochs", type=int, default=25, help="epochs of pruning and training (default: 25)"
+    )
+    sparsify.add_argument(
+        "--sparsity",
+        type=float,
+        help="final share of weights pruned, between 0 and 1; of magnitude only, "
+        "variational-dropout finds its own (default: 0.8)",
+    )
+    sparsify.add_argument(
+        "--images", help="image set to train on (default: what the zoo was trained on)"
+    )
+    sparsify.add_argument(
+        "--checkpoints",
+        type=int,
+        nargs="+",
+        metavar="EPOCH",
+        help="epochs whose weights are stored, rising; 0 is before pruning (default: all, from 1)",
+    )
+    _add_parents(sparsify)
+    _add_engine(sparsify)
+
+
+def _add_import(commands: Any) -> None:
+    import_ = add_command(
+        commands,
+        "import",
+        _import,
+        "turn networks that others published into a zoo; into a folder of zoos if their "
+        "architectures differ",
+        "weightzoo import state-dicts checkpoints.zip --out imported",
+    )
+    import_.add_argument("format", help=f"format of the source: {IMPORT_FORMATS}")
+    import_.add_argument("source", help="folder, archive (zip, tar, tar.gz, tar.xz) or file")
+    import_.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    import_.add_argument(
+        "--split-file",
+        type=Path,
+        help="CSV file with columns model_name, split (train, val or test); models that are not "
+        "in it are left out (default: the source's split, or else one drawn by --seed, "
+        "70 %% train, 15 %% val, 15 %% test)",
+    )
+    import_.add_argument(
+        "--seed", type=whole(0), default=0, help="seed of a drawn split (default: 0)"
+    )
+    import_.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    import_.add_argument(
+        "--strict", action="store_true", help="fail if the models differ in architecture"
+    )
+
+
+def _add_parents(command: argparse.ArgumentParser) -> None:
+    """From which rows of a zoo a command starts, and as what zoo it writes their children."""
+    command.add_argument("zoo", type=Path, help="zoo folder to start from")
+    command.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    command.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="rows to start from, such as \"split == 'train' and test_accuracy > 0.5\"; of each "
+        "model the last such row is taken (default: all rows of finite weights)",
+    )
+    command.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a hyper-parameter for all models instead of their own, such as lr=1e-4; may be "
+        "given again for others",
+    )
+
+
+def _add_engine(command: argparse.ArgumentParser) -> None:
+    """Where a command trains, alike for all that train a population."""
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument(
+        "--workers", type=whole(1), help="number of processes, on CPU (default: one per core)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    command.add_argument(
+        "--engine",
+        default="process",
+        choices=("process", "ray"),
+        help="train on this machine, or as tasks on a Ray cluster whose nodes have the same "
+        "weightzoo; they write rows themselves where they see the --out folder under the same "
+        "path, else send them to this machine (default: process)",
+    )
+    command.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="a running Ray cluster, HOST:PORT or auto; with --engine ray only (default: start one "
+        "on this machine)",
+    )
+
+
+def _list(options: argparse.Namespace) -> None:
+    from ..zoos.recipe import load_recipe, recipe_names
+
+    rows = []
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        rows.append(
+            {
+                "name": name,
+                "models": recipe.size,
+                "parameters": recipe.architecture.layer_table().parameters,
+                "checkpoints": len(recipe.checkpoints),
+                "description": recipe.description,
+            }
+        )
+    lines = [f"{row['name']:<30}{row['models']:>7,} models  {row['description']}" for row in rows]
+    print_result(options, rows, "\n".join(lines))
+
+
+def _build(options: argparse.Namespace) -> None:
+    from ..zoos.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe)
+    if options.precision is not None:
+        recipe = replace(recipe, precision=options.precision)
+    if options.dry_run:
+        from ..builders.build_plan import plan_build, plan_text
+
+        plan = plan_build(recipe, options.models, options.device, options.workers)
+        print_result(options, plan, plan_text(plan))
+        return
+    check_device(options.device, here=options.engine == "process")
+    from ..builders.build import build_zoo
+
+    out = options.out or Path(recipe.name)
+    index = build_zoo(
+        recipe,
+        out,
+        models=options.models,
+        engine=options.engine,
+        device=options.device,
+        workers=options.workers,
+        ray_address=options.ray_address,
+        overwrite=options.overwrite,
+    )
+    _print_built(options, out, index)
+
+
+def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
+    result = {
+        "path": str(out),
+        "models": sum(shard.models for shard in index.shards),
+        "rows": sum(shard.rows for shard in index.shards),
+        "bytes": sum(shard.size_bytes for shard in index.shards),
+    }
+    print_result(
+        options, result, "{path}: {models} models, {rows} rows, {bytes} bytes".format(**result)
+    )
+
+
+def _finetune(options: argparse.Namespace) -> None:
+    from ..builders.children.fine_tuning import fine_tune_zoo
+
+    index = fine_tune_zoo(
+        options.zoo,
+        options.out,
+        images=options.images,
+        epochs=options.epochs,
+        **_from_parents(options),
+    )
+    _print_built(options, options.out, index)
+
+
+def _sparsify(options: argparse.Namespace) -> None:
+    from ..builders.children.sparsification import sparsify_zoo
+
+    index = sparsify_zoo(
+        options.zoo,
+        options.out,
+        method=options.method,
+        epochs=options.epochs,
+        sparsity=options.sparsity,
+        images=options.images,
+        **_from_parents(options),
+    )
+    _print_built(options, options.out, index)
+
+
+def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
+    """What the commands have in common that train a zoo's models on."""
+    from ..builders.build import Engine
+    from ..builders.children.parents import parse_overrides
+
+    check_device(options.device, here=options.engine == "process")
+    engine = Engine(
+        name=options.engine,
+        device=options.device,
+        workers=options.workers,
+        ray_address=options.ray_address,
+    )
+    return {
+        "checkpoints": options.checkpoints,
+        "where": _condition(options.where),
+        "overrides": parse_overrides(options.set),
+        "engine": engine,
+        "overwrite": options.overwrite,
+    }
+
+
+def _condition(text: str | None) -> Any:
+    """A condition as builders take it: they know nothing of how loaders write one."""
+    from ..loaders.dataset.conditions import rows_where
+
+    return None if text is None else lambda columns: rows_where(text, columns)
+
+
+def _import(options: argparse.Namespace) -> None:
+    from ..builders.imports import import_zoo
+
+    report = import_zoo(
+        options.format,
+        options.source,
+        options.out,
+        split_file=options.split_file,
+        seed=options.seed,
+        overwrite=options.overwrite,
+        strict=options.strict,
+    )
+    print_result(options, report.to_json(), report.summary())

@@ -1,0 +1,322 @@
+"""The commands that learn from zoos: `quickstart`, `train`, `sample`, `predict`, `embed`."""
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..zoos.strict_json import json_text
+from .arguments import (
+    add_command,
+    check_device,
+    check_file,
+    check_folder,
+    print_result,
+    whole,
+)
+
+QUICKSTART_RECIPE = "digits-cnn"
+# As `sampling` has them, which imports torch.
+SAMPLERS = "kde, kde-published, neighbours, gan, uniform, gaussian"
+
+
+def add_model_commands(commands: Any) -> None:
+    """Add `quickstart`, `train`, `sample`, `predict` and `embed`."""
+    _add_quickstart(commands)
+    _add_train(commands)
+    _add_sample(commands)
+    predict = add_command(
+        commands,
+        "predict",
+        _predict,
+        "predict a column of a zoo with a trained encoder: a CSV line per row on stdout, scores on "
+        "stderr",
+        "weightzoo predict model mlps --split test > predicted.csv",
+    )
+    _add_model_and_zoo(predict)
+    embed = add_command(
+        commands,
+        "embed",
+        _embed,
+        "write a trained encoder's embedding of every row of a zoo",
+        "weightzoo embed model mlps --out embeddings.npz",
+    )
+    embed.add_argument(
+        "--out", type=Path, required=True, help="file to write, ending in .npz or .safetensors"
+    )
+    _add_model_and_zoo(embed)
+
+
+def _add_quickstart(commands: Any) -> None:
+    quickstart = add_command(
+        commands,
+        "quickstart",
+        _quickstart,
+        "build a small zoo of CNNs and predict their accuracy from their weights, in minutes",
+        "weightzoo quickstart --models 100",
+    )
+    quickstart.add_argument(
+        "--out",
+        type=Path,
+        default=Path("weightzoo-quickstart"),
+        help="folder for zoo, report and plots (default: weightzoo-quickstart)",
+    )
+    quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
+    quickstart.add_argument(
+        "--seeds",
+        type=whole(1),
+        default=3,
+        help="times each predictor is fitted, with seeds from 0 (default: 3)",
+    )
+
+
+def _add_train(commands: Any) -> None:
+    train = add_command(
+        commands,
+        "train",
+        _train,
+        "train an encoder to predict a column from weights, or an autoencoder of weights",
+        "weightzoo train sne mlps --target test_accuracy --epochs 20 --out model",
+    )
+    train.add_argument(
+        "encoder",
+        help="encoder to train, e.g. sne, nfn-np or flat-mlp, or one of the autoencoders "
+        "hyper-representation and sane; a wrong one lists those there are",
+    )
+    train.add_argument(
+        "zoo",
+        nargs="+",
+        help="zoo file or folder, or org/name on the Hub; several if the encoder takes several "
+        "architectures",
+    )
+    train.add_argument(
+        "--target",
+        default="test_accuracy",
+        metavar="COLUMN",
+        help="column to predict, see `weightzoo info ZOO`; not of autoencoders (default: "
+        "test_accuracy)",
+    )
+    train.add_argument(
+        "--out", type=Path, required=True, help="folder to make, for checkpoint and trained model"
+    )
+    train.add_argument("--seed", type=whole(0), default=0, help="seed of the training (default: 0)")
+    train.add_argument(
+        "--rows",
+        default="all",
+        help="rows to learn from: all, or last for the last checkpoint of each model; not of "
+        "autoencoders (default: all)",
+    )
+    train.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="go on from the checkpoint in --out, if there is one (default: --resume)",
+    )
+    _add_settings(train)
+
+
+def _add_settings(train: argparse.ArgumentParser) -> None:
+    """Settings that take the training's own default where they are not given."""
+    train.add_argument(
+        "--epochs",
+        type=int,
+        help="passes over the train rows, at most (default: 10, of autoencoders 50)",
+    )
+    train.add_argument(
+        "--batch-size", type=int, help="rows per step, from 2 (default: 16, of autoencoders 32)"
+    )
+    train.add_argument(
+        "--lr",
+        type=float,
+        help="peak learning rate (default: 0.006 of sne, 0.002 of autoencoders, else 0.001)",
+    )
+    train.add_argument(
+        "--invariance",
+        type=float,
+        help="weight of the penalty on outputs that change when hidden units are reordered; not of "
+        "autoencoders (default: 0)",
+    )
+    train.add_argument(
+        "--scaling",
+        help="how weights are scaled: tensor, fan_in or none; not of autoencoders (default: tensor "
+        "for one architecture, fan_in for several)",
+    )
+    train.add_argument(
+        "--loss",
+        help="auto, bce, mse or cross_entropy; auto takes what suits the target; not of "
+        "autoencoders (default: auto)",
+    )
+    train.add_argument("--device", help="cpu or cuda (default: cpu)")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="argument of the encoder, the value as JSON or text, such as widths=[64,64]; may be "
+        "given again; a wrong key lists those there are",
+    )
+
+
+def _add_sample(commands: Any) -> None:
+    sample = add_command(
+        commands,
+        "sample",
+        _sample,
+        "draw new models from a trained autoencoder and write them as a zoo",
+        "weightzoo sample ae --count 50 --out drawn",
+    )
+    sample.add_argument(
+        "model",
+        type=Path,
+        help="folder in which `weightzoo train` left a hyper-representation or sane",
+    )
+    sample.add_argument("--count", type=whole(1), default=100, help="models to keep (default: 100)")
+    sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    sample.add_argument(
+        "--zoo",
+        type=Path,
+        help="zoo whose train rows the sampler is fitted to (default: the one that the autoencoder "
+        "was trained on)",
+    )
+    sample.add_argument(
+        "--sampler",
+        default="kde",
+        help=f"how latent vectors are drawn: {SAMPLERS}; kde draws every dimension by itself, as "
+        "the papers say, kde-published takes all dimensions of one model and one noise, as their "
+        "code does (default: kde)",
+    )
+    sample.add_argument(
+        "--bandwidth",
+        type=float,
+        help="deviation of the noise of kde and kde-published, from 0; published are 0.002 for "
+        "hyper-representations and 0.2 for SANE, both absolute (default: 0.002)",
+    )
+    sample.add_argument(
+        "--bandwidth-unit",
+        help="unit of the bandwidth: relative to each dimension's deviation, or absolute, in the "
+        "units of the latent vectors (default: relative for kde, absolute for kde-published)",
+    )
+    sample.add_argument(
+        "--top",
+        type=float,
+        default=0.3,
+        help="share of the rows that the sampler is fitted to, the best by val accuracy, above 0, "
+        "at most 1 (default: 0.3)",
+    )
+    sample.add_argument(
+        "--draws",
+        type=whole(1),
+        default=1,
+        help="models drawn for each that is kept, the best on a few val images (default: 1)",
+    )
+    sample.add_argument("--seed", type=whole(0), default=0, help="seed of the draws (default: 0)")
+    sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+
+
+def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "model", help="folder in which `weightzoo train` left an encoder, or org/name on the Hub"
+    )
+    command.add_argument("zoo", help="zoo file or folder, or org/name on the Hub")
+    command.add_argument(
+        "--split", help="train, val or test, or a part such as train[:50%%] (default: all)"
+    )
+    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def _quickstart(options: argparse.Namespace) -> None:
+    from ..benchmarks.zoos import build_once
+    from ..loaders.load import load_zoo
+    from ..tasks.prediction.property_prediction import predict_property
+    from ..tasks.prediction.quickstart_report import write_report
+    from ..zoos.recipe import load_recipe
+
+    check_folder(options.out)
+    folder = build_once(
+        load_recipe(QUICKSTART_RECIPE), options.out / QUICKSTART_RECIPE, options.models
+    )
+    zoo = load_zoo(folder)
+    report = predict_property(zoo, seeds=range(options.seeds), workers=os.cpu_count() or 1)
+    command = f"weightzoo quickstart --models {options.models} --seeds {options.seeds}"
+    path = write_report(options.out, zoo, report, command)
+    print_result(options, report.to_json(), report.to_markdown())
+    print(f"report with plots: {path}", file=sys.stderr)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from ..tasks.prediction.trained import TrainOptions, plain_lines
+    from ..tasks.trainings import train_kind
+
+    train = train_kind(options.encoder)
+    check_folder(options.out)
+    check_device(options.device)
+    names = ("epochs", "batch_size", "lr", "invariance", "scaling", "loss", "device")
+    given = {name: getattr(options, name) for name in names}
+    result = train(
+        TrainOptions(
+            zoos=options.zoo,
+            out=options.out,
+            target=options.target,
+            rows=options.rows,
+            seed=options.seed,
+            resume=options.resume,
+            config=_pairs(options.set),
+            settings={name: value for name, value in given.items() if value is not None},
+        )
+    )
+    print_result(options, result, "\n".join(plain_lines(result)))
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE, the value as JSON or else as text."""
+    pairs = {}
+    for text in texts:
+        key, mark, value = text.partition("=")
+        if not mark or not key:
+            raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from dataclasses import fields
+
+    from ..tasks.generation.sample import SampleOptions, sample_zoo
+
+    given = {field.name: getattr(options, field.name) for field in fields(SampleOptions)}
+    result = sample_zoo(SampleOptions(**given))
+    mean = result["test_accuracy"]
+    shown = f"{mean:.3f}" if math.isfinite(mean) else "none, as all diverged"
+    text = "{path}: {models} models, {diverged} diverged, mean test accuracy {shown}; {sampler}"
+    if "bandwidth" in result:
+        text += ", bandwidth {bandwidth:g} ({bandwidth_unit})"
+    print_result(options, result, text.format(**result, shown=shown))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from ..tasks.prediction.trained import plain_lines, predict_rows, write_rows
+
+    check_device(options.device)
+    rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
+    if options.json:
+        print(json_text({"rows": rows, "scores": scores}, indent=1))
+        return
+    write_rows(rows, sys.stdout)
+    if scores is not None:
+        print("\n".join(plain_lines(scores)), file=sys.stderr)
+
+
+def _embed(options: argparse.Namespace) -> None:
+    from ..tasks.prediction.trained import embed_zoo
+
+    check_file(options.out)
+    check_device(options.device)
+    result = embed_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    print_result(options, result, "{path}: {rows} embeddings of width {width}".format(**result))

@@ -1,0 +1,185 @@
+"""The commands about a zoo that is there: `info`, `verify`, `plot`, `pull`, `push`, `card`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .arguments import add_command, check_file, print_result, whole
+
+
+def add_zoo_commands(commands: Any) -> None:
+    """Add `info`, `verify`, `plot`, `pull`, `push` and `card`."""
+    info = add_command(
+        commands,
+        "info",
+        _info,
+        "say what a zoo holds: architecture, models, rows, splits, columns",
+        "weightzoo info mlps",
+    )
+    _add_zoo(info)
+    _add_name(info)
+    _add_verify(commands)
+    _add_plot(commands)
+    _add_pull(commands)
+    _add_push(commands)
+    card = add_command(
+        commands,
+        "card",
+        _card,
+        "write the dataset card of a zoo folder (README.md) again",
+        "weightzoo card mlps",
+    )
+    card.add_argument("zoo", type=Path, help="zoo folder")
+
+
+def _add_verify(commands: Any) -> None:
+    verify = add_command(
+        commands,
+        "verify",
+        _verify,
+        "prove that a zoo is whole and its models work; files, checksums, splits and values are "
+        "checked, and that rebuilt models reach their test accuracy; exits with 1 if a check fails",
+        "weightzoo verify mlps --models 20",
+    )
+    verify.add_argument(
+        "--models",
+        type=whole(1),
+        default=8,
+        help="rows whose model is rebuilt and tested (default: 8)",
+    )
+    verify.add_argument(
+        "--seed", type=whole(0), default=0, help="seed of the choice of these rows (default: 0)"
+    )
+    _add_zoo(verify)
+
+
+def _add_plot(commands: Any) -> None:
+    plot = add_command(
+        commands,
+        "plot",
+        _plot,
+        "draw accuracy distribution and training trajectories of a zoo",
+        "weightzoo plot mlps --out mlps.png",
+    )
+    plot.add_argument("--out", type=Path, help="PNG file to write (default: ZOO.png, here)")
+    _add_zoo(plot)
+    _add_name(plot)
+
+
+def _add_pull(commands: Any) -> None:
+    pull = add_command(
+        commands,
+        "pull",
+        _pull,
+        "download a zoo from the Hugging Face Hub, check it, and print its folder in the cache",
+        "weightzoo pull ORG/NAME --split train",
+    )
+    pull.add_argument("repo", help="dataset repository: org/name")
+    pull.add_argument("--split", help="download only train, val or test (default: all)")
+    pull.add_argument(
+        "--revision", help="tag, branch or commit (default: latest tag of our format's version)"
+    )
+    _add_name(pull)
+
+
+def _add_push(commands: Any) -> None:
+    push = add_command(
+        commands,
+        "push",
+        _push,
+        "publish a zoo folder, or a folder of zoo folders, on the Hugging Face Hub; log in with "
+        "`hf auth login` first",
+        "weightzoo push mlps ORG/NAME --private",
+    )
+    push.add_argument(
+        "--private", action="store_true", help="make a new repository private (default: public)"
+    )
+    push.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a zoo of the same name in the repository that holds other data",
+    )
+    push.add_argument("zoo", type=Path, help="zoo folder, or folder of zoo folders")
+    push.add_argument("repo", help="dataset repository to publish in, made if need be: org/name")
+
+
+def _add_zoo(command: argparse.ArgumentParser) -> None:
+    command.add_argument("zoo", type=Path, help="zoo file or folder")
+
+
+def _add_name(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--name", help="which zoo, where there are several (default: the only one)"
+    )
+
+
+def _info(options: argparse.Namespace) -> None:
+    from ..tasks.inspection.summary import summarise_zoo, summary_text
+
+    summary = summarise_zoo(_load(options))
+    print_result(options, summary, summary_text(summary))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from ..tasks.inspection.verification import verify_zoo
+
+    checks = verify_zoo(options.zoo, options.models, options.seed)
+    marks = {True: "ok", False: "FAILED", None: "skipped"}
+    lines = [f"{marks[check.passed]:<9}{check.name}: {check.detail}" for check in checks]
+    print_result(options, [asdict(check) for check in checks], "\n".join(lines))
+    return int(any(check.passed is False for check in checks))
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from ..tasks.inspection.plots import plot_zoo
+
+    out = options.out or Path(f"{options.zoo.name}.png")
+    check_file(out)
+    plot_zoo(_load(options), out)
+    print(out)
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from ..loaders.hub.fetching import fetch_zoo
+
+    folder = fetch_zoo(options.repo, options.name, options.split, revision=options.revision)
+    print_result(options, {"path": str(folder)}, str(folder))
+
+
+def _push(options: argparse.Namespace) -> None:
+    import tempfile
+
+    from ..loaders.hub.publishing import push_to_hub
+    from ..loaders.load import load_zoo
+    from ..tasks.inspection.plots import plot_zoo
+
+    with tempfile.TemporaryDirectory() as scratch:
+        plot = None
+        if (options.zoo / "zoo.json").is_file():
+            plot_zoo(load_zoo(options.zoo), plot := Path(scratch) / "plot.png")
+        commit = push_to_hub(
+            options.zoo,
+            options.repo,
+            private=options.private,
+            plot=plot,
+            overwrite=options.overwrite,
+        )
+    print_result(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")
+
+
+def _card(options: argparse.Namespace) -> None:
+    from ..zoos.card import CARD_NAME, write_card
+    from ..zoos.index import ZooIndex
+
+    index = ZooIndex.read(options.zoo)
+    write_card(options.zoo, index, index.open(options.zoo)[0].header)
+    path = options.zoo / CARD_NAME
+    print_result(options, {"path": str(path)}, str(path))
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from ..loaders.load import load_zoo
+
+    return load_zoo(options.zoo, options.name)

@@ -1,0 +1,1 @@
+"""Batches: their order, and loaders that place them on a device."""

@@ -1,0 +1,206 @@
+"""`WindowReader`: windows of tokens straight from the files, without reading the rest of a row.
+
+SANE (arXiv 2406.09997) trains on windows of a hundredth of a ResNet; the published code reads
+whole models, in 201 permuted copies, to use one window of one. Here a window is read as the runs
+of values that its tokens hold, one per tensor that it touches and one for the biases among them.
+
+Shape letters: B windows in the batch, W tokens of a window, S values per token.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...zoos.format import changed_file
+from ...zoos.networks.layer_table import LayerTable
+from ..dataset.zoo_dataset import ZooDataset
+from ..tokens.neurons import RowChunks, row_matrices
+from ..tokens.tokenizers import Matrix, checked_size
+
+VALUE_BYTES, PAGE_BYTES = 4, 4096
+
+
+@dataclass
+class ReadCounts:
+    """What a reader has asked of the files.
+
+    Attributes:
+        windows: windows read.
+        value_bytes: bytes of the values in them, without padding.
+        read_bytes: bytes asked of the system.
+        page_bytes: bytes of the pages that these lie in, which a cold disk has to bring.
+    """
+
+    windows: int = 0
+    value_bytes: int = 0
+    read_bytes: int = 0
+    page_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The tokens of one matrix, in the order of the table."""
+
+    matrix: Matrix
+    first: int  # its first token
+
+    @property
+    def tokens(self) -> int:
+        return self.matrix.rows * self.matrix.tokens_per_row
+
+
+class WindowReader:
+    """Reads windows of rows; call `close` when done, or use it in a `with` block.
+
+    Attributes:
+        dataset: whose rows they are.
+        tokenizer: makes the tokens.
+        length: W.
+        counts: what was read so far.
+    """
+
+    def __init__(
+        self, dataset: ZooDataset, token_size: int, length: int, positions: str = "running"
+    ) -> None:
+        """Open the files.
+
+        Args:
+            dataset: with whole rows.
+            token_size: S.
+            length: W; a model with fewer tokens has windows of all of them.
+            positions: one of `tokenizers.POSITIONS`.
+
+        Raises:
+            ValueError: if a size is no whole number from 1, `positions` is unknown, or the rows
+                are only a part.
+            ZooFormatError: if a file changed since it was opened.
+        """
+        if dataset.layer_table != dataset.header.layer_table:
+            raise ValueError("windows are read of whole rows: give the whole dataset, not a part")
+        self.dataset = dataset
+        self.tokenizer = RowChunks(dataset.layer_table, token_size, positions)
+        self.length = min(checked_size("length", length), self.tokenizer.shape[0])
+        self.counts = ReadCounts()
+        self._parts = _parts(dataset.layer_table, token_size)
+        self._starts = np.concatenate([[0], np.cumsum(dataset.source.files.counts)])
+        self._files: dict[int, tuple[int, int]] = {}  # descriptor and offset by place
+
+    def __enter__(self) -> "WindowReader":
+        """The reader."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close the files."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; they are opened again if need be."""
+        for descriptor, _ in self._files.values():
+            os.close(descriptor)
+        self._files = {}
+
+    def random_starts(self, windows: int, generator: torch.Generator) -> Tensor:
+        """Draw the first token of so many windows, (B,), such that they lie within the tokens."""
+        last = self.tokenizer.shape[0] - self.length
+        return torch.randint(last + 1, (windows,), generator=generator)
+
+    def read(
+        self, rows: Sequence[int] | Tensor, starts: Sequence[int] | Tensor
+    ) -> dict[str, Tensor]:
+        """Read one window of each row.
+
+        Args:
+            rows: B row numbers of the dataset.
+            starts: B first tokens.
+
+        Returns:
+            What the tokenizer returns, with dimensions (B, W, ...), on the CPU.
+
+        Raises:
+            IndexError: if a row or window does not exist.
+            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
+        """
+        rows, starts = torch.as_tensor(rows), torch.as_tensor(starts)
+        last = self.tokenizer.shape[0] - self.length
+        if len(starts) and not 0 <= int(starts.min()) <= int(starts.max()) <= last:
+            raise IndexError(f"windows must start at token 0 to {last}, got {starts.tolist()}")
+        values = np.zeros((len(rows), self.length, self.tokenizer.shape[1]), np.float32)
+        for window, row, start in zip(values, rows.tolist(), starts.tolist(), strict=True):
+            self._read(int(self.dataset.rows[row]), start, window)
+        for place in self._files:
+            self.dataset.source.files[place].check_unchanged()
+        index = starts[:, None] + torch.arange(self.length)
+        shared = {key: tensor[index] for key, tensor in self.tokenizer.shared.items()}
+        self.counts.windows += len(rows)
+        self.counts.value_bytes += VALUE_BYTES * int(shared["mask"].sum())
+        return {"values": torch.from_numpy(values)} | shared
+
+    def _read(self, row: int, start: int, window: np.ndarray) -> None:
+        """Fill a window (W, S) of one row of the files."""
+        stop = start + len(window)
+        for part in self._parts:
+            low, high = max(start, part.first), min(stop, part.first + part.tokens)
+            if low < high:
+                width = part.matrix.width
+                window[low - start : high - start, :width] = self._tokens(
+                    row, part.matrix, low - part.first, high - part.first
+                )
+
+    def _tokens(self, row: int, matrix: Matrix, low: int, high: int) -> np.ndarray:
+        """Tokens low to high of a matrix, (tokens, width)."""
+        pieces, size, width = matrix.tokens_per_row, matrix.row_size, matrix.width
+        first, last = low // pieces, (high - 1) // pieces  # rows of the matrix
+        begin = first * size + min(low % pieces * width, size)
+        end = last * size + min(((high - 1) % pieces + 1) * width, size)
+        flat = np.zeros((last - first + 1) * size, np.float32)
+        flat[begin - first * size : end - first * size] = self._values(
+            row, matrix.spec.offset + begin, end - begin
+        )
+        padded = np.zeros((last - first + 1, pieces * width), np.float32)
+        padded[:, :size] = flat.reshape(-1, size)
+        if matrix.bias is not None:
+            piece = size // width  # of a row, holds its bias
+            from_ = first + (low % pieces > piece)
+            to = last + ((high - 1) % pieces >= piece)
+            padded[from_ - first : to - first, size] = self._values(
+                row, matrix.bias.offset + from_, to - from_
+            )
+        tokens = padded.reshape(-1, width)
+        return tokens[low - first * pieces : high - first * pieces]
+
+    def _values(self, row: int, start: int, count: int) -> np.ndarray:
+        """Values of one row, read from its file."""
+        if count <= 0:
+            return np.empty(0, np.float32)
+        place = int(np.searchsorted(self._starts, row, side="right")) - 1
+        descriptor, offset = self._file(place)
+        width = self.dataset.source.files[place].width
+        offset += VALUE_BYTES * ((row - int(self._starts[place])) * width + start)
+        size = VALUE_BYTES * count
+        data = os.pread(descriptor, size, offset)
+        if len(data) < size:
+            raise changed_file(self.dataset.source.files[place].path)
+        self.counts.read_bytes += len(data)
+        pages = (offset + size - 1) // PAGE_BYTES - offset // PAGE_BYTES + 1
+        self.counts.page_bytes += PAGE_BYTES * pages
+        return np.frombuffer(data, "<f4")
+
+    def _file(self, place: int) -> tuple[int, int]:
+        """Descriptor of a file, and the byte at which its rows start."""
+        if place not in self._files:
+            file = self.dataset.source.files[place]
+            file.check_unchanged()
+            self._files[place] = (os.open(file.path, os.O_RDONLY), file.weights_offset)
+        return self._files[place]
+
+
+def _parts(layer_table: LayerTable, token_size: int) -> list[_Part]:
+    parts, first = list[_Part](), 0
+    for matrix in row_matrices(layer_table, token_size):
+        parts.append(_Part(matrix, first))
+        first += parts[-1].tokens
+    return parts

@@ -1,0 +1,1 @@
+"""`ZooDataset`: rows of a zoo, their formats, conditions and trajectories."""

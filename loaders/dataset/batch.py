@@ -1,0 +1,133 @@
+"""What a dataset hands out: one row as a dict, and a batch that torch collates at once.
+
+`default_collate` looks up the type of a batch's first element in a documented table. `Row` is
+entered there, so that a `DataLoader` with default arguments passes the whole `Batch` to
+`_collate_rows`, which returns the tensors it holds instead of stacking row by row.
+
+Shape letters: n rows in the batch.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data._utils.collate import collate, default_collate_fn_map
+
+from ..storage.column_batches import ColumnBatch
+
+
+class Row(dict[str, Any]):
+    """One checkpoint: column values (numpy scalars, str) and tensors, by name.
+
+    Attributes:
+        shared: names of what holds for every row alike, such as the mask of layer sets.
+    """
+
+    shared: frozenset[str] = frozenset()
+
+
+class Collated(Sequence[Row]):
+    """Rows that were read together, which need not be stacked one by one."""
+
+    def as_torch(self) -> dict[str, Any]:
+        """What `default_collate` would return."""
+        raise NotImplementedError
+
+
+class Batch(Collated):
+    """n checkpoints read together; a row is made only when it is asked for."""
+
+    def __init__(
+        self,
+        length: int,
+        columns: ColumnBatch,
+        contents: Mapping[str, Any],
+        shared: Mapping[str, Any],
+    ) -> None:
+        """Hold what was read.
+
+        Args:
+            length: n.
+            columns: scalar columns.
+            contents: what stands for the weights, one item per row: tensors (n, ...), lists of
+                n, or dicts of tensors (n, ...).
+            shared: what holds for every row alike, such as the mask of layer sets.
+        """
+        self._length, self._columns = length, columns
+        self._contents, self._shared = contents, shared
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        """The row at `index`, or the list of rows of a slice."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(self._length)[index]  # an IndexError out of range
+        contents = {name: _item(value, place) for name, value in self._contents.items()}
+        row = Row(self._columns.row(place) | contents | dict(self._shared))
+        row.shared = frozenset(self._shared)
+        return row
+
+    def __iter__(self) -> Iterator[Row]:
+        """Rows in order."""
+        return (self[place] for place in range(len(self)))
+
+    def as_numpy(self) -> dict[str, Any]:
+        """Every column (n,) and tensor as a numpy array; text as str objects."""
+        contents = {name: _as_numpy(value) for name, value in self._contents.items()}
+        return {**self._columns.as_numpy(), **contents, **self._shared}
+
+    def as_torch(self) -> dict[str, Any]:
+        """Every column (n,) and tensor as a tensor; text as a list of str."""
+        return {**self._columns.as_torch(), **self._contents, **self._shared}
+
+    def parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What `as_torch` returns, apart: what there is per row, and what holds for every row."""
+        return {**self._columns.as_torch(), **self._contents}, dict(self._shared)
+
+
+def as_torch(column: np.ndarray) -> Any:
+    """A column as a tensor that shares its memory, or as a list if it is text."""
+    return column.tolist() if column.dtype.kind == "O" else torch.from_numpy(column)
+
+
+def _item(value: Any, place: int) -> Any:
+    """What belongs to one row."""
+    if isinstance(value, Mapping):
+        return {name: inner[place] for name, inner in value.items()}
+    return value[place]
+
+
+def _as_numpy(value: Any) -> Any:
+    return value.numpy() if isinstance(value, Tensor) else value
+
+
+def _collate_rows(rows: Sequence[Row], *, collate_fn_map: Any = None) -> dict[str, Any]:
+    """A `Batch` is collated already; a plain list of rows is collated as dicts are."""
+    if isinstance(rows, Collated):
+        return rows.as_torch()
+    shared = _shared(rows)
+    plain = [{name: row[name] for name in row if name not in shared} for row in rows]
+    return {**collate(plain, collate_fn_map=collate_fn_map), **shared}
+
+
+def _shared(rows: Sequence[Row]) -> dict[str, Any]:
+    """What the rows say alike, if they are of one dataset; stacking it would only repeat it."""
+    first = rows[0]
+    return {
+        key: first[key]
+        for key in first.shared
+        if all(key in row and _same(row[key], first[key]) for row in rows)
+    }
+
+
+def _same(one: Any, other: Any) -> bool:
+    both = isinstance(one, Tensor) and isinstance(other, Tensor)
+    return one is other or both and torch.equal(one, other)
+
+
+default_collate_fn_map[Row] = _collate_rows

@@ -1,0 +1,51 @@
+"""Write the rows of a dataset as a zoo file of their own.
+
+Shape letters: N rows of the dataset.
+"""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from ...zoos.format import IDENTITY, create_zoo_file, finish_zoo_file, open_zoo_file
+from .row_protocol import ZooRows
+
+BLOCK_BYTES = 2**26  # of weights copied at once
+
+
+def save_rows(dataset: ZooRows, path: str | Path) -> Path:
+    """Write a dataset's rows, all of its loaded columns and its part of the weights.
+
+    The file is written under a temporary name and renamed when it is whole.
+
+    Args:
+        dataset: N rows.
+        path: of the new file; an existing one is replaced.
+
+    Returns:
+        The path, which `load_zoo` and stock `datasets` read.
+
+    Raises:
+        ValueError: if there is no row, or a column that every zoo file has was not loaded.
+    """
+    path, header, table = Path(path), dataset.header, dataset.table
+    if missing := [n for n in (*IDENTITY, *header.hyper_parameters) if n not in table.names]:
+        raise ValueError(f"a zoo file needs the columns {missing}: load the zoo with them")
+    if len(dataset) == 0:
+        raise ValueError("there is no row to save: does the filter leave any?")
+    if dataset.layer_table != header.layer_table:
+        header = replace(header, architecture=None, layer_table=dataset.layer_table)
+    partial = path.with_name(f"{path.name}.tmp")
+    create_zoo_file(
+        partial, header, {name: table.column(name, dataset.rows) for name in table.names}
+    )
+    weights = open_zoo_file(partial).map_weights("r+")
+    step = max(1, BLOCK_BYTES // (4 * dataset.source.width))
+    for start in range(0, len(dataset), step):
+        rows = dataset.rows[start : start + step]
+        dataset.source.take(rows, out=weights[start : start + step])
+    weights.flush()
+    del weights
+    finish_zoo_file(partial, header, {})
+    os.replace(partial, path)
+    return path

@@ -1,0 +1,1 @@
+"""Zoos on the Hugging Face Hub: fetch, stream and publish."""

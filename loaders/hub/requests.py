@@ -1,0 +1,186 @@
+"""How we talk to the Hub: patiently, and with the client's errors in our words.
+
+`huggingface_hub` repeats HEAD requests that fail and takes up a download whose connection drops,
+but gives up a GET at the first 503.
+"""
+
+import errno
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from ...zoos.errors import ZooError, ZooNotFoundError
+from .limits import HubError, limited
+
+__all__ = ["HubError", "hub_errors", "patiently"]
+TRIES = 5  # of a request that fails on the server's side or on the way
+FIRST_WAIT_SECONDS = 1.0  # before the second try; doubles with each
+LONGEST_WAIT_SECONDS = 300.0  # that the server may ask for, as the Hub's limits of rate do
+UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
+Answer = TypeVar("Answer")
+
+
+def patiently(call: Callable[[], Answer]) -> Answer:
+    """Call again, after growing waits, while the server fails or the connection drops.
+
+    Where the server says how long to wait, we wait so long.
+
+    Raises:
+        HubError: if the server asks for a longer wait than `LONGEST_WAIT_SECONDS`, sends too
+            slowly, or is not the Hub.
+        Whatever the last call raised.
+    """
+    for tries in range(1, TRIES):
+        try:
+            with limited():
+                return call()
+        except Exception as error:
+            if not _may_pass(error):
+                raise
+            wait = max(FIRST_WAIT_SECONDS * 2 ** (tries - 1), _asked_wait(error))
+        time.sleep(wait)
+    with limited():
+        return call()
+
+
+def _asked_wait(error: Exception) -> float:
+    """Seconds that the server asks us to wait, 0 if it does not.
+
+    Raises:
+        HubError: if that is too long.
+    """
+    headers = getattr(getattr(_request_error(error), "response", None), "headers", {})
+    seconds = max(
+        _retry_after(headers.get("Retry-After", "")), _reset(headers.get("RateLimit", ""))
+    )
+    if seconds > LONGEST_WAIT_SECONDS:
+        raise HubError(
+            f"the Hub asks to wait {seconds:.0f} seconds before the next request: call again then; "
+            "with a token (`hf auth login`) more requests are allowed"
+        ) from error
+    return seconds
+
+
+def _retry_after(text: str) -> float:
+    """Seconds of the header Retry-After (RFC 9110, section 10.2.3): a number, or a date."""
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _reset(text: str) -> float:
+    """Seconds until more requests are allowed, of a header such as `"api";r=0;t=55`."""
+    match = re.search(r";\s*r=0\s*;\s*t=(\d+)", text)
+    return float(match[1]) if match else 0.0
+
+
+@contextmanager
+def hub_errors(repo: str) -> Iterator[None]:
+    """The client's errors in our words.
+
+    Raises:
+        ZooNotFoundError: if the repo, or a file of it, does not exist.
+        HubError: on every other error of a request.
+    """
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        yield
+    except ZooError:
+        raise
+    except GatedRepoError as error:
+        raise HubError(
+            f"{repo} is gated, its owner decides who may read it: ask for access on its page, "
+            f"{_endpoint()}/datasets/{repo}, then log in with `hf auth login` or pass token=... "
+            f"({_line(error)})"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise ZooNotFoundError(
+            f"no data set {repo!r} on the Hub, or none that you may see: check the name, or log "
+            "in with `hf auth login`"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        if _is_unreachable(error):
+            raise _no_network(repo, error) from error
+        raise HubError(
+            f"cannot reach the Hub for {repo}, and not all of it is in the cache: check the "
+            f"connection, unset HF_HUB_OFFLINE ({_line(error.__cause__ or error)})"
+        ) from error
+    except EntryNotFoundError as error:
+        raise ZooNotFoundError(
+            f"{repo} lacks a file of the zoo: tell its owner ({_line(error)})"
+        ) from error
+    except Exception as error:
+        if (cause := _request_error(error)) is None:
+            raise
+        if _is_unreachable(error):
+            raise _no_network(repo, cause) from error
+        raise HubError(
+            f"the Hub failed for {repo}: call again later, or set HF_HUB_OFFLINE=1 to use only "
+            f"what is in the cache ({_line(cause)})"
+        ) from error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether an error is the server's or the network's, and so may be gone the next time."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    cause = _request_error(error)
+    if cause is None or isinstance(error, LocalEntryNotFoundError) or _is_unreachable(error):
+        return False  # of the second the client has tried often enough, the third is at once clear
+    if isinstance(cause, HfHubHTTPError):
+        return cause.response.status_code in (408, 429) or cause.response.status_code >= 500
+    return True
+
+
+def _request_error(error: BaseException | None) -> BaseException | None:
+    """The failed request among an error and its causes."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    http_error = HfHubHTTPError.__bases__[0]  # the client's HTTP library was httpx, is httpx2
+    while error is not None and isinstance(error, (OSError, RuntimeError, http_error)):
+        if isinstance(error, http_error) or "Consistency check failed" in str(error):
+            return error
+        error = error.__cause__
+    return None
+
+
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether this machine has no network, or none that leads to the Hub."""
+    while error is not None:
+        if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in UNREACHABLE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _no_network(repo: str, error: BaseException) -> HubError:
+    return HubError(
+        f"no network: {_endpoint()} cannot be found or reached for {repo}. Check the connection "
+        f"and the proxy, or set HF_HUB_OFFLINE=1 to use what is in the cache ({_line(error)})"
+    )
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
+
+
+def _line(error: BaseException) -> str:
+    """An error's message in one line."""
+    return " ".join(str(error).split())

@@ -1,0 +1,106 @@
+"""Stream a zoo row by row or batch by batch, from a folder or the Hub, without downloading it.
+
+The result is a stock `datasets.IterableDataset`: it resumes by `state_dict`, shards by
+`split_dataset_by_node`, shuffles with a buffer. Whole batches are the fast way through it: with
+D = 2,464 on one core 80,000 rows/s in format "arrow", 50,000 in "numpy", but 8,000 one by one,
+1,500 in "torch"::
+
+    stream = stream_zoo("org/name", "digits-cnn", "train").with_format("numpy")
+    for batch in stream.iter(batch_size=256):
+        batch["weights"]  # (256, D) float32
+
+Format "numpy" makes float32 of float64 columns; format "arrow" hands out tables as they are.
+
+Shape letters: D length of the flat weight vector.
+"""
+
+from collections.abc import Sequence
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from ...zoos.format import SPLITS
+from ...zoos.index import ZooIndex
+from .fetching import choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
+
+BATCH_BYTES = 2**26  # of a file that are read at once
+READ_AHEAD_BYTES = 2**21  # of a remote file, at each jump in it: a smaller one costs requests
+
+
+def stream_zoo(
+    path_or_repo: str | Path,
+    name: str | None = None,
+    split: str | None = None,
+    *,
+    revision: str | None = None,
+    columns: Sequence[str] | None = None,
+    token: str | bool | None = None,
+) -> Any:
+    """Open a zoo as a stream; over the network, only what is iterated over is read.
+
+    Args:
+        path_or_repo: a zoo folder, a folder of zoo folders, "org/name" or "hf://datasets/...".
+        name: which zoo of it; may be left out if there is only one.
+        split: "train", "val" (or "validation", the Hub's word) or "test"; None takes all.
+        revision: of a repo, see `fetch_zoo`.
+        columns: columns to read, in this order; "weights" is one of them. None reads all. The
+            others are not even fetched.
+        token: for a private repo.
+
+    Returns:
+        A `datasets.IterableDataset`, or with split None an `IterableDatasetDict` of every split.
+        The rows are in file order; the number of shards is the number of files.
+
+    Raises:
+        ZooNotFoundError: if there is no zoo.
+        ZooFormatError: if its format version cannot be read here.
+        ValueError: if name, split or a column is not one of those there are, which are listed.
+        HubError: if the Hub cannot be reached.
+    """
+    from datasets import Features, load_dataset
+
+    if split is not None and set(split) & set("[+"):
+        raise ValueError(
+            f"a stream has whole splits only, got {split!r}: name one of {SPLITS} and `take` or "
+            "`filter` from it, or load the zoo with streaming=False"
+        )
+    split = our_split(split)
+    root, index = _locate(path_or_repo, name, revision, token)
+    files = {
+        part: [escape(root + shard.path) for shard in index.shards if shard.split == part]
+        for part in SPLITS
+        if any(shard.split == part for shard in index.shards)
+    }
+    if split is not None and split not in files:
+        raise ValueError(f"{root} has no rows of split {split!r}, it has {list(files)}")
+    if split is not None:
+        files = {split: files[split]}
+    row_bytes = max(shard.size_bytes // shard.rows for shard in index.shards)
+    options: dict[str, Any] = {
+        "data_files": files,
+        "split": split,
+        "streaming": True,
+        "token": token,
+        "batch_size": max(1, BATCH_BYTES // row_bytes),
+        "storage_options": {"hf": {"block_size": READ_AHEAD_BYTES}},
+    }
+    stream = load_dataset("hdf5", **options)
+    if columns is None:
+        return stream
+    known = (stream if split else next(iter(stream.values()))).features
+    if unknown := [column for column in columns if column not in known]:
+        raise ValueError(f"{root} has no column {unknown}, its columns are {list(known)}")
+    chosen = Features({column: known[column] for column in columns})
+    return load_dataset("hdf5", features=chosen, **options)
+
+
+def _locate(
+    path_or_repo: str | Path, name: str | None, revision: str | None, token: str | bool | None
+) -> tuple[str, ZooIndex]:
+    """What to put before a shard's path, and the index."""
+    if not is_hub_path(path_or_repo):
+        path = Path(path_or_repo)
+        folder = path / choose_zoo(zoo_files(path), name, str(path))
+        return f"{folder.resolve()}/", ZooIndex.read(folder)
+    zoo = find_hub_zoo(str(path_or_repo), name, revision=revision, token=token)
+    return f"hf://datasets/{zoo.repo.name}@{zoo.commit}/{zoo.prefix}", zoo.index

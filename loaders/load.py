@@ -1,0 +1,201 @@
+"""`load_zoo`: open a zoo from the disk or the Hub as a dataset, and join datasets.
+
+Shape letters: N rows of a dataset.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+import numpy as np
+
+from ..zoos.format import WEIGHTS
+from .dataset.zoo_dataset import FORMATS, ZooDataset
+from .hub.fetching import fetch_zoo, is_hub_path
+from .splits import SplitPart, parse_split
+from .storage.columns import ColumnTable
+from .storage.opening import OpenSplit, find_zoo, open_splits
+from .storage.rows import WeightRows
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["FORMATS", "ZooDataset", "concatenate_zoos", "load_zoo"]
+
+
+@overload
+def load_zoo(
+    path_or_repo: str | Path,
+    name: str | None = None,
+    split: None = None,
+    *,
+    revision: str | None = None,
+    streaming: Literal[False] = False,
+    columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    in_memory: bool = False,
+    verify_on_read: bool | None = None,
+) -> dict[str, ZooDataset]: ...
+@overload
+def load_zoo(
+    path_or_repo: str | Path,
+    name: str | None = None,
+    split: str = ...,
+    *,
+    revision: str | None = None,
+    streaming: Literal[False] = False,
+    columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    in_memory: bool = False,
+    verify_on_read: bool | None = None,
+) -> ZooDataset: ...
+@overload
+def load_zoo(
+    path_or_repo: str | Path,
+    name: str | None = None,
+    split: str | None = None,
+    *,
+    revision: str | None = None,
+    streaming: Literal[True],
+    columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    in_memory: bool = False,
+    verify_on_read: bool | None = None,
+) -> "datasets.IterableDataset | datasets.IterableDatasetDict": ...
+def load_zoo(
+    path_or_repo: str | Path,
+    name: str | None = None,
+    split: str | None = None,
+    *,
+    revision: str | None = None,
+    streaming: bool = False,
+    columns: Sequence[str] | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | None = None,
+    in_memory: bool = False,
+    verify_on_read: bool | None = None,
+) -> Any:
+    """Open a zoo; no weights are read until they are asked for.
+
+    Of a split of up to 16 files all are checked at once; of more, each when it is first read.
+
+    Args:
+        path_or_repo: a zoo file, a zoo folder (one with `zoo.json`), a folder of zoo folders, or
+            a Hub repository, "org/name" or "hf://datasets/org/name". A path that exists wins.
+        name: which zoo of a folder of zoo folders or of a repository; may be left out if there
+            is only one.
+        split: "train", "val" (or "validation", the Hub's word) or "test"; None takes all. A part
+            of a split is "train[:50%]" or "train[10:20]", a sum "train[:50%]+val". Slices count
+            models in the order of the file and never cut one: all checkpoints of a model are in
+            or out. Percent of the number of models are rounded down.
+        revision: tag, branch or commit of the repository.
+        streaming: read a repository row by row without keeping it, as a stock `IterableDataset`.
+        columns: scalar columns to read; None reads all. The weights are always there.
+        cache_dir: where downloads are kept; None takes the Hub's own place.
+        token: for a private repository; None takes the one that is logged in.
+        in_memory: copy the weights of the opened files to memory at once, for slow disks.
+        verify_on_read: how a batch is read from files that may change. False reads mapped files:
+            one that was written to or replaced gives an error instead of a wrong batch, but one
+            that is cut short while a batch is copied, or whose disk fails, ends the process by
+            SIGBUS. True reads without a map, at half the speed or less, and makes an error of
+            these too. None does so on network mounts only. Replace a zoo by renaming, never
+            write into its files: what writes through a map of its own is not always noticed.
+
+    Returns:
+        The split's dataset, or with split None a dict of every split that has rows.
+
+    Raises:
+        ZooNotFoundError: if there is no zoo at the path.
+        ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
+        ValueError: if name or split is not one of those there are, which are listed.
+    """
+    parts = None if split is None else parse_split(split)
+    if streaming:
+        from .hub.streaming import stream_zoo
+
+        wanted = None if columns is None else [*dict.fromkeys([*columns, WEIGHTS])]
+        return stream_zoo(path_or_repo, name, split, revision=revision, columns=wanted, token=token)
+    if is_hub_path(path_or_repo):
+        words = {part.split for part in parts or ()}
+        only = words.pop() if len(words) == 1 else None
+        path = fetch_zoo(
+            str(path_or_repo), name, only, revision=revision, cache_dir=cache_dir, token=token
+        )
+    elif revision is not None:
+        raise ValueError(f"a zoo on the disk has no revision {revision!r}: leave it out")
+    else:
+        path = find_zoo(Path(path_or_repo), name)
+    return _load(path, parts, columns, in_memory, verify_on_read)
+
+
+def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
+    """Join datasets of equal layer tables and columns, one after the other.
+
+    The result has name, format and tokenizer of the first. `model_id` is kept as it is, so
+    models of different zoos may share one: it then no longer tells them apart.
+
+    Raises:
+        ValueError: if there is no dataset, or two differ in layer table, part of the weights or
+            columns.
+    """
+    if not zoos:
+        raise ValueError("concatenate_zoos needs at least one dataset, got none")
+    for zoo in zoos[1:]:
+        _check_joinable(zoos[0], zoo)
+    if all(zoo.source is zoos[0].source and zoo.table is zoos[0].table for zoo in zoos):
+        return replace(zoos[0], rows=np.concatenate([zoo.rows for zoo in zoos]))
+    sources = [zoo.source for zoo in zoos]
+    starts = np.cumsum([0, *(len(source) for source in sources[:-1])])
+    return replace(
+        zoos[0],
+        source=WeightRows.joined(sources),
+        table=ColumnTable.joined([zoo.table for zoo in zoos]),
+        rows=np.concatenate(
+            [zoo.rows + start for zoo, start in zip(zoos, starts.tolist(), strict=True)]
+        ),
+    )
+
+
+def _load(
+    path: Path,
+    parts: list[SplitPart] | None,
+    columns: Sequence[str] | None,
+    in_memory: bool,
+    verify_on_read: bool | None,
+) -> Any:
+    """The datasets of a zoo on the disk: one by a split expression, or all."""
+    if parts is None:
+        found = open_splits(path, None, columns, in_memory, verify_on_read)
+        return {split: _dataset(opened) for split, opened in found.items()}
+    splits = list(dict.fromkeys(part.split for part in parts))
+    found = open_splits(path, splits, columns, in_memory, verify_on_read)
+    return concatenate_zoos([_sliced(_dataset(found[part.split]), part) for part in parts])
+
+
+def _dataset(opened: OpenSplit) -> ZooDataset:
+    return ZooDataset(opened.name, opened.source, opened.table, opened.rows, opened.table.names)
+
+
+def _sliced(dataset: ZooDataset, part: SplitPart) -> ZooDataset:
+    if part.whole:
+        return dataset
+    return dataset.select(part.rows(dataset.hidden_column("model_id", f"split {str(part)!r}")))
+
+
+def _check_joinable(one: ZooDataset, other: ZooDataset) -> None:
+    if other.layer_table != one.layer_table or other.source.window != one.source.window:
+        raise ValueError(
+            f"zoos {one.name!r} and {other.name!r} differ in their layer table or part of it: "
+            "mixed architectures are read by MixedLoader"
+        )
+    kinds = [{name: zoo.table.kinds[name] for name in zoo.table.names} for zoo in (one, other)]
+    if kinds[0] != kinds[1]:
+        odd = sorted({name for name, _ in kinds[0].items() ^ kinds[1].items()})
+        raise ValueError(
+            f"zoos {one.name!r} and {other.name!r} differ in the columns {odd}: "
+            "load both with columns=[...] that they share"
+        )

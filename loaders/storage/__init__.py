@@ -1,0 +1,1 @@
+"""Rows of zoo files: shards, mapped weights, scalar columns in memory."""

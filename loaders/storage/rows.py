@@ -1,0 +1,323 @@
+"""Weights by row number: one gather from mapped files into reused memory.
+
+No HDF5 handle stays open: the files' rows are mapped, so that what is read once stays in the
+system's page cache, shared by all processes, and `WeightRows` pickles as a list of files.
+
+Shape letters: N rows in all files, n rows asked for, D values read of each row.
+"""
+
+import mmap
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from ...zoos.format import ZooFile, changed_file
+from .buffers import BufferPool
+from .shards import Shards
+from .verified_reads import VerifiedReads
+
+BLOCK_BYTES = 2**20  # of rows gathered to be copied on at once: about a processor's second cache
+LARGE_ROW_BYTES = 2**16  # from here on a second copy costs more than a loop over rows
+
+
+def positions(indices: Any, length: int) -> np.ndarray:
+    """Turn any way to name rows into row numbers from 0.
+
+    Args:
+        indices: slice, or whole numbers in a list, range, array or tensor (negative ones count
+            from the end), or `length` booleans.
+        length: number of rows there are.
+
+    Returns:
+        (n,), int64, within 0 and `length` - 1.
+
+    Raises:
+        IndexError: if a number is out of range, or the indices are no whole numbers.
+    """
+    if isinstance(indices, slice):
+        return np.arange(*indices.indices(length))
+    numbers = indices.cpu().numpy() if isinstance(indices, Tensor) else np.asarray(indices)
+    if numbers.dtype.kind == "b" and numbers.shape == (length,):
+        return np.flatnonzero(numbers)
+    if numbers.size == 0:
+        return np.empty(0, np.int64)
+    if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
+        raise IndexError(
+            f"indices must be a list of whole numbers or {length} booleans, "
+            f"got {numbers.dtype} of shape {numbers.shape}"
+        )
+    if numbers.dtype.kind == "i" or numbers.max() < length:
+        numbers = numbers.astype(np.int64, copy=False)
+        if numbers.view(np.uint64).max() < length:  # negative ones are huge: one pass for all
+            return numbers
+    low, high = int(numbers.min()), int(numbers.max())
+    if low < -length or high >= length:
+        raise IndexError(
+            f"row {low if low < -length else high} is out of range: there are {length} rows, "
+            f"allowed are {-length} to {length - 1}"
+        )
+    return np.where(numbers < 0, numbers + length, numbers)
+
+
+class WeightRows:
+    """The weights of one or more zoo files with equal layer tables, as one (N, D) table.
+
+    Attributes:
+        files: the files, in row order, opened when something of them is first read.
+        in_memory: whether the rows were copied to memory at once.
+        window: (start, stop), the part of every row that is read; all of it by default.
+        verify_on_read: whether rows are read from the file each time, instead of from a map.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[ZooFile],
+        in_memory: bool = False,
+        window: tuple[int, int] | None = None,
+        verify_on_read: bool = False,
+    ) -> None:
+        """List the files, or copy all their rows to memory.
+
+        Args:
+            files: in row order.
+            in_memory: copy their rows at once.
+            window: (start, stop) of every row; None reads all of it.
+            verify_on_read: read as `VerifiedReads` does, instead of from mapped files.
+
+        Raises:
+            ZooFormatError: if a file changed since it was opened.
+        """
+        self.files = files if isinstance(files, Shards) else Shards(files)
+        self.in_memory = in_memory
+        self.window = (0, self.files[0].width) if window is None else window
+        self._starts = np.concatenate([[0], np.cumsum(self.files.counts)])
+        self.verify_on_read = verify_on_read
+        self._maps = _Maps(self.files, whole_rows=self.width == self.files[0].width)
+        self._reads = VerifiedReads(self.files, self.window) if verify_on_read else None
+        self._pool = BufferPool()
+        self._copies: list[np.ndarray] = []
+        if in_memory:
+            copies = [self._copy(place) for place in range(len(self.files))]
+            self._copies, self._reads = copies, None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the list of files alone; they are mapped again, and checked, on the other side."""
+        return WeightRows, (self.files, self.in_memory, self.window, self.verify_on_read)
+
+    def __len__(self) -> int:
+        """N."""
+        return int(self._starts[-1])
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.window[1] - self.window[0]
+
+    def part(self, start: int, stop: int) -> "WeightRows":
+        """The same rows, of which only the values from start to stop are read.
+
+        Args:
+            start: first value, counted within the present window.
+            stop: one past the last.
+        """
+        first = self.window[0]
+        window = (first + start, first + stop)
+        return WeightRows(self.files, self.in_memory, window, self.verify_on_read)
+
+    @classmethod
+    def joined(cls, sources: "Sequence[WeightRows]") -> "WeightRows":
+        """The rows of several sources with the same window, one source after the other."""
+        first = sources[0]
+        files = first.files.joined(source.files for source in sources[1:])
+        in_memory = all(source.in_memory for source in sources)
+        return cls(files, in_memory, first.window, any(one.verify_on_read for one in sources))
+
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Copy rows out.
+
+        Args:
+            rows: (n,), int64, within 0 and N - 1, as `positions` returns.
+            out: (n, D), float32, where to; None takes reused or new memory.
+
+        Returns:
+            (n, D), float32, the caller's own for as long as anything refers to it.
+
+        Raises:
+            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
+        """
+        if out is None:
+            out = self._room(len(rows))
+        if len(rows) == 0:
+            return out
+        if self._reads is not None:
+            return self._reads.take(rows, out)
+        if rows[-1] - rows[0] == len(rows) - 1 and np.all(np.diff(rows) == 1):
+            return self._copy_run(int(rows[0]), int(rows[-1]) + 1, out)
+        if len(self.files) == 1:
+            _gather(self._shard(0), rows, out)
+            self._check_unchanged(0)
+            return out
+        return self._take_from_many(rows, out)
+
+    def views(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Rows where they lie, uncopied, for large rows that are copied piece by piece anyway.
+
+        After the last row the files are checked: copy from each before asking for the next.
+
+        Args:
+            rows: (n,), int64, within 0 and N - 1, as `positions` returns.
+
+        Yields:
+            n arrays (D,), not to be written to.
+
+        Raises:
+            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
+        """
+        if self._reads is not None:
+            yield from (self.take(rows[place : place + 1])[0] for place in range(len(rows)))
+            return
+        places = np.searchsorted(self._starts, rows, side="right") - 1
+        shards = {place: self._shard(place) for place in np.unique(places).tolist()}
+        local = (rows - self._starts[places]).tolist()
+        for place, row in zip(places.tolist(), local, strict=True):
+            yield shards[place][row]
+        for place in shards:
+            self._check_unchanged(place)
+
+    def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Copy rows out block by block, for callers that copy them on: (m, D) each, in order.
+
+        The memory of a block is that of the one before; small blocks stay in the cache. A batch of
+        up to four such blocks is one: cutting it gains less than the calls cost.
+
+        Raises:
+            ZooFormatError: if a file changed since it was opened.
+        """
+        count = max(1, BLOCK_BYTES // (4 * self.width))
+        if len(rows) <= 4 * count:
+            yield self.take(rows)
+            return
+        room = self._pool.take(count, self.width)
+        for start in range(0, len(rows), count):
+            part = rows[start : start + count]
+            yield self.take(part, out=room[: len(part)])
+
+    def _take_from_many(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """File by file; rows in rising order need no copy between."""
+        order = None if np.all(rows[1:] >= rows[:-1]) else np.argsort(rows, kind="stable")
+        ranked = rows if order is None else rows[order]
+        bounds = np.searchsorted(ranked, self._starts)
+        for place in np.flatnonzero(np.diff(bounds)).tolist():
+            low, high = int(bounds[place]), int(bounds[place + 1])
+            local = ranked[low:high] - self._starts[place]
+            if order is None:
+                _gather(self._shard(place), local, out[low:high])
+            else:
+                self._scatter(self._shard(place), local, order[low:high], out)
+            self._check_unchanged(place)
+        return out
+
+    def _scatter(
+        self, shard: np.ndarray, rows: np.ndarray, places: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Rows of one file to their places in the batch."""
+        if len(rows) < 4 or 4 * self.width > LARGE_ROW_BYTES:
+            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
+                out[place] = shard[row]
+        else:  # the copy between stays in the processor's cache
+            out[places] = _gather(shard, rows, self._pool.take(len(rows), self.width))
+
+    def _copy_run(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
+        """Rows start to stop, as one plain copy per file."""
+        place = int(np.searchsorted(self._starts, start, side="right")) - 1
+        while place < len(self.files) and self._starts[place] < stop:
+            first, last = int(self._starts[place]), int(self._starts[place + 1])
+            low, high = max(start, first), min(stop, last)
+            out[low - start : high - start] = self._shard(place)[low - first : high - first]
+            self._check_unchanged(place)
+            place += 1
+        return out
+
+    def _room(self, count: int) -> np.ndarray:
+        """Memory for `count` rows; most of the table is no batch, so it is not pooled."""
+        if 2 * count > len(self):
+            return np.empty((count, self.width), np.float32)
+        return self._pool.take(count, self.width)
+
+    def _copy(self, place: int) -> np.ndarray:
+        """The window of all rows of a file, copied."""
+        first, last = int(self._starts[place]), int(self._starts[place + 1])
+        return self.take(np.arange(first, last), np.empty((last - first, self.width), np.float32))
+
+    def _check_unchanged(self, place: int) -> None:
+        """Refuse what was copied from a file that changed since it was opened."""
+        if not self._copies:
+            self.files[place].check_unchanged()
+
+    def _shard(self, place: int) -> np.ndarray:
+        """The window of all rows of a file that was not cut short."""
+        if self._copies:
+            return self._copies[place]
+        shard = self._maps[place]
+        return shard if self.width == shard.shape[1] else shard[:, slice(*self.window)]
+
+
+def _gather(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Rows of one array, in any order."""
+    if shard.flags.c_contiguous:
+        # "clip" spares numpy a buffered copy for its own range check
+        return np.take(shard, rows, axis=0, mode="clip", out=out)
+    if 4 * shard.shape[1] > LARGE_ROW_BYTES:
+        for place, row in enumerate(rows.tolist()):
+            out[place] = shard[row]
+    else:  # numpy's take would first copy the whole window of the whole file
+        out[...] = shard[rows]
+    return out
+
+
+class _Maps:
+    """Mapped files, no more at a time than a process may hold open.
+
+    Each map keeps a file descriptor, of which many systems grant 1024. Reading a map behind the
+    end of its file kills the process, so the size of the mapped file is asked for before.
+    """
+
+    def __init__(self, files: Shards, whole_rows: bool) -> None:
+        self._files, self._whole_rows = files, whole_rows
+        self._maps: OrderedDict[int, tuple[np.ndarray, mmap.mmap, int]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._limit = _map_limit()
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        """All rows of a file, mapped, after a check that the file was not cut short."""
+        with self._lock:
+            if place not in self._maps:
+                self._maps[place] = self._map(self._files[place])
+            self._maps.move_to_end(place)
+            if len(self._maps) > self._limit:
+                self._maps.popitem(last=False)
+            rows, mapped, size_bytes = self._maps[place]
+        if mapped.size() < size_bytes:
+            raise changed_file(self._files[place].path)
+        return rows
+
+    def _map(self, file: ZooFile) -> tuple[np.ndarray, mmap.mmap, int]:
+        rows = file.map_weights()
+        mapped: mmap.mmap = rows._mmap  # type: ignore[attr-defined]
+        if not self._whole_rows and hasattr(mmap, "MADV_RANDOM"):
+            mapped.madvise(mmap.MADV_RANDOM)  # no readahead
+        return np.asarray(rows), mapped, file.size_bytes
+
+
+def _map_limit() -> int:
+    """Half of the files that this process may open, at most 4096."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 256
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 4096 if soft == resource.RLIM_INFINITY else max(16, min(4096, soft // 2))

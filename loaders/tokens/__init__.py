@@ -1,0 +1,1 @@
+"""Tokenizers: flat weights as sets of tokens, and windows of them."""

@@ -1,0 +1,198 @@
+"""Strided copies between flat rows and tokens: a few per layer, each for the whole batch.
+
+A plan is made once per layer table. Cutting copies every value of a flat row to its place among
+the tokens, joining copies it back, so that each is the other's exact inverse and its gradient.
+
+On a CPU, rows are numpy records with a field for every run, and one assignment copies a batch; it
+takes half the time of copies of strided tensors and lets other threads run. Fields are opaque
+bytes, so any dtype will do. On another device a run is one kernel over views of the batch.
+
+Shape letters: B models in the batch, D length of the flat vector, T length of all tokens together.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..storage.buffers import BufferPool, PaddedBuffers
+
+_RECORD_DEVICE = "cpu"  # whose rows numpy can see
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the pieces of a run lie, in values.
+
+    Attributes:
+        offset: where the grid starts.
+        steps: from one cell to the next, along each dimension of the grid.
+        lead: values in a cell before the piece.
+    """
+
+    offset: int
+    steps: tuple[int, ...] = ()
+    lead: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A grid of equally long pieces, evenly spaced in the flat row and among the tokens.
+
+    Attributes:
+        length: values of a piece, which stay side by side.
+        counts: pieces along each dimension of the grid.
+        flat: where they lie in the flat row.
+        tokens: where they lie among the tokens.
+    """
+
+    length: int
+    counts: tuple[int, ...]
+    flat: Grid
+    tokens: Grid
+
+
+class CopyPlan:
+    """Copies (B, D) to (B, T) and back; what no run writes is zero among the tokens."""
+
+    def __init__(self, runs: Sequence[Run], flat_width: int, tokens_width: int) -> None:
+        """Hold runs that cover every value of the flat row once."""
+        self.flat_width, self.tokens_width = flat_width, tokens_width
+        moves = [(run, run.flat, run.tokens) for run in runs]
+        self._to_tokens = _Copies(moves, flat_width, tokens_width)
+        back = [(run, there, here) for run, here, there in moves]
+        self._to_flat = _Copies(back, tokens_width, flat_width)
+        self._tokens, self._flat = PaddedBuffers(tokens_width), BufferPool()
+
+    def cut(self, weights: Tensor) -> Tensor:
+        """Copy flat rows (B, D) to tokens (B, T), with gradients.
+
+        On a CPU float32 tokens lie in reused memory, see `PaddedBuffers`.
+        """
+        if weights.requires_grad and torch.is_grad_enabled():
+            return _Cut.apply(weights, self)
+        if _is_pooled(weights):
+            tokens = self._tokens.take(len(weights))
+        else:
+            tokens = weights.new_zeros(len(weights), self.tokens_width)
+        self._to_tokens(weights, tokens)
+        return tokens
+
+    def cut_blocks(self, blocks: Iterable[np.ndarray], rows: int) -> Tensor:
+        """Copy rows that come in blocks (m, D), float32, of B in all, to tokens (B, T)."""
+        tokens = self._tokens.take(rows)
+        targets, start = tokens.numpy(), 0
+        for block in blocks:
+            target = targets[start : start + len(block)]
+            self._to_tokens.copy_records(len(block), block, target, block.itemsize)
+            start += len(block)
+        return tokens
+
+    def join(self, tokens: Tensor) -> Tensor:
+        """Copy tokens (B, T) back to flat rows (B, D), with gradients; memory as in `cut`."""
+        if tokens.requires_grad and torch.is_grad_enabled():
+            return _Join.apply(tokens, self)
+        if _is_pooled(tokens):
+            weights = torch.from_numpy(self._flat.take(len(tokens), self.flat_width))
+        else:
+            weights = tokens.new_empty(len(tokens), self.flat_width)
+        self._to_flat(tokens, weights)
+        return weights
+
+
+def _is_pooled(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
+
+
+class _Cut(torch.autograd.Function):
+    """The gradient of padding is dropped."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, plan: CopyPlan) -> Tensor:
+        ctx.plan = plan
+        return plan.cut(weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.plan.join(grads[0]), None
+
+
+class _Join(torch.autograd.Function):
+    """The gradient of padding is zero."""
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, plan: CopyPlan) -> Tensor:
+        ctx.plan = plan
+        return plan.join(tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.plan.cut(grads[0]), None
+
+
+class _Copies:
+    """The copies of all runs in one direction."""
+
+    def __init__(
+        self, moves: Sequence[tuple[Run, Grid, Grid]], width: int, target_width: int
+    ) -> None:
+        self._moves = moves  # run, from, to
+        self._widths = (width, target_width)
+        self._records: dict[int, list[np.dtype]] = {}
+
+    def __call__(self, source: Tensor, target: Tensor) -> None:
+        """Copy; `target` is contiguous and shares no memory with `source`."""
+        source = source.detach().contiguous()
+        if len(source) == 0:  # of which torch makes no views as bytes
+            return
+        if source.device.type == _RECORD_DEVICE:
+            here, there = source.view(torch.uint8).numpy(), target.view(torch.uint8).numpy()
+            return self.copy_records(len(source), here, there, source.element_size())
+        for run, from_, to in self._moves:
+            _pieces(target, run, to).copy_(_pieces(source, run, from_))
+
+    def copy_records(self, rows: int, source: np.ndarray, target: np.ndarray, size: int) -> None:
+        """Copy contiguous rows on a CPU, each a record of values of `size` bytes."""
+        if size not in self._records:
+            grids = zip(*((here, there) for _, here, there in self._moves), strict=True)
+            runs = [run for run, _, _ in self._moves]
+            self._records[size] = [
+                _record(runs, part, width, size)
+                for part, width in zip(grids, self._widths, strict=True)
+            ]
+        here, there = self._records[size]
+        np.ndarray((rows,), there, target)[...] = np.ndarray((rows,), here, source)
+
+
+def _pieces(tensor: Tensor, run: Run, grid: Grid) -> Tensor:
+    """A view (B, *counts, length)."""
+    size, stride = (len(tensor), *run.counts, run.length), (tensor.shape[1], *grid.steps, 1)
+    return tensor.as_strided(size, stride, tensor.storage_offset() + grid.offset + grid.lead)
+
+
+def _record(runs: Sequence[Run], grids: Sequence[Grid], width: int, size: int) -> np.dtype:
+    """A row of `width` values of `size` bytes, with a field for every run."""
+    fields = [_field(*pair, size) for pair in zip(runs, grids, strict=True)]
+    return np.dtype(
+        {
+            "names": [str(place) for place in range(len(runs))],
+            "formats": [field for field, _ in fields],
+            "offsets": [offset for _, offset in fields],
+            "itemsize": width * size,
+        }
+    )
+
+
+def _field(run: Run, grid: Grid, size: int) -> tuple[np.dtype, int]:
+    """The pieces of a run as opaque bytes, each in its cell of the grid, and their offset."""
+    field, lead = np.dtype((np.void, run.length * size)), grid.lead * size
+    for count, step in reversed(list(zip(run.counts, grid.steps, strict=True))):
+        if count > 1:
+            cell = np.dtype(
+                {"names": ["0"], "formats": [field], "offsets": [lead], "itemsize": step * size}
+            )
+            field, lead = np.dtype((cell, (count,))), 0
+    return field, grid.offset * size + lead

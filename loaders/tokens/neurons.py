@@ -1,0 +1,76 @@
+"""Neurons: an output neuron's weights with its bias, whole or in chunks of a fixed length.
+
+Sources: `Neurons` are the tokens of hyper-representations, Schürholt et al. 2021, arXiv
+2110.15288; `RowChunks` those of SANE, Schürholt et al. 2024, arXiv 2406.09997.
+
+A weight is a matrix of its first dimension by the rest, and the bias of the same layer and length
+is its last column. Norm layers are matrices of two columns, scale and shift. Buffers (batch-norm
+statistics) are matrices of one column, told apart by `role`; unlike the published code this keeps
+the batch counter, one token more per layer, so that `inverse` is exact. A transposed convolution
+has its inputs first, so that there a token is an input neuron.
+"""
+
+from collections.abc import Iterator
+
+from ...zoos.networks.layer_table import LayerTable, TensorSpec
+from .tokenizers import Matrix, Tokenizer, checked_size
+
+
+class Neurons(Tokenizer):
+    """One token per neuron, padded to the longest of the table."""
+
+    def __init__(self, layer_table: LayerTable) -> None:
+        """Make the plan."""
+        longest = max((matrix.columns for matrix in row_matrices(layer_table, 1)), default=1)
+        super().__init__(layer_table, list(row_matrices(layer_table, longest)))
+
+    def __reduce__(self) -> tuple[type["Neurons"], tuple[LayerTable]]:
+        """Pickle what the plan is made of, not the plan and its memory."""
+        return type(self), (self.layer_table,)
+
+
+class RowChunks(Tokenizer):
+    """Every neuron cut into tokens of `size` values, the last padded.
+
+    Attributes:
+        size: S, values per token.
+    """
+
+    def __init__(self, layer_table: LayerTable, size: int, positions: str = "running") -> None:
+        """Make the plan.
+
+        Args:
+            layer_table: of the architecture.
+            size: S.
+            positions: one of `tokenizers.POSITIONS`.
+
+        Raises:
+            ValueError: if the size is no whole number from 1, or `positions` is unknown.
+        """
+        self.size = checked_size("size", size)
+        super().__init__(layer_table, list(row_matrices(layer_table, size)), positions)
+
+    def __reduce__(self) -> tuple[type["RowChunks"], tuple[LayerTable, int, str]]:
+        """Pickle what the plan is made of, not the plan and its memory."""
+        return type(self), (self.layer_table, self.size, self.positions)
+
+
+def row_matrices(layer_table: LayerTable, width: int) -> Iterator[Matrix]:
+    """Every tensor once, biases with their weights."""
+    bias_of = _biases(layer_table)
+    joined = {bias.name for bias in bias_of.values()}
+    for spec in layer_table:
+        if spec.size and spec.name not in joined:
+            rows = spec.shape[0] if spec.shape else 1
+            yield Matrix(spec, rows, width, bias_of.get(spec.name))
+
+
+def _biases(layer_table: LayerTable) -> dict[str, TensorSpec]:
+    """The bias that goes with each weight, by the weight's name."""
+    specs = {spec.name: spec for spec in layer_table}
+    pairs = {}
+    for spec in layer_table:
+        bias = specs.get(spec.name.removesuffix("weight") + "bias")
+        if spec.name.endswith("weight") and bias is not None and bias.shape == spec.shape[:1]:
+            pairs[spec.name] = bias
+    return pairs

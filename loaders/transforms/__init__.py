@@ -1,0 +1,1 @@
+"""Transforms of weights: permutations, alignment, augmentations, standardisation."""

@@ -1,0 +1,194 @@
+"""Which hidden units of an architecture may be reordered together, layer by layer.
+
+The units of a hidden layer have no order: when the outputs of a layer are reordered, and the
+inputs of the layers that read them likewise, the network computes the same. Elementwise
+activations, dropout, pooling and tokens keep the units apart, so they pass the order on; norms
+follow it with their parameters and buffers; flattening turns a channel of height * width values
+into a block of as many inputs. A residual sum adds unit by unit, so the units of both branches
+are one group. The heads of an attention may change places whole; within a head, queries and keys
+are reordered alike, and values by themselves, for an attention only compares the former and
+averages the latter.
+
+What belongs to a network's input or output stays where it is.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...zoos.errors import UnsuitableError
+from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.layers import Layer, Shape, layer_names, shapes
+
+SIDES = ("out", "in")
+PASSING = (
+    "max_pool",
+    "global_avg_pool",
+    "activation",
+    "sine",
+    "offset",
+    "dropout",
+    "flatten",
+    "tokens",
+    "token_pool",
+)
+_NORM_TENSORS = {
+    "batch_norm": ("weight", "bias", "running_mean", "running_var"),
+    "layer_norm": ("weight", "bias"),
+}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The side of a tensor along which it has one slice per unit of a group.
+
+    Attributes:
+        tensor: its name in the layer table.
+        side: "out", its first dimension, U units of as many values each as divide it; or "in",
+            its second: I units of K values each.
+    """
+
+    tensor: str
+    side: str
+
+
+@dataclass(frozen=True)
+class PermutationGroup:
+    """Hidden units that may be reordered, and every axis that must follow.
+
+    Attributes:
+        layer: the layer whose outputs they are; groups of one name move their heads alike.
+        units: U.
+        axes: what follows. A sum of several layers' outputs, as in residual networks, is one
+            group with the axes of all of them.
+        heads: so many equal blocks of units change places whole; units only move within theirs.
+    """
+
+    layer: str
+    units: int
+    axes: tuple[Axis, ...]
+    heads: int = 1
+
+
+def hidden_groups(architecture: Architecture) -> tuple[PermutationGroup, ...]:
+    """The groups of a network, input to output; those of its input and output stay fixed.
+
+    Raises:
+        UnsuitableError: if it has a layer of which it is not known what it does to the order.
+    """
+    walk = _Walk()
+    given = _Units("input", _units_of(architecture.input_shape), fixed=True)
+    walk.through(architecture.layers, architecture.input_shape, given, "").root.fixed = True
+    return tuple(
+        PermutationGroup(units.layer, units.count, tuple(units.axes), units.heads)
+        for units in walk.found
+        if units.root is units and not units.fixed
+    )
+
+
+@dataclass(eq=False)
+class _Units:
+    """Units that are reordered together; merged ones lead to the same root."""
+
+    layer: str
+    count: int
+    axes: list[Axis] = field(default_factory=list)
+    heads: int = 1
+    fixed: bool = False
+    merged: "_Units | None" = None
+
+    @property
+    def root(self) -> "_Units":
+        """Where the axes are kept."""
+        return self if self.merged is None else self.merged.root
+
+    def follow(self, layer: str, tensors: Sequence[str], side: str) -> None:
+        """Add axes of a layer's tensors."""
+        self.root.axes += [Axis(f"{layer}.{tensor}", side) for tensor in tensors]
+
+    def merge(self, other: "_Units") -> None:
+        """Make both the same, as a sum does; what cannot be paired unit by unit is fixed."""
+        one, two = self.root, other.root
+        if one is two:
+            return
+        fixed = one.fixed or two.fixed
+        if one.count != two.count:
+            one.fixed = two.fixed = True
+            return
+        one.axes, one.fixed, two.merged = [*one.axes, *two.axes], fixed, one
+
+
+class _Walk:
+    """Follows units through the layers and collects all that it meets."""
+
+    def __init__(self) -> None:
+        self.found: list[_Units] = []
+        self._steps: dict[str, Callable[[Any, Shape, _Units, str], _Units]] = {
+            "conv": self._weighted,
+            "linear": self._weighted,
+            "batch_norm": self._norm,
+            "layer_norm": self._norm,
+            "position_embedding": self._position,
+            "attention": self._attention,
+            "residual": self._residual,
+            **dict.fromkeys(PASSING, self._passing),
+        }
+
+    def through(self, layers: Sequence[Layer], shape: Shape, units: _Units, prefix: str) -> _Units:
+        """The units behind the last layer, given those before the first."""
+        befores = shapes(layers, shape)
+        for layer, name, before in zip(layers, layer_names(layers), befores, strict=False):
+            if layer.kind not in self._steps:
+                raise UnsuitableError(
+                    f"permutations know the layers {sorted(self._steps)}, got {layer.kind!r}: "
+                    "give `HiddenPermutations` the groups instead"
+                )
+            units = self._steps[layer.kind](layer, before, units, prefix + name)
+        return units
+
+    def _new(self, layer: str, count: int, heads: int = 1) -> _Units:
+        self.found.append(_Units(layer, count, heads=heads))
+        return self.found[-1]
+
+    def _passing(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        if layer.kind == "flatten" and len(before) == 2:
+            units.root.fixed = True  # units of every token apart: no blocks of neighbours
+        return units
+
+    def _weighted(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        units.follow(name, ["weight"], "in")
+        made = self._new(name, layer.out)
+        made.follow(name, ["weight", "bias"] if getattr(layer, "bias", True) else ["weight"], "out")
+        return made
+
+    def _norm(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        if layer.kind == "batch_norm" or len(before) < 3:  # of an image columns are normalised
+            units.follow(name, _NORM_TENSORS[layer.kind], "out")
+        return units
+
+    def _position(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        units.follow(name, ["position"], "in")
+        units.follow(name, ["class_token"] if layer.class_token else [], "out")
+        return units
+
+    def _attention(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        width, heads = before[-1], layer.heads
+        units.follow(name, ["query.weight", "key.weight", "value.weight"], "in")
+        compared, averaged = (self._new(name, width, heads) for _ in range(2))
+        compared.follow(name, ["query.weight", "query.bias", "key.weight", "key.bias"], "out")
+        averaged.follow(name, ["value.weight", "value.bias"], "out")
+        averaged.follow(name, ["out.weight"], "in")
+        made = self._new(f"{name}.out", width)
+        made.follow(name, ["out.weight", "out.bias"], "out")
+        return made
+
+    def _residual(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        body, shortcut = layer.body, layer.shortcut
+        added = self.through(shortcut, before, units, f"{name}.shortcut.")
+        added.merge(self.through(body, before, units, f"{name}.body."))
+        return added
+
+
+def _units_of(shape: Shape) -> int:
+    """Channels of an image, features, or the width of a token."""
+    return shape[-1] if len(shape) == 2 else shape[0]

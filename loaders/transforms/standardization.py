@@ -1,0 +1,167 @@
+"""Standardisation: every layer's weights to mean zero and variance one.
+
+Source: SANE, Schürholt et al. 2024, arXiv 2406.09997: the mean of a layer is the mean over models
+of each model's mean, its deviation the root of the mean over models of each model's variance, so
+that differences between the models' means do not count. Weights and bias of a layer are taken
+together. Differs from it: buffers (batch-norm statistics) are standardised one by one, since they
+are of another scale than the layer's parameters.
+
+Shape letters: B models in the batch, D length of the flat vector, P parts.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...zoos.networks.layer_table import LayerTable, TensorSpec
+from ..dataset.zoo_dataset import ZooDataset
+
+BLOCK_BYTES = 2**26
+FIELDS = ("part", "mean", "deviation")
+
+
+@dataclass(frozen=True)
+class LayerStandardization:
+    """Mean and deviation of every part: a layer's parameters, or one buffer.
+
+    Attributes:
+        layer_table: of the architecture.
+        mean: P numbers, in the order of `parts(layer_table)`.
+        deviation: P numbers above zero; 1 for a part whose values are all alike.
+    """
+
+    layer_table: LayerTable
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    _placed: dict[Any, tuple[Tensor, Tensor]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @classmethod
+    def fit(cls, dataset: ZooDataset) -> "LayerStandardization":
+        """Measure the parts over the train split, block by block.
+
+        Raises:
+            ValueError: if the dataset is empty, holds rows of another split or a model that is
+                not finite.
+        """
+        _check_train(dataset)
+        table = dataset.layer_table
+        rows = max(1, BLOCK_BYTES // (8 * table.width))
+        blocks = (
+            dataset.weights(slice(start, start + rows)) for start in range(0, len(dataset), rows)
+        )
+        mean, variance = _moments(table, blocks, len(dataset))
+        least = torch.finfo(torch.float32).eps * mean.abs()  # less is rounding
+        constant = variance.sqrt() <= least
+        deviation = torch.where(constant, 1.0, variance.sqrt())
+        return cls(table, tuple(mean.tolist()), tuple(deviation.tolist()))
+
+    def apply(self, weights: Tensor) -> Tensor:
+        """Standardise flat weights.
+
+        Args:
+            weights: (B, D), on any device.
+
+        Returns:
+            (B, D), new memory, of the same type.
+        """
+        mean, deviation = self._vectors(weights)
+        return (weights - mean) / deviation
+
+    def inverse(self, weights: Tensor) -> Tensor:
+        """Undo `apply`, up to rounding."""
+        mean, deviation = self._vectors(weights)
+        return weights * deviation + mean
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Plain data, one entry per part."""
+        rows = zip(parts(self.layer_table), self.mean, self.deviation, strict=True)
+        return [dict(zip(FIELDS, row, strict=True)) for row in rows]
+
+    @classmethod
+    def from_json(cls, layer_table: LayerTable, rows: Any) -> "LayerStandardization":
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: if the entries are not those of the layer table, or a number is not one.
+        """
+        names = list(parts(layer_table))
+        if not isinstance(rows, list) or not all(
+            isinstance(row, Mapping) and sorted(row) == sorted(FIELDS) for row in rows
+        ):
+            raise ValueError(f"standardization must be a list of entries with the keys {FIELDS}")
+        if [row["part"] for row in rows] != names:
+            raise ValueError(
+                f"standardization has the parts {[row['part'] for row in rows]}, "
+                f"expected {names}: it was fitted to another architecture"
+            )
+        mean = tuple(float(row["mean"]) for row in rows)
+        deviation = tuple(float(row["deviation"]) for row in rows)
+        if not all(0 < number < float("inf") for number in deviation):
+            raise ValueError(f"deviations must be finite and above zero, got {deviation}")
+        return cls(layer_table, mean, deviation)
+
+    def _vectors(self, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation (D,) of every value, in the type and on the device of the weights."""
+        if weights.shape[-1] != self.layer_table.width:
+            raise ValueError(
+                f"weights must have shape (B, {self.layer_table.width}), got {tuple(weights.shape)}"
+            )
+        key = (weights.device, weights.dtype)
+        if key not in self._placed:
+            with torch.inference_mode(False):
+                self._placed[key] = (
+                    self._spread(self.mean).to(weights),
+                    self._spread(self.deviation).to(weights),
+                )
+        return self._placed[key]
+
+    def _spread(self, numbers: Iterable[float]) -> Tensor:
+        """One number per part to one per value, (D,), float64."""
+        spread = torch.empty(self.layer_table.width, dtype=torch.float64)
+        for number, specs in zip(numbers, parts(self.layer_table).values(), strict=True):
+            for spec in specs:
+                spread[spec.offset : spec.offset + spec.size] = number
+        return spread
+
+
+def parts(layer_table: LayerTable) -> dict[str, list[TensorSpec]]:
+    """The tensors that are standardised together, by the layer's or the buffer's name."""
+    found = dict[str, list[TensorSpec]]()
+    for spec in layer_table:
+        if spec.size:
+            name = spec.name if spec.role == "buffer" else spec.layer
+            found.setdefault(name, []).append(spec)
+    return found
+
+
+def _moments(table: LayerTable, blocks: Iterable[Tensor], models: int) -> tuple[Tensor, Tensor]:
+    """Mean over models of each part's mean and of its variance, (P,), float64."""
+    total = torch.zeros(2, len(parts(table)), dtype=torch.float64)
+    for block in blocks:
+        if not block.isfinite().all():
+            raise ValueError(
+                "a model to fit to has weights that are not finite: take `dataset.filter` of "
+                "status == 'ok' first"
+            )
+        for place, specs in enumerate(parts(table).values()):
+            values = [block[:, spec.offset : spec.offset + spec.size] for spec in specs]
+            variance, mean = torch.var_mean(torch.cat(values, 1).double(), dim=1, correction=0)
+            total[:, place] += torch.stack([mean.sum(), variance.sum()])
+    mean, variance = total / models
+    return mean, variance
+
+
+def _check_train(dataset: ZooDataset) -> None:
+    if len(dataset) == 0:
+        raise ValueError("there is no row to fit to")
+    others = set(dataset.table.column("split", dataset.rows)) - {"train"}
+    if others:
+        raise ValueError(
+            f"standardization must be fitted to the train split alone, got rows of "
+            f"{sorted(others)}: load the zoo with split='train'"
+        )

@@ -1,0 +1,1 @@
+"""Autoencoders of weights: training, saved form, canonical weights, behaviour."""

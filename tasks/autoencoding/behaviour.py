@@ -1,0 +1,91 @@
+"""Behaviour of networks given as flat weights: logits on images, accuracy, and a loss on both.
+
+Source of the loss: arXiv 2503.17138, which compares the logits of a network and of its
+reconstruction on query images.
+
+Shape letters: M models, D length of the flat weight vector, Q images, O classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...builders.population.population import Population
+from ...builders.training.objectives import evaluate
+from ...zoos.images.catalog import Images
+from ...zoos.networks.architectures import Architecture
+
+MODELS_AT_ONCE = {"cpu": 8, "cuda": 128}
+
+
+def logits(
+    architecture: Architecture, weights: Tensor, activations: Sequence[str], images: Images
+) -> Tensor:
+    """Logits of every model on every image, (M, O, Q), without dropout."""
+    x = _shared_input(images)
+    step = MODELS_AT_ONCE[weights.device.type]
+    with torch.no_grad():
+        parts = [
+            Population(architecture, part, activations[start : start + step]).outputs(x)
+            for start, part in zip(range(0, len(weights), step), weights.split(step), strict=True)
+        ]
+    return torch.cat(parts)
+
+
+def accuracies(
+    architecture: Architecture, weights: Tensor, activations: Sequence[str], images: Images
+) -> Tensor:
+    """Mean loss and accuracy of every model, (2, M), on the CPU; NaN where not finite."""
+    step = MODELS_AT_ONCE[weights.device.type]
+    parts = [
+        evaluate(Population(architecture, part, activations[start : start + step]), images, None)
+        for start, part in zip(range(0, len(weights), step), weights.split(step), strict=True)
+    ]
+    return torch.cat(parts, 1).cpu()
+
+
+def behaviour_loss(
+    architecture: Architecture,
+    reconstructed: Tensor,
+    original: Tensor,
+    activations: Sequence[str],
+    images: Images,
+) -> Tensor:
+    """Mean squared distance of logits, in units of the variance of the original's.
+
+    Args:
+        architecture: of the models.
+        reconstructed: (M, D), with gradients.
+        original: (M, D).
+        activations: M names; equal ones should lie side by side.
+        images: Q query images.
+
+    Returns:
+        A scalar; its gradient goes to `reconstructed`.
+    """
+    wanted = logits(architecture, original, activations, images)
+    x = _shared_input(images)
+    population = Population(architecture, reconstructed.detach().clone(), activations)
+    given = population.outputs(x)
+    loss = (given - wanted).square().mean() / wanted.var(dim=(1, 2), keepdim=True).mean()
+    population.backward(loss)
+    return _WithGradient.apply(reconstructed, loss.detach(), population.gradient)
+
+
+def _shared_input(images: Images) -> Tensor:
+    """The images as a population takes them, the same for all models: (1, H, C, W, Q)."""
+    return images.pixels.permute(2, 1, 3, 0).contiguous()[None]
+
+
+class _WithGradient(torch.autograd.Function):
+    """A loss whose gradient is known."""
+
+    @staticmethod
+    def forward(ctx: object, weights: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient  # type: ignore[attr-defined]
+        return loss.clone()
+
+    @staticmethod
+    def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return grads[0] * ctx.gradient, None, None  # type: ignore[attr-defined]

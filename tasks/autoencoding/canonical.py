@@ -1,0 +1,80 @@
+"""Canonical weights: a zoo's rows with every model aligned to one reference.
+
+Source: SANE, arXiv 2406.09997: the last checkpoint of a model is matched to the reference, and the
+permutations found reorder all checkpoints of it.
+
+Shape letters: N rows, D length of the flat weight vector.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...loaders import HiddenPermutations, LayerStandardization, ZooDataset, align
+from ...zoos.errors import ZooFormatError
+from ...zoos.networks.architectures import Architecture
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """How rows of one architecture are brought to the form that an autoencoder sees.
+
+    Attributes:
+        architecture: of the rows.
+        standardization: by layer, fitted to the train rows.
+        reference: (D,) to which models are aligned; None leaves the order of their units.
+    """
+
+    architecture: Architecture
+    standardization: LayerStandardization
+    reference: Tensor | None
+
+    @classmethod
+    def fit(cls, train: ZooDataset, aligned: bool = True) -> "Canonical":
+        """Measure the train rows; the reference is the last checkpoint of their first model.
+
+        Raises:
+            ZooFormatError: if the zoo holds no architecture.
+            ValueError: if there are no rows, rows of another split, or some are not finite.
+        """
+        architecture = train.header.architecture
+        if architecture is None:
+            raise ZooFormatError(
+                f"zoo {train.name!r} holds no architecture, which alignment and generation need"
+            )
+        standardization = LayerStandardization.fit(train)
+        reference = train.weights([last_rows(train)[0]])[0].clone() if aligned else None
+        return cls(architecture, standardization, reference)
+
+    def weights(self, dataset: ZooDataset) -> Tensor:
+        """All rows aligned, in their own units, (N, D).
+
+        Raises:
+            ZooFormatError: if they are of another architecture.
+            ValueError: if some are not finite.
+        """
+        if dataset.layer_table != self.standardization.layer_table:
+            found = dataset.header.architecture
+            raise ZooFormatError(
+                f"zoo {dataset.name!r} holds checkpoints of architecture "
+                f"{found.name if found else 'unknown'!r}, this is for {self.architecture.name!r}"
+            )
+        weights = dataset.weights().clone()
+        if self.reference is None or len(weights) == 0:
+            return weights
+        permutations = HiddenPermutations.of(self.architecture)
+        last = last_rows(dataset)
+        _, orders = align(weights[last], self.reference, permutations)
+        ids = dataset.hidden_column("model_id", "alignment")
+        model = torch.from_numpy(np.searchsorted(ids[last], ids))
+        return permutations.apply(weights, [order[model] for order in orders])
+
+
+def last_rows(dataset: ZooDataset) -> np.ndarray:
+    """The row of every model's last checkpoint, in rising order of model_id."""
+    ids = dataset.hidden_column("model_id", "alignment")
+    epochs = dataset.hidden_column("epoch", "alignment")
+    order = np.lexsort((epochs, ids))
+    return order[np.append(np.flatnonzero(np.diff(ids[order])), len(order) - 1)]

@@ -1,0 +1,150 @@
+"""Hyper-representations of a zoo: autoencoders of whole models, trained without labels.
+
+Sources: arXiv 2110.15288 and 2209.14733; see encoders/hyper_representation.py.
+
+Shape letters: B models in the batch, N rows, D length of the flat weight vector, Z latent size.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...encoders.contrastive import reconstruction_loss
+from ...encoders.hyper_representation import HyperRepresentation
+from ...loaders import AdditiveNoise, Compose, Erasing, Neurons, ZooDataset
+from ...zoos.networks.layer_table import LayerTable
+from ..processes import threads
+from .autoencoder_training import (
+    AutoencoderSettings,
+    AutoencoderTraining,
+    Behaviour,
+    ModelViews,
+    check_rows,
+    checkpoint_in,
+    deviations,
+)
+from .canonical import Canonical
+from .token_autoencoder import TokenAutoencoder
+
+
+class ZooAutoencoder(TokenAutoencoder):
+    """A trained hyper-representation; one latent vector per model."""
+
+    module: HyperRepresentation
+
+    def __init__(
+        self,
+        canonical: Canonical,
+        module: HyperRepresentation,
+        settings: AutoencoderSettings,
+        mean: Tensor,
+    ) -> None:
+        """See `TokenAutoencoder`."""
+        tokenizer = Neurons(canonical.standardization.layer_table)
+        super().__init__(canonical, module, settings, mean, tokenizer)
+
+    def latent_of(self, weights: Tensor) -> Tensor:
+        """See `TokenAutoencoder`."""
+        standardised = self.canonical.standardization.apply(weights)
+        return self.module.encode(self.tokenizer(standardised)["values"])
+
+    def weights_of(self, latent: Tensor) -> Tensor:
+        """See `TokenAutoencoder`."""
+        values = self.tokenizer.inverse(self.module.decode(latent))
+        return self.canonical.standardization.inverse(values)
+
+
+def train_hyper_representation(
+    train: ZooDataset,
+    val: ZooDataset,
+    settings: AutoencoderSettings | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    resume: bool = True,
+) -> ZooAutoencoder:
+    """Train an autoencoder on the train rows; keep the weights of the epoch best on val.
+
+    Args:
+        train: rows of the train split.
+        val: rows of the val split, whose R2 chooses the epoch.
+        settings: how; None takes the defaults.
+        seed: fixes initial weights, order and views.
+        folder: where a checkpoint is kept after every epoch; None keeps none.
+        resume: go on from the checkpoint in the folder, if there is one; a run that was killed
+            so gives what it would have given.
+
+    Returns:
+        The autoencoder, with losses and R2 by epoch in its `history`.
+
+    Raises:
+        ZooFormatError: if the zoo holds no architecture, or val is of another one.
+        ValueError: if the train split has no more rows than the latent vector has values, or the
+            folder holds the checkpoint of another training.
+        DivergedError: if training diverged in its first epoch.
+    """
+    settings = settings or AutoencoderSettings()
+    with torch.random.fork_rng(devices=[]), threads(settings.threads):
+        torch.manual_seed(seed)
+        canonical = Canonical.fit(train, settings.aligned)
+        module = make_module(train.layer_table, settings)
+        check_rows(len(train), module.latent)
+        weights = canonical.weights(train)
+        mean = canonical.standardization.apply(weights).mean(0)
+        autoencoder = ZooAutoencoder(canonical, module, settings, mean)
+        training = ModelTraining(autoencoder, train, val, weights, seed)
+        autoencoder.history = training.run(checkpoint_in(folder, resume))
+        autoencoder.kept_epoch, autoencoder.note = training.kept_epoch, training.note
+    return autoencoder
+
+
+def make_module(table: LayerTable, settings: AutoencoderSettings) -> HyperRepresentation:
+    """The untrained encoder and decoder, drawn from torch's generator."""
+    shared = Neurons(table).shared
+    module = HyperRepresentation(shared["mask"], shared["tensor"], **settings.shape)
+    return module.to(settings.device)
+
+
+class ModelTraining(AutoencoderTraining):
+    """A batch is two views of whole models, each seen with a span erased and noise."""
+
+    def __init__(
+        self,
+        autoencoder: ZooAutoencoder,
+        train: ZooDataset,
+        val: ZooDataset,
+        weights: Tensor,
+        seed: int,
+    ) -> None:
+        """Hold the canonical train rows (N, D), in plain units, and those of val."""
+        settings, canonical = autoencoder.settings, autoencoder.canonical
+        module = autoencoder.module
+        super().__init__(module, module.latent, (train, val), settings, seed)
+        self._autoencoder, self._tokenizer = autoencoder, autoencoder.tokenizer
+        self._val = canonical.weights(val)
+        self._views = ModelViews(canonical, weights, settings)
+        self._augment = Compose([Erasing(settings.erasing), AdditiveNoise(settings.noise)])
+        self._behaviour = Behaviour(train, canonical, settings) if settings.structure < 1 else None
+        self._scale: Tensor | float = 1.0
+        if not settings.normalised:
+            scale = deviations(canonical.standardization).to(self.device)
+            self._scale = self._tokenizer(scale)["values"].clone()
+
+    def losses(self, rows: Tensor) -> dict[str, Tensor]:
+        """See `AutoencoderTraining`."""
+        settings, shared = self.settings, self._tokenizer.shared_on(self.device)
+        clean = self._views.draw(rows, self.generator)
+        target = self._tokenizer(clean)["values"]
+        seen = self._augment(clean, self.generator)
+        latent, made = self.module(self._tokenizer(seen)["values"])
+        errors = (made - target) * self._scale
+        structure = reconstruction_loss(errors, shared["mask"], shared["level"], settings.reduction)
+        behaviour = None
+        if self._behaviour is not None:  # of the first views, which behave as the second ones do
+            flat = self._tokenizer.inverse(made[: len(rows)])
+            behaviour = self._behaviour.loss(rows, flat, clean[: len(rows)], self.generator)
+        return self.combined(structure, behaviour, latent)
+
+    def val_r2(self) -> float:
+        """See `AutoencoderTraining`."""
+        return self._autoencoder.r2(self._val)["all"]

@@ -1,0 +1,104 @@
+"""Trained autoencoders as files: weights and plain data, no code."""
+
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...loaders import LayerStandardization
+from ...zoos.networks.architectures import Architecture
+from .autoencoder_training import AutoencoderSettings
+from .canonical import Canonical
+from .hyper_representation import ZooAutoencoder, make_module
+from .sane import SequenceAutoencoder, SequenceSettings, make_sane
+from .token_autoencoder import TokenAutoencoder
+
+KINDS = ("hyper-representation", "sane")
+MODEL_NAME = "autoencoder.pt"  # in a folder that `train` makes
+FAULTS = (KeyError, TypeError, AttributeError, pickle.UnpicklingError, RuntimeError, EOFError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The rows that an autoencoder was trained on, to be found again.
+
+    Attributes:
+        zoo: path of the zoo.
+        least_epoch: of the rows taken.
+    """
+
+    zoo: str
+    least_epoch: int
+
+
+def save_autoencoder(
+    autoencoder: TokenAutoencoder, path: Path, origin: Origin | None = None
+) -> None:
+    """Write everything to one file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".tmp")
+    data = {
+        "kind": KINDS[isinstance(autoencoder, SequenceAutoencoder)],
+        "settings": asdict(autoencoder.settings),
+        "architecture": autoencoder.canonical.architecture.to_json(),
+        "standardization": autoencoder.canonical.standardization.to_json(),
+        "reference": autoencoder.canonical.reference,
+        "mean": autoencoder.mean,
+        "history": autoencoder.history,
+        "kept_epoch": autoencoder.kept_epoch,
+        "origin": None if origin is None else asdict(origin),
+        "module": autoencoder.module.state_dict(),
+    }
+    torch.save(data, partial)
+    partial.replace(path)
+
+
+def load_autoencoder(path: Path) -> tuple[TokenAutoencoder, Origin | None]:
+    """Read what `save_autoencoder` wrote, onto the CPU; no code in the file is run.
+
+    Args:
+        path: the file, or a folder that holds it as `MODEL_NAME`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no autoencoder.
+    """
+    path = path / MODEL_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"no autoencoder at {path}: train one with `weightzoo train hyper-representation ZOO "
+            "--out FOLDER`, and give that folder"
+        )
+    try:
+        data = torch.load(path, map_location="cpu", weights_only=True)
+        autoencoder = _made(data)
+        origin = None if data["origin"] is None else Origin(**data["origin"])
+    except FAULTS as error:
+        raise ValueError(
+            f"{path} holds no autoencoder of this version: train one with "
+            f"`weightzoo train hyper-representation ZOO` ({type(error).__name__}: {error})"
+        ) from error
+    return autoencoder, origin
+
+
+def _made(data: dict[str, Any]) -> TokenAutoencoder:
+    architecture = Architecture.from_json(data["architecture"])
+    table = architecture.layer_table()
+    standardization = LayerStandardization.from_json(table, data["standardization"])
+    canonical = Canonical(architecture, standardization, data["reference"])
+    given = data["settings"] | {"device": "cpu", "views": tuple(data["settings"]["views"])}
+    autoencoder: TokenAutoencoder
+    if data["kind"] == "sane":
+        sequence = SequenceSettings(**given)
+        sane = make_sane(table, sequence)
+        autoencoder = SequenceAutoencoder(canonical, sane, sequence, data["mean"])
+    else:
+        settings = AutoencoderSettings(**given)
+        module = make_module(table, settings)
+        autoencoder = ZooAutoencoder(canonical, module, settings, data["mean"])
+    autoencoder.module.load_state_dict(data["module"])
+    autoencoder.history = data["history"]
+    autoencoder.kept_epoch = data.get("kept_epoch")  # files of older versions do not say
+    return autoencoder

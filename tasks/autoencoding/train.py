@@ -1,0 +1,84 @@
+"""What `weightzoo train hyper-representation` and `weightzoo train sane` do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ...loaders import load_zoo
+from ..prediction.trained import TrainOptions
+from .autoencoder_training import AutoencoderSettings
+from .hyper_representation import train_hyper_representation
+from .learnable_rows import homogeneous_splits
+from .sane import SequenceSettings, train_sane
+from .saved import MODEL_NAME, Origin, save_autoencoder
+
+SHAPE = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
+SHAPE_OF_MODELS = (*SHAPE, "compression", "bottleneck")
+LEAST_EPOCH = "least_epoch"  # of the rows to learn from
+
+
+def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
+    """Train a hyper-representation or SANE on one zoo and save it; return what to print.
+
+    Raises:
+        ValueError: if there are several zoos, or an argument is unknown (the known are listed) or
+            of another type.
+    """
+    if len(options.zoos) != 1:
+        raise ValueError(f"{kind} learns one architecture: give one zoo, got {options.zoos!r}")
+    _check_types(kind, options.config)
+    config = dict(options.config)
+    least_epoch = config.pop(LEAST_EPOCH, 0)
+    splits = load_zoo(options.zoos[0])
+    assert isinstance(splits, dict)
+    train, val = homogeneous_splits(splits, least_epoch)
+    train_kind, settings_of, shape = KINDS[kind]
+    settings = settings_of(**_settings(settings_of, shape, config, options.settings))
+    autoencoder = train_kind(train, val, settings, options.seed, options.out, options.resume)
+    origin = Origin(zoo=str(Path(options.zoos[0]).resolve()), least_epoch=least_epoch)
+    save_autoencoder(autoencoder, options.out / MODEL_NAME, origin)
+    kept = {
+        "rows": len(train),
+        "epochs": len(autoencoder.history),
+        "kept_epoch": autoencoder.kept_epoch,
+    }
+    note = {"note": autoencoder.note} if autoencoder.note else {}
+    return {"path": str(options.out)} | kept | autoencoder.history[autoencoder.kept_epoch] | note
+
+
+def _check_types(kind: str, config: Mapping[str, Any]) -> None:
+    """Refuse text and the like where a number, or true or false, is wanted."""
+    _, settings_of, _ = KINDS[kind]
+    defaults: dict[str, Any] = dict.fromkeys((*SHAPE, LEAST_EPOCH), 0)
+    defaults |= {field.name: field.default for field in fields(settings_of)}
+    for name, value in config.items():
+        if isinstance(default := defaults.get(name), bool) and not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, got {value!r}")
+        if isinstance(default, int | float) and not isinstance(value, int | float):
+            raise ValueError(f"{name} must be a number, got {value!r}")
+
+
+def _settings(
+    kind: type[AutoencoderSettings],
+    shape: tuple[str, ...],
+    config: dict[str, Any],
+    settings: Any,
+) -> dict[str, Any]:
+    """Arguments of the encoder under "shape", all others as fields of the settings."""
+    given = config | {name: value for name, value in settings.items()}
+    known = {field.name for field in fields(kind)} - {"shape"}
+    if odd := sorted(set(given) - known - set(shape)):
+        raise ValueError(
+            f"unknown arguments {odd}, known are {sorted({*known, *shape, LEAST_EPOCH})}"
+        )
+    plain = {name: value for name, value in given.items() if name in known}
+    if isinstance(plain.get("views"), list):
+        plain["views"] = tuple(plain["views"])
+    return plain | {"shape": {name: value for name, value in given.items() if name in shape}}
+
+
+KINDS: dict[str, tuple[Callable[..., Any], type[AutoencoderSettings], tuple[str, ...]]] = {
+    "hyper-representation": (train_hyper_representation, AutoencoderSettings, SHAPE_OF_MODELS),
+    "sane": (train_sane, SequenceSettings, tuple(set(SHAPE) - {"feed_forward"})),
+}

@@ -1,0 +1,1 @@
+"""Baselines that need no neural encoder: regressors and probes on weight statistics."""

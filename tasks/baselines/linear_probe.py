@@ -1,0 +1,164 @@
+"""The linear probe of the Model Zoos paper: what lies open in weights, or in an embedding.
+
+Source: Schuerholt et al. 2022, arXiv:2209.14764, and its published protocol: closed-form ridge
+regression in float64 with a bias for numbers, its lambda the best of 17 by R2 on val; one linear
+layer trained with Adam for categories. Features are the flat weights, or per tensor the mean,
+variance and the percentiles 1, 25, 50, 75 and 99. Differs from it: the bias is not penalised.
+
+Shape letters: N rows, F features, C categories.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ...encoders.statistics import layer_statistics
+from ...loaders import ZooDataset
+from ...zoos.errors import UnsuitableError
+from ..scoring.metrics import r2
+from ..scoring.targets import Link
+from .regressors import Seeded
+
+LAMBDAS = (1e3, *(lead * 10.0**power for power in range(2, -6, -1) for lead in (3, 1)))
+QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
+FEATURES = ("weights", "statistics")
+EPOCHS, BATCH_SIZE, LR, WEIGHT_DECAY = 50, 10, 1e-4, 1e-6  # of the linear layer
+
+Features = Callable[[ZooDataset], np.ndarray]
+
+
+class LinearProbe:
+    """A `Predictor` that is linear in features of the weights.
+
+    Attributes:
+        name: what the report calls it.
+        seeded: for categories alone: numbers have a closed form.
+    """
+
+    seeded: Seeded = "categories"
+
+    def __init__(self, features: str | Features = "weights", name: str | None = None) -> None:
+        """Choose the features.
+
+        Args:
+            features: one of `FEATURES`, or a function that gives (N, F) of a dataset, such as
+                the embedding of an encoder.
+            name: what the report calls it; needed for a function.
+
+        Raises:
+            ValueError: if the features are unknown, or a function has no name.
+        """
+        if isinstance(features, str):
+            if features not in FEATURES:
+                raise ValueError(f"features must be one of {FEATURES}, got {features!r}")
+            name = name or f"linear probe on {features}"
+            features = {"weights": flat_weights, "statistics": probe_statistics}[features]
+        if name is None:
+            raise ValueError("a probe on features of your own needs a name for the report")
+        self.name, self._features = name, features
+
+    def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
+        """Fit; numbers in closed form, categories step by step."""
+        link = Link.of("auto", target, train.columns[target])
+        features, true = self._features(train), train.columns[target]
+        self._width = features.shape[1]
+        if link.categories:
+            self._predict: Callable[[np.ndarray], np.ndarray] = _classifier(
+                features, true, link, seed
+            )
+            return
+        self._predict = _best_ridge(
+            (features, np.asarray(true, np.float64)),
+            (self._features(val), np.asarray(val.columns[target], np.float64)),
+        )
+
+    def predict(self, dataset: ZooDataset) -> np.ndarray:
+        """Predict the target of every row, (N,).
+
+        Raises:
+            UnsuitableError: if the zoo has another number of features, as another architecture has.
+        """
+        features = self._features(dataset)
+        if features.shape[1] != self._width:
+            raise UnsuitableError(
+                f"{self.name} was fitted to {self._width} features, zoo {dataset.name!r} has "
+                f"{features.shape[1]}: it is tied to one architecture"
+            )
+        return self._predict(features)
+
+
+def ridge(features: np.ndarray, true: np.ndarray, penalty: float) -> np.ndarray:
+    """Minimise |X w + b - y|^2 + penalty |w|^2 in closed form.
+
+    Args:
+        features: X, (N, F), float64.
+        true: y, (N,), float64.
+        penalty: lambda, above 0.
+
+    Returns:
+        (F + 1,), w and then b. Solved in the smaller of the N and F dimensions.
+    """
+    mean, offset = features.mean(axis=0), float(true.mean())
+    centred, residual = features - mean, true - offset
+    rows, width = centred.shape
+    if width <= rows:
+        gram = centred.T @ centred + penalty * np.eye(width)
+        weights = np.linalg.solve(gram, centred.T @ residual)
+    else:
+        gram = centred @ centred.T + penalty * np.eye(rows)
+        weights = centred.T @ np.linalg.solve(gram, residual)
+    return np.append(weights, offset - mean @ weights)
+
+
+def flat_weights(dataset: ZooDataset) -> np.ndarray:
+    """The flat weights of every row, (N, D), float64."""
+    return dataset.weights().numpy().astype(np.float64)
+
+
+def probe_statistics(dataset: ZooDataset) -> np.ndarray:
+    """The paper's seven statistics of every tensor, (N, 7 T), float64."""
+    parts = [
+        layer_statistics(rows, dataset.layer_table, QUANTILES) for rows in dataset.weight_blocks()
+    ]
+    return np.concatenate([part.numpy() for part in parts]).astype(np.float64)
+
+
+def _best_ridge(
+    train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The regression with the best R2 on val of all lambdas."""
+
+    def applied(solution: np.ndarray, features: np.ndarray) -> np.ndarray:
+        return features @ solution[:-1] + solution[-1]
+
+    solutions = [ridge(*train, penalty) for penalty in LAMBDAS]
+    best = max(solutions, key=lambda solution: r2(val[1], applied(solution, val[0])))
+    return lambda features: applied(best, features)
+
+
+def _classifier(
+    features: np.ndarray, true: np.ndarray, link: Link, seed: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """One linear layer on features, trained as in the paper."""
+    inputs = torch.from_numpy(features).float()
+    labels = link.labels(true)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = nn.Linear(inputs.shape[1], link.outputs)
+        optimizer = torch.optim.Adam(layer.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(inputs)).split(BATCH_SIZE):
+                loss: Any = F.cross_entropy(layer(inputs[rows]), labels[rows])
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+
+    @torch.no_grad()
+    def predict(features: np.ndarray) -> np.ndarray:
+        return link.predicted(layer(torch.from_numpy(features).float()))
+
+    return predict

@@ -1,0 +1,1 @@
+"""New networks drawn from an autoencoder or from weights, and what they are worth."""

@@ -1,0 +1,71 @@
+"""What `weightzoo sample` does: draw models from a trained autoencoder, and write them as a zoo."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ...loaders import ZooDataset, load_zoo
+from ..autoencoding.learnable_rows import homogeneous
+from ..autoencoding.saved import load_autoencoder
+from .generated_zoo import generate, write_generated_zoo
+from .sampling import bandwidth_of, make_sampler
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """What the user asks of sampling.
+
+    Attributes:
+        model: folder of a trained autoencoder, or its file.
+        out: zoo folder to make.
+        zoo: whose rows the sampler is fitted to; None takes those it was trained on.
+        count: models to draw.
+        sampler: a name in `SAMPLERS`.
+        bandwidth: bandwidth of a kernel density; None takes the default.
+        bandwidth_unit: "relative" or "absolute"; None takes the sampler's own.
+        top: share of the rows, the best by val accuracy.
+        draws: drawn for each that is kept.
+        seed: of the draws.
+        overwrite: replace a zoo that is there.
+    """
+
+    model: Path
+    out: Path
+    zoo: Path | None = None
+    count: int = 100
+    sampler: str = "kde"
+    bandwidth: float | None = None
+    bandwidth_unit: str | None = None
+    top: float = 0.3
+    draws: int = 1
+    seed: int = 0
+    overwrite: bool = False
+
+
+def sample_zoo(options: SampleOptions) -> dict[str, Any]:
+    """Draw models from a trained autoencoder and write them as a zoo; return what to print.
+
+    Raises:
+        ValueError: if the file is no autoencoder or does not say its zoo, or as `generate`.
+        BuildError: if the folder is taken.
+    """
+    sampler = make_sampler(options.sampler, options.bandwidth, options.bandwidth_unit)
+    autoencoder, origin = load_autoencoder(options.model)
+    if origin is None and options.zoo is None:
+        raise ValueError(f"{options.model} does not say what zoo it was trained on: pass --zoo")
+    zoo = load_zoo(options.zoo or origin.zoo, split="train")  # type: ignore[union-attr]
+    assert isinstance(zoo, ZooDataset)
+    train = homogeneous(zoo, 0 if origin is None else origin.least_epoch)
+    how = {name: getattr(options, name) for name in ("top", "draws", "seed")}
+    weights = generate(autoencoder, train, options.count, sampler=sampler, **how)
+    drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
+    made = write_generated_zoo(
+        options.out,
+        weights,
+        train,
+        {"name": options.out.name, "generator": str(options.model)} | drawn | how,
+        seed=options.seed,
+        overwrite=options.overwrite,
+    )
+    found = {name: getattr(made, name) for name in ("models", "diverged", "test_accuracy")}
+    return {"path": str(options.out)} | found | drawn

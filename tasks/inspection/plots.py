@@ -1,0 +1,106 @@
+"""Plots of a zoo and of predictions on it, as PNG files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...loaders.load import ZooDataset
+
+TRAJECTORIES = 60  # models drawn; more hide each other
+INCHES, DPI = (9.0, 3.6), 130
+
+
+def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
+    """Draw the distribution of a final measure and trajectories over epochs.
+
+    Trajectories of up to `TRAJECTORIES` models, spread over the range of the final measure: the
+    test accuracy, or on a logarithmic axis the test loss where there is no accuracy (INRs).
+    """
+    columns = _joined(zoo, ("model_id", "epoch", "test_accuracy", "test_loss"))
+    logarithmic = not np.isfinite(columns["test_accuracy"]).any()
+    measure = "test_loss" if logarithmic else "test_accuracy"
+    name = measure.replace("_", " ")
+    drawing, (left, right) = figure(2)
+    epochs = np.unique(columns["epoch"])
+    final = columns[measure][columns["epoch"] == epochs[-1]]
+    finite = final[np.isfinite(final)]
+    left.hist(finite, bins=_bins(finite, logarithmic), color="C0", edgecolor="white")
+    left.set(xlabel=f"{name} at epoch {epochs[-1]}", ylabel="models")
+    left.set_title(f"{len(finite)} of {len(final)} models (finite)")
+    trajectories = _spread(columns, epochs, measure)
+    for trajectory in trajectories:
+        right.plot(epochs, trajectory, "C0.-", alpha=0.35, linewidth=0.9, markersize=3)
+    right.set(xlabel="epoch", ylabel=name, title=f"trajectories of {len(trajectories)} models")
+    if logarithmic:
+        left.set_xscale("log")
+        right.set_yscale("log")
+    else:
+        left.set_xlim(0, 1)
+        right.set_ylim(0, 1)
+    save(drawing, path)
+
+
+def plot_predictions(
+    predictions: Mapping[str, tuple[np.ndarray, np.ndarray]], target: str, path: Path
+) -> None:
+    """Draw predicted against true values, one panel per predictor.
+
+    Args:
+        predictions: (true, predicted), each (n,), by predictor name.
+        target: the predicted column's name.
+        path: the PNG to write.
+    """
+    drawing, axes = figure(len(predictions))
+    for axis, (name, (true, predicted)) in zip(axes, predictions.items(), strict=True):
+        values = np.concatenate([true, predicted])
+        ends = [float(values.min()), float(values.max())]
+        axis.plot(ends, ends, color="0.6", linewidth=1, linestyle="--")
+        axis.scatter(true, predicted, s=9, alpha=0.5, linewidths=0)
+        axis.set(xlabel=f"true {target}", title=name)
+    axes[0].set_ylabel(f"predicted {target}")
+    save(drawing, path)
+
+
+def _bins(values: np.ndarray, logarithmic: bool) -> np.ndarray:
+    """Edges of bins: shares of accuracy, or even steps of the logarithm over the values."""
+    positive = values[values > 0]
+    if not logarithmic or not len(positive):
+        return np.linspace(0, 1, 26)
+    return np.geomspace(positive.min() / 1.05, positive.max() * 1.05, 26)
+
+
+def _joined(zoo: Mapping[str, ZooDataset], names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([split.columns[name] for split in zoo.values()]) for name in names}
+
+
+def _spread(
+    columns: Mapping[str, np.ndarray], epochs: np.ndarray, measure: str
+) -> list[np.ndarray]:
+    """A measure by epoch of models at evenly spread ranks of its last value."""
+    order = np.lexsort((columns["epoch"], columns["model_id"]))
+    models, counts = np.unique(columns["model_id"], return_counts=True)
+    complete = np.isin(columns["model_id"][order], models[counts == len(epochs)])
+    table = columns[measure][order][complete].reshape(-1, len(epochs))
+    table = table[np.argsort(table[:, -1])]
+    chosen = np.linspace(0, len(table) - 1, min(TRAJECTORIES, len(table))).round().astype(int)
+    return [table[index] for index in chosen]
+
+
+def figure(panels: int) -> tuple[Any, Any]:
+    """A figure without pyplot, so that the user's own backend stays as it is."""
+    from matplotlib.figure import Figure
+
+    width = INCHES[0] * max(1.0, panels / 2.5)
+    drawing = Figure(figsize=(width, INCHES[1]), layout="constrained")
+    return drawing, drawing.subplots(1, panels, squeeze=False)[0]
+
+
+def save(drawing: Any, path: Path, grid: bool = True) -> None:
+    """Write a figure as PNG, without frames."""
+    for axis in drawing.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        if grid:
+            axis.grid(alpha=0.25)
+    drawing.savefig(path, dpi=DPI, format="png")

@@ -1,0 +1,86 @@
+"""Rebuilds models of a zoo and measures again what the zoo says of them.
+
+A classifier is measured by its accuracy on the test images, an INR by its squared error on the
+test coordinates of its own signal.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ...builders.training.objectives import DataSet, load_data
+from ...loaders.load import ZooDataset
+from ...zoos.errors import ZooFormatError
+from ...zoos.format import ZooHeader
+from ...zoos.images.signals import SignalSet
+
+# A rebuilt model may tip over on an image whose two best logits differ in the last digits.
+FLIPPED_IMAGES = 1
+RELATIVE_LOSS, ABSOLUTE_LOSS = 1e-2, 1e-6  # of an INR: sums in another order, omega 30 twice
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one rebuilt model is from what was recorded.
+
+    Attributes:
+        where: split and row.
+        size: of the difference.
+        allowed: the largest one that rounding explains.
+    """
+
+    where: str
+    size: float
+    allowed: float
+
+
+def training_data(header: ZooHeader) -> DataSet:
+    """Load what the models of a zoo were trained on.
+
+    Raises:
+        RecipeError: if it is unknown here or cannot be fetched.
+        ZooFormatError: if it is not what it was: its fingerprint differs.
+    """
+    images = header.provenance.get("images") or {}
+    name = str(images.get("name"))
+    data = load_data(name)
+    if data.fingerprint != images.get("fingerprint"):
+        raise ZooFormatError(f"image set {name!r} has another fingerprint here")
+    return data
+
+
+def rebuilt_differences(
+    zoo: Mapping[str, ZooDataset], data: DataSet, models: int, seed: int
+) -> Iterator[Difference]:
+    """Rebuild `models` rows drawn with `seed`, of those with status "ok", and measure them."""
+    rows = [
+        (split, int(row))
+        for split, dataset in zoo.items()
+        for row in np.flatnonzero(dataset.columns["status"] == "ok")
+    ]
+    for index in np.random.default_rng(seed).permutation(len(rows))[:models]:
+        split, row = rows[index]
+        columns = {name: column[row] for name, column in zoo[split].columns.items()}
+        with torch.no_grad():
+            size, allowed = _difference(zoo[split].module(row), columns, data)
+        yield Difference(f"{split} row {row}", size, allowed)
+
+
+def _difference(
+    module: nn.Module, columns: Mapping[str, object], data: DataSet
+) -> tuple[float, float]:
+    """(difference from the recorded value, allowed difference)."""
+    if isinstance(data, SignalSet):
+        signal = {name: columns[name] for name in data.property_names}
+        target = data.targets([signal], "test")[0]  # type: ignore[list-item]
+        loss = float(F.mse_loss(module(data.test_inputs), target))
+        recorded = float(columns["test_loss"])  # type: ignore[arg-type]
+        return abs(loss - recorded), RELATIVE_LOSS * recorded + ABSOLUTE_LOSS
+    predicted = module(data.test.pixels).argmax(1)
+    accuracy = float((predicted == data.test.labels).double().mean())
+    recorded = float(columns["test_accuracy"])  # type: ignore[arg-type]
+    return abs(accuracy - recorded), FLIPPED_IMAGES / len(data.test)

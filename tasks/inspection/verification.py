@@ -1,0 +1,155 @@
+"""Proves that a zoo is what it says it is: `weightzoo verify`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...loaders.load import load_zoo
+from ...zoos.errors import RecipeError, ZooError, ZooFormatError
+from ...zoos.format import SPLITS, STATUSES, WEIGHTS, ZooFile, checksum, open_zoo_file
+from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
+from ...zoos.lineage import LINEAGE, check_lineage
+from .rebuilt_models import rebuilt_differences, training_data
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at.
+
+    Attributes:
+        name: what.
+        passed: True or False; None if it could not be looked at.
+        detail: what was found.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+
+def verify_zoo(path: Path | str, models: int = 8, seed: int = 0) -> list[Check]:
+    """Check files, checksums, splits, values, and rebuild some models.
+
+    Args:
+        path: a zoo file or zoo folder.
+        models: rows, drawn at random, whose rebuilt model must reproduce its test accuracy.
+        seed: of that draw.
+
+    Returns:
+        All checks, failed ones too; of a folder whose files differ from its index only that one.
+
+    Raises:
+        ValueError: if no model is to be rebuilt.
+        ZooNotFoundError: if there is no zoo.
+        ZooFormatError: if a file cannot be read as a zoo at all.
+    """
+    if models < 1:
+        raise ValueError(f"models must be a whole number from 1, got {models!r}")
+    path = Path(path)
+    checks = []
+    if path.is_dir():  # before a file is opened: damage to its heaps can hang HDF5 itself
+        checks.append(_check_digests(path, index := ZooIndex.read(path)))
+        if not checks[0].passed:
+            return checks
+    files = index.open(path) if path.is_dir() else [open_zoo_file(path)]
+    checks.append(_check_checksums(files))
+    checks.append(_check_words(files))
+    checks.append(_check_splits(files))
+    checks.append(_check_finite(files))
+    checks.append(_check_rebuilt(path, models, seed))
+    return checks
+
+
+def _check_digests(folder: Path, index: ZooIndex) -> Check:
+    bad = [
+        f"{shard.path} is missing" for shard in index.shards if not (folder / shard.path).exists()
+    ]
+    for shard in index.shards if not bad else ():
+        if file_sha256(folder / shard.path) != shard.sha256:
+            bad.append(shard.path)
+    return _check(f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files")
+
+
+def _check_checksums(files: list[ZooFile]) -> Check:
+    bad = []
+    for file in files:
+        columns = file.read_columns() | {WEIGHTS: file.map_weights()}
+        expected = file.header.checksums
+        bad += [
+            f"{file.path.name}:{name}"
+            for name, column in columns.items()
+            if checksum(column) != expected.get(name)
+        ]
+    return _check("columns match their checksums", bad, f"{len(files[0].columns) + 1} columns")
+
+
+def _check_words(files: list[ZooFile]) -> Check:
+    allowed = {"split": SPLITS, "status": STATUSES}
+    bad = [
+        f"{file.path.name}:{name} holds {word!r}"
+        for file in files
+        for name, words in allowed.items()
+        for word in set(file.read_columns([name])[name]) - set(words)
+    ]
+    for file in files:
+        try:
+            check_lineage(file.read_columns([name for name in LINEAGE if name in file.columns]))
+        except ZooFormatError as error:
+            bad.append(f"{file.path.name}: {error}")
+    return _check("splits, statuses and lineage are known words", bad, "")
+
+
+def _check_splits(files: list[ZooFile]) -> Check:
+    """A model whose checkpoints lie in two splits leaks."""
+    seen: dict[int, set[str]] = {}
+    for file in files:
+        columns = file.read_columns(["model_id", "split"])
+        for model, split in zip(columns["model_id"].tolist(), columns["split"], strict=True):
+            seen.setdefault(model, set()).add(split)
+    bad = [
+        f"model {model} is in {sorted(splits)}" for model, splits in seen.items() if len(splits) > 1
+    ]
+    return _check("splits share no model", bad, f"{len(seen)} models")
+
+
+def _check_finite(files: list[ZooFile]) -> Check:
+    """Non-finite weights are allowed where the status says so."""
+    bad, diverged = [], 0
+    for file in files:
+        status = file.read_columns(["status"])["status"]
+        diverged += int((status == "diverged").sum())
+        for row, weights in enumerate(file.map_weights()):
+            if status[row] == "ok" and not np.isfinite(weights).all():
+                bad.append(f"{file.path.name} row {row}")
+    return _check("weights are finite where status is ok", bad, f"{diverged} rows diverged")
+
+
+def _check_rebuilt(path: Path, models: int, seed: int) -> Check:
+    name = "rebuilt models reproduce what was measured"
+    try:
+        zoo = load_zoo(path)
+    except ZooError as error:
+        return Check(name, False, f"the zoo cannot be loaded: {error}")
+    header = next(iter(zoo.values())).header
+    if header.architecture is None:
+        return Check(name, None, "the zoo holds no architecture to rebuild models from")
+    try:
+        data = training_data(header)
+    except RecipeError as error:
+        return Check(name, None, f"needs what the models were trained on: {error}")
+    except ZooFormatError as error:
+        return Check(name, False, str(error))
+    bad, worst = [], 0.0
+    for found in rebuilt_differences(zoo, data, models, seed):
+        worst = max(worst, found.size)
+        if not found.size <= found.allowed:
+            bad.append(f"{found.where}: off by {found.size:.4g}")
+    return _check(name, bad, f"{models} rows, largest difference {worst:.4g}")
+
+
+def _check(name: str, bad: list[str], detail: str) -> Check:
+    """Passed if nothing is bad; else the first few of what is."""
+    if not bad:
+        return Check(name, True, detail)
+    return Check(name, False, "; ".join(bad[:5]) + (f"; {len(bad)} in all" if len(bad) > 5 else ""))

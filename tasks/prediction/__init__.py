@@ -1,0 +1,1 @@
+"""Property prediction: encoders beside baselines on one zoo, and its report."""

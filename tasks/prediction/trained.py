@@ -1,0 +1,247 @@
+"""What `weightzoo train` of an encoder, `predict` and `embed` do."""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from ...loaders import ZooDataset, load_zoo
+from ...zoos.strict_json import json_text
+from ..scoring.evaluator import Evaluator, evaluation_inputs
+from ..scoring.targets import is_category
+from ..training.encoder_making import SNE_CONFIG, EncoderSpec
+from ..training.encoder_training import train_encoder
+from ..training.pretrained import from_pretrained, save_pretrained
+from ..training.settings import TrainingSettings
+from .property_prediction import usable_rows
+
+DEFAULTS: dict[str, dict[str, Any]] = {"sne": {"config": SNE_CONFIG, "lr": 6e-3}}
+OTHER_LR = 1e-3
+IDENTITY = ("model_id", "epoch", "split")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """What the user asks of a training.
+
+    Attributes:
+        zoos: one zoo, or several of any architectures.
+        out: folder for checkpoint and result.
+        target: the column to predict.
+        rows: "all" checkpoints, or only the "last" one of each model.
+        seed: of the training.
+        resume: go on from the checkpoint in `out`.
+        config: arguments of the encoder.
+        settings: fields of `TrainingSettings` that differ from the defaults.
+    """
+
+    zoos: Sequence[str | Path]
+    out: Path
+    target: str = "test_accuracy"
+    rows: str = "all"
+    seed: int = 0
+    resume: bool = True
+    config: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
+    """Train an encoder to predict a column and save it; return what to print."""
+    zoos = [_splits(zoo, options.target, options.rows) for zoo in options.zoos]
+    defaults = DEFAULTS.get(encoder, {"config": {}, "lr": OTHER_LR})
+    scaling = "tensor" if len({zoo["train"].layer_table for zoo in zoos}) == 1 else "fan_in"
+    settings = {"lr": defaults["lr"], "scaling": scaling} | dict(options.settings)
+    trained = train_encoder(
+        EncoderSpec(encoder, {**defaults["config"], **options.config}),
+        [zoo["train"] for zoo in zoos],
+        [zoo["val"] for zoo in zoos],
+        options.target,
+        TrainingSettings(**settings),
+        options.seed,
+        options.out,
+        options.resume,
+    )
+    save_pretrained(trained, options.out)
+    scores = {}
+    for place, zoo in enumerate(zoos):
+        if "test" in zoo and len(zoo["test"]) > 1:
+            name = zoo["test"].name if len(zoos) == 1 else f"{zoo['test'].name}-{place}"
+            scores[name] = score_rows(zoo["test"], options.target, trained.predict(zoo["test"]))
+    return {
+        "path": str(options.out),
+        "encoder": encoder,
+        "target": options.target,
+        "epochs": len(trained.training["history"]),
+        "val_score": trained.training["val_score"],
+        "test": scores,
+    } | ({"note": note} if (note := trained.training["note"]) else {})
+
+
+def predict_rows(
+    model: str | Path, zoo: str | Path, split: str | None = None, device: str = "cpu"
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
+    """Predict a column of a zoo with a saved encoder.
+
+    Args:
+        model: folder, or repository on the Hub.
+        zoo: zoo to predict.
+        split: which rows; None takes all.
+        device: where.
+
+    Returns:
+        One dict per row (model, epoch, split, predicted, and true where the zoo has the target),
+        and the scores, or None if it has not.
+
+    Raises:
+        ModelFormatError: if there is no encoder of ours.
+        ValueError: if the encoder cannot take the zoo.
+    """
+    predictor = from_pretrained(model, device=device)
+    target = predictor.link.target
+    rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
+    for dataset in _datasets(zoo, split):
+        predicted = predictor.predict(dataset)
+        columns = {name: dataset.columns[name] for name in IDENTITY if name in dataset.columns}
+        columns |= {"predicted": predicted}
+        if target in dataset.columns:
+            columns["true"] = dataset.columns[target]
+            scored.append((columns, dataset, predicted))
+        rows += [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*(column.tolist() for column in columns.values()), strict=True)
+        ]
+    if not scored:
+        return rows, None
+    return rows, {
+        _split_name(dataset): score_rows(dataset, target, predicted)
+        for _, dataset, predicted in scored
+    }
+
+
+def score_rows(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[str, Any] | None:
+    """Scores of the rows whose target is finite; None if there are less than two.
+
+    Where predictions are not finite there are no scores, but the count of these predictions.
+    """
+    kind = "category" if is_category(target, dataset.columns[target]) else "number"
+    known = np.full(len(dataset), True)
+    if kind == "number":
+        known = np.isfinite(dataset.columns[target])
+    if known.sum() < 2:
+        return None
+    if kind == "number" and (odd := int((~np.isfinite(predicted[known])).sum())):
+        return {"rows": int(known.sum()), "predictions_not_finite": odd}
+    inputs = evaluation_inputs(dataset.filter(lambda columns: known), target, predicted[known])
+    return Evaluator(target, kind).eval(inputs)
+
+
+def write_rows(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
+    """Rows as CSV."""
+    writer = csv.DictWriter(file, list(rows[0]) if rows else ["predicted"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def embed_zoo(
+    model: str | Path,
+    zoo: str | Path,
+    out: Path,
+    split: str | None = None,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Write the embedding (N, H) of every row of a zoo, with model, epoch and split.
+
+    Args:
+        model: folder, or repository on the Hub.
+        zoo: zoo to embed.
+        out: file to write: .npz, or .safetensors (in which the split is a number).
+        split: which rows; None takes all.
+        device: where.
+
+    Raises:
+        ValueError: if the file has another ending, or the encoder cannot take the zoo.
+    """
+    if out.suffix not in EMBEDDING_WRITERS:
+        raise ValueError(f"--out must end in one of {list(EMBEDDING_WRITERS)}, got {str(out)!r}")
+    predictor = from_pretrained(model, device=device)
+    parts = [(dataset, predictor.embed(dataset).numpy()) for dataset in _datasets(zoo, split)]
+    arrays = {"embedding": np.concatenate([embedding for _, embedding in parts])}
+    for name in IDENTITY:
+        columns = [dataset.columns[name] for dataset, _ in parts if name in dataset.columns]
+        if len(columns) == len(parts):
+            arrays[name] = np.concatenate(columns)
+    scratch = out.with_name(f"{out.stem}.tmp{out.suffix}")
+    EMBEDDING_WRITERS[out.suffix](scratch, arrays)
+    os.replace(scratch, out)
+    rows, width = arrays["embedding"].shape
+    return {"path": str(out), "rows": rows, "width": width}
+
+
+def plain_lines(result: Mapping[str, Any]) -> list[str]:
+    """A result for people, a line per value; of scores those of all rows together.
+
+    Scores by group and intervals are in the JSON.
+    """
+    lines = []
+    for name, value in result.items():
+        if isinstance(value, Mapping):
+            numbers = {key: one for key, one in value.items() if isinstance(one, int | float)}
+            shown = ", ".join(f"{key} {one:.4g}" for key, one in numbers.items())
+            nested = [] if numbers else [f"{name}, {line}" for line in plain_lines(value)]
+            lines += nested or [f"{name}: {shown}"]
+        elif not isinstance(value, list):
+            lines.append(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
+    return lines
+
+
+def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    plain: dict[str, Any] = {
+        name: array.astype(str) if array.dtype.kind == "O" else array
+        for name, array in arrays.items()
+    }
+    np.savez(path, **plain)
+
+
+def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Numbers only: a text column becomes places in the metadata's list of words."""
+    from safetensors.numpy import save_file
+
+    tensors, words = {}, {}
+    for name, array in arrays.items():
+        if array.dtype.kind == "O":
+            values, array = np.unique(array.astype(str), return_inverse=True)
+            words[name] = json_text(values.tolist())
+        tensors[name] = np.ascontiguousarray(array)
+    save_file(tensors, path, metadata=words)
+
+
+EMBEDDING_WRITERS = {".npz": _write_npz, ".safetensors": _write_safetensors}
+
+
+def _splits(zoo: str | Path, target: str, rows: str) -> dict[str, ZooDataset]:
+    """The splits of a zoo to train on, without rows that cannot be used."""
+    splits = load_zoo(zoo)
+    if missing := [split for split in ("train", "val") if split not in splits]:
+        raise ValueError(f"zoo {zoo} has no split {missing}: training needs train and val")
+    for split in splits.values():
+        if target not in split.columns:
+            raise ValueError(
+                f"zoo {zoo} has no column {target!r} to predict, it has {sorted(split.columns)}"
+            )
+    return {name: usable_rows(split, target, rows) for name, split in splits.items()}
+
+
+def _datasets(zoo: str | Path, split: str | None) -> list[ZooDataset]:
+    if split is not None:
+        return [load_zoo(zoo, split=split)]
+    return list(load_zoo(zoo).values())
+
+
+def _split_name(dataset: ZooDataset) -> str:
+    """The split of its rows, if it is one."""
+    names = np.unique(dataset.columns["split"]) if "split" in dataset.columns else ["rows"]
+    return "+".join(map(str, names))

@@ -1,0 +1,185 @@
+"""`Evaluator`: one way to score predictions of a column, with ceilings and intervals.
+
+Shape letters: N rows of the test split.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...loaders import ZooDataset
+from .bootstrap import bootstrap_intervals
+from .metrics import accuracy, kendall_tau, mae, majority_share, mse, r2, tau_ceiling, tau_share
+from .targets import CATEGORIES, is_text
+
+NUMBERS = ("test_accuracy", "generalization_gap", "epoch", "frequency")
+TASKS = NUMBERS + CATEGORIES
+RESAMPLES = 1000
+MIN_STRATUM = 5  # rows; tau_b of fewer says little
+Metric = Callable[[np.ndarray, np.ndarray], float]
+METRICS: dict[str, dict[str, Metric]] = {
+    "number": {"tau_b": kendall_tau, "r2": r2, "mae": mae, "mse": mse},
+    "category": {"accuracy": accuracy},
+}
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores predictions of one target.
+
+    Attributes:
+        task: name of the target column: one of `TASKS`, or any other with `kind`.
+        kind: "number" or "category"; by default that of the task.
+    """
+
+    task: str
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        """Find the kind of a known task.
+
+        Raises:
+            ValueError: if the kind is unknown, or has to be given.
+        """
+        kind = self.kind
+        if not kind and self.task in TASKS:
+            kind = "number" if self.task in NUMBERS else "category"
+        if kind not in METRICS:
+            raise ValueError(
+                f"kind must be one of {tuple(METRICS)}, got {self.kind!r}; it is known for the "
+                f"tasks {TASKS}, got {self.task!r}"
+            )
+        object.__setattr__(self, "kind", kind)
+
+    @property
+    def expected_input_format(self) -> str:
+        """What `eval` takes, in words."""
+        values = "finite numbers" if self.kind == "number" else "categories (text or numbers)"
+        return (
+            f"Evaluator({self.task!r}).eval(inputs) takes a dict of\n"
+            f"  'true': (N,) {values}, the column {self.task!r} of N test rows\n"
+            f"  'predicted': (N,) {values}, for the same rows\n"
+            "  'model_id': (N,) whole numbers, the model that each row is a checkpoint of\n"
+            "  'strata' (optional): dict of (N,) columns, in whose groups tau_b is taken too"
+        )
+
+    @property
+    def expected_output_format(self) -> str:
+        """What `eval` returns, in words."""
+        if self.kind == "category":
+            return (
+                "{'accuracy', 'majority' (accuracy of the most frequent category), 'models', "
+                "'rows', 'intervals': {metric: [low, high]}}"
+            )
+        return (
+            "{'tau_b', 'tau_max' (the largest of predictors without ties), 'tau_share' (their "
+            "ratio, above 1 for a predictor that ties where the truth does), 'r2', 'mae', 'mse', "
+            "'models', 'rows', 'intervals': {metric: [low, high]}, "
+            "'strata': {column: {group: tau_b, 'mean': by rows}}}"
+        )
+
+    def eval(
+        self, inputs: Mapping[str, Any], resamples: int = RESAMPLES, seed: int = 0
+    ) -> dict[str, Any]:
+        """Score predictions.
+
+        Args:
+            inputs: see `expected_input_format`.
+            resamples: bootstrap samples of the models for the 95 % intervals; 0 leaves them out.
+                Models are drawn, not rows: checkpoints of one model are no independent rows.
+            seed: of the bootstrap.
+
+        Returns:
+            See `expected_output_format`; what is not defined, as tau_b of a constant, is None.
+
+        Raises:
+            ValueError: if the inputs are not as expected.
+        """
+        true, predicted, models = self._checked(inputs)
+        scores: dict[str, Any] = {
+            name: metric(true, predicted) for name, metric in METRICS[self.kind].items()
+        }
+        if self.kind == "number":
+            scores["tau_max"] = tau_ceiling(true)
+            scores["tau_share"] = tau_share(scores["tau_b"], scores["tau_max"])
+            scores["strata"] = {
+                name: stratum_taus(true, predicted, np.asarray(values))
+                for name, values in (inputs.get("strata") or {}).items()
+            }
+        else:
+            scores["majority"] = majority_share(true)
+        scores |= {"models": len(np.unique(models)), "rows": len(true)}
+        if resamples:
+            scores["intervals"] = bootstrap_intervals(
+                true, predicted, models, tuple(METRICS[self.kind]), resamples, seed
+            )
+        return _defined(scores)
+
+    def _checked(self, inputs: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        keys = ("true", "predicted", "model_id")
+        odd = set(inputs) - {*keys, "strata"}
+        if odd or any(key not in inputs for key in keys):
+            raise ValueError(f"inputs have the keys {sorted(inputs)}. {self.expected_input_format}")
+        true, predicted, models = (np.asarray(inputs[key]) for key in keys)
+        if self.kind == "number":
+            if is_text(true) or is_text(predicted):
+                raise ValueError(
+                    f"task {self.task!r} is of kind 'number', got text. "
+                    f"{self.expected_input_format}"
+                )
+            true, predicted = true.astype(np.float64), predicted.astype(np.float64)
+        shapes = [true.shape, predicted.shape, models.shape]
+        if len(set(shapes)) > 1 or true.ndim != 1 or len(true) < 2:
+            raise ValueError(
+                f"inputs have the shapes {shapes}, N must be at least 2. "
+                f"{self.expected_input_format}"
+            )
+        return true, predicted, models
+
+
+def evaluation_inputs(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[str, Any]:
+    """What `Evaluator.eval` takes, for the rows of a dataset.
+
+    The strata are the text hyper-parameters of the zoo and the epoch, where they vary.
+    """
+    columns = dataset.columns
+    names = [
+        name
+        for name in (*dataset.header.hyper_parameters, "epoch")
+        if name in columns and name != target and (is_text(columns[name]) or name == "epoch")
+    ]
+    strata = {name: columns[name] for name in names if len(np.unique(columns[name])) > 1}
+    return {
+        "true": columns[target],
+        "predicted": predicted,
+        "model_id": columns["model_id"],
+        "strata": strata,
+    }
+
+
+def stratum_taus(true: np.ndarray, predicted: np.ndarray, strata: np.ndarray) -> dict[str, float]:
+    """tau_b within each group of rows with an equal stratum, and their mean weighted by rows.
+
+    Groups with less than `MIN_STRATUM` rows, or constant on either side, are left out: a
+    predictor that only tells groups apart has tau_b near 0 in all of them.
+    """
+    taus, rows = dict[str, float](), []
+    for value in np.unique(strata):
+        here = strata == value
+        tau = kendall_tau(true[here], predicted[here]) if here.sum() >= MIN_STRATUM else np.nan
+        if np.isfinite(tau):
+            taus[str(value)] = tau
+            rows.append(int(here.sum()))
+    mean = float(np.average(list(taus.values()), weights=rows)) if taus else float("nan")
+    return taus | {"mean": mean}
+
+
+def _defined(value: Any) -> Any:
+    """The same with None in place of numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _defined(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_defined(item) for item in value]
+    return value if not isinstance(value, float) or np.isfinite(value) else None

@@ -1,0 +1,110 @@
+"""What is refused before a training starts."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from ...loaders import ZooDataset
+from ...zoos.errors import UnsuitableError
+from ..scoring.targets import is_text
+from .encoder_making import untied_encoders
+from .property_predictor import check_finite
+
+MIN_ROWS = {"train": 10, "val": 2}
+PROBED_ROWS = 2
+
+
+def check_zoos(train: Sequence[ZooDataset], val: Sequence[ZooDataset], target: str) -> None:
+    """Refuse zoos that nothing can be learned from.
+
+    Raises:
+        ValueError: if there is no zoo or too few rows, if the target is not a column or has
+            values that are not finite, or if a weight is not finite.
+    """
+    for split, zoos in {"train": train, "val": val}.items():
+        rows = sum(len(zoo) for zoo in zoos)
+        if rows < MIN_ROWS[split] or min(map(len, zoos)) < 2:
+            raise UnsuitableError(
+                f"split {split!r} has {rows} rows in {len(zoos)} zoos, needed are "
+                f"{MIN_ROWS[split]}, and 2 of every zoo: build a larger zoo"
+            )
+        for zoo in zoos:
+            check_target(zoo, target)
+            first = 0
+            for weights in zoo.weight_blocks():
+                check_finite(weights, zoo.name, first)
+                first += len(weights)
+
+
+def check_target(zoo: ZooDataset, target: str) -> None:
+    """Refuse a column that is not there or not finite.
+
+    Raises:
+        ValueError: saying which columns there are, or how many values are not finite.
+    """
+    if target not in zoo.columns:
+        raise ValueError(
+            f"zoo {zoo.name!r} has no column {target!r} to predict, it has {sorted(zoo.columns)}"
+        )
+    true = zoo.columns[target]
+    if not is_text(true) and (odd := int((~np.isfinite(true)).sum())):
+        raise ValueError(
+            f"target {target!r} is not finite in {odd} of {len(true)} rows of zoo {zoo.name!r}: "
+            "leave such rows out, e.g. with usable_rows(...), or choose another target"
+        )
+
+
+def check_val_varies(val: Sequence[ZooDataset], target: str) -> None:
+    """Refuse val rows among which no epoch can be chosen by ranks.
+
+    Args:
+        val: the zoos, each of which has a score of its own.
+        target: a column of numbers.
+
+    Raises:
+        ValueError: if the target is constant in one of them.
+    """
+    for zoo in val:
+        true = zoo.columns[target]
+        if true.min() == true.max():
+            raise UnsuitableError(
+                f"target {target!r} is {true[0]} in all {len(true)} val rows of zoo {zoo.name!r}: "
+                "no epoch can be chosen by tau_b; take more val rows, another target, or "
+                "TrainingSettings(select='mse')"
+            )
+
+
+def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
+    """Refuse an encoder that cannot take the architecture of a zoo.
+
+    Raises:
+        ValueError: with the encoder's own reason, and which encoders take any architecture;
+            an `UnsuitableError` if the encoder's is one.
+    """
+    device = next((p.device for p in module.parameters()), torch.device("cpu"))
+    mode = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(zoo.weights(range(PROBED_ROWS)).to(device), zoo.layer_table)
+    except (ValueError, NotImplementedError) as error:
+        kind = UnsuitableError if isinstance(error, UnsuitableError) else ValueError
+        raise kind(
+            f"{type(module).__name__} cannot take zoo {zoo.name!r}: {error} (not tied to an "
+            f"architecture are {untied_encoders()})"
+        ) from error
+    finally:
+        module.train(mode)
+
+
+def check_embedding(module: nn.Module) -> None:
+    """Refuse an encoder that only predicts where its embedding is to be invariant.
+
+    Raises:
+        ValueError: if it has no `embed`.
+    """
+    if not callable(getattr(module, "embed", None)):
+        raise ValueError(
+            f"{type(module).__name__} has no embedding: use invariance_on='prediction'"
+        )

@@ -1,0 +1,398 @@
+"""Trains an encoder end to end to predict one target column from weights.
+
+Any encoder that maps (weights, layer table) to (B, K) will do, on one zoo or on several of mixed
+architectures, whose batches take turns.
+
+Shape letters: B models in the batch, N rows, D length of the flat weight vector, K outputs.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from ...encoders.invariance import half_squared_distance
+from ...loaders import DeviceLoader, MixedLoader, ZooDataset
+from ...loaders.batching.order import epoch_order
+from ...zoos.errors import DivergedError
+from ...zoos.networks.layer_table import LayerTable
+from ...zoos.provenance import commit, package_version
+from ...zoos.strict_json import finite_or_null
+from ..processes import threads
+from ..scoring.metrics import accuracy, kendall_tau, mse
+from ..scoring.targets import Link
+from .checkpoints import TrainingCheckpoint, zoo_identity
+from .checks import check_architecture, check_embedding, check_val_varies, check_zoos
+from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
+from .invariance import Reorderings
+from .property_predictor import PREDICTION_BATCH, PropertyPredictor
+from .settings import TrainingSettings, warmup_cosine
+from .weight_scaling import WeightScaler
+
+BATCH_NORM_ROWS = 512
+RESIDENT_BYTES = 2**28  # train rows up to this size are copied to the CPU's memory once
+SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
+
+Zoos = ZooDataset | Sequence[ZooDataset]
+Outputs = Callable[[Tensor, LayerTable], Tensor]
+
+
+class EncoderRegressor:
+    """A `Predictor` that trains an encoder from scratch on every fit.
+
+    Attributes:
+        trained: the predictor of the last fit.
+    """
+
+    seeded = True
+    trained: PropertyPredictor
+
+    def __init__(
+        self,
+        name: str = "SNE",
+        encoder: EncoderFactory = SMALL_SNE,
+        settings: TrainingSettings | None = None,
+    ) -> None:
+        """Remember how to make and train the encoder.
+
+        Args:
+            name: what the report calls it.
+            encoder: what to train.
+            settings: how to train it; None takes the defaults.
+        """
+        self.name = name
+        self.encoder = encoder
+        self.settings = settings or TrainingSettings()
+
+    def fit(self, train: Zoos, val: Zoos, target: str, seed: int) -> None:
+        """Train from scratch; errors as `train_encoder`."""
+        self.trained = train_encoder(self.encoder, train, val, target, self.settings, seed)
+
+    def predict(self, dataset: ZooDataset) -> np.ndarray:
+        """Predict the target of every row, (N,)."""
+        return self.trained.predict(dataset)
+
+
+def train_encoder(
+    encoder: EncoderFactory,
+    train: Zoos,
+    val: Zoos,
+    target: str,
+    settings: TrainingSettings | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    resume: bool = True,
+) -> PropertyPredictor:
+    """Train an encoder; keep the weights of the epoch that is best on val.
+
+    Args:
+        encoder: what to train.
+        train: the rows to learn from, of one zoo or of several.
+        val: the rows to choose the epoch on.
+        target: the column to predict; text, or a number.
+        settings: how; None takes the defaults.
+        seed: fixes initial weights, order of the data, dropout and permutations.
+        folder: where a checkpoint is kept after every epoch; None keeps none.
+        resume: go on from the checkpoint in the folder, if there is one; a run that was killed
+            so gives what it would have given.
+
+    Raises:
+        ValueError: before any training: if the target is missing or not finite, or constant in
+            the train rows or in the val rows of a zoo, if weights are not finite, if the encoder
+            cannot take an architecture, or if the folder holds the checkpoint of another
+            training, version of weightzoo or format.
+        DivergedError: if training diverges before any epoch has a score.
+    """
+    settings = settings or TrainingSettings()
+    checkpoint = TrainingCheckpoint(folder) if folder is not None else None
+    if checkpoint is not None and not resume:
+        checkpoint.discard()
+    with torch.random.fork_rng(devices=[]), threads(settings.threads):
+        training = EncoderTraining(encoder, _zoos(train), _zoos(val), target, settings, seed)
+        return training.run(checkpoint)
+
+
+class EncoderTraining:
+    """One training from start to end.
+
+    Attributes:
+        history: loss on train, score on val, and seconds of every epoch so far.
+        note: what the user must know of the result, or None.
+    """
+
+    note: str | None = None
+
+    def __init__(
+        self,
+        encoder: EncoderFactory,
+        train: Sequence[ZooDataset],
+        val: Sequence[ZooDataset],
+        target: str,
+        settings: TrainingSettings,
+        seed: int,
+    ) -> None:
+        """Check everything that can be checked before training, and make the initial state."""
+        self.settings, self.seed, self.target = settings, seed, target
+        self.commit = commit()
+        self.train, self.val = train, val
+        check_zoos(train, val, target)
+        self.link = Link.of(settings.loss, target, _column(train, target))
+        if not self.link.categories and settings.select != "mse":
+            check_val_varies(val, target)
+        self.scaler = WeightScaler.measure(settings.scaling, train)
+        torch.manual_seed(seed)
+        tables = [zoo.layer_table for zoo in train]
+        self.module = make_encoder(encoder, tables, self.link.outputs).to(settings.device)
+        for zoo in (*train, *val):
+            check_architecture(self.module, zoo)
+        self.averaged = AveragedModel(
+            self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
+        )
+        self.reorder = None
+        if settings.invariance:
+            if settings.invariance_on == "embedding":
+                check_embedding(self.module)
+            self.reorder = Reorderings(train, settings.permutations, seed)
+        self.loader = self._loader()
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, warmup_cosine(settings.epochs * len(self.loader))
+        )
+        self.best, self.best_epoch = -math.inf, 0
+        self.kept = copy.deepcopy(self.averaged.state_dict())
+        self.history = list[dict[str, float]]()
+
+    def run(self, checkpoint: TrainingCheckpoint | None) -> PropertyPredictor:
+        """Train until the last epoch, or until patience ends, from where the checkpoint is."""
+        if checkpoint is not None and (state := checkpoint.read(self.identity())):
+            self.load_state_dict(state)
+        outputs = torch.compile(self.module) if self.settings.compile else self.module
+        steps = self.settings.epochs * len(self.loader)
+        done = len(self.history) * len(self.loader)
+        with tqdm(
+            total=steps,
+            initial=done,
+            desc=type(self.module).__name__,
+            unit="step",
+            disable=not self.settings.progress,
+            leave=False,
+        ) as bar:
+            while not self._finished():
+                try:
+                    self._epoch(outputs, bar)
+                except DivergedError as error:
+                    if not math.isfinite(self.best):
+                        raise
+                    self.note = f"{error}; the weights of epoch {self.best_epoch} are kept"
+                    break
+                bar.set_postfix(val=f"{self.history[-1]['val_score']:.3f}")
+                if checkpoint is not None:
+                    checkpoint.write(self.identity(), self.state_dict())
+        self.averaged.load_state_dict(self.kept)
+        if not math.isfinite(self.best):
+            self.note = (
+                f"predictions on val are alike in every row, so that they have no score: the last "
+                f"epoch is kept; train longer, or with another lr than {self.settings.lr!r}"
+            )
+        return self._predictor()
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a checkpoint to be of this training."""
+        irrelevant = ("progress", "threads")
+        settings = {k: v for k, v in asdict(self.settings).items() if k not in irrelevant}
+        return {
+            "weightzoo": package_version(),
+            "settings": settings,
+            "seed": self.seed,
+            "target": self.target,
+            "encoder": [type(self.module).__name__, encoder_config(self.module)],
+            "zoos": [zoo_identity(zoo, self.target) for zoo in (*self.train, *self.val)],
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the training depends on."""
+        return {
+            "module": self.module.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "kept": self.kept,
+            "history": self.history,
+            "random": torch.random.get_rng_state(),
+            "reorder": self.reorder.generator.get_state() if self.reorder else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state."""
+        for name in ("module", "averaged", "optimizer", "schedule"):
+            getattr(self, name).load_state_dict(state[name])
+        self.best, self.best_epoch, self.kept = state["best"], state["best_epoch"], state["kept"]
+        self.history = list(state["history"])
+        torch.random.set_rng_state(state["random"])
+        if self.reorder:
+            self.reorder.generator.set_state(state["reorder"])
+
+    def _finished(self) -> bool:
+        done, settings = len(self.history), self.settings
+        return done >= settings.epochs or done - 1 - self.best_epoch >= settings.patience
+
+    def _epoch(self, outputs: Outputs, bar: tqdm) -> None:
+        """One pass over the train rows, and the score on val after it."""
+        started, epoch = time.perf_counter(), len(self.history)
+        self.loader.set_epoch(epoch)
+        self.module.train()
+        losses = []
+        for name, batch in self.loader:
+            if len(batch["weights"]) > 1:  # batch norm needs two rows
+                losses.append(self._step(outputs, batch, self.train[int(name)].layer_table))
+            bar.update()
+        self._refresh_batch_norms()
+        score = self._val_score()
+        if score > self.best or self.best == -math.inf:  # as long as none has a score, the last
+            self.best = score if math.isfinite(score) else self.best
+            self.best_epoch, self.kept = epoch, copy.deepcopy(self.averaged.state_dict())
+        self.history.append(
+            {
+                "train_loss": float(torch.stack(losses).mean()),
+                "val_score": score,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+
+    def _step(self, outputs: Outputs, batch: dict[str, Any], table: LayerTable) -> Tensor:
+        """One step of the optimizer; the loss."""
+        labels = self.link.labels(_array(batch[self.target])).to(self.settings.device)
+        with self._autocast():
+            loss = self._loss(outputs, self.scaler(batch["weights"], table), table, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
+        self.optimizer.step()
+        self.averaged.update_parameters(self.module)
+        self.schedule.step()
+        return loss.detach()
+
+    def _loss(self, outputs: Outputs, weights: Tensor, table: LayerTable, labels: Tensor) -> Tensor:
+        """The loss of the target, and nu times that of logit invariance (SNE eq. 10)."""
+        if self.reorder is None:
+            return self.link.loss(outputs(weights, table).float(), labels)
+        both = torch.cat([weights, self.reorder(weights, table)])
+        predicted = outputs(both, table).float()
+        penalised = predicted
+        if self.settings.invariance_on == "embedding":
+            penalised = self.module.embed(both, table).float()  # type: ignore[operator]
+        penalty = half_squared_distance(*penalised.chunk(2))
+        return self.link.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
+
+    def _autocast(self) -> torch.autocast:
+        device = torch.device(self.settings.device).type
+        enabled = self.settings.mixed_precision and device == "cuda"
+        return torch.autocast(device, torch.bfloat16, enabled)
+
+    def _loader(self) -> MixedLoader:
+        """Batches of all train zoos in turn, in an order that seed and epoch decide."""
+        settings = self.settings
+        small = sum(zoo.source.width * 4 * len(zoo) for zoo in self.train) < RESIDENT_BYTES
+        on_cpu = torch.device(settings.device).type == "cpu"
+        loaders = {
+            str(place): DeviceLoader(
+                zoo,
+                settings.batch_size,
+                settings.device,
+                seed=self.seed,
+                mode="resident" if on_cpu and small else "auto",
+                columns=[self.target],
+                rank=0,
+                world_size=1,
+            )
+            for place, zoo in enumerate(self.train)
+        }
+        return MixedLoader(loaders, seed=self.seed)
+
+    def _refresh_batch_norms(self) -> None:
+        """Measure the statistics of batch norms anew: averaged weights have none of their own."""
+        self.averaged.eval()  # without dropout, also in the first epoch after a resume
+        norms = [
+            m for m in self.averaged.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
+        ]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over batches
+            norm.train()
+        with torch.no_grad():
+            for weights, table in self._sample() if norms else ():
+                self.averaged(self.scaler(weights.to(self.settings.device), table), table)
+
+    def _sample(self) -> Iterator[tuple[Tensor, LayerTable]]:
+        """Some train rows of every zoo, in batches."""
+        share = max(2, BATCH_NORM_ROWS // len(self.train))
+        for zoo in self.train:
+            rows = epoch_order(len(zoo), self.seed, len(self.history))[:share]
+            for part in np.array_split(rows, math.ceil(len(rows) / PREDICTION_BATCH)):
+                yield zoo.weights(part), zoo.layer_table
+
+    def _val_score(self) -> float:
+        """How good the averaged weights are on val, the mean over its zoos; more is better."""
+        predictor = self._predictor()
+        scores = []
+        for zoo in self.val:
+            outputs = predictor.outputs(zoo)
+            if not outputs.isfinite().all():
+                raise DivergedError(
+                    f"training of {type(self.module).__name__} diverged: use a smaller lr than "
+                    f"{self.settings.lr!r}, or another scaling than {self.settings.scaling!r}"
+                )
+            scores.append(self._score(zoo.columns[self.target], self.link.predicted(outputs)))
+        return float(np.mean(scores))
+
+    def _score(self, true: np.ndarray, predicted: np.ndarray) -> float:
+        if self.link.categories:
+            return accuracy(true, predicted)
+        if self.settings.select == "mse":
+            return -mse(true, predicted)
+        return kendall_tau(true, predicted)
+
+    def _predictor(self) -> PropertyPredictor:
+        settings = asdict(self.settings)
+        return PropertyPredictor(
+            module=self.averaged.module,
+            link=self.link,
+            scaler=self.scaler,
+            threads=self.settings.threads,
+            training={
+                "code": {"weightzoo": package_version(), "commit": self.commit},
+                "settings": settings,
+                "seed": self.seed,
+                "zoos": [zoo_identity(zoo, self.target) for zoo in self.train],
+                "best_epoch": self.best_epoch,
+                "val_score": self.best if math.isfinite(self.best) else None,
+                "note": self.note,
+                "history": finite_or_null(self.history),
+            },
+        )
+
+
+def _zoos(zoos: Zoos) -> tuple[ZooDataset, ...]:
+    return (zoos,) if isinstance(zoos, ZooDataset) else tuple(zoos)
+
+
+def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:
+    return np.concatenate([zoo.columns[name] for zoo in zoos])
+
+
+def _array(column: Any) -> np.ndarray:
+    """A batch's column: a tensor, or a list of texts."""
+    return column.cpu().numpy() if isinstance(column, Tensor) else np.array(column, object)

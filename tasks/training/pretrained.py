@@ -1,0 +1,199 @@
+"""Trained encoders as folders: `model.safetensors` and `config.json`, on the disk or on the Hub."""
+
+import json
+import os
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ...loaders.hub.requests import hub_errors, patiently
+from ...zoos.errors import ZooError
+from ...zoos.networks.layer_table import LayerTable
+from ...zoos.strict_json import json_text
+from ..scoring.targets import Link
+from .encoder_making import encoder_config, encoder_name, remake_encoder
+from .property_predictor import PropertyPredictor
+from .weight_scaling import WeightScaler
+
+CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "README.md"
+FORMAT = "weightzoo-encoder-1"
+
+
+class ModelFormatError(ZooError, ValueError):
+    """A folder that holds no encoder of ours."""
+
+
+def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
+    """Write an encoder with all that it takes to predict, each file replaced when whole.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the encoder is not one of `encoders.ENCODERS`, and so could not be loaded.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    table = getattr(predictor.module, "layer_table", None)
+    config = {
+        "format": FORMAT,
+        "encoder": encoder_name(predictor.module),
+        "config": encoder_config(predictor.module),
+        "layer_table": table.to_json() if isinstance(table, LayerTable) else None,
+        "link": predictor.link.to_json(),
+        "scaler": predictor.scaler.to_json(),
+        "training": dict(predictor.training),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {
+        name: t.detach().cpu().contiguous() for name, t in predictor.module.state_dict().items()
+    }
+    save_file(state, partial := folder / f"{WEIGHTS_NAME}.tmp", metadata={"format": "pt"})
+    os.replace(partial, folder / WEIGHTS_NAME)
+    _write(folder / CONFIG_NAME, json_text(config, indent=1) + "\n")
+    _write(folder / CARD_NAME, _card(config))
+    return folder
+
+
+def from_pretrained(
+    folder_or_repo: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    device: str = "cpu",
+) -> PropertyPredictor:
+    """Load what `save_pretrained` wrote, from a folder or from a Hub repository "org/name".
+
+    Raises:
+        ModelFormatError: if it holds no encoder of ours, one of another version, or weights that
+            do not fit its config.
+        ZooNotFoundError: if there is neither a folder nor a repository.
+    """
+    folder = Path(folder_or_repo)
+    if not folder.is_dir():
+        folder = _fetch(str(folder_or_repo), revision, token)
+    config = _read_config(folder / CONFIG_NAME)
+    link = Link.from_json(config["link"])
+    try:
+        module = remake_encoder(config["encoder"], config["config"], config["layer_table"])
+    except (TypeError, ValueError) as error:
+        raise ModelFormatError(f"{folder / CONFIG_NAME}: {error}") from error
+    module.load_state_dict(_read_weights(folder / WEIGHTS_NAME, module))
+    return PropertyPredictor(
+        module=module.to(device).eval(),
+        link=link,
+        scaler=WeightScaler.from_json(config["scaler"]),
+        training=config["training"],
+    )
+
+
+def push_to_hub(
+    predictor: PropertyPredictor,
+    repo_id: str,
+    *,
+    token: str | bool | None = None,
+    private: bool = False,
+    message: str = "Publish encoder",
+) -> str:
+    """Publish an encoder as a model repository, created if need be; return the commit's hash.
+
+    Raises:
+        HubError: if the Hub cannot be reached or refuses.
+        ValueError: as `save_pretrained`.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    with tempfile.TemporaryDirectory() as folder, hub_errors(repo_id):
+        save_pretrained(predictor, folder)
+        options: dict[str, Any] = {"private": private or None, "exist_ok": True}
+        patiently(partial(api.create_repo, repo_id, **options))
+        options = {"repo_id": repo_id, "folder_path": folder, "commit_message": message}
+        return str(patiently(partial(api.upload_folder, **options)).oid)
+
+
+def _fetch(repo: str, revision: str | None, token: str | bool | None) -> Path:
+    """The folder of a Hub repository in the client's cache."""
+    from huggingface_hub import snapshot_download
+
+    if repo.count("/") != 1 or repo.startswith((".", "/")):
+        raise ModelFormatError(
+            f"no folder {repo!r}, and a Hub repository is named 'org/name': train an encoder with "
+            "`weightzoo train ENCODER ZOO --out FOLDER`, and give that folder"
+        )
+    names = [CONFIG_NAME, WEIGHTS_NAME]
+    with hub_errors(repo):
+        download = partial(
+            snapshot_download, repo, revision=revision, token=token, allow_patterns=names
+        )
+        return Path(patiently(download))
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ModelFormatError(
+            f"{path.parent} has no {CONFIG_NAME}: train an encoder with `weightzoo train`"
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelFormatError(f"{path} is no JSON: {error}") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else config
+        raise ModelFormatError(f"{path} has format {found!r}, expected {FORMAT!r}")
+    keys = ("encoder", "config", "layer_table", "link", "scaler", "training")
+    if missing := [key for key in keys if key not in config]:
+        raise ModelFormatError(f"{path} lacks the keys {missing}")
+    return config
+
+
+def _read_weights(path: Path, module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelFormatError(f"{path} cannot be read: {error}") from error
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if odd := sorted(wanted.items() ^ found.items()):
+        raise ModelFormatError(f"{path} does not fit its {CONFIG_NAME}, e.g. in {odd[:2]}")
+    return state
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f"{path.name}.tmp")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+def _card(config: dict[str, Any]) -> str:
+    """What the Hub shows, made from the config alone."""
+    training = config["training"]
+    zoos = ", ".join(f"{zoo['name']} ({zoo['rows']} rows)" for zoo in training.get("zoos", []))
+    score = training.get("val_score")
+    found = f"score on the val split {score} at epoch {training.get('best_epoch')}"
+    if score is None:
+        found = f"no score on the val split ({training.get('note') or 'none is known'})"
+    return f"""---
+library_name: weightzoo
+tags: [weight-space-learning, model-zoo]
+---
+# {config["encoder"]} predicting {config["link"]["target"]}
+
+Predicts the column `{config["link"]["target"]}` of a model zoo from the weights of its models.
+Trained with weightzoo on {zoos or "an unknown zoo"}, seed {training.get("seed")};
+{found}.
+
+```python
+from weightzoo.loaders import load_zoo
+from weightzoo.tasks import from_pretrained
+
+predicted = from_pretrained("path/or/repo").predict(load_zoo("zoo", split="test"))
+```
+"""

@@ -1,0 +1,99 @@
+"""A trained encoder with all that it takes to predict a column of a zoo from weights.
+
+Shape letters: N rows, B models in the batch, D length of the flat vector, H embedding width, K
+outputs.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...loaders import ZooDataset
+from ...zoos.networks.layer_table import LayerTable
+from ..processes import threads
+from ..scoring.targets import Link
+from .weight_scaling import WeightScaler
+
+PREDICTION_BATCH = 64
+
+
+@dataclass(kw_only=True, eq=False)
+class PropertyPredictor:
+    """An encoder, the scale of the weights it was trained on, and the target it predicts.
+
+    Attributes:
+        module: maps (weights, layer table) to (B, K), with `embed` to (B, H).
+        link: how outputs stand for the target.
+        scaler: what is done to weights first.
+        training: how it came about: settings, seed, zoos, scores; plain data.
+        threads: of torch on the CPU while it predicts.
+    """
+
+    module: nn.Module
+    link: Link
+    scaler: WeightScaler
+    training: Mapping[str, Any] = field(default_factory=dict)
+    threads: int = 1
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is; the CPU if it has no parameter."""
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    def predict(self, dataset: ZooDataset) -> np.ndarray:
+        """Predict the target of every row: (N,) numbers, or categories.
+
+        Raises:
+            ValueError: if the encoder cannot take the architecture, or weights are not finite.
+        """
+        return self.link.predicted(self.outputs(dataset))
+
+    def outputs(self, dataset: ZooDataset) -> Tensor:
+        """What the encoder says of every row before the link, (N, K); errors as `predict`."""
+        return self._all_rows(self.module, dataset)
+
+    def embed(self, dataset: ZooDataset) -> Tensor:
+        """The embedding of every row, (N, H), float32; errors as `predict`.
+
+        Raises:
+            ValueError: if the encoder has no embedding.
+        """
+        if not callable(embed := getattr(self.module, "embed", None)):
+            raise ValueError(f"{type(self.module).__name__} has no embedding, only predictions")
+        return self._all_rows(embed, dataset)
+
+    def _all_rows(
+        self, function: Callable[[Tensor, LayerTable], Tensor], dataset: ZooDataset
+    ) -> Tensor:
+        table = dataset.layer_table
+        self.scaler.check(table)
+        self.module.eval()
+        parts = []
+        with torch.no_grad(), threads(self.threads):
+            for start in range(0, len(dataset), PREDICTION_BATCH):
+                weights = dataset.weights(range(start, min(start + PREDICTION_BATCH, len(dataset))))
+                check_finite(weights, dataset.name, start)
+                scaled = self.scaler(weights.to(self.device), table)
+                parts.append(function(scaled, table).float().cpu())
+        if not parts:
+            raise ValueError(f"zoo {dataset.name!r} has no rows to predict")
+        return torch.cat(parts)
+
+
+def check_finite(weights: Tensor, name: str, first_row: int = 0) -> None:
+    """Refuse weights (B, D) with NaN or infinity.
+
+    Raises:
+        ValueError: naming the first such row.
+    """
+    finite = torch.isfinite(weights).all(dim=1)
+    if not finite.all():
+        row = first_row + int((~finite).nonzero()[0])
+        raise ValueError(
+            f"weights of row {row} of zoo {name!r} are not finite: leave such rows out, e.g. "
+            "with usable_rows(...) or filter(\"status == 'ok'\")"
+        )

@@ -1,0 +1,134 @@
+"""Brings the weights of a zoo to a common size before an encoder sees them.
+
+Shape letters: B models in the batch, D length of the flat vector, T tensors.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...loaders import ZooDataset
+from ...zoos.errors import UnsuitableError
+from ...zoos.networks.layer_table import LayerTable, TensorSpec
+
+SCALINGS = ("tensor", "fan_in", "none")
+SCALED_SLOPE = 2.0
+
+
+class WeightScaler:
+    """Maps weights w to asinh(2 w / s), s the usual size of the tensor they are in.
+
+    A usual size is the geometric mean over models of the root mean square: models of one zoo
+    differ in scale by orders of magnitude, and dividing by the deviation of all values together
+    would leave most models close to zero. asinh keeps the few large weights of a model from
+    drowning the others.
+
+    "tensor" measures every tensor of the train zoos; it knows no other architecture. "fan_in"
+    measures one size for all weights, times the root of their fan-in, and one for all biases, so
+    that it is defined for architectures never seen. "none" leaves the weights alone.
+
+    Attributes:
+        scaling: one of `SCALINGS`.
+        sizes: what was measured: by tensor name (those of one architecture), or by role.
+    """
+
+    def __init__(self, scaling: str, sizes: Mapping[str, float]) -> None:
+        """Take sizes measured before; `measure` measures them.
+
+        Raises:
+            ValueError: if the scaling is unknown.
+        """
+        if scaling not in SCALINGS:
+            raise ValueError(f"scaling must be one of {SCALINGS}, got {scaling!r}")
+        self.scaling, self.sizes = scaling, dict(sizes)
+        self._cached: dict[LayerTable, Tensor] = {}
+
+    @classmethod
+    def measure(cls, scaling: str, zoos: Sequence[ZooDataset]) -> "WeightScaler":
+        """Measure the train zoos; a tensor that is all zero in a model does not count for it.
+
+        Raises:
+            ValueError: if the scaling is unknown, or is "tensor" for zoos of several
+                architectures.
+        """
+        if scaling == "tensor":
+            names = {tuple(spec.name for spec in zoo.layer_table) for zoo in zoos}
+            if len(names) > 1:
+                raise UnsuitableError(
+                    "scaling 'tensor' knows one set of tensors, the zoos have "
+                    f"{len(names)} architectures: use scaling='fan_in'"
+                )
+        sums: dict[str, Tensor] = {}
+        for zoo in zoos if scaling != "none" else ():
+            for spec, logs in _log_sizes(zoo):
+                key = spec.name if scaling == "tensor" else spec.role
+                if scaling == "fan_in":
+                    logs = logs + 0.5 * log(spec.fan_in)
+                counted = logs.isfinite()
+                part = torch.stack([logs[counted].sum(), counted.sum().double()])
+                sums[key] = sums.get(key, torch.zeros(2, dtype=torch.float64)) + part
+        sizes = {
+            key: float((total / max(1.0, float(count))).exp())
+            for key, (total, count) in sums.items()
+        }
+        return cls(scaling, sizes)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "WeightScaler":
+        """Read what `to_json` wrote."""
+        return cls(data["scaling"], data["sizes"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data from which `from_json` makes an equal scaler."""
+        return {"scaling": self.scaling, "sizes": self.sizes}
+
+    def __call__(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """Map (B, D) of one architecture to (B, D).
+
+        Raises:
+            ValueError: if the scaling is "tensor" and the architecture another than measured.
+        """
+        if self.scaling == "none":
+            return weights
+        if layer_table not in self._cached:
+            self.check(layer_table)
+            self._cached = {layer_table: self._scale(layer_table)}
+        return torch.asinh(SCALED_SLOPE * weights / self._cached[layer_table].to(weights))
+
+    def check(self, layer_table: LayerTable) -> None:
+        """Refuse an architecture that was not measured.
+
+        Raises:
+            ValueError: if the scaling is "tensor" and a tensor is unknown.
+        """
+        names = {spec.name for spec in layer_table}
+        if self.scaling == "tensor" and names != set(self.sizes):
+            raise UnsuitableError(
+                f"this model was trained with scaling='tensor' on weights of the tensors "
+                f"{list(self.sizes)}, and has no scale for {sorted(names ^ set(self.sizes))[:4]}: "
+                "train it with scaling='fan_in' to use it across architectures"
+            )
+
+    def _scale(self, layer_table: LayerTable) -> Tensor:
+        """The size of every value, (D,)."""
+        sizes = [self._size(spec) for spec in layer_table]
+        counts = torch.tensor([spec.size for spec in layer_table])
+        return torch.tensor(sizes).repeat_interleave(counts)
+
+    def _size(self, spec: TensorSpec) -> float:
+        if self.scaling == "tensor":
+            return self.sizes[spec.name]
+        return self.sizes.get(spec.role, 1.0) / spec.fan_in**0.5
+
+
+def _log_sizes(zoo: ZooDataset) -> list[tuple[TensorSpec, Tensor]]:
+    """Logarithm of the root mean square of every tensor, (N,) each, float64."""
+    specs = list(zoo.layer_table)
+    parts = []
+    for weights in zoo.weight_blocks():
+        tensors = weights.split([spec.size for spec in specs], dim=1)
+        parts.append(torch.stack([t.double().square().mean(dim=1).sqrt().log() for t in tensors]))
+    return list(zip(specs, torch.cat(parts, dim=1), strict=True))

@@ -1,0 +1,210 @@
+"""`weightzoo train hyper-representation` and `weightzoo sample`."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weightzoo.benchmarks import definitions as benchmark_definitions
+from weightzoo.benchmarks import representation_benchmarks as generation_commands
+from weightzoo.benchmarks.benchmark import BenchmarkOptions
+from weightzoo.benchmarks.generation_outcome import GenerationSettings, generation_settings
+from weightzoo.benchmarks.registry import BENCHMARKS, load_benchmark
+from weightzoo.benchmarks.representation_benchmarks import generation_benchmark, probe_benchmark
+from weightzoo.cli.main import main
+from weightzoo.encoders.registry import ENCODERS
+from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+from weightzoo.tasks.autoencoding.train import KINDS
+from weightzoo.tasks.trainings import TRAIN_KINDS, train_kind
+
+QUICK = ["--epochs", "1", "--set", "latent=4", "--set", "width=8", "--out"]
+
+
+def train(zoo: Path, out: Path, kind: str = "hyper-representation", *more: str) -> int:
+    return main(["train", kind, str(zoo), *QUICK, str(out), *more])
+
+
+def test_train_and_sample_make_a_zoo(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, made = tmp_path / "model", tmp_path / "made"
+    assert train(trained_zoo, model) == 0
+    assert "val_r2" in capsys.readouterr().out
+    sample = ["sample", str(model), "--count", "9", "--draws", "2", "--out", str(made), "--json"]
+    assert main(sample) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["models"] == 9 and result["diverged"] == 0
+    rows = load_zoo(made, split="train")
+    assert isinstance(rows, ZooDataset) and set(rows.columns["relation"]) == {"generated"}
+    assert main(sample) == 1 and "exists" in capsys.readouterr().err
+
+
+def test_sample_takes_a_bandwidth_and_says_its_unit(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    assert train(trained_zoo, model) == 0
+    for name, more in {
+        "a": ["--bandwidth", "0.2"],
+        "b": ["--bandwidth", "0.2", "--bandwidth-unit", "absolute"],
+        "c": ["--sampler", "kde-published", "--bandwidth", "0.2"],
+    }.items():
+        capsys.readouterr()
+        out = tmp_path / name
+        assert main(["sample", str(model), "--count", "4", "--out", str(out), *more]) == 0
+        unit = "relative" if name == "a" else "absolute"
+        assert f"bandwidth 0.2 ({unit})" in capsys.readouterr().out
+        recipe = next(iter(load_zoo(out).values())).header.recipe
+        assert (recipe["bandwidth"], recipe["bandwidth_unit"]) == (0.2, unit)
+    refused = ["sample", str(model), "--out", str(tmp_path / "d"), "--sampler", "gan"]
+    assert main([*refused, "--bandwidth", "0.2"]) == 1
+    assert "'gan' has no bandwidth" in capsys.readouterr().err
+
+
+def test_sample_of_a_zoo_that_diverged_prints_strict_json(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    assert train(trained_zoo, model) == 0
+    capsys.readouterr()
+    huge = ["--bandwidth", "1e38", "--bandwidth-unit", "absolute", "--count", "3", "--json"]
+    assert main(["sample", str(model), "--out", str(tmp_path / "made"), *huge]) == 0
+    result = json.loads(capsys.readouterr().out, parse_constant=lambda _: 1 / 0)
+    assert result["diverged"] == 3 and result["test_accuracy"] is None
+
+
+def test_sample_reports_what_is_wrong(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
+    assert "no autoencoder at" in capsys.readouterr().err
+    model.mkdir()
+    (model / "autoencoder.pt").write_text("nothing")
+    assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
+    assert "holds no autoencoder" in capsys.readouterr().err
+    assert train(trained_zoo, model) == 0
+    assert main(["sample", str(model), "--sampler", "vae", "--out", str(tmp_path / "made")]) == 1
+    assert "sampler must be one of" in capsys.readouterr().err
+
+
+def test_train_lists_what_it_knows(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--invariance", "1") == 1
+    assert "unknown arguments ['invariance'], known are" in capsys.readouterr().err
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "halo=2") == 1
+    assert "unknown arguments ['halo']" in capsys.readouterr().err
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--epochs", "0") == 1
+    assert "epochs must be at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "argument", "message"),
+    [
+        ("hyper-representation", "latent=x", "latent must be a number, got 'x'"),
+        ("hyper-representation", "aligned=1", "aligned must be true or false, got 1"),
+        ("hyper-representation", "views=canonical", "views must be two of"),
+        ("sane", "window=wide", "window must be a number, got 'wide'"),
+        ("sane", "least_epoch=last", "least_epoch must be a number, got 'last'"),
+    ],
+)
+def test_train_refuses_arguments_of_another_type(
+    trained_zoo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    argument: str,
+    message: str,
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", kind, "--set", argument) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_benchmark_names_a_zoo_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["benchmark", "generation", "--zoo", "nowhere", "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "--zoo must be a zoo folder" in capsys.readouterr().err
+
+
+def test_train_takes_rows_from_an_epoch_on(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "least_epoch=4") == 1
+    assert "no finite checkpoint from epoch 4" in capsys.readouterr().err
+
+
+def test_sane_is_trained_and_sampled(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ["--set", "token_size=256", "--set", "latent=2"]
+    assert train(trained_zoo, tmp_path / "m", "sane", *size) == 0
+    out = ["--count", "3", "--out", str(tmp_path / "made")]
+    assert main(["sample", str(tmp_path / "m"), *out]) == 0
+    assert "3 models, 0 diverged" in capsys.readouterr().out
+
+
+def test_benchmarks_are_registered() -> None:
+    assert load_benchmark("generation") is generation_benchmark
+    assert load_benchmark("hyper-representation-probes") is probe_benchmark
+    assert all(callable(load_benchmark(name)) for name in BENCHMARKS)
+    assert set(benchmark_definitions.BENCHMARKS) | set(generation_commands.BENCHMARKS) == set(
+        BENCHMARKS
+    )
+
+
+def test_kinds_of_training_are_registered() -> None:
+    assert all(train_kind(name).args == (name,) for name in TRAIN_KINDS)  # type: ignore[attr-defined]
+    assert set(ENCODERS) | set(KINDS) == set(TRAIN_KINDS)
+
+
+def test_generation_benchmark_reports_every_method(
+    trained_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"latent": 4, "width": 8, "heads": 1, "blocks": 1}
+    tiny = AutoencoderSettings(shape=shape, epochs=1, progress=False)
+
+    def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
+        asked = generation_settings(small, seeds, transfer)
+        behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
+        less: dict[str, Any] = {
+            "least_rows": 1,
+            "models": 2,
+            "epochs": (0, 1),
+            "few_epochs": (0,),
+            "least_epoch": 1,
+        }
+        return replace(asked, structure=tiny, behaviour=behaviour, **less)
+
+    patched = "weightzoo.benchmarks.representation_benchmarks.generation_settings"
+    monkeypatch.setattr(patched, settings)
+    outcome = generation_benchmark(
+        BenchmarkOptions(
+            out=tmp_path, small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+        )
+    )
+    rows = json.loads((tmp_path / "generation.json").read_text())["rows"]
+    own = {row["method"] for row in rows if row["images"] == "digits"}
+    assert len(own) == 21 and all(f"| {method} |" in outcome.text for method in own)
+    assert {"B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "SUB30 + behaviour"} <= own
+    assert "S_KDE30 as in the published code" in own
+    assert "comparable with the published 68.6 %" in outcome.text
+    moved = {row["method"] for row in rows if row["images"] == "glyphs-digits"}
+    assert moved == {"B_T", "B_F", "S_KDE30 + behaviour"}
+    assert "No change of architecture" in outcome.text  # an MLP
+    assert outcome.path.read_text() == outcome.text
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("curves", "layers"))
+
+
+def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
+    options = BenchmarkOptions(
+        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    )
+    with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
+        probe_benchmark(options)

@@ -1,0 +1,46 @@
+import torch
+
+from weightzoo.tasks.generation.batch_norms import condition, condition_batch_norms
+from weightzoo.zoos.images.catalog import Images
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.presets import preset
+
+LAYERS = [
+    {"kind": "conv", "out": 4, "kernel": 3},
+    {"kind": "batch_norm"},
+    {"kind": "activation"},
+    {"kind": "flatten"},
+    {"kind": "linear", "out": 3},
+]
+
+
+def test_batch_norms_are_conditioned_on_images() -> None:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4)).eval()
+    images = [torch.randn(16, 1, 6, 6) for _ in range(4)]
+    condition_batch_norms(module, images)
+    outputs = module(torch.cat(images))
+    assert not module.training and not module[1].training
+    torch.testing.assert_close(outputs.mean((0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(outputs.std((0, 2, 3)), torch.ones(4), atol=0.05, rtol=0)
+
+
+def test_statistics_of_models_become_those_of_the_images() -> None:
+    architecture = Architecture.from_json({"name": "n", "input_shape": [1, 6, 6], "layers": LAYERS})
+    table = architecture.layer_table()
+    weights = torch.randn(2, table.width, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randn(128, 1, 6, 6, generator=torch.Generator().manual_seed(1))
+    images = Images(pixels, torch.zeros(128, dtype=torch.int64))
+    done = table.split(condition(architecture, weights, "relu", images))
+    for name, before in table.split(weights).items():
+        assert torch.equal(done[name], before) == ("running" not in name and "num" not in name)
+    own = table.split(weights)
+    outputs = torch.nn.functional.conv2d(pixels, own["conv1.weight"][1], own["conv1.bias"][1])
+    torch.testing.assert_close(done["batch_norm1.running_mean"][1], outputs.mean((0, 2, 3)))
+
+
+def test_models_without_batch_norm_stay_as_they_are() -> None:
+    architecture = preset("cnn-s")
+    weights = torch.zeros(1, architecture.layer_table().width)
+    images = Images(torch.zeros(1, 1, 28, 28), torch.zeros(1, dtype=torch.int64))
+    assert condition(architecture, weights, "relu", images) is weights

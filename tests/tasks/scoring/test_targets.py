@@ -1,0 +1,39 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from weightzoo.tasks.scoring.targets import Link
+
+SHARES = np.array([0.0, 0.5, 1.0])
+
+
+def test_link_takes_cross_entropy_for_accuracies_alone() -> None:
+    assert Link.of("auto", "test_accuracy", SHARES).loss_name == "bce"
+    assert Link.of("auto", "lr", SHARES).loss_name == "mse"
+    assert Link.of("auto", "test_accuracy", SHARES * 100).loss_name == "mse"
+    assert Link.of("auto", "init", np.array(["a", "b"], object)).loss_name == "cross_entropy"
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_link_gives_back_what_its_labels_stand_for(loss: str) -> None:
+    link = Link.of(loss, "loss", SHARES * 100)
+    labels = link.labels(SHARES * 100)
+    outputs = torch.eye(3)[labels] if loss == "cross_entropy" else labels[:, None]
+    np.testing.assert_allclose(link.predicted(outputs), SHARES * 100, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["bce", "mse", "cross_entropy"])
+def test_link_survives_json(loss: str) -> None:
+    link = Link.of(loss, "share", SHARES)
+    assert Link.from_json(json.loads(json.dumps(link.to_json()))) == link
+
+
+def test_link_refuses_too_many_categories_and_constants() -> None:
+    with pytest.raises(ValueError, match="100 different values.*needs 2 to 64"):
+        Link.of("cross_entropy", "seed", np.arange(100))
+    with pytest.raises(ValueError, match="1 different values"):
+        Link.of("auto", "init", np.array(["a", "a"], object))
+    with pytest.raises(ValueError, match="'lr' is 0.5 in every train row"):
+        Link.of("auto", "lr", np.full(3, 0.5))

@@ -1,0 +1,1 @@
+"""The image sets and signals that networks are trained on."""

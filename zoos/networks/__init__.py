@@ -1,0 +1,1 @@
+"""Networks as data: layers, architectures, their torch modules, and where their tensors lie."""

@@ -1,0 +1,361 @@
+"""The layers of an architecture as data: what each makes of a shape, and its torch module.
+
+Layers that stand inside a `Residual` are layers like any other.
+
+Shapes are (channels, height, width), (tokens, width) or (features,), without the batch.
+"""
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import nn
+
+from ..errors import ZooFormatError
+from . import modules
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "leaky_relu": nn.LeakyReLU,
+}
+POOL_MODES = ("mean", "first")
+
+Shape = tuple[int, ...]
+
+
+class _Same:
+    """A layer that keeps the shape."""
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape, unchanged."""
+        return shape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv:
+    """2-D convolution; a square kernel, no padding by default."""
+
+    kind: ClassVar[str] = "conv"
+    out: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    bias: bool = True
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(channels, height, width) after the layer."""
+        _, height, width = _image(shape, self.kind)
+        return self.out, self._side(height), self._side(width)
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer for an input of `shape`."""
+        return nn.Conv2d(shape[0], self.out, self.kernel, self.stride, self.padding, bias=self.bias)
+
+    def _side(self, side: int) -> int:
+        return (side + 2 * self.padding - self.kernel) // self.stride + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaxPool:
+    """Maximum over squares of `size`, which do not overlap; a rest is dropped."""
+
+    kind: ClassVar[str] = "max_pool"
+    size: int = 2
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(channels, height, width) after the layer."""
+        channels, height, width = _image(shape, self.kind)
+        return channels, height // self.size, width // self.size
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return nn.MaxPool2d(self.size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlobalAvgPool:
+    """Mean over all places of an image."""
+
+    kind: ClassVar[str] = "global_avg_pool"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(channels,)."""
+        return (_image(shape, self.kind)[0],)
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return modules.GlobalAvgPool()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """Fully connected layer with bias, on features or on every token."""
+
+    kind: ClassVar[str] = "linear"
+    out: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(out,) or (tokens, out)."""
+        if len(shape) == 3:
+            raise ZooFormatError(f"linear needs a flat input, got shape {shape}: flatten first")
+        return (*shape[:-1], self.out)
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer for an input of `shape`."""
+        return nn.Linear(shape[-1], self.out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flatten:
+    """All features in one dimension, channels first."""
+
+    kind: ClassVar[str] = "flatten"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(features,)."""
+        return (math.prod(shape),)
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return nn.Flatten()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation(_Same):
+    """The model's own activation function."""
+
+    kind: ClassVar[str] = "activation"
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer of that name."""
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {list(ACTIVATIONS)}, got {activation!r}")
+        return ACTIVATIONS[activation]()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sine(_Same):
+    """sin(omega x): the activation of SIREN, whatever the model's activation is."""
+
+    kind: ClassVar[str] = "sine"
+    omega: float = 30.0
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return modules.Sine(self.omega)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offset(_Same):
+    """x + value, with a fixed value, as the published INRs add 0.5 to their output."""
+
+    kind: ClassVar[str] = "offset"
+    value: float
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return modules.Offset(self.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout(_Same):
+    """Dropout with the model's own rate; stays in place at rate 0."""
+
+    kind: ClassVar[str] = "dropout"
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return nn.Dropout(dropout)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNorm(_Same):
+    """Batch normalisation of every channel, with torch's momentum (0.1) and eps (1e-5)."""
+
+    kind: ClassVar[str] = "batch_norm"
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer for an input of `shape`."""
+        return nn.BatchNorm2d(_image(shape, self.kind)[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNorm(_Same):
+    """Layer normalisation of every token, or of the features, with torch's eps (1e-5)."""
+
+    kind: ClassVar[str] = "layer_norm"
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer for an input of `shape`."""
+        return nn.LayerNorm(shape[-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Every place of an image as a token."""
+
+    kind: ClassVar[str] = "tokens"
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(height * width, channels)."""
+        channels, height, width = _image(shape, self.kind)
+        return height * width, channels
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return modules.Tokens()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PositionEmbedding:
+    """A learned vector added to every token, after a learned class token if asked for."""
+
+    kind: ClassVar[str] = "position_embedding"
+    class_token: bool = False
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(tokens, width), one token more with a class token."""
+        tokens, width = _tokens(shape, self.kind)
+        return tokens + self.class_token, width
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer for an input of `shape`."""
+        tokens, width = shape
+        return modules.PositionEmbedding(tokens, width, self.class_token)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(_Same):
+    """Multi-head self-attention with biases."""
+
+    kind: ClassVar[str] = "attention"
+    heads: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape, unchanged."""
+        _, width = _tokens(shape, self.kind)
+        if width % self.heads:
+            raise ZooFormatError(f"attention: {self.heads} heads do not divide the width {width}")
+        return shape
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer for an input of `shape`."""
+        return modules.Attention(shape[1], self.heads)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPool:
+    """The mean of all tokens, or the first one (the class token)."""
+
+    kind: ClassVar[str] = "token_pool"
+    mode: str = "mean"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown mode."""
+        if self.mode not in POOL_MODES:
+            raise ZooFormatError(f"token_pool: mode must be one of {POOL_MODES}, got {self.mode!r}")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(width,)."""
+        return (_tokens(shape, self.kind)[1],)
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer."""
+        return modules.TokenPool(self.mode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Residual:
+    """body(x) + shortcut(x); an empty shortcut adds x itself."""
+
+    kind: ClassVar[str] = "residual"
+    body: tuple["Layer", ...]
+    shortcut: tuple["Layer", ...] = ()
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """The shape after both branches."""
+        body, shortcut = shapes(self.body, shape)[-1], shapes(self.shortcut, shape)[-1]
+        if body != shortcut:
+            raise ZooFormatError(f"residual: body gives {body} but the shortcut {shortcut}")
+        return body
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """The torch layer for an input of `shape`."""
+        return modules.Residual(
+            sequential(self.body, shape, activation, dropout),
+            sequential(self.shortcut, shape, activation, dropout),
+        )
+
+
+Layer = (
+    Conv
+    | MaxPool
+    | GlobalAvgPool
+    | Linear
+    | Flatten
+    | Activation
+    | Sine
+    | Offset
+    | Dropout
+    | BatchNorm
+    | LayerNorm
+    | Tokens
+    | PositionEmbedding
+    | Attention
+    | TokenPool
+    | Residual
+)
+LAYERS: dict[str, Any] = {layer.kind: layer for layer in Layer.__args__}
+
+
+def shapes(layers: Sequence[Layer], shape: Shape) -> list[Shape]:
+    """The input's shape and the shape after every layer.
+
+    Raises:
+        ZooFormatError: if a layer does not fit what comes before it.
+    """
+    found = [shape]
+    for layer in layers:
+        found.append(layer.output_shape(found[-1]))
+        if min(found[-1]) < 1:
+            raise ZooFormatError(f"{layer} leaves nothing of an input of {found[-2]}")
+    return found
+
+
+def layer_names(layers: Sequence[Layer]) -> list[str]:
+    """The name of every layer in its sequence, counted by kind from 1."""
+    counts: Counter[str] = Counter()
+    names = []
+    for layer in layers:
+        counts[layer.kind] += 1
+        names.append(f"{layer.kind}{counts[layer.kind]}")
+    return names
+
+
+def sequential(
+    layers: Sequence[Layer], shape: Shape, activation: str, dropout: float
+) -> nn.Sequential:
+    """The layers as one torch module, for an input of `shape`."""
+    made = [
+        layer.module(before, activation, dropout)
+        for layer, before in zip(layers, shapes(layers, shape), strict=False)
+    ]
+    return nn.Sequential(OrderedDict(zip(layer_names(layers), made, strict=True)))
+
+
+def _image(shape: Shape, kind: str) -> Shape:
+    if len(shape) != 3:
+        raise ZooFormatError(f"{kind} needs an image (channels, height, width), got shape {shape}")
+    return shape
+
+
+def _tokens(shape: Shape, kind: str) -> Shape:
+    if len(shape) != 2:
+        raise ZooFormatError(f"{kind} needs tokens (tokens, width), got shape {shape}")
+    return shape
