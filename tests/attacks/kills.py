@@ -23,7 +23,7 @@ from processes import Ended
 from report import print_table, show_progress, write_record
 from tracing import Stop
 
-IN_STAGE = 5  # kills in every stage of every command
+IN_STAGE = 6  # kills in every stage of every command
 OVER_OLD = {"planning": 1, "working": 1, "finishing": 2, "renaming": 8}  # with --overwrite
 AT_RANDOM = 4
 WORKERS, WITH_WORKERS = ("--workers", "2"), 4  # kills of a build whose workers outlive it
