@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -251,14 +252,17 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
     if not header.checksums:
         _check_room_for_checksums(header, [*columns, WEIGHTS])
     shape = (rows, header.layer_table.width)
-    with h5py.File(
-        path,
-        "w",
-        libver=("v110", "v110"),
-        track_order=True,
-        alignment_threshold=min(ALIGNMENT_BYTES, math.prod(shape) * 4),  # small weights too
-        alignment_interval=ALIGNMENT_BYTES,
-    ) as file:
+    with (
+        _system_errors(path),
+        h5py.File(
+            path,
+            "w",
+            libver=("v110", "v110"),
+            track_order=True,
+            alignment_threshold=min(ALIGNMENT_BYTES, math.prod(shape) * 4),  # small weights too
+            alignment_interval=ALIGNMENT_BYTES,
+        ) as file,
+    ):
         file.attrs["format_version"] = FORMAT_VERSION
         _write_header(file, header)
         for name, column in columns.items():
@@ -266,6 +270,19 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
             file[name][...] = column
         offset = _create_dataset(file, WEIGHTS, shape, np.dtype("<f4")).id.get_offset()
     _reserve(path, offset, shape[0] * shape[1] * 4)
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Raise what the system said where HDF5 reports it within a page of its own text."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError for a disk that is full at a flush
+        found = re.search(r"errno = (\d+)", str(error))
+        if found is None:
+            raise
+        number = int(found.group(1))
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def finish_zoo_file(

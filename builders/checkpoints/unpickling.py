@@ -110,6 +110,8 @@ def load_pickle(
         return unpickler.load()
     except UnreadableFileError:
         raise
+    except MemoryError as error:
+        raise UnreadableFileError("damaged pickle: it asks for more room than it needs") from error
     except Exception as error:  # a damaged pickle can fail in any way that Python knows
         raise UnreadableFileError(f"damaged pickle: {error_text(error)}") from error
 

@@ -68,6 +68,9 @@ def _check_digests(folder: Path, index: ZooIndex) -> Check:
     for shard in index.shards if not bad else ():
         if file_sha256(folder / shard.path) != shard.sha256:
             bad.append(shard.path)
+    listed = {shard.path for shard in index.shards}
+    unlisted = sorted(file.name for file in folder.glob("*.h5") if file.name not in listed)
+    bad += [f"{name} is not listed" for name in unlisted]
     return _check(f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files")
 
 

@@ -245,7 +245,7 @@ def make_inputs(place: Arena) -> None:
         torch.save(state, place.inputs / "honest" / "honest.pt")
         return 0
 
-    for module in ("tasks.verification", "builders.imports", "loaders"):
+    for module in ("tasks.inspection.verification", "builders.imports", "loaders"):
         importlib.import_module(f"weightzoo.{module}")
     place.fork(make, "a tiny zoo")
 

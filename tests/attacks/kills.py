@@ -101,7 +101,7 @@ def run_undisturbed(
 
 def _stages_of_parent(events: Sequence[str]) -> list[str]:
     """Stages of a build whose workers do what the events of work are told from."""
-    bounds = [events.index(event) for event in ("renamed build.json", f"rename {OUT}")]
+    bounds = [events.index(event) for event in ("renamed plan.json", f"rename {OUT}")]
     finishing = next(at for at, event in enumerate(events) if event.startswith("read cohort-"))
     bounds.insert(1, finishing)
     return [STAGES[sum(at >= bound for bound in bounds)] for at in range(len(events))]

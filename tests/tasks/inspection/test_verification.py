@@ -33,6 +33,14 @@ def _list_again(folder: Path) -> None:
     ZooIndex(name=index.name, shards=tuple(shards)).write(folder)
 
 
+def test_file_that_the_index_does_not_list_is_found(zoo: Path) -> None:
+    index = ZooIndex.read(zoo)
+    ZooIndex(name=index.name, shards=index.shards[:-1]).write(zoo)
+    (check,) = verify_zoo(zoo)
+    assert check.passed is False
+    assert check.detail == f"{index.shards[-1].path} is not listed"
+
+
 def test_verify_zoo_passes_a_built_zoo(zoo: Path) -> None:
     checks = verify_zoo(zoo, models=12)
     assert all(check.passed for check in checks)
