@@ -89,7 +89,7 @@ def judge_zoo(folder: Path, wanted: dict[str, Any], damaged: str | None = None) 
 def _error(error: Exception) -> str:
     """A clear error, unless it is one of memory, or longer than anybody reads."""
     text = str(error)
-    if re.search(r"allocat|memory", text, re.IGNORECASE) or isinstance(error, MemoryError):
+    if re.search(r"(un|not |n't )(able to )?allocate|MemoryError|out of memory", text, re.IGNORECASE):
         return f"memory: {text[:200]}"
     return "clear error" if len(text) < 2_000 else f"endless message: {text[:200]}"
 
