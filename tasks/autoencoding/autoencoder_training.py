@@ -359,8 +359,8 @@ class Behaviour:
     def _draw(self, generator: torch.Generator) -> Images:
         """Random query images."""
         device, count = generator.device, len(self._images)
-        place = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
-        pixels, labels = self._images.pixels[place], self._images.labels[place]
+        index = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
+        pixels, labels = self._images.pixels[index], self._images.labels[index]
         return Images(pixels.to(device), labels.to(device))
 
 

@@ -82,7 +82,7 @@ class SequenceAutoencoder(TokenAutoencoder):
         self, canonical: Canonical, module: SANE, settings: SequenceSettings, mean: Tensor
     ) -> None:
         """See `TokenAutoencoder`."""
-        tokenizer = row_chunks(canonical.standardization.layer_table, settings)
+        tokenizer = _row_chunks(canonical.standardization.layer_table, settings)
         super().__init__(canonical, module, settings, mean, tokenizer)
         self.windows = Windows(tokenizer, min(settings.window, tokenizer.shape[0]), settings.halo)
 
@@ -161,14 +161,14 @@ def train_sane(
     return autoencoder
 
 
-def row_chunks(table: LayerTable, settings: SequenceSettings) -> RowChunks:
+def _row_chunks(table: LayerTable, settings: SequenceSettings) -> RowChunks:
     """The tokens of an architecture."""
     return RowChunks(table, settings.token_size, settings.positions)
 
 
 def make_sane(table: LayerTable, settings: SequenceSettings) -> SANE:
     """The untrained encoder and decoder, drawn from torch's generator."""
-    position = row_chunks(table, settings).shared["position"]
+    position = _row_chunks(table, settings).shared["position"]
     n, level, k = (int(most) + 1 for most in position.amax(0))
     return SANE(settings.token_size, (n, level, k), **settings.shape).to(settings.device)
 
@@ -245,8 +245,8 @@ class SequenceTraining(AutoencoderTraining):
     def _read(self, rows: Tensor, reader: WindowReader) -> dict[str, Tensor]:
         """Windows from the files, standardised here; both views are of the same one."""
         cut = reader.read(rows, reader.random_starts(len(rows), self._host))
-        place = cut["position"][..., 0]
-        values = (cut["values"] - self._token_mean[place]) / self._token_unit[place]
+        index = cut["position"][..., 0]
+        values = (cut["values"] - self._token_mean[index]) / self._token_unit[index]
         cut["values"] = values.masked_fill_(~cut["mask"], 0)
         return {key: torch.cat([part, part]).to(self.device) for key, part in cut.items()}
 

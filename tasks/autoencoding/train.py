@@ -13,8 +13,8 @@ from .learnable_rows import homogeneous_splits
 from .sane import SequenceSettings, train_sane
 from .saved import MODEL_NAME, Origin, save_autoencoder
 
-SHAPE = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
-SHAPE_OF_MODELS = (*SHAPE, "compression", "bottleneck")
+ENCODER_ARGUMENTS = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
+MODEL_ENCODER_ARGUMENTS = (*ENCODER_ARGUMENTS, "compression", "bottleneck")
 LEAST_EPOCH = "least_epoch"  # of the rows to learn from
 
 
@@ -50,7 +50,7 @@ def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
 def _check_types(kind: str, config: Mapping[str, Any]) -> None:
     """Refuse text and the like where a number, or true or false, is wanted."""
     _, settings_of, _ = KINDS[kind]
-    defaults: dict[str, Any] = dict.fromkeys((*SHAPE, LEAST_EPOCH), 0)
+    defaults: dict[str, Any] = dict.fromkeys((*ENCODER_ARGUMENTS, LEAST_EPOCH), 0)
     defaults |= {field.name: field.default for field in fields(settings_of)}
     for name, value in config.items():
         if isinstance(default := defaults.get(name), bool) and not isinstance(value, bool):
@@ -79,6 +79,10 @@ def _settings(
 
 
 KINDS: dict[str, tuple[Callable[..., Any], type[AutoencoderSettings], tuple[str, ...]]] = {
-    "hyper-representation": (train_hyper_representation, AutoencoderSettings, SHAPE_OF_MODELS),
-    "sane": (train_sane, SequenceSettings, tuple(set(SHAPE) - {"feed_forward"})),
+    "hyper-representation": (
+        train_hyper_representation,
+        AutoencoderSettings,
+        MODEL_ENCODER_ARGUMENTS,
+    ),
+    "sane": (train_sane, SequenceSettings, tuple(set(ENCODER_ARGUMENTS) - {"feed_forward"})),
 }

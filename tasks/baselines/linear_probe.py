@@ -20,7 +20,7 @@ from ...encoders.statistics import layer_statistics
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError
 from ..scoring.metrics import r2
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .regressors import Seeded
 
 LAMBDAS = (1e3, *(lead * 10.0**power for power in range(2, -6, -1) for lead in (3, 1)))
@@ -63,12 +63,12 @@ class LinearProbe:
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
         """Fit; numbers in closed form, categories step by step."""
-        link = Link.of("auto", target, train.columns[target])
+        mapping = TargetMapping.of("auto", target, train.columns[target])
         features, true = self._features(train), train.columns[target]
         self._width = features.shape[1]
-        if link.categories:
+        if mapping.categories:
             self._predict: Callable[[np.ndarray], np.ndarray] = _classifier(
-                features, true, link, seed
+                features, true, mapping, seed
             )
             return
         self._predict = _best_ridge(
@@ -141,14 +141,14 @@ def _best_ridge(
 
 
 def _classifier(
-    features: np.ndarray, true: np.ndarray, link: Link, seed: int
+    features: np.ndarray, true: np.ndarray, mapping: TargetMapping, seed: int
 ) -> Callable[[np.ndarray], np.ndarray]:
     """One linear layer on features, trained as in the paper."""
     inputs = torch.from_numpy(features).float()
-    labels = link.labels(true)
+    labels = mapping.labels(true)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = nn.Linear(inputs.shape[1], link.outputs)
+        layer = nn.Linear(inputs.shape[1], mapping.outputs)
         optimizer = torch.optim.Adam(layer.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
         for _ in range(EPOCHS):
             for rows in torch.randperm(len(inputs)).split(BATCH_SIZE):
@@ -159,6 +159,6 @@ def _classifier(
 
     @torch.no_grad()
     def predict(features: np.ndarray) -> np.ndarray:
-        return link.predicted(layer(torch.from_numpy(features).float()))
+        return mapping.predicted(layer(torch.from_numpy(features).float()))
 
     return predict

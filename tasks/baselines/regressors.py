@@ -85,8 +85,8 @@ class StatisticsBoosting:
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
         """Fit to the weight statistics."""
-        self._tensors = tensor_names(train)
-        self._model = fit_boosting(statistics_features, train, val, target, seed)
+        self._tensors = _tensor_names(train)
+        self._model = fit_boosting(_statistics_features, train, val, target, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict from weight statistics.
@@ -94,8 +94,8 @@ class StatisticsBoosting:
         Raises:
             UnsuitableError: if the network has other tensors than those that were fitted to.
         """
-        check_tensors(self._tensors, dataset)
-        return self._model.predict(statistics_features(dataset))
+        _check_tensors(self._tensors, dataset)
+        return self._model.predict(_statistics_features(dataset))
 
 
 class StatisticsRidge:
@@ -122,11 +122,11 @@ class StatisticsRidge:
                 f"regression predicts numbers, target {target!r} is a category: "
                 "leave out the predictor StatisticsRidge"
             )
-        self._tensors = tensor_names(train)
-        statistics = statistics_features(train)
+        self._tensors = _tensor_names(train)
+        statistics = _statistics_features(train)
         self._quantiles = quantiles_of(statistics)
         features = self._quantiles.transform(statistics)
-        val_features = self._quantiles.transform(statistics_features(val))
+        val_features = self._quantiles.transform(_statistics_features(val))
         candidates = [Ridge(alpha).fit(features, train.columns[target]) for alpha in RIDGE_ALPHAS]
         self._model = min(
             candidates,
@@ -135,8 +135,8 @@ class StatisticsRidge:
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict from weight statistics; errors as `StatisticsBoosting`."""
-        check_tensors(self._tensors, dataset)
-        return self._model.predict(self._quantiles.transform(statistics_features(dataset)))
+        _check_tensors(self._tensors, dataset)
+        return self._model.predict(self._quantiles.transform(_statistics_features(dataset)))
 
 
 class HyperParameterFeatures:
@@ -193,18 +193,18 @@ def needs_seeds(predictor: Predictor, target: str, true: np.ndarray) -> bool:
     return bool(predictor.seeded)
 
 
-def tensor_names(dataset: ZooDataset) -> tuple[str, ...]:
+def _tensor_names(dataset: ZooDataset) -> tuple[str, ...]:
     """The tensors that have a place among the features."""
     return tuple(spec.name for spec in dataset.layer_table)
 
 
-def check_tensors(names: tuple[str, ...], dataset: ZooDataset) -> None:
+def _check_tensors(names: tuple[str, ...], dataset: ZooDataset) -> None:
     """Refuse a network with other tensors.
 
     Raises:
         UnsuitableError: if the names differ.
     """
-    if tensor_names(dataset) != names:
+    if _tensor_names(dataset) != names:
         raise UnsuitableError(
             f"statistics have a place per tensor: fitted to {len(names)} tensors, zoo "
             f"{dataset.name!r} has {len(dataset.layer_table)} others; pooled statistics cross over"
@@ -219,7 +219,7 @@ def quantiles_of(features: np.ndarray) -> Any:
     return QuantileTransformer(n_quantiles=count, random_state=0).fit(features)
 
 
-def statistics_features(dataset: ZooDataset) -> np.ndarray:
+def _statistics_features(dataset: ZooDataset) -> np.ndarray:
     """The weight statistics of every row, (N, 7 T), float64."""
     return np.concatenate(
         [

@@ -218,8 +218,8 @@ def nearest(
         permutations = HiddenPermutations.of(canonical.architecture)
         weights, _ = align(weights, canonical.reference, permutations)
     distances = torch.cdist(canonical.standardization.apply(weights), training.weights)
-    distance, place = distances.min(1)
-    agreement = (predictions == training.predictions[place]).float().mean(1)
+    distance, index = distances.min(1)
+    agreement = (predictions == training.predictions[index]).float().mean(1)
     return distance / training.spacing, agreement
 
 

@@ -24,7 +24,7 @@ def related_architectures(architecture: Architecture) -> list[Architecture]:
         residuals follow, since one more before them would rename their tensors.
     """
     shapes, layers = architecture.shapes(), architecture.layers
-    inner = [place for place, shape in enumerate(shapes) if len(shape) == 3 and place > 0]
+    inner = [index for index, shape in enumerate(shapes) if len(shape) == 3 and index > 0]
     if not inner:
         return []
     end = inner[-1]

@@ -56,14 +56,14 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
     zoo = load_zoo(options.zoo or origin.zoo, split="train")  # type: ignore[union-attr]
     assert isinstance(zoo, ZooDataset)
     train = homogeneous(zoo, 0 if origin is None else origin.least_epoch)
-    how = {name: getattr(options, name) for name in ("top", "draws", "seed")}
-    weights = generate(autoencoder, train, options.count, sampler=sampler, **how)
+    draw_options = {name: getattr(options, name) for name in ("top", "draws", "seed")}
+    weights = generate(autoencoder, train, options.count, sampler=sampler, **draw_options)
     drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
     made = write_generated_zoo(
         options.out,
         weights,
         train,
-        {"name": options.out.name, "generator": str(options.model)} | drawn | how,
+        {"name": options.out.name, "generator": str(options.model)} | drawn | draw_options,
         seed=options.seed,
         overwrite=options.overwrite,
     )

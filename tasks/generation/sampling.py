@@ -66,7 +66,7 @@ class KernelDensity:
 
     def fit(self, points: Tensor) -> "KernelDensity":
         """See `Sampler`."""
-        self._points = checked(points)
+        self._points = checked_points(points)
         relative = self.bandwidth_unit == "relative"
         unit = points.std(0, correction=0) if relative else torch.ones_like(points[0])
         self._noise = self.bandwidth * unit
@@ -105,7 +105,7 @@ class Gaussian:
 
     def fit(self, points: Tensor) -> "Gaussian":
         """See `Sampler`."""
-        self._mean = checked(points).mean(0)
+        self._mean = checked_points(points).mean(0)
         self._centred = (points - self._mean) / max(1, len(points) - 1) ** 0.5
         return self
 
@@ -121,7 +121,7 @@ class Uniform:
 
     def fit(self, points: Tensor) -> "Uniform":
         """See `Sampler`."""
-        self._low, self._high = checked(points).amin(0), points.amax(0)
+        self._low, self._high = checked_points(points).amin(0), points.amax(0)
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -151,7 +151,7 @@ class Neighbours:
         """See `Sampler`."""
         from sklearn.neighbors import NearestNeighbors
 
-        self._points = checked(points)
+        self._points = checked_points(points)
         near = min(self.neighbours + 1, len(points))  # the first is the point itself
         index = NearestNeighbors(n_neighbors=near).fit(points.numpy())
         self._near = torch.from_numpy(index.kneighbors(points.numpy(), return_distance=False))
@@ -160,9 +160,9 @@ class Neighbours:
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """See `Sampler`."""
         start = torch.randint(len(self._points), (count,), generator=generator)
-        place = torch.randint(self._near.shape[1], (count,), generator=generator)
+        neighbour = torch.randint(self._near.shape[1], (count,), generator=generator)
         share = torch.rand(count, 1, generator=generator)
-        return torch.lerp(self._points[start], self._points[self._near[start, place]], share)
+        return torch.lerp(self._points[start], self._points[self._near[start, neighbour]], share)
 
 
 class GenerativeAdversarial:
@@ -174,12 +174,12 @@ class GenerativeAdversarial:
 
     def fit(self, points: Tensor) -> "GenerativeAdversarial":
         """See `Sampler`."""
-        self._mean, deviation = checked(points).mean(0), points.std(0, correction=0)
+        self._mean, deviation = checked_points(points).mean(0), points.std(0, correction=0)
         self._deviation = deviation.clamp(min=torch.finfo(points.dtype).tiny)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self._maker = _perceptron(GAN_NOISE, points.shape[1])
-            _play(self._maker, (points - self._mean) / self._deviation, self.steps)
+            _train_adversarially(self._maker, (points - self._mean) / self._deviation, self.steps)
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
@@ -273,7 +273,7 @@ def bootstrap(
     return points
 
 
-def checked(points: Tensor) -> Tensor:
+def checked_points(points: Tensor) -> Tensor:
     """The points, if a sampler can be fitted to them.
 
     Raises:
@@ -299,20 +299,21 @@ def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _play(maker: nn.Module, points: Tensor, steps: int) -> None:
+def _train_adversarially(maker: nn.Module, points: Tensor, steps: int) -> None:
     """Train both networks in turn, with binary cross-entropy."""
-    judge = _perceptron(points.shape[1], 1)
+    discriminator = _perceptron(points.shape[1], 1)
     optimizers = [
-        torch.optim.Adam(module.parameters(), GAN_LR, (0.5, 0.9)) for module in (maker, judge)
+        torch.optim.Adam(module.parameters(), GAN_LR, (0.5, 0.9))
+        for module in (maker, discriminator)
     ]
     one, zero = torch.ones(GAN_BATCH, 1), torch.zeros(GAN_BATCH, 1)
     for _ in range(steps):
         made = maker(torch.randn(GAN_BATCH, GAN_NOISE))
         true = points[torch.randint(len(points), (GAN_BATCH,))]
-        judged = F.binary_cross_entropy_with_logits(judge(true), one)
-        judged = judged + F.binary_cross_entropy_with_logits(judge(made.detach()), zero)
+        judged = F.binary_cross_entropy_with_logits(discriminator(true), one)
+        judged = judged + F.binary_cross_entropy_with_logits(discriminator(made.detach()), zero)
         _step(optimizers[1], judged)
-        _step(optimizers[0], F.binary_cross_entropy_with_logits(judge(made), one))
+        _step(optimizers[0], F.binary_cross_entropy_with_logits(discriminator(made), one))
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

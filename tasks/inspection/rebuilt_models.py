@@ -28,12 +28,12 @@ class Difference:
     """How far one rebuilt model is from what was recorded.
 
     Attributes:
-        where: split and row.
+        row: split and row.
         size: of the difference.
         allowed: the largest one that rounding explains.
     """
 
-    where: str
+    row: str
     size: float
     allowed: float
 

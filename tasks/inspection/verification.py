@@ -144,7 +144,7 @@ def _check_rebuilt(path: Path, models: int, seed: int) -> Check:
     for found in rebuilt_differences(zoo, data, models, seed):
         worst = max(worst, found.size)
         if not found.size <= found.allowed:
-            bad.append(f"{found.where}: off by {found.size:.4g}")
+            bad.append(f"{found.row}: off by {found.size:.4g}")
     return _check(name, bad, f"{models} rows, largest difference {worst:.4g}")
 
 

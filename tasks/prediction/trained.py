@@ -67,9 +67,9 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     )
     save_pretrained(trained, options.out)
     scores = {}
-    for place, zoo in enumerate(zoos):
+    for index, zoo in enumerate(zoos):
         if "test" in zoo and len(zoo["test"]) > 1:
-            name = zoo["test"].name if len(zoos) == 1 else f"{zoo['test'].name}-{place}"
+            name = zoo["test"].name if len(zoos) == 1 else f"{zoo['test'].name}-{index}"
             scores[name] = score_rows(zoo["test"], options.target, trained.predict(zoo["test"]))
     return {
         "path": str(options.out),
@@ -101,7 +101,7 @@ def predict_rows(
         ValueError: if the encoder cannot take the zoo.
     """
     predictor = from_pretrained(model, device=device)
-    target = predictor.link.target
+    target = predictor.target_mapping.target
     rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
     for dataset in _datasets(zoo, split):
         predicted = predictor.predict(dataset)

@@ -53,7 +53,7 @@ def sample_counts(models: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     return drawn[:, index].astype(np.float32)
 
 
-def tau_b(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _tau_b(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Kendall's tau_b in every sample, (R,); NaN where a side is constant.
 
     A pair of copies of one row is a tie on both sides, which tau_b leaves out.
@@ -64,12 +64,12 @@ def tau_b(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.nda
         rows = slice(start, start + rows_at_once)
         a = np.sign(true[rows, None] - true[None]).astype(np.float32)
         b = np.sign(predicted[rows, None] - predicted[None]).astype(np.float32)
-        for place, pairs in enumerate((a * b, a * a, b * b)):
-            sums[place] += (counts[:, rows] * (counts @ pairs.T)).sum(axis=1, dtype=np.float64)
+        for index, pairs in enumerate((a * b, a * a, b * b)):
+            sums[index] += (counts[:, rows] * (counts @ pairs.T)).sum(axis=1, dtype=np.float64)
     return sums[0] / np.sqrt(sums[1] * sums[2])
 
 
-def mean_of(
+def _mean_of(
     error: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Resampled:
     """The mean of an error per row, in every sample."""
@@ -80,7 +80,7 @@ def mean_of(
     return resampled
 
 
-def r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The coefficient of determination in every sample, (R,); NaN where the truth is constant."""
     rows = counts.sum(axis=1)
     centred = true - true.mean()
@@ -90,11 +90,11 @@ def r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarra
 
 
 RESAMPLED: dict[str, Resampled] = {
-    "tau_b": tau_b,
-    "r2": r2,
-    "mae": mean_of(lambda true, predicted: np.abs(true - predicted)),
-    "mse": mean_of(lambda true, predicted: (true - predicted) ** 2),
-    "accuracy": mean_of(lambda true, predicted: (true == predicted).astype(np.float64)),
+    "tau_b": _tau_b,
+    "r2": _r2,
+    "mae": _mean_of(lambda true, predicted: np.abs(true - predicted)),
+    "mse": _mean_of(lambda true, predicted: (true - predicted) ** 2),
+    "accuracy": _mean_of(lambda true, predicted: (true == predicted).astype(np.float64)),
 }
 
 

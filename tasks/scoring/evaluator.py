@@ -167,11 +167,15 @@ def stratum_taus(true: np.ndarray, predicted: np.ndarray, strata: np.ndarray) ->
     """
     taus, rows = dict[str, float](), []
     for value in np.unique(strata):
-        here = strata == value
-        tau = kendall_tau(true[here], predicted[here]) if here.sum() >= MIN_STRATUM else np.nan
+        in_group = strata == value
+        tau = (
+            kendall_tau(true[in_group], predicted[in_group])
+            if in_group.sum() >= MIN_STRATUM
+            else np.nan
+        )
         if np.isfinite(tau):
             taus[str(value)] = tau
-            rows.append(int(here.sum()))
+            rows.append(int(in_group.sum()))
     mean = float(np.average(list(taus.values()), weights=rows)) if taus else float("nan")
     return taus | {"mean": mean}
 

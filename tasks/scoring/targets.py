@@ -20,7 +20,7 @@ MAX_CATEGORIES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class TargetMapping:
     """From outputs to a target and back.
 
     Attributes:
@@ -39,7 +39,7 @@ class Link:
     categories: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, loss: str, target: str, true: np.ndarray) -> "Link":
+    def of(cls, loss: str, target: str, true: np.ndarray) -> "TargetMapping":
         """Choose for the train rows' target (N,).
 
         "auto" takes cross entropy for text and `CATEGORIES`, "bce" for a target named
@@ -73,7 +73,7 @@ class Link:
         )
 
     @classmethod
-    def _of_categories(cls, loss: str, target: str, true: np.ndarray) -> "Link":
+    def _of_categories(cls, loss: str, target: str, true: np.ndarray) -> "TargetMapping":
         if loss not in ("auto", "cross_entropy"):
             raise UnsuitableError(
                 f"target {target!r} is text and needs loss 'cross_entropy' or 'auto', got {loss!r}"
@@ -87,12 +87,12 @@ class Link:
         return cls(target=target, loss_name="cross_entropy", categories=categories)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Link":
+    def from_json(cls, data: Mapping[str, Any]) -> "TargetMapping":
         """Read what `to_json` wrote."""
         return cls(**(dict(data) | {"categories": tuple(data["categories"])}))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which `from_json` makes an equal link."""
+        """Plain data from which `from_json` makes an equal mapping."""
         return asdict(self) | {"categories": list(self.categories)}
 
     @property
@@ -103,8 +103,8 @@ class Link:
     def labels(self, true: np.ndarray) -> Tensor:
         """What the loss compares outputs with, (N,): float32, or int64 for categories."""
         if self.categories:
-            places = {value: place for place, value in enumerate(self.categories)}
-            return torch.tensor([places[value] for value in np.asarray(true).tolist()])
+            indices = {value: index for index, value in enumerate(self.categories)}
+            return torch.tensor([indices[value] for value in np.asarray(true).tolist()])
         labels = torch.from_numpy(np.array(true, np.float32))
         return labels if self.loss_name == "bce" else (labels - self.mean) / self.scale
 

@@ -29,11 +29,11 @@ from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import finite_or_null
 from ..processes import threads
 from ..scoring.metrics import accuracy, kendall_tau, mse
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
 from .checks import check_architecture, check_embedding, check_val_varies, check_zoos
 from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
-from .invariance import Reorderings
+from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .settings import TrainingSettings, warmup_cosine
 from .weight_scaling import WeightScaler
@@ -145,23 +145,23 @@ class EncoderTraining:
         self.commit = commit()
         self.train, self.val = train, val
         check_zoos(train, val, target)
-        self.link = Link.of(settings.loss, target, _column(train, target))
-        if not self.link.categories and settings.select != "mse":
+        self.mapping = TargetMapping.of(settings.loss, target, _column(train, target))
+        if not self.mapping.categories and settings.select != "mse":
             check_val_varies(val, target)
         self.scaler = WeightScaler.measure(settings.scaling, train)
         torch.manual_seed(seed)
         tables = [zoo.layer_table for zoo in train]
-        self.module = make_encoder(encoder, tables, self.link.outputs).to(settings.device)
+        self.module = make_encoder(encoder, tables, self.mapping.outputs).to(settings.device)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
         self.averaged = AveragedModel(
             self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
         )
-        self.reorder = None
+        self.permute = None
         if settings.invariance:
             if settings.invariance_on == "embedding":
                 check_embedding(self.module)
-            self.reorder = Reorderings(train, settings.permutations, seed)
+            self.permute = RandomPermutations(train, settings.permutations, seed)
         self.loader = self._loader()
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
@@ -232,7 +232,7 @@ class EncoderTraining:
             "kept": self.kept,
             "history": self.history,
             "random": torch.random.get_rng_state(),
-            "reorder": self.reorder.generator.get_state() if self.reorder else None,
+            "reorder": self.permute.generator.get_state() if self.permute else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -242,8 +242,8 @@ class EncoderTraining:
         self.best, self.best_epoch, self.kept = state["best"], state["best_epoch"], state["kept"]
         self.history = list(state["history"])
         torch.random.set_rng_state(state["random"])
-        if self.reorder:
-            self.reorder.generator.set_state(state["reorder"])
+        if self.permute:
+            self.permute.generator.set_state(state["reorder"])
 
     def _finished(self) -> bool:
         done, settings = len(self.history), self.settings
@@ -274,7 +274,7 @@ class EncoderTraining:
 
     def _step(self, outputs: Outputs, batch: dict[str, Any], table: LayerTable) -> Tensor:
         """One step of the optimizer; the loss."""
-        labels = self.link.labels(_array(batch[self.target])).to(self.settings.device)
+        labels = self.mapping.labels(_array(batch[self.target])).to(self.settings.device)
         with self._autocast():
             loss = self._loss(outputs, self.scaler(batch["weights"], table), table, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -287,15 +287,15 @@ class EncoderTraining:
 
     def _loss(self, outputs: Outputs, weights: Tensor, table: LayerTable, labels: Tensor) -> Tensor:
         """The loss of the target, and nu times that of logit invariance (SNE eq. 10)."""
-        if self.reorder is None:
-            return self.link.loss(outputs(weights, table).float(), labels)
-        both = torch.cat([weights, self.reorder(weights, table)])
+        if self.permute is None:
+            return self.mapping.loss(outputs(weights, table).float(), labels)
+        both = torch.cat([weights, self.permute(weights, table)])
         predicted = outputs(both, table).float()
         penalised = predicted
         if self.settings.invariance_on == "embedding":
             penalised = self.module.embed(both, table).float()  # type: ignore[operator]
         penalty = half_squared_distance(*penalised.chunk(2))
-        return self.link.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
+        return self.mapping.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
 
     def _autocast(self) -> torch.autocast:
         device = torch.device(self.settings.device).type
@@ -308,7 +308,7 @@ class EncoderTraining:
         small = sum(zoo.source.width * 4 * len(zoo) for zoo in self.train) < RESIDENT_BYTES
         on_cpu = torch.device(settings.device).type == "cpu"
         loaders = {
-            str(place): DeviceLoader(
+            str(index): DeviceLoader(
                 zoo,
                 settings.batch_size,
                 settings.device,
@@ -318,7 +318,7 @@ class EncoderTraining:
                 rank=0,
                 world_size=1,
             )
-            for place, zoo in enumerate(self.train)
+            for index, zoo in enumerate(self.train)
         }
         return MixedLoader(loaders, seed=self.seed)
 
@@ -355,11 +355,11 @@ class EncoderTraining:
                     f"training of {type(self.module).__name__} diverged: use a smaller lr than "
                     f"{self.settings.lr!r}, or another scaling than {self.settings.scaling!r}"
                 )
-            scores.append(self._score(zoo.columns[self.target], self.link.predicted(outputs)))
+            scores.append(self._score(zoo.columns[self.target], self.mapping.predicted(outputs)))
         return float(np.mean(scores))
 
     def _score(self, true: np.ndarray, predicted: np.ndarray) -> float:
-        if self.link.categories:
+        if self.mapping.categories:
             return accuracy(true, predicted)
         if self.settings.select == "mse":
             return -mse(true, predicted)
@@ -369,7 +369,7 @@ class EncoderTraining:
         settings = asdict(self.settings)
         return PropertyPredictor(
             module=self.averaged.module,
-            link=self.link,
+            target_mapping=self.mapping,
             scaler=self.scaler,
             threads=self.settings.threads,
             training={

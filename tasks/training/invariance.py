@@ -1,4 +1,4 @@
-"""Reorderings of weights for the logit-invariance penalty, and how invariant an encoder is.
+"""Random permutations for the logit-invariance penalty, and how invariant an encoder is.
 
 The penalty is in `encoders.invariance` (SNE, arXiv:2305.16625, section 3.6): half the squared
 distance between the outputs for weights x and for g x, the same network with its hidden units
@@ -22,7 +22,7 @@ from ...zoos.networks.layer_table import LayerTable
 GROUPS = ("hidden", "uncoupled")
 
 
-class Reorderings:
+class RandomPermutations:
     """Draws permutations for batches of several architectures.
 
     "hidden" keeps the function of every network. "uncoupled" is the control: each axis of each
@@ -56,7 +56,7 @@ def invariance_errors(
     module: nn.Module,
     weights: Tensor,
     layer_table: LayerTable,
-    reorderings: Reorderings,
+    permutations: RandomPermutations,
     draws: int,
 ) -> tuple[float, float]:
     """How far reordering moves the outputs of an encoder.
@@ -65,7 +65,7 @@ def invariance_errors(
         module: maps (weights, layer table) to (B, K); in eval mode.
         weights: (B, D), as the module takes them.
         layer_table: their layer table.
-        reorderings: what to apply.
+        permutations: what to apply.
         draws: permutations per model (the paper's E.3 has 5).
 
     Returns:
@@ -74,8 +74,8 @@ def invariance_errors(
     """
     with torch.no_grad():
         outputs = module(weights, layer_table)
-        moved = [module(reorderings(weights, layer_table), layer_table) for _ in range(draws)]
-    error = float(torch.stack([half_squared_distance(outputs, other) for other in moved]).mean())
+        permuted = [module(permutations(weights, layer_table), layer_table) for _ in range(draws)]
+    error = float(torch.stack([half_squared_distance(outputs, other) for other in permuted]).mean())
     variance = float(outputs.var(dim=0, correction=0).sum())
     return error, error / variance if variance > 0 else float("nan")
 

@@ -13,7 +13,7 @@ from ...loaders.hub.requests import hub_errors, patiently
 from ...zoos.errors import ZooError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.strict_json import json_text
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .encoder_making import encoder_config, encoder_name, remake_encoder
 from .property_predictor import PropertyPredictor
 from .weight_scaling import WeightScaler
@@ -44,7 +44,7 @@ def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
         "encoder": encoder_name(predictor.module),
         "config": encoder_config(predictor.module),
         "layer_table": table.to_json() if isinstance(table, LayerTable) else None,
-        "link": predictor.link.to_json(),
+        "link": predictor.target_mapping.to_json(),
         "scaler": predictor.scaler.to_json(),
         "training": dict(predictor.training),
     }
@@ -77,7 +77,7 @@ def from_pretrained(
     if not folder.is_dir():
         folder = _fetch(str(folder_or_repo), revision, token)
     config = _read_config(folder / CONFIG_NAME)
-    link = Link.from_json(config["link"])
+    target_mapping = TargetMapping.from_json(config["link"])
     try:
         module = remake_encoder(config["encoder"], config["config"], config["layer_table"])
     except (TypeError, ValueError) as error:
@@ -85,7 +85,7 @@ def from_pretrained(
     module.load_state_dict(_read_weights(folder / WEIGHTS_NAME, module))
     return PropertyPredictor(
         module=module.to(device).eval(),
-        link=link,
+        target_mapping=target_mapping,
         scaler=WeightScaler.from_json(config["scaler"]),
         training=config["training"],
     )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...loaders import ZooDataset
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .weight_scaling import WeightScaler
 
 PREDICTION_BATCH = 64
@@ -27,14 +27,14 @@ class PropertyPredictor:
 
     Attributes:
         module: maps (weights, layer table) to (B, K), with `embed` to (B, H).
-        link: how outputs stand for the target.
+        target_mapping: how outputs stand for the target.
         scaler: what is done to weights first.
         training: how it came about: settings, seed, zoos, scores; plain data.
         threads: of torch on the CPU while it predicts.
     """
 
     module: nn.Module
-    link: Link
+    target_mapping: TargetMapping
     scaler: WeightScaler
     training: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
@@ -50,10 +50,10 @@ class PropertyPredictor:
         Raises:
             ValueError: if the encoder cannot take the architecture, or weights are not finite.
         """
-        return self.link.predicted(self.outputs(dataset))
+        return self.target_mapping.predicted(self.outputs(dataset))
 
     def outputs(self, dataset: ZooDataset) -> Tensor:
-        """What the encoder says of every row before the link, (N, K); errors as `predict`."""
+        """What the encoder says of every row before the mapping, (N, K); errors as `predict`."""
         return self._all_rows(self.module, dataset)
 
     def embed(self, dataset: ZooDataset) -> Tensor:

@@ -9,7 +9,7 @@ from ..scoring.targets import LOSSES
 from .invariance import GROUPS
 from .weight_scaling import SCALINGS
 
-PLACES = ("prediction", "embedding")
+PENALISED_OUTPUTS = ("prediction", "embedding")
 SELECTIONS = ("auto", "tau_b", "mse", "accuracy")
 WARMUP = 0.1  # share of all steps in which the learning rate rises
 
@@ -25,7 +25,7 @@ class TrainingSettings:
         weight_decay: of AdamW.
         clip: largest norm of the gradient.
         patience: epochs without a better score on val after which training stops.
-        loss: one of `links.LOSSES`.
+        loss: one of `targets.LOSSES`.
         select: what is best on val, one of `SELECTIONS`: "auto" takes tau_b for numbers and
             accuracy for categories; of several zoos the mean of their scores.
         scaling: one of `weight_scaling.SCALINGS`: "tensor" for one architecture, "fan_in" for
@@ -33,7 +33,7 @@ class TrainingSettings:
         averaging: share of the averaged weights that every step keeps; they predict, the last
             ones are too noisy.
         invariance: weight nu of the logit-invariance penalty; 0 trains without.
-        invariance_on: one of `PLACES`, whose distance is penalised.
+        invariance_on: one of `PENALISED_OUTPUTS`, whose distance is penalised.
         permutations: one of `invariance.GROUPS`; "uncoupled" is the control with wrong ones.
         mixed_precision: compute in bfloat16 where that is faster, on a CUDA device.
         compile: compile the encoder with `torch.compile`.
@@ -68,7 +68,7 @@ class TrainingSettings:
             "loss": LOSSES,
             "select": SELECTIONS,
             "scaling": SCALINGS,
-            "invariance_on": PLACES,
+            "invariance_on": PENALISED_OUTPUTS,
             "permutations": GROUPS,
         }.items():
             if (value := getattr(self, key)) not in allowed:

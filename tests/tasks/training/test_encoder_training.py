@@ -19,7 +19,7 @@ from weightzoo.tasks.training.encoder_training import (
     EncoderTraining,
     train_encoder,
 )
-from weightzoo.tasks.training.invariance import Reorderings, invariance_errors
+from weightzoo.tasks.training.invariance import RandomPermutations, invariance_errors
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.settings import TrainingSettings
 from weightzoo.zoos.errors import DivergedError, UnsuitableError
@@ -269,8 +269,8 @@ def test_invariance_penalty_lowers_the_distance_between_reordered_models(
         trained = fitted(zoo, epochs=6, invariance=invariance).trained
         test = zoo["test"]
         weights = trained.scaler(test.weights(), test.layer_table)
-        reorderings = Reorderings([test], "hidden", seed=1)
-        errors.append(invariance_errors(trained.module, weights, test.layer_table, reorderings, 3))
+        permutations = RandomPermutations([test], "hidden", seed=1)
+        errors.append(invariance_errors(trained.module, weights, test.layer_table, permutations, 3))
     assert errors[1][0] < 0.5 * errors[0][0]
 
 
@@ -326,8 +326,8 @@ class Constant(torch.nn.Module):
 def test_encoder_with_constant_predictions_keeps_the_last_epoch_and_says_so(
     zoo: dict[str, ZooDataset],
 ) -> None:
-    how = settings(epochs=3, patience=2)
-    made = train_encoder(Constant, zoo["train"], zoo["val"], "test_accuracy", how, 0)
+    given = settings(epochs=3, patience=2)
+    made = train_encoder(Constant, zoo["train"], zoo["val"], "test_accuracy", given, 0)
     assert made.training["val_score"] is None and made.training["best_epoch"] == 2
     assert [epoch["val_score"] for epoch in made.training["history"]] == [None] * 3
     assert "predictions on val are alike in every row" in made.training["note"]
@@ -382,11 +382,11 @@ def test_invariance_of_an_embedding_needs_one(zoo: dict[str, ZooDataset]) -> Non
         def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
             return self.head(weights)
 
-    for place, refused in (("prediction", False), ("embedding", True)):
-        how = settings(epochs=1, invariance=1.0, invariance_on=place)
+    for output, refused in (("prediction", False), ("embedding", True)):
+        given = settings(epochs=1, invariance=1.0, invariance_on=output)
         expected = pytest.raises(ValueError, match="Predicting has no embedding: use invariance_on")
         with expected if refused else nullcontext():
-            train_encoder(Predicting, zoo["train"], zoo["val"], "test_accuracy", how, 0)
+            train_encoder(Predicting, zoo["train"], zoo["val"], "test_accuracy", given, 0)
 
 
 def test_targets_outside_the_unit_interval_are_predicted_in_their_unit(

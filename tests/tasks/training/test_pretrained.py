@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from weightzoo.encoders import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.scoring.targets import Link
+from weightzoo.tasks.scoring.targets import TargetMapping
 from weightzoo.tasks.training.encoder_making import EncoderSpec, encoder_name, make_encoder
 from weightzoo.tasks.training.pretrained import (
     ModelFormatError,
@@ -41,7 +41,7 @@ def predictor(train: ZooDataset, encoder: str = "sne") -> PropertyPredictor:
     torch.manual_seed(0)
     return PropertyPredictor(
         module=make_encoder(EncoderSpec(encoder, OPTIONS[encoder]), [train.layer_table], 1),
-        link=Link(target="test_accuracy", loss_name="bce"),
+        target_mapping=TargetMapping(target="test_accuracy", loss_name="bce"),
         scaler=WeightScaler.measure("tensor", [train]),
         training={"seed": 3, "zoos": [{"name": "tiny", "rows": 6}]},
     )
