@@ -394,7 +394,7 @@ def test_targets_outside_the_unit_interval_are_predicted_in_their_unit(
 ) -> None:
     predicted = fitted(zoo, target="epoch").predict(zoo["test"])
     assert abs(predicted.mean() - 1) < 0.5
-    with pytest.raises(ValueError, match="'epoch' goes from 0.0 to 2.0"):
+    with pytest.raises(ValueError, match="'epoch' ranges from 0.0 to 2.0"):
         fitted(zoo, target="epoch", loss="bce")
 
 
