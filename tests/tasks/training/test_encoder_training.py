@@ -219,10 +219,10 @@ def test_checkpoint_of_another_training_or_format_is_refused(
     with pytest.raises(ValueError, match=r"other \['settings'\]: choose another folder"):
         trained(zoo, tmp_path, epochs=2)
     (tmp_path / "checkpoint.pt").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="is no file of torch"):
+    with pytest.raises(ValueError, match="is not a file of torch"):
         trained(zoo, tmp_path, epochs=1)
     torch.save({"model": torch.zeros(2)}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match="is not of format 'weightzoo-training-1'"):
+    with pytest.raises(ValueError, match="does not have format 'weightzoo-training-1'"):
         trained(zoo, tmp_path, epochs=1)
 
 
@@ -257,7 +257,7 @@ def test_wrong_architecture_for_the_scaling_is_named(
     zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
 ) -> None:
     regressor = fitted(zoo, epochs=1)
-    with pytest.raises(ValueError, match="scaling='tensor'.*train it with scaling='fan_in'"):
+    with pytest.raises(ValueError, match="scaling='tensor'.*train with scaling='fan_in'"):
         regressor.predict(deep["test"])
 
 
@@ -330,7 +330,7 @@ def test_encoder_with_constant_predictions_keeps_the_last_epoch_and_says_so(
     made = train_encoder(Constant, zoo["train"], zoo["val"], "test_accuracy", given, 0)
     assert made.training["val_score"] is None and made.training["best_epoch"] == 2
     assert [epoch["val_score"] for epoch in made.training["history"]] == [None] * 3
-    assert "predictions on val are alike in every row" in made.training["note"]
+    assert "predictions on the val split are equal in all rows" in made.training["note"]
     assert made.module.bias.abs().sum() > 0  # trained
 
 
@@ -358,7 +358,7 @@ def test_training_that_diverges_keeps_the_best_epoch_before(
 
 
 def test_too_few_rows_are_refused_before_training(zoo: dict[str, ZooDataset]) -> None:
-    with pytest.raises(ValueError, match="split 'train' has 9 rows in 1 zoos, needed are 10"):
+    with pytest.raises(ValueError, match="split 'train' has 9 rows in 1 zoos; at least 10 rows"):
         fitted(zoo | {"train": zoo["train"].select(range(9))})
 
 
