@@ -1,4 +1,7 @@
-"""What `weightzoo train hyper-representation` and `weightzoo train sane` do."""
+"""The commands `weightzoo train hyper-representation` and `weightzoo train sane`.
+
+SANE is the sequential autoencoder for neural embeddings, arXiv 2406.09997.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -15,18 +18,25 @@ from .saved import MODEL_NAME, Origin, save_autoencoder
 
 ENCODER_ARGUMENTS = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
 MODEL_ENCODER_ARGUMENTS = (*ENCODER_ARGUMENTS, "compression", "bottleneck")
-LEAST_EPOCH = "least_epoch"  # of the rows to learn from
+LEAST_EPOCH = "least_epoch"  # first epoch of the train rows
 
 
 def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
-    """Train a hyper-representation or SANE on one zoo and save it; return what to print.
+    """Train a hyper-representation or SANE on one zoo and save it.
+
+    Args:
+        kind: one of `KINDS`.
+        options: options of the command.
+
+    Returns:
+        Results to print.
 
     Raises:
-        ValueError: if there are several zoos, or an argument is unknown (the known are listed) or
-            of another type.
+        ValueError: if there are several zoos, or an argument is unknown (the known ones are
+            listed) or has a wrong type.
     """
     if len(options.zoos) != 1:
-        raise ValueError(f"{kind} learns one architecture: give one zoo, got {options.zoos!r}")
+        raise ValueError(f"{kind} is trained on one zoo, got {options.zoos!r}: give one zoo")
     _check_types(kind, options.config)
     config = dict(options.config)
     least_epoch = config.pop(LEAST_EPOCH, 0)
@@ -48,7 +58,7 @@ def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
 
 
 def _check_types(kind: str, config: Mapping[str, Any]) -> None:
-    """Refuse text and the like where a number, or true or false, is wanted."""
+    """Reject arguments that are not numbers or not booleans where these are expected."""
     _, settings_of, _ = KINDS[kind]
     defaults: dict[str, Any] = dict.fromkeys((*ENCODER_ARGUMENTS, LEAST_EPOCH), 0)
     defaults |= {field.name: field.default for field in fields(settings_of)}
@@ -65,7 +75,7 @@ def _settings(
     config: dict[str, Any],
     settings: Any,
 ) -> dict[str, Any]:
-    """Arguments of the encoder under "shape", all others as fields of the settings."""
+    """Fields of the settings, with the arguments of the encoder under "shape"."""
     given = config | {name: value for name, value in settings.items()}
     known = {field.name for field in fields(kind)} - {"shape"}
     if odd := sorted(set(given) - known - set(shape)):
