@@ -26,7 +26,7 @@ from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
 from ..tasks.scoring.targets import is_category
 from ..tasks.training.encoder_making import describe_encoder
 from ..tasks.training.encoder_training import EncoderRegressor
-from ..tasks.training.invariance import Reorderings, invariance_errors
+from ..tasks.training.invariance import RandomPermutations, invariance_errors
 from ..zoos.errors import DivergedError, UnsuitableError
 from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
@@ -208,11 +208,11 @@ def _invariance(regressor: EncoderRegressor, test: ZooDataset) -> dict[str, Any]
     errors = {}
     for group in ("hidden", "uncoupled"):
         try:
-            reorderings = Reorderings([test], group, seed=0)
+            permutations = RandomPermutations([test], group, seed=0)
         except UnsuitableError:
             return None
         error, relative = invariance_errors(
-            trained.module, weights, test.layer_table, reorderings, INVARIANCE_DRAWS
+            trained.module, weights, test.layer_table, permutations, INVARIANCE_DRAWS
         )
         errors[group] = {"error": error, "relative": relative if np.isfinite(relative) else None}
     return errors

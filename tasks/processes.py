@@ -1,4 +1,4 @@
-"""Processes that fit predictors, and the threads of torch that each uses."""
+"""Worker processes that fit predictors, and the number of torch threads."""
 
 import multiprocessing
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from ..builders.engines.process_engine import start_worker
 
 @contextmanager
 def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes end with this one, also when it is killed.
+    """A pool whose processes end with this process, also when it is killed.
 
-    When the block is left by an error, what has not begun is dropped.
+    If an error leaves the block, pending jobs are cancelled.
     """
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, start_worker)
@@ -26,7 +26,7 @@ def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use `count` threads of torch inside the block."""
+    """Use `count` torch threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -22,7 +22,7 @@ from weightzoo.builders.build import build_zoo
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.baselines.linear_probe import LinearProbe, probe_statistics
-from weightzoo.tasks.scoring import targets as links
+from weightzoo.tasks.scoring import targets
 from weightzoo.tasks.scoring.metrics import r2
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import load_recipe
@@ -72,7 +72,7 @@ def test_splits_of_equal_size_have_features_of_their_own(zoo: dict[str, ZooDatas
 def test_numbers_that_are_categories_are_scored_as_such(
     zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links, "CATEGORIES", ("epoch",))  # as dropout is, which this zoo has not
+    monkeypatch.setattr(targets, "CATEGORIES", ("epoch",))  # as dropout is, which this zoo has not
     splits = {name: rows.filter("status == 'ok'") for name, rows in zoo.items()}
     probe = LinearProbe("statistics")
     found = _result(splits, "epoch", "s(W)", [probe, probe], (0, 1))

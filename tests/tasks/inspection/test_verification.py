@@ -83,7 +83,7 @@ def test_verify_zoo_finds_weights_that_do_not_give_the_accuracy(zoo: Path) -> No
         with h5py.File(path, "r+") as file:
             file["weights"][...] = file["weights"][...][:, ::-1]
     _list_again(zoo)
-    assert "rebuilt models reproduce what was measured" in _failed(zoo, models=8)
+    assert "rebuilt models reproduce their recorded test measures" in _failed(zoo, models=8)
 
 
 def test_verify_zoo_takes_a_single_file_and_skips_what_it_cannot_rebuild(tiny_zoo: Path) -> None:
@@ -101,7 +101,7 @@ def test_verify_zoo_without_its_image_set_says_so(
 
     monkeypatch.setattr(rebuilt_models, "load_data", refuse)
     checks = {check.name: check for check in verify_zoo(zoo / TRAIN)}
-    check = checks["rebuilt models reproduce what was measured"]
+    check = checks["rebuilt models reproduce their recorded test measures"]
     assert check.passed is None and "cannot load 'digits'" in check.detail
 
 
