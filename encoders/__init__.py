@@ -1,7 +1,7 @@
 """Reference encoders of weights; they know tensors and a layer table, never a file."""
 
 from .hyper_representation import HyperRepresentation
-from .invariance import half_squared_distance
+from .losses import half_squared_distance
 from .registry import ENCODERS, encoder_entry
 from .sane import SANE
 from .sne import SNE

@@ -1,6 +1,6 @@
 """Reorderings of weights for the logit-invariance penalty, and how invariant an encoder is.
 
-The penalty is in `encoders.invariance` (SNE, arXiv:2305.16625, section 3.6): half the squared
+The penalty is in `encoders.losses` (SNE, arXiv:2305.16625, section 3.6): half the squared
 distance between the outputs for weights x and for g x, the same network with its hidden units
 reordered, fresh g for every model and step.
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ...encoders.invariance import half_squared_distance
+from ...encoders.losses import half_squared_distance
 from ...loaders import HiddenPermutations, ZooDataset
 from ...loaders.transforms.permutation_groups import PermutationGroup, hidden_groups
 from ...zoos.errors import UnsuitableError
