@@ -55,7 +55,7 @@ class DeepSets(nn.Module):
         hidden = self.value(parameter_values(weights, layer_table)[..., None])
         if self.code is not None:
             hidden = hidden + self.code(
-                value_codes(layer_table, self.codes, weights.device).to(weights.dtype)
+                _value_codes(layer_table, self.codes, weights.device).to(weights.dtype)
             )
         return self.encoder(hidden).mean(dim=1)
 
@@ -69,7 +69,7 @@ class DeepSets(nn.Module):
 
 @lru_cache(maxsize=CACHED_TABLES)
 @torch.inference_mode(False)  # codes made while predicting serve training too
-def value_codes(layer_table: LayerTable, codes: str, device: torch.device) -> Tensor:
+def _value_codes(layer_table: LayerTable, codes: str, device: torch.device) -> Tensor:
     """What surrounds each trained value, (P, codes), float32: see `CODES`."""
     parts = [_tensor_codes(spec, codes) for spec in parameter_tensors(layer_table)]
     return torch.cat(parts).to(device)
@@ -88,6 +88,6 @@ def _tensor_codes(spec: TensorSpec, codes: str) -> Tensor:
     code = torch.cat([kind_and_role, depth]).expand(spec.size, -1)
     if codes == "layer":
         return code
-    place, inputs = torch.arange(spec.size), spec.size // max(1, spec.shape[0] if spec.shape else 1)
-    output, into = place // inputs, place % inputs
+    index, inputs = torch.arange(spec.size), spec.size // max(1, spec.shape[0] if spec.shape else 1)
+    output, into = index // inputs, index % inputs
     return torch.cat([code, encoding(output, CODE_WIDTH), encoding(into, CODE_WIDTH)], dim=1)

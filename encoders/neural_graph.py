@@ -28,7 +28,14 @@ from torch import Tensor, nn
 from ..zoos.networks.layer_table import KINDS, LayerTable
 from .parts.blocks import encoding, normalized_perceptron, perceptron
 from .parts.parameters import check_weights
-from .parts.weight_graph import VECTOR_VALUES, Edges, WeightGraph, kind_index, numbers, weight_graph
+from .parts.weight_graph import (
+    VECTOR_VALUES,
+    Edges,
+    WeightGraph,
+    kind_index,
+    unit_numbers,
+    weight_graph,
+)
 
 DEPTH, NUMBER = range(2)  # the encodings, each with its own start
 
@@ -49,7 +56,7 @@ class GraphInput(nn.Module):
         nodes = []
         for depth, units in enumerate(graph.sets):
             code = encoding(torch.tensor([depth], device=weights.device), self.width, DEPTH)
-            code = code + encoding(numbers(units, weights.device), self.width, NUMBER)
+            code = code + encoding(unit_numbers(units, weights.device), self.width, NUMBER)
             node = code.to(weights.dtype).expand(len(weights), -1, -1)
             for spec in units.vectors:
                 node = node + self.vectors[kind_index(spec)](units.values(spec, weights))

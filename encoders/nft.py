@@ -51,7 +51,7 @@ from .parts.weight_space import WeightSpace
 FEED_FORWARD = 2  # widths of a token in the hidden layer of an MLP
 
 
-class Tokens(nn.Module):
+class WeightTokens(nn.Module):
     """Weights to tokens, with the codes of layers, inputs and outputs."""
 
     def __init__(self, space: WeightSpace, width: int) -> None:
@@ -94,8 +94,8 @@ class SelfAttention(nn.Module):
         found = self._all(tensors)
         tensors = [one.unflatten(3, shape) for one, shape in zip(tensors, self.shapes, strict=True)]
         for units in range(len(self.units)):
-            for place, one in self._along(units, tensors):
-                found[place] = found[place] + one
+            for index, one in self._along(units, tensors):
+                found[index] = found[index] + one
         return torch.cat([one.flatten(3).flatten(1, 2) for one in found], dim=1)
 
     def _all(self, tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -106,18 +106,18 @@ class SelfAttention(nn.Module):
 
     def _along(self, units: int, tensors: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
         """What rows and columns along a set of units find: places and (B, O, I, heads, C)."""
-        columns = [place for place, slot in enumerate(self.slots) if slot.axes[0] == units]
-        rows = [place for place, slot in enumerate(self.slots) if slot.axes[1:] == (units,)]
-        vectors = [tensors[place].transpose(3, 4) for place in columns]
-        vectors += [tensors[place] for place in rows]
+        columns = [index for index, slot in enumerate(self.slots) if slot.axes[0] == units]
+        rows = [index for index, slot in enumerate(self.slots) if slot.axes[1:] == (units,)]
+        vectors = [tensors[index].transpose(3, 4) for index in columns]
+        vectors += [tensors[index] for index in rows]
         joined = torch.cat(vectors, dim=3).flatten(4)  # (3, B, heads, T, U C)
         found = F.scaled_dot_product_attention(*joined).unflatten(-1, (self.units[units], -1))
         parts = found.permute(0, 2, 3, 1, 4).split([one.shape[3] for one in vectors], dim=1)
-        for place, part in zip(columns + rows, parts, strict=True):
-            yield place, part.transpose(1, 2) if place in columns else part
+        for index, part in zip(columns + rows, parts, strict=True):
+            yield index, part.transpose(1, 2) if index in columns else part
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Self-attention and an MLP, both behind a layer norm and beside a residual."""
 
     def __init__(self, space: WeightSpace, width: int, heads: int) -> None:
@@ -197,8 +197,8 @@ class NFT(nn.Module):
         self.layer_table = layer_table
         self.space = WeightSpace(chain_layers(layer_table, "NFT", SEVERAL), "np")
         self.encoder = nn.Sequential(
-            Tokens(self.space, width),
-            *(Block(self.space, width, heads) for _ in range(blocks)),
+            WeightTokens(self.space, width),
+            *(AttentionBlock(self.space, width, heads) for _ in range(blocks)),
             CrossAttention(width, heads, queries),
         )
         self.head = normalized_perceptron([queries * width, 2 * width, outputs])

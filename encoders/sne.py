@@ -91,7 +91,7 @@ class ChunkEncoder(nn.Module):
         codes = self._chunk_codes(plan)
 
         def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
-            features = sets if self.mix is None else on_scales(sets)
+            features = sets if self.mix is None else _on_scales(sets)
             elements, filled = _elements(features, mask, self.element_size)
             hidden = self.values(elements if self.mix is None else self.mix(elements), filled)
             code = codes[rectangle.sets, None] + self._element_codes(hidden)
@@ -107,7 +107,7 @@ class ChunkEncoder(nn.Module):
         """(N, H)."""
         code = encoding(plan.kind, self.width, TYPE) + encoding(plan.level, self.width, LEVEL)
         if self.positions == "element":
-            code = code + encoding(plan.place, self.width, CHUNK)
+            code = code + encoding(plan.chunk_index, self.width, CHUNK)
         return code
 
     def _element_codes(self, sets: Tensor) -> Tensor | float:
@@ -281,7 +281,7 @@ class SNE(nn.Module):
         return self.head(self.embed(weights, layer_table))
 
 
-def on_scales(values: Tensor) -> Tensor:
+def _on_scales(values: Tensor) -> Tensor:
     """Values x, (..., 1), as asinh(s x) at several scales s, each 1 at x = 1: (..., scales)."""
     scales = torch.tensor(SCALES, dtype=values.dtype, device=values.device)
     return torch.asinh(values * scales) / torch.asinh(scales)

@@ -52,8 +52,8 @@ def _summary(values: Tensor, quantiles: Sequence[float]) -> Tensor:
 def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
     """(B, V) to (B, levels); torch.quantile refuses large tensors."""
     ordered = values.sort(dim=1).values
-    place = torch.tensor(levels, dtype=torch.float64) * (values.shape[1] - 1)
-    below = place.floor().long().to(values.device)
-    above = place.ceil().long().to(values.device)
-    share = (place - place.floor()).to(values)
+    position = torch.tensor(levels, dtype=torch.float64) * (values.shape[1] - 1)
+    below = position.floor().long().to(values.device)
+    above = position.ceil().long().to(values.device)
+    share = (position - position.floor()).to(values)
     return torch.lerp(ordered[:, below], ordered[:, above], share)

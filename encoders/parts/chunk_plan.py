@@ -55,7 +55,7 @@ class ChunkPlan:
     values: Ragged
     kind: Tensor
     level: Tensor
-    place: Tensor
+    chunk_index: Tensor
     chunks: Ragged
     tensor_level: Tensor
     role: Tensor
@@ -68,7 +68,7 @@ class ChunkPlan:
             self,
             kind=torch.zeros_like(self.kind),
             level=torch.zeros_like(self.level),
-            place=torch.zeros_like(self.place),
+            chunk_index=torch.zeros_like(self.chunk_index),
             tensor_level=torch.zeros_like(self.tensor_level),
             role=torch.zeros_like(self.role),
             layer_level=torch.zeros_like(self.layer_level),
@@ -76,7 +76,7 @@ class ChunkPlan:
 
 
 @dataclass(frozen=True)
-class Part:
+class TensorPart:
     """A tensor, or one projection of it, as rows of pieces; sizes count values."""
 
     spec: TensorSpec
@@ -116,7 +116,7 @@ def chunk_plan(
         ValueError: if the table holds buffers alone.
     """
     specs = sorted(parameter_tensors(layer_table), key=lambda spec: spec.depth)
-    parts = [part for spec in specs for part in _parts(spec)]
+    parts = [part for spec in specs for part in _tensor_parts(spec)]
     lengths = [torch.tensor(part.chunk_lengths(chunk_size, align, conv_chunk)) for part in parts]
     counts = torch.tensor([len(length) for length in lengths])
     starts = [part.offset + _starts(length) for part, length in zip(parts, lengths, strict=True)]
@@ -127,7 +127,7 @@ def chunk_plan(
         values=Ragged.of(torch.cat(starts), torch.cat(lengths), device),
         kind=kinds.repeat_interleave(counts).to(device),
         level=levels.repeat_interleave(counts).to(device),
-        place=torch.cat([torch.arange(int(count)) for count in counts]).to(device),
+        chunk_index=torch.cat([torch.arange(int(count)) for count in counts]).to(device),
         chunks=Ragged.of(_starts(counts), counts, device),
         tensor_level=levels.to(device),
         role=torch.tensor([part.role for part in parts]).to(device),
@@ -136,7 +136,7 @@ def chunk_plan(
     )
 
 
-def _parts(spec: TensorSpec) -> Iterator[Part]:
+def _tensor_parts(spec: TensorSpec) -> Iterator[TensorPart]:
     """The tensor, or its projections."""
     projected = spec.kind == "attention" and "in_proj" in spec.name
     count = PROJECTIONS if projected and spec.shape[0] % PROJECTIONS == 0 else 1
@@ -145,7 +145,7 @@ def _parts(spec: TensorSpec) -> Iterator[Part]:
     for index in range(count):
         which = role + len(ROLES) * (index + 1 if count > 1 else 0)
         offset = spec.offset + index * size
-        yield Part(spec, offset, size, min(size, _row(spec)), piece, which)
+        yield TensorPart(spec, offset, size, min(size, _row(spec)), piece, which)
 
 
 def _row(spec: TensorSpec) -> int:

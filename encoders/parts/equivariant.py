@@ -101,7 +101,7 @@ class EquivariantNetwork(nn.Module):
 
 def average(tensor: Tensor, axes: Axes, kept: Axes) -> Tensor:
     """Average (B, *axes, C) over the axes that are not kept; what is left keeps its order."""
-    dims = [1 + place for place, axis in enumerate(axes) if axis not in kept]
+    dims = [1 + index for index, axis in enumerate(axes) if axis not in kept]
     tensor = tensor.mean(dim=dims) if dims else tensor
     left = [axis for axis in axes if axis in kept]
     return tensor.permute(0, *(1 + left.index(axis) for axis in kept), len(kept) + 1)
@@ -109,9 +109,9 @@ def average(tensor: Tensor, axes: Axes, kept: Axes) -> Tensor:
 
 def _repeat(tensor: Tensor, kept: Axes, axes: Axes) -> Tensor:
     """(B, *kept, C) with an axis of length 1 for each of `axes` that was not kept."""
-    for place, axis in enumerate(axes):
+    for index, axis in enumerate(axes):
         if axis not in kept:
-            tensor = tensor.unsqueeze(1 + place)
+            tensor = tensor.unsqueeze(1 + index)
     return tensor
 
 

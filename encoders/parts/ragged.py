@@ -73,15 +73,15 @@ class Ragged:
         return torch.cat(parts, dim=1).index_select(1, self.order)
 
     @property
-    def places(self) -> int:
+    def padded_size(self) -> int:
         """Number of places, padded ones included: what memory and time go by."""
         return sum(rectangle.members.numel() for rectangle in self.rectangles)
 
 
 def _rectangle(sets: Tensor, starts: Tensor, sizes: Tensor, device: torch.device) -> Rectangle:
-    place = torch.arange(int(sizes[sets].max()))
-    mask = place < sizes[sets, None]
-    members = starts[sets, None] + place.where(mask, 0)
+    index = torch.arange(int(sizes[sets].max()))
+    mask = index < sizes[sets, None]
+    members = starts[sets, None] + index.where(mask, 0)
     return Rectangle(
         sets=sets.to(device),
         members=members.to(device),

@@ -66,7 +66,7 @@ class Edges:
         source: index of the set that is read.
         target: index of the set that is made.
         shape: (O, I, K).
-        layout: how the tensor lies: "pairs" (O, I, K), "projections" (K, O, I), "places" (I, O).
+        layout: how the tensor lies: "pairs" (O, I, K), "projections" (K, O, I), "positions" (I, O).
     """
 
     spec: TensorSpec
@@ -79,7 +79,7 @@ class Edges:
         """The tensor in flat weights (B, D), as (B, O, I, most), kernels in the middle."""
         part = weights[:, self.spec.offset : self.spec.offset + self.spec.size]
         outputs, inputs, values = self.shape
-        if self.layout == "places":
+        if self.layout == "positions":
             part = part.unflatten(1, (inputs, outputs, 1)).transpose(1, 2)
         elif self.layout == "projections":
             part = part.unflatten(1, (values, outputs, inputs)).permute(0, 2, 3, 1)
@@ -108,7 +108,7 @@ def weight_graph(layer_table: LayerTable) -> WeightGraph:
         if spec.role == "weight" and spec.kind in JOINING and len(spec.shape) > 1:
             builder.add_weight(spec)
         elif len(spec.shape) > 1 and spec.kind not in ("norm", "attention"):
-            builder.add_places(spec)
+            builder.add_positions(spec)
         else:
             builder.add_vector(spec)
     if builder.readable:
@@ -151,14 +151,14 @@ class _Builder:
         if spec.kind == "attention" and name == "query":
             self.queries[attention] = edges
 
-    def add_places(self, spec: TensorSpec) -> None:
+    def add_positions(self, spec: TensorSpec) -> None:
         """Join numbered places with the units that they are added to."""
-        places, units = spec.size // spec.shape[-1], spec.shape[-1]
-        source = self._new(UnitSet(places, numbered=True))
+        positions, units = spec.size // spec.shape[-1], spec.shape[-1]
+        source = self._new(UnitSet(positions, numbered=True))
         target = self._latest(units)
         if target is None:
             target = self.awaited[units] = self._new(UnitSet(units))
-        self.edges.append(Edges(spec, source, target, (units, places, 1), "places"))
+        self.edges.append(Edges(spec, source, target, (units, positions, 1), "positions"))
 
     def add_vector(self, spec: TensorSpec) -> None:
         """Give values to the units of the layer's own set, or of the latest as large."""
@@ -223,7 +223,7 @@ def kind_index(spec: TensorSpec) -> int:
     return 2 * KINDS.index(spec.kind) + (spec.role == "bias")
 
 
-def numbers(units: UnitSet, device: torch.device) -> Tensor:
+def unit_numbers(units: UnitSet, device: torch.device) -> Tensor:
     """0, 1, 2, ... for numbered units; 0 for all others."""
-    places = torch.arange(units.units, device=device)
-    return places if units.numbered else torch.zeros_like(places)
+    positions = torch.arange(units.units, device=device)
+    return positions if units.numbered else torch.zeros_like(positions)

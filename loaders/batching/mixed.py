@@ -62,8 +62,8 @@ class MixedLoader(Progress):
     def state_dict(self) -> dict[str, Any]:
         """Where the pass is, of all loaders."""
         states = {name: loader.state_dict() for name, loader in self.loaders.items()}
-        place = {"epoch": self.epoch, "batches_done": self.batches_done, "seed": self.seed}
-        return place | {"loaders": states}
+        progress = {"epoch": self.epoch, "batches_done": self.batches_done, "seed": self.seed}
+        return progress | {"loaders": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next pass go on with the batch after the last one handed out.

@@ -58,9 +58,9 @@ def epoch_order(
     if shuffle is True:
         return np.argsort(raw.random_raw(rows), kind="stable")
     blocks = math.ceil(rows / shuffle.block_rows)
-    place = np.empty(blocks, np.int64)
-    place[np.argsort(raw.random_raw(blocks), kind="stable")] = np.arange(blocks)
-    window = place[np.arange(rows) // shuffle.block_rows] // shuffle.window_blocks
+    rank = np.empty(blocks, np.int64)
+    rank[np.argsort(raw.random_raw(blocks), kind="stable")] = np.arange(blocks)
+    window = rank[np.arange(rows) // shuffle.block_rows] // shuffle.window_blocks
     return np.lexsort((raw.random_raw(rows), window))
 
 
@@ -182,11 +182,11 @@ class BatchOrder(Progress):
         rows, size = stop - start, self.batch_size
         if self.drop_last:
             full = self.rows // self.world_size // size
-            return [(place * size, (place + 1) * size) for place in range(full)]
+            return [(index * size, (index + 1) * size) for index in range(full)]
         # as many as the rank with most rows makes, if need be by a shorter last batch
         most = math.ceil(self.rows / self.world_size)
         batches = rows if size == 1 else math.ceil(most / size)
-        stops = [min((place + 1) * size, rows - (batches - 1 - place)) for place in range(batches)]
+        stops = [min((index + 1) * size, rows - (batches - 1 - index)) for index in range(batches)]
         return list(zip([0, *stops], stops, strict=False))
 
     def __len__(self) -> int:
@@ -197,8 +197,8 @@ class BatchOrder(Progress):
         """Row numbers (n,), int64, of the remaining batches of the epoch that comes next."""
         epoch, first = self.start()
         order = self.order(epoch)
-        for place, (start, stop) in enumerate(self.bounds[first:], first):
-            self.advance(epoch, place + 1)
+        for index, (start, stop) in enumerate(self.bounds[first:], first):
+            self.advance(epoch, index + 1)
             yield order[start:stop]
 
     def order(self, epoch: int) -> np.ndarray:

@@ -98,9 +98,9 @@ class HostSlots:
 
     def read(self, slot: int, rows: np.ndarray) -> dict[str, Any]:
         """Columns and weights (n, D) of some rows of the dataset."""
-        place = self._dataset.rows[rows]
-        weights = torch.from_numpy(self._dataset.source.take(place))
-        return self._dataset.columns.take(place).as_torch() | {WEIGHTS: weights}
+        table_rows = self._dataset.rows[rows]
+        weights = torch.from_numpy(self._dataset.source.take(table_rows))
+        return self._dataset.columns.take(table_rows).as_torch() | {WEIGHTS: weights}
 
     def hand_out(self, slot: int, read: dict[str, Any]) -> dict[str, Any]:
         """The batch, on the device."""
@@ -136,11 +136,11 @@ class CudaSlots:
 
     def read(self, slot: int, rows: np.ndarray) -> tuple[ColumnBatch, Tensor, list[Tensor]]:
         """Gather, then enqueue the copies of weights and columns."""
-        place = self._dataset.rows[rows]
+        table_rows = self._dataset.rows[rows]
         self._copied[slot].synchronize()  # returns at once for an event never recorded
         host = self._pinned[slot][: len(rows)]
-        self._gather(place, host.numpy())
-        columns = self._dataset.columns.take(place)
+        self._gather(table_rows, host.numpy())
+        columns = self._dataset.columns.take(table_rows)
         pinned = [torch.from_numpy(block).pin_memory() for block in columns.blocks]
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             self._stream.wait_event(self._used[slot])

@@ -42,7 +42,7 @@ class ReadCounts:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _MatrixTokens:
     """The tokens of one matrix, in the order of the table."""
 
     matrix: Matrix
@@ -85,7 +85,7 @@ class WindowReader:
         self.tokenizer = RowChunks(dataset.layer_table, token_size, positions)
         self.length = min(checked_size("length", length), self.tokenizer.shape[0])
         self.counts = ReadCounts()
-        self._parts = _parts(dataset.layer_table, token_size)
+        self._matrix_tokens = _matrix_tokens(dataset.layer_table, token_size)
         self._starts = np.concatenate([[0], np.cumsum(dataset.source.files.counts)])
         self._files: dict[int, tuple[int, int]] = {}  # descriptor and offset by place
 
@@ -131,8 +131,8 @@ class WindowReader:
         values = np.zeros((len(rows), self.length, self.tokenizer.shape[1]), np.float32)
         for window, row, start in zip(values, rows.tolist(), starts.tolist(), strict=True):
             self._read(int(self.dataset.rows[row]), start, window)
-        for place in self._files:
-            self.dataset.source.files[place].check_unchanged()
+        for file_index in self._files:
+            self.dataset.source.files[file_index].check_unchanged()
         index = starts[:, None] + torch.arange(self.length)
         shared = {key: tensor[index] for key, tensor in self.tokenizer.shared.items()}
         self.counts.windows += len(rows)
@@ -142,12 +142,12 @@ class WindowReader:
     def _read(self, row: int, start: int, window: np.ndarray) -> None:
         """Fill a window (W, S) of one row of the files."""
         stop = start + len(window)
-        for part in self._parts:
-            low, high = max(start, part.first), min(stop, part.first + part.tokens)
+        for run in self._matrix_tokens:
+            low, high = max(start, run.first), min(stop, run.first + run.tokens)
             if low < high:
-                width = part.matrix.width
+                width = run.matrix.width
                 window[low - start : high - start, :width] = self._tokens(
-                    row, part.matrix, low - part.first, high - part.first
+                    row, run.matrix, low - run.first, high - run.first
                 )
 
     def _tokens(self, row: int, matrix: Matrix, low: int, high: int) -> np.ndarray:
@@ -176,31 +176,31 @@ class WindowReader:
         """Values of one row, read from its file."""
         if count <= 0:
             return np.empty(0, np.float32)
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        descriptor, offset = self._file(place)
-        width = self.dataset.source.files[place].width
-        offset += VALUE_BYTES * ((row - int(self._starts[place])) * width + start)
+        file_index = int(np.searchsorted(self._starts, row, side="right")) - 1
+        descriptor, offset = self._file(file_index)
+        width = self.dataset.source.files[file_index].width
+        offset += VALUE_BYTES * ((row - int(self._starts[file_index])) * width + start)
         size = VALUE_BYTES * count
         data = os.pread(descriptor, size, offset)
         if len(data) < size:
-            raise changed_file(self.dataset.source.files[place].path)
+            raise changed_file(self.dataset.source.files[file_index].path)
         self.counts.read_bytes += len(data)
         pages = (offset + size - 1) // PAGE_BYTES - offset // PAGE_BYTES + 1
         self.counts.page_bytes += PAGE_BYTES * pages
         return np.frombuffer(data, "<f4")
 
-    def _file(self, place: int) -> tuple[int, int]:
+    def _file(self, file_index: int) -> tuple[int, int]:
         """Descriptor of a file, and the byte at which its rows start."""
-        if place not in self._files:
-            file = self.dataset.source.files[place]
+        if file_index not in self._files:
+            file = self.dataset.source.files[file_index]
             file.check_unchanged()
-            self._files[place] = (os.open(file.path, os.O_RDONLY), file.weights_offset)
-        return self._files[place]
+            self._files[file_index] = (os.open(file.path, os.O_RDONLY), file.weights_offset)
+        return self._files[file_index]
 
 
-def _parts(layer_table: LayerTable, token_size: int) -> list[_Part]:
-    parts, first = list[_Part](), 0
+def _matrix_tokens(layer_table: LayerTable, token_size: int) -> list[_MatrixTokens]:
+    parts, first = list[_MatrixTokens](), 0
     for matrix in row_matrices(layer_table, token_size):
-        parts.append(_Part(matrix, first))
+        parts.append(_MatrixTokens(matrix, first))
         first += parts[-1].tokens
     return parts

@@ -65,16 +65,16 @@ class Batch(Collated):
     def __getitem__(self, index: Any) -> Any:
         """The row at `index`, or the list of rows of a slice."""
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(self._length)[index]  # an IndexError out of range
-        contents = {name: _item(value, place) for name, value in self._contents.items()}
-        row = Row(self._columns.row(place) | contents | dict(self._shared))
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(self._length)[index]  # an IndexError out of range
+        contents = {name: _item(value, number) for name, value in self._contents.items()}
+        row = Row(self._columns.row(number) | contents | dict(self._shared))
         row.shared = frozenset(self._shared)
         return row
 
     def __iter__(self) -> Iterator[Row]:
         """Rows in order."""
-        return (self[place] for place in range(len(self)))
+        return (self[number] for number in range(len(self)))
 
     def as_numpy(self) -> dict[str, Any]:
         """Every column (n,) and tensor as a numpy array; text as str objects."""
@@ -95,11 +95,11 @@ def as_torch(column: np.ndarray) -> Any:
     return column.tolist() if column.dtype.kind == "O" else torch.from_numpy(column)
 
 
-def _item(value: Any, place: int) -> Any:
+def _item(value: Any, number: int) -> Any:
     """What belongs to one row."""
     if isinstance(value, Mapping):
-        return {name: inner[place] for name, inner in value.items()}
-    return value[place]
+        return {name: inner[number] for name, inner in value.items()}
+    return value[number]
 
 
 def _as_numpy(value: Any) -> Any:

@@ -67,18 +67,18 @@ class Trajectories(Dataset[Row]):
     def __getitems__(self, indices: Any) -> "TrajectoryBatch":
         """Models read together, for a `DataLoader`; they may differ in K until collated."""
         index = positions(indices, len(self))
-        rows = [self._rows(place) for place in index.tolist()]
+        rows = [self._rows(number) for number in index.tolist()]
         batch = self.dataset.__getitems__(np.concatenate([np.empty(0, np.int64), *rows]))
         return TrajectoryBatch(batch, self.lengths[index])
 
     def __iter__(self) -> Iterator[Row]:
         """Models in order."""
-        return (self[place] for place in range(len(self)))
+        return (self[number] for number in range(len(self)))
 
-    def _rows(self, place: int) -> np.ndarray:
+    def _rows(self, number: int) -> np.ndarray:
         """The dataset's rows of one model."""
-        start = int(self._starts[place])
-        return self._order[start : start + int(self.lengths[place])]
+        start = int(self._starts[number])
+        return self._order[start : start + int(self.lengths[number])]
 
 
 class TrajectoryBatch(Collated):
@@ -102,10 +102,10 @@ class TrajectoryBatch(Collated):
     def __getitem__(self, index: Any) -> Any:
         """The model at `index`, or the list of models of a slice."""
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        start = int(self._starts[place])
-        part = slice(start, start + int(self._lengths[place]))
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        start = int(self._starts[number])
+        part = slice(start, start + int(self._lengths[number]))
         row = Row({name: _cut(value, part) for name, value in self._values.items()} | self._alike)
         row.shared = frozenset(self._alike)
         return row
@@ -138,4 +138,4 @@ def _fold(value: Any, models: int) -> Any:
     if isinstance(value, Tensor):
         return value.unflatten(0, (models, -1))
     length = len(value) // max(1, models)
-    return [value[place * length : (place + 1) * length] for place in range(models)]
+    return [value[number * length : (number + 1) * length] for number in range(models)]

@@ -125,9 +125,9 @@ def _plan(table: ColumnTable, shown: tuple[str, ...]) -> _Plan:
     numbers: list[_Block] = []
     texts: list[_Block] = []
     for (is_text, dtype), names in by_type.items():
-        places = [place for place, name in enumerate(names) if name in shown]
-        if places:
-            chosen = tuple(names[places[0] : places[-1] + 1])
+        indices = [index for index, name in enumerate(names) if name in shown]
+        if indices:
+            chosen = tuple(names[indices[0] : indices[-1] + 1])
             block = _Block(dtype, fields[chosen[0]][1], chosen)
             (texts if is_text else numbers).append(block)
     return _Plan(shown, tuple(numbers), tuple(texts))
@@ -151,10 +151,10 @@ class ColumnBatch:
         """(n,) by name; text as str objects."""
         return self._named([list(block) for block in self.blocks], self.texts)
 
-    def row(self, place: int) -> dict[str, Any]:
+    def row(self, index: int) -> dict[str, Any]:
         """Numpy scalars and str by name, of one of the rows."""
-        texts = None if self.texts is None else self.texts[:, place]
-        return self._named([list(block[:, place]) for block in self.blocks], texts)
+        texts = None if self.texts is None else self.texts[:, index]
+        return self._named([list(block[:, index]) for block in self.blocks], texts)
 
     def as_torch(self, blocks: Sequence[Tensor] | None = None) -> dict[str, Any]:
         """(n,) tensors by name; text as lists of str.

@@ -101,7 +101,7 @@ class WeightRows:
         self._pool = BufferPool()
         self._copies: list[np.ndarray] = []
         if in_memory:
-            copies = [self._copy(place) for place in range(len(self.files))]
+            copies = [self._copy(index) for index in range(len(self.files))]
             self._copies, self._reads = copies, None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -178,15 +178,15 @@ class WeightRows:
             ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
         """
         if self._reads is not None:
-            yield from (self.take(rows[place : place + 1])[0] for place in range(len(rows)))
+            yield from (self.take(rows[index : index + 1])[0] for index in range(len(rows)))
             return
-        places = np.searchsorted(self._starts, rows, side="right") - 1
-        shards = {place: self._shard(place) for place in np.unique(places).tolist()}
-        local = (rows - self._starts[places]).tolist()
-        for place, row in zip(places.tolist(), local, strict=True):
-            yield shards[place][row]
-        for place in shards:
-            self._check_unchanged(place)
+        file_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        shards = {index: self._shard(index) for index in np.unique(file_of_row).tolist()}
+        local = (rows - self._starts[file_of_row]).tolist()
+        for index, row in zip(file_of_row.tolist(), local, strict=True):
+            yield shards[index][row]
+        for index in shards:
+            self._check_unchanged(index)
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Copy rows out block by block, for callers that copy them on: (m, D) each, in order.
@@ -211,35 +211,35 @@ class WeightRows:
         order = None if np.all(rows[1:] >= rows[:-1]) else np.argsort(rows, kind="stable")
         ranked = rows if order is None else rows[order]
         bounds = np.searchsorted(ranked, self._starts)
-        for place in np.flatnonzero(np.diff(bounds)).tolist():
-            low, high = int(bounds[place]), int(bounds[place + 1])
-            local = ranked[low:high] - self._starts[place]
+        for index in np.flatnonzero(np.diff(bounds)).tolist():
+            low, high = int(bounds[index]), int(bounds[index + 1])
+            local = ranked[low:high] - self._starts[index]
             if order is None:
-                _gather(self._shard(place), local, out[low:high])
+                _gather(self._shard(index), local, out[low:high])
             else:
-                self._scatter(self._shard(place), local, order[low:high], out)
-            self._check_unchanged(place)
+                self._scatter(self._shard(index), local, order[low:high], out)
+            self._check_unchanged(index)
         return out
 
     def _scatter(
-        self, shard: np.ndarray, rows: np.ndarray, places: np.ndarray, out: np.ndarray
+        self, shard: np.ndarray, rows: np.ndarray, indices: np.ndarray, out: np.ndarray
     ) -> None:
         """Rows of one file to their places in the batch."""
         if len(rows) < 4 or 4 * self.width > LARGE_ROW_BYTES:
-            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                out[place] = shard[row]
+            for index, row in zip(indices.tolist(), rows.tolist(), strict=True):
+                out[index] = shard[row]
         else:  # the copy between stays in the processor's cache
-            out[places] = _gather(shard, rows, self._pool.take(len(rows), self.width))
+            out[indices] = _gather(shard, rows, self._pool.take(len(rows), self.width))
 
     def _copy_run(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
         """Rows start to stop, as one plain copy per file."""
-        place = int(np.searchsorted(self._starts, start, side="right")) - 1
-        while place < len(self.files) and self._starts[place] < stop:
-            first, last = int(self._starts[place]), int(self._starts[place + 1])
+        index = int(np.searchsorted(self._starts, start, side="right")) - 1
+        while index < len(self.files) and self._starts[index] < stop:
+            first, last = int(self._starts[index]), int(self._starts[index + 1])
             low, high = max(start, first), min(stop, last)
-            out[low - start : high - start] = self._shard(place)[low - first : high - first]
-            self._check_unchanged(place)
-            place += 1
+            out[low - start : high - start] = self._shard(index)[low - first : high - first]
+            self._check_unchanged(index)
+            index += 1
         return out
 
     def _room(self, count: int) -> np.ndarray:
@@ -248,21 +248,21 @@ class WeightRows:
             return np.empty((count, self.width), np.float32)
         return self._pool.take(count, self.width)
 
-    def _copy(self, place: int) -> np.ndarray:
+    def _copy(self, index: int) -> np.ndarray:
         """The window of all rows of a file, copied."""
-        first, last = int(self._starts[place]), int(self._starts[place + 1])
+        first, last = int(self._starts[index]), int(self._starts[index + 1])
         return self.take(np.arange(first, last), np.empty((last - first, self.width), np.float32))
 
-    def _check_unchanged(self, place: int) -> None:
+    def _check_unchanged(self, index: int) -> None:
         """Refuse what was copied from a file that changed since it was opened."""
         if not self._copies:
-            self.files[place].check_unchanged()
+            self.files[index].check_unchanged()
 
-    def _shard(self, place: int) -> np.ndarray:
+    def _shard(self, index: int) -> np.ndarray:
         """The window of all rows of a file that was not cut short."""
         if self._copies:
-            return self._copies[place]
-        shard = self._maps[place]
+            return self._copies[index]
+        shard = self._maps[index]
         return shard if self.width == shard.shape[1] else shard[:, slice(*self.window)]
 
 
@@ -272,8 +272,8 @@ def _gather(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
         # "clip" spares numpy a buffered copy for its own range check
         return np.take(shard, rows, axis=0, mode="clip", out=out)
     if 4 * shard.shape[1] > LARGE_ROW_BYTES:
-        for place, row in enumerate(rows.tolist()):
-            out[place] = shard[row]
+        for index, row in enumerate(rows.tolist()):
+            out[index] = shard[row]
     else:  # numpy's take would first copy the whole window of the whole file
         out[...] = shard[rows]
     return out
@@ -292,17 +292,17 @@ class _Maps:
         self._lock = threading.Lock()
         self._limit = _map_limit()
 
-    def __getitem__(self, place: int) -> np.ndarray:
+    def __getitem__(self, index: int) -> np.ndarray:
         """All rows of a file, mapped, after a check that the file was not cut short."""
         with self._lock:
-            if place not in self._maps:
-                self._maps[place] = self._map(self._files[place])
-            self._maps.move_to_end(place)
+            if index not in self._maps:
+                self._maps[index] = self._map(self._files[index])
+            self._maps.move_to_end(index)
             if len(self._maps) > self._limit:
                 self._maps.popitem(last=False)
-            rows, mapped, size_bytes = self._maps[place]
+            rows, mapped, size_bytes = self._maps[index]
         if mapped.size() < size_bytes:
-            raise changed_file(self._files[place].path)
+            raise changed_file(self._files[index].path)
         return rows
 
     def _map(self, file: ZooFile) -> tuple[np.ndarray, mmap.mmap, int]:

@@ -67,40 +67,40 @@ class Shards(Sequence[ZooFile]):
         Raises:
             ZooFormatError: if one is no zoo file, or contradicts its index or the first file.
         """
-        for place in range(len(self)):
-            self[place]
+        for index in range(len(self)):
+            self[index]
 
     def __len__(self) -> int:
         """Number of files."""
         return len(self._files)
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         """The checked file at `place`, opened now if it was not; or the list of a slice.
 
         Raises:
             ZooNotFoundError: if it is gone.
             ZooFormatError: if it is no zoo file, or contradicts its index or the first file.
         """
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        file = self._files[place]
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        file = self._files[index]
         if isinstance(file, _Listed):
-            file = self._files[place] = self._open(place, file)
+            file = self._files[index] = self._open(index, file)
         return file
 
     def __iter__(self) -> Iterator[ZooFile]:
         """Files in row order, opened one by one."""
-        return (self[place] for place in range(len(self)))
+        return (self[index] for index in range(len(self)))
 
     def joined(self, others: Iterable["Shards"]) -> "Shards":
         """These files, then those of others."""
         return Shards([*self._files, *(file for other in others for file in other._files)])
 
-    def _open(self, place: int, listed: _Listed) -> ZooFile:
+    def _open(self, index: int, listed: _Listed) -> ZooFile:
         file = open_zoo_file(listed.path)
         if (file.rows, file.size_bytes) != (listed.rows, listed.size_bytes):
             raise _contradiction(listed, file)
-        if place != 0:
+        if index != 0:
             check_same_columns([self[0], file])
         return file
 

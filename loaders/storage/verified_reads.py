@@ -46,10 +46,10 @@ class VerifiedReads:
                 read.
         """
         memory = out.data.cast("B")
-        places = np.searchsorted(self._starts, rows, side="right") - 1
-        for place in np.unique(places).tolist():
-            where = np.flatnonzero(places == place)
-            self._read(self._files[place], rows[where] - self._starts[place], where, memory)
+        file_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(file_of_row).tolist():
+            where = np.flatnonzero(file_of_row == index)
+            self._read(self._files[index], rows[where] - self._starts[index], where, memory)
         return out
 
     def _read(self, file: ZooFile, rows: np.ndarray, where: np.ndarray, memory: memoryview) -> None:
@@ -61,10 +61,10 @@ class VerifiedReads:
         counts = np.diff(first, append=len(rows)).tolist()
         offsets = file.weights_offset + VALUE_BYTES * (rows[first] * file.width + start)
         with file.opened() as opened:
-            for count, offset, place in zip(
+            for count, offset, index in zip(
                 counts, offsets.tolist(), where[first].tolist(), strict=True
             ):
-                _fill(opened, offset, memory[size * place : size * (place + count)], file)
+                _fill(opened, offset, memory[size * index : size * (index + count)], file)
 
 
 def _fill(opened: FileIO, offset: int, memory: memoryview, file: ZooFile) -> None:

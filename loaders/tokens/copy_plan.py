@@ -178,7 +178,7 @@ def _record(runs: Sequence[Run], grids: Sequence[Grid], width: int, size: int) -
     fields = [_field(*pair, size) for pair in zip(runs, grids, strict=True)]
     return np.dtype(
         {
-            "names": [str(place) for place in range(len(runs))],
+            "names": [str(index) for index in range(len(runs))],
             "formats": [field for field, _ in fields],
             "offsets": [offset for _, offset in fields],
             "itemsize": width * size,

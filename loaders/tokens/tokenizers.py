@@ -215,8 +215,8 @@ def _row_runs(matrix: Matrix, first: int, token_size: int) -> list[Run]:
 
 def _bias_run(bias: TensorSpec, matrix: Matrix, first: int, token_size: int) -> Run:
     """The copy of one value per row to the place behind the row."""
-    token, place = divmod(matrix.row_size, matrix.width)
-    there = Grid(first, (matrix.tokens_per_row * token_size,), token * token_size + place)
+    token, index = divmod(matrix.row_size, matrix.width)
+    there = Grid(first, (matrix.tokens_per_row * token_size,), token * token_size + index)
     return Run(1, (matrix.rows,), Grid(bias.offset, (1,)), there)
 
 
@@ -241,9 +241,9 @@ def _describe(
 
 def _mask(matrix: Matrix, token_size: int) -> Tensor:
     """(tokens of the matrix, S), bool."""
-    place = torch.arange(token_size)
-    column = torch.arange(matrix.tokens_per_row)[:, None] * matrix.width + place
-    mask = (column < matrix.columns) & (place < matrix.width)
+    index = torch.arange(token_size)
+    column = torch.arange(matrix.tokens_per_row)[:, None] * matrix.width + index
+    mask = (column < matrix.columns) & (index < matrix.width)
     return mask.repeat(matrix.rows, 1)
 
 
@@ -271,8 +271,8 @@ def _published_positions(matrices: Sequence[Matrix]) -> Tensor:
             strict=True,
         )
     ]
-    places = torch.cat(parts)
-    return torch.cat([torch.arange(len(places))[:, None], places], 1)
+    indices = torch.cat(parts)
+    return torch.cat([torch.arange(len(indices))[:, None], indices], 1)
 
 
 def check_shape(what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:

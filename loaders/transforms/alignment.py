@@ -49,8 +49,8 @@ def align(
     active = torch.arange(len(weights), device=weights.device)
     for _ in range(max_passes):
         improved = torch.zeros(len(active), dtype=torch.bool, device=weights.device)
-        for place in torch.randperm(len(permutations.families), generator=generator).tolist():
-            steps, current, better = _match(current, wanted, permutations, place)
+        for family in torch.randperm(len(permutations.families), generator=generator).tolist():
+            steps, current, better = _match(current, wanted, permutations, family)
             for group, step in steps.items():
                 orders[group][active] = orders[group][active].gather(1, step)
             improved |= better
@@ -126,8 +126,8 @@ def _assign(similarity: Tensor) -> Tensor:
 
     matrices = similarity.flatten(0, -3).cpu().numpy()
     orders = torch.empty(matrices.shape[:2], dtype=torch.int64)
-    for place, matrix in enumerate(matrices):
-        orders[place] = torch.from_numpy(linear_sum_assignment(matrix, maximize=True)[1])
+    for index, matrix in enumerate(matrices):
+        orders[index] = torch.from_numpy(linear_sum_assignment(matrix, maximize=True)[1])
     return orders.view(similarity.shape[:-1]).to(similarity.device)
 
 

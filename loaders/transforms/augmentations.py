@@ -145,12 +145,12 @@ class Erasing:
         """Where to erase: a span among the places that are counted, both (B, places), bool."""
         rank = counted.cumsum(1) - 1
         total = rank[:, -1:] + 1
-        chosen, share, place = torch.rand(
+        chosen, share, offset = torch.rand(
             3, len(counted), 1, generator=generator, device=counted.device, dtype=torch.float64
         )
         low, high = self.scale
         length = ((low + (high - low) * share) * total).round().clamp(min=1)
-        start = (place * (total - length + 1)).floor()
+        start = (offset * (total - length + 1)).floor()
         inside = (rank >= start) & (rank < start + length)
         return inside & counted & (chosen < self.probability)
 

@@ -36,7 +36,7 @@ class LayerStandardization:
     layer_table: LayerTable
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-    _placed: dict[Any, tuple[Tensor, Tensor]] = field(
+    _on_device: dict[Any, tuple[Tensor, Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
@@ -79,7 +79,7 @@ class LayerStandardization:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Plain data, one entry per part."""
-        rows = zip(parts(self.layer_table), self.mean, self.deviation, strict=True)
+        rows = zip(standardized_parts(self.layer_table), self.mean, self.deviation, strict=True)
         return [dict(zip(FIELDS, row, strict=True)) for row in rows]
 
     @classmethod
@@ -89,7 +89,7 @@ class LayerStandardization:
         Raises:
             ValueError: if the entries are not those of the layer table, or a number is not one.
         """
-        names = list(parts(layer_table))
+        names = list(standardized_parts(layer_table))
         if not isinstance(rows, list) or not all(
             isinstance(row, Mapping) and sorted(row) == sorted(FIELDS) for row in rows
         ):
@@ -112,24 +112,26 @@ class LayerStandardization:
                 f"weights must have shape (B, {self.layer_table.width}), got {tuple(weights.shape)}"
             )
         key = (weights.device, weights.dtype)
-        if key not in self._placed:
+        if key not in self._on_device:
             with torch.inference_mode(False):
-                self._placed[key] = (
+                self._on_device[key] = (
                     self._spread(self.mean).to(weights),
                     self._spread(self.deviation).to(weights),
                 )
-        return self._placed[key]
+        return self._on_device[key]
 
     def _spread(self, numbers: Iterable[float]) -> Tensor:
         """One number per part to one per value, (D,), float64."""
         spread = torch.empty(self.layer_table.width, dtype=torch.float64)
-        for number, specs in zip(numbers, parts(self.layer_table).values(), strict=True):
+        for number, specs in zip(
+            numbers, standardized_parts(self.layer_table).values(), strict=True
+        ):
             for spec in specs:
                 spread[spec.offset : spec.offset + spec.size] = number
         return spread
 
 
-def parts(layer_table: LayerTable) -> dict[str, list[TensorSpec]]:
+def standardized_parts(layer_table: LayerTable) -> dict[str, list[TensorSpec]]:
     """The tensors that are standardised together, by the layer's or the buffer's name."""
     found = dict[str, list[TensorSpec]]()
     for spec in layer_table:
@@ -141,17 +143,17 @@ def parts(layer_table: LayerTable) -> dict[str, list[TensorSpec]]:
 
 def _moments(table: LayerTable, blocks: Iterable[Tensor], models: int) -> tuple[Tensor, Tensor]:
     """Mean over models of each part's mean and of its variance, (P,), float64."""
-    total = torch.zeros(2, len(parts(table)), dtype=torch.float64)
+    total = torch.zeros(2, len(standardized_parts(table)), dtype=torch.float64)
     for block in blocks:
         if not block.isfinite().all():
             raise ValueError(
                 "a model to fit to has weights that are not finite: take `dataset.filter` of "
                 "status == 'ok' first"
             )
-        for place, specs in enumerate(parts(table).values()):
+        for index, specs in enumerate(standardized_parts(table).values()):
             values = [block[:, spec.offset : spec.offset + spec.size] for spec in specs]
             variance, mean = torch.var_mean(torch.cat(values, 1).double(), dim=1, correction=0)
-            total[:, place] += torch.stack([mean.sum(), variance.sum()])
+            total[:, index] += torch.stack([mean.sum(), variance.sum()])
     mean, variance = total / models
     return mean, variance
 
