@@ -60,7 +60,7 @@ def test_other_splits_are_refused_even_if_the_column_was_not_loaded(sharded_zoo:
         zoo = load_zoo(sharded_zoo, split="val", columns=columns)
         with pytest.raises(ValueError, match=r"train split alone, got rows of \['val'\]"):
             LayerStandardization.fit(zoo)
-    with pytest.raises(ValueError, match="no row to fit to"):
+    with pytest.raises(ValueError, match="no rows to fit the standardization to"):
         LayerStandardization.fit(load_zoo(sharded_zoo, split="train").select([]))
 
 
