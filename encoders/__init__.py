@@ -1,4 +1,7 @@
-"""Reference encoders of weights; they know tensors and a layer table, never a file."""
+"""Reference encoders of weights, which read tensors and a layer table, never a file.
+
+SNE is the set-based neural network encoder, SANE the sequential autoencoder for neural embeddings.
+"""
 
 from .hyper_representation import HyperRepresentation
 from .losses import half_squared_distance
