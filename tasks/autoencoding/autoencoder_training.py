@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...encoders.contrastive import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
+from ...encoders.losses import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
 from ...loaders import HiddenPermutations, LayerStandardization, ZooDataset
 from ...zoos.errors import DivergedError
 from ...zoos.images.catalog import Images, load_images

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...encoders.contrastive import reconstruction_loss
 from ...encoders.hyper_representation import HyperRepresentation
+from ...encoders.losses import reconstruction_loss
 from ...loaders import AdditiveNoise, Compose, Erasing, Neurons, ZooDataset
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...encoders.contrastive import reconstruction_loss
+from ...encoders.losses import reconstruction_loss
 from ...encoders.sane import SANE
 from ...loaders import MultiplicativeNoise, RowChunks, Windows, ZooDataset
 from ...loaders.batching.window_reader import WindowReader

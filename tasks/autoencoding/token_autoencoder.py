@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ...encoders.contrastive import layer_errors
+from ...encoders.losses import layer_errors
 from ...loaders.tokens.tokenizers import Tokenizer
 from ..processes import threads
 from .autoencoder_training import AutoencoderSettings

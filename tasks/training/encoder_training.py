@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ...encoders.invariance import half_squared_distance
+from ...encoders.losses import half_squared_distance
 from ...loaders import DeviceLoader, MixedLoader, ZooDataset
 from ...loaders.batching.order import epoch_order
 from ...zoos.errors import DivergedError

@@ -1,6 +1,6 @@
 """Random permutations for the logit-invariance penalty, and the invariance error of an encoder.
 
-The penalty is in `encoders.invariance` (set-based neural network encoding, SNE, arXiv:2305.16625,
+The penalty is in `encoders.losses` (set-based neural network encoding, SNE, arXiv:2305.16625,
 section 3.6). It is half the squared distance between the outputs for weights x and for permuted
 weights g x. The permutation g of the hidden units is drawn anew for every model and step.
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ...encoders.invariance import half_squared_distance
+from ...encoders.losses import half_squared_distance
 from ...loaders import HiddenPermutations, ZooDataset
 from ...loaders.transforms.permutation_groups import PermutationGroup, hidden_groups
 from ...zoos.errors import UnsuitableError

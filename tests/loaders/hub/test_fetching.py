@@ -227,7 +227,7 @@ def test_fetch_of_a_repo_without_a_zoo_says_so(fetch: Any, hub: HubServer, repo:
 
 def test_fetch_of_a_private_repo_needs_a_token(fetch: Any, hub: HubServer, repo: str) -> None:
     hub.repos[repo].private = True
-    with pytest.raises(RemoteError, match="^ZooNotFoundError: .* or none that you may see"):
+    with pytest.raises(RemoteError, match="^ZooNotFoundError: .* or you have no access to it"):
         fetch(token="hf_wrong")
     assert len(files(fetch())) == 4
 
@@ -605,7 +605,7 @@ def test_push_onto_a_stale_parent_is_reported_and_tried_once_more(
         assert hub.repos[new_repo].tags == {"v1.1": commit}
         assert {"notes.md", "README.md", "tiny/zoo.json"} <= set(hub.repos[new_repo].files)
         assert client.warnings == [
-            f"{new_repo} changed while it was published; trying once more on top of that"
+            f"{new_repo} changed while it was published; trying once more on top of the new commit"
         ]
     else:
         with pytest.raises(RemoteError, match="changed while it was published") as error:
