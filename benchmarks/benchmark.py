@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..builders.build import build_zoo
 from ..loaders.load import load_zoo
 from ..tasks.baselines.regressors import needs_seeds
 from ..tasks.prediction.property_prediction import checked_rows
 from ..zoos.errors import UnsuitableError
+from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
+from ..zoos.recipe import load_recipe, recipe_names
 from .plots import plot_result
 from .report import PLOT_NAME, to_markdown, write_result
 from .runs import Run, describe_predictor, execute
-from .zoos import ZooPlan, describe_zoo, provide_zoos
+from .zoos import ZooPlan, describe_zoo, provide_zoos, warn_of_other_code
 
 FORMAT = "weightzoo-benchmark-1"
 SEEDS = (0, 1, 2)
@@ -183,6 +186,46 @@ def usable_runs(
         )
     ]
     return usable, left_out
+
+
+def requested_zoo(options: BenchmarkOptions, recipe: str, models: int | None = None) -> Path:
+    """The folder of the user's zoo, or of a zoo built by the recipe unless it is there.
+
+    Args:
+        options: options of the benchmark. A path in `zoos` that is no zoo folder must be the name
+            or file of a recipe, which then takes the place of `recipe`.
+        recipe: name of the recipe to build where the user gives no zoo.
+        models: number of models; None takes the recipe's.
+
+    Raises:
+        ValueError: if a path in `zoos` is neither a zoo folder nor a recipe.
+        ZooError: if the zoo cannot be built or read.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    for named in options.zoos.values():
+        if (named / INDEX_NAME).is_file():
+            return named
+        if str(named) not in recipe_names() and named.suffix != ".toml":
+            raise ValueError(
+                f"--zoo must be a zoo folder, the name of a recipe (`weightzoo list`) or a .toml "
+                f"file, got {str(named)!r}"
+            )
+        recipe, models = str(named), None
+    folder = options.out / "zoos" / Path(recipe).stem
+    if models is not None:
+        folder = folder.with_name(f"{folder.name}-{models}")
+    if not folder.exists():
+        folder.parent.mkdir(exist_ok=True)
+        build_zoo(
+            load_recipe(recipe),
+            folder,
+            models=models,
+            workers=options.workers,
+            progress=options.progress,
+        )
+        return folder
+    warn_of_other_code(folder, next(iter(load_zoo(folder).values())).header.provenance)
+    return folder
 
 
 def environment() -> dict[str, str]:

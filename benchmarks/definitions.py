@@ -7,7 +7,7 @@ from ..tasks.baselines.regressors import Predictor
 from ..tasks.scoring.targets import CATEGORIES
 from ..tasks.training.encoder_training import EncoderRegressor
 from .benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
-from .contestants import baselines, crossing, encoders, frequency_contestants, probes
+from .predictors import baselines, crossing, encoders, frequency_predictors, probes
 from .runs import Run
 from .zoos import ZooPlan, plan
 
@@ -58,8 +58,8 @@ def _dataset_plans(small: bool) -> list[ZooPlan]:
     images += [] if small else ["glyphs-greek", "glyphs-cyrillic", "glyphs-digits"]
     models = 80 if small else 500
     return [
-        plan(name, "digits-cnn", models, seed=21 + place, images=name, seeds=1000)
-        for place, name in enumerate(images)
+        plan(name, "digits-cnn", models, seed=21 + index, images=name, seeds=1000)
+        for index, name in enumerate(images)
     ]
 
 
@@ -74,8 +74,8 @@ def _architecture_plans(small: bool) -> list[ZooPlan]:
         recipes = {"digits-cnn": 100, "digits-sne-cnn": 100, "digits-vit": 60}
         changes = {"epochs": 8, "checkpoints": (1, 3, 8)}
     return [
-        plan(recipe, recipe, models, seed=31 + place, seeds=1000, **changes)
-        for place, (recipe, models) in enumerate(recipes.items())
+        plan(recipe, recipe, models, seed=31 + index, seeds=1000, **changes)
+        for index, (recipe, models) in enumerate(recipes.items())
     ]
 
 
@@ -126,7 +126,13 @@ def _frequency_plans(small: bool) -> list[ZooPlan]:
 def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
     zoo = names[:1]
     return _runs(
-        frequency_contestants(small), zoo, zoo, seeds, "frequency", rows="last", turned=True
+        frequency_predictors(small),
+        zoo,
+        zoo,
+        seeds,
+        "frequency",
+        rows="last",
+        measure_invariance=True,
     )
 
 

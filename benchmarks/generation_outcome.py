@@ -47,7 +47,7 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class MethodRow:
     """One method with one seed.
 
     Attributes:
@@ -85,7 +85,7 @@ class Outcome:
         learned: rows, models and epochs learned from, and the hyper-parameters of fine-tuning.
     """
 
-    rows: list[Row]
+    rows: list[MethodRow]
     reconstruction: dict[str, dict[str, dict[str, float]]]
     seconds: float
     latent: dict[str, Any] | None = None
@@ -122,7 +122,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
     return mean, statistics.stdev(finite) if len(finite) > 1 else math.nan
 
 
-def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def rows_json(rows: Sequence[MethodRow]) -> list[dict[str, Any]]:
     """Plain data; NaN becomes None."""
 
     def plain(value: Any) -> Any:
@@ -139,7 +139,7 @@ def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[Row]:
+def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[MethodRow]:
     """The rows that `rows_json` wrote."""
     measured, rows = {field.name for field in fields(MeasuredSet)}, []
     for item in data:
@@ -148,5 +148,5 @@ def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[Row]:
         found["accuracy"] = torch.from_numpy(np.array(found["accuracy"], float))  # None is NaN
         made = MeasuredSet(**found | {"epochs": tuple(found["epochs"])})
         rest = {name: value for name, value in item.items() if name not in measured}
-        rows.append(Row(**rest, found=made))
+        rows.append(MethodRow(**rest, found=made))
     return rows

@@ -14,8 +14,8 @@ from .generation_outcome import (
     PUBLISHED_KDE,
     GenerationSettings,
     Job,
+    MethodRow,
     Outcome,
-    Row,
     mean_and_spread,
     rows_from_json,
     rows_json,
@@ -79,13 +79,13 @@ def write_generation_report(
         "seconds": {f"{job.name}, seed {job.seed}": out.seconds for job, out in outcomes.items()},
     }
     (folder / DATA).write_text(json_text(data, indent=1), encoding="utf-8")
-    plot_curves(next(iter(_sections(rows).values())), folder / CURVE_PLOT)
-    plot_latent(_latents(outcomes), folder / LATENT_PLOT)
-    plot_layers(_reconstruction(outcomes), folder / LAYER_PLOT)
+    _plot_curves(next(iter(_sections(rows).values())), folder / CURVE_PLOT)
+    _plot_latent(_latents(outcomes), folder / LATENT_PLOT)
+    _plot_layers(_reconstruction(outcomes), folder / LAYER_PLOT)
     return text
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[MethodRow]) -> str:
     """Markdown: mean and deviation over all models of all seeds, by method and epoch."""
     epochs = sorted({epoch for row in rows for epoch in row.found.epochs})
     head = ["method", *(f"epoch {epoch}" for epoch in epochs)]
@@ -117,7 +117,7 @@ def leaderboard_section(data: Mapping[str, Any]) -> str:
     )
 
 
-def plot_curves(rows: Sequence[Row], path: Path) -> None:
+def _plot_curves(rows: Sequence[MethodRow], path: Path) -> None:
     """Test accuracy over epochs of fine-tuning: mean, and a band of one deviation."""
     drawing, (axis,) = figure(1)
     methods = [name for name in CURVES if any(row.method == name for row in rows)]
@@ -137,20 +137,20 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     save(drawing, path)
 
 
-def plot_latent(latents: Mapping[str, dict[str, Any]], path: Path) -> None:
+def _plot_latent(latents: Mapping[str, dict[str, Any]], path: Path) -> None:
     """First two principal components of the latent vectors, by accuracy and by epoch."""
     drawing, axes = figure(2 * len(latents))
     for pair, (name, found) in enumerate(latents.items()):
-        places = _principal(found["latent"])
+        components = _principal(found["latent"])
         for axis, column in zip(axes[2 * pair :], ("test_accuracy", "epoch"), strict=False):
-            marks = axis.scatter(*places.T, c=found[column], s=8, cmap="viridis")
+            marks = axis.scatter(*components.T, c=found[column], s=8, cmap="viridis")
             drawing.colorbar(marks, ax=axis, label=column.replace("_", " "))
             axis.set(xlabel="component 1", ylabel="component 2")
             axis.set_title(name, fontsize=9)
     save(drawing, path)
 
 
-def plot_layers(reconstruction: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+def _plot_layers(reconstruction: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     """Explained variance of every layer, train and val, by autoencoder."""
     drawing, axes = figure(len(reconstruction))
     for axis, (name, found) in zip(axes, reconstruction.items(), strict=True):
@@ -171,7 +171,7 @@ def _text(
     zoo: str,
     settings: GenerationSettings,
     outcomes: Mapping[Job, Outcome],
-    rows: Sequence[Row],
+    rows: Sequence[MethodRow],
     command: str,
 ) -> str:
     sections = _sections(rows)
@@ -230,9 +230,9 @@ def _sources(learned: Mapping[str, Any]) -> str:
     )
 
 
-def _sections(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
+def _sections(rows: Sequence[MethodRow]) -> dict[tuple[str, str], list[MethodRow]]:
     """Rows by architecture and image set, those of the zoo first."""
-    sections: dict[tuple[str, str], list[Row]] = {}
+    sections: dict[tuple[str, str], list[MethodRow]] = {}
     for row in rows:
         sections.setdefault((row.architecture, row.images), []).append(row)
     return sections
@@ -245,11 +245,11 @@ def _reconstruction(outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:
         for name, splits in outcome.reconstruction.items():
             for split, layers in splits.items():
                 for layer, share in layers.items():
-                    place = found.setdefault(name, {}).setdefault(split, {})
-                    place.setdefault(layer, []).append(share)
+                    shares = found.setdefault(name, {}).setdefault(split, {})
+                    shares.setdefault(layer, []).append(share)
     return {
         name: {
-            split: {layer: mean_and_spread(shares) for layer, shares in layers.items()}
+            split: {layer: mean_and_spread(values) for layer, values in layers.items()}
             for split, layers in splits.items()
         }
         for name, splits in found.items()
@@ -283,7 +283,7 @@ def _principal(points: np.ndarray) -> np.ndarray:
     return centred @ axes[:2].T
 
 
-def _accuracy(rows: Sequence[Row], epoch: int) -> str:
+def _accuracy(rows: Sequence[MethodRow], epoch: int) -> str:
     values = [
         accuracy
         for row in rows

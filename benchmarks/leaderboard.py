@@ -38,11 +38,11 @@ def write_leaderboard(results: Path, out: Path) -> Path:
 def leaderboard_text(results: Path, out: Path) -> str:
     """What `write_leaderboard` writes."""
     command = f"weightzoo leaderboard {results} --out {out}"
-    sections = [*map(section, read_results(results)), *_generation_sections(results)]
+    sections = [*map(section, _read_results(results)), *_generation_sections(results)]
     return "\n".join([HEADER.format(command=command), *sections])
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
+def _read_results(folder: Path) -> list[dict[str, Any]]:
     """All results below a folder, by name of the benchmark."""
     paths = sorted(folder.glob(f"**/{RESULT_NAME}"))
     results = [_read(path) for path in paths]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..loaders import ZooDataset
+from ..loaders import ZooDataset, load_zoo
 from ..tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from ..tasks.autoencoding.hyper_representation import ZooAutoencoder, train_hyper_representation
 from ..tasks.baselines.linear_probe import Features, LinearProbe, flat_weights, probe_statistics
@@ -27,7 +27,9 @@ from ..tasks.baselines.regressors import quantiles_of
 from ..tasks.scoring.metrics import accuracy, r2
 from ..tasks.scoring.targets import is_category, is_text
 from ..zoos.strict_json import json_text
+from .benchmark import BenchmarkOptions, BenchmarkOutcome, requested_zoo
 
+RECIPE, SMALL_MODELS = "digits-cnn", 160
 PROPERTIES = ("test_accuracy", "epoch", "generalization_gap", "frequency")
 FEATURES = {"W": flat_weights, "s(W)": probe_statistics}
 EMBEDDING = "E"
@@ -58,6 +60,18 @@ class ProbeResult:
     models: int
     rows: int
     seeds: tuple[int, ...]
+
+
+def probe_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
+    """Probe weights, their statistics and a hyper-representation of one zoo."""
+    folder = requested_zoo(options, RECIPE, SMALL_MODELS if options.small else None)
+    splits = load_zoo(folder)
+    assert isinstance(splits, dict)
+    settings = probe_settings(options.small)
+    results = probe_representations(splits, settings, options.seeds, options.progress)
+    left_out = not_finite(splits)
+    text = write_probe_report(options.out, folder.name, results, options.command, left_out)
+    return BenchmarkOutcome({"path": str(options.out / DATA)}, text, options.out / TABLE)
 
 
 def probe_representations(
@@ -243,3 +257,7 @@ def _spread(scores: Sequence[float]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+BENCHMARKS = {"hyper-representation-probes": probe_benchmark}
+"""Benchmarks of this module by name."""

@@ -10,8 +10,8 @@ BENCHMARKS: dict[str, str] = {
     "cross-architecture": ".definitions",
     "inr-frequency": ".definitions",
     "data-efficiency": ".definitions",
-    "generation": ".representation_benchmarks",
-    "hyper-representation-probes": ".representation_benchmarks",
+    "generation": ".generation",
+    "hyper-representation-probes": ".probes",
 }
 """Module in this package, which holds the benchmark in its own `BENCHMARKS`, by name."""
 

@@ -19,7 +19,7 @@ from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
 NOT_DEFINED = "–"
 HEADS = {"tau_b": "τ_b", "tau_share": "of ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
-TURNED = (
+INVARIANCE_NOTE = (
     f"Turned, on {INVARIANCE_ROWS} test rows at most, {INVARIANCE_DRAWS} draws each: half the "
     "squared distance between the outputs before and after hidden units are reordered, in units of "
     "the outputs' variance over models; right permutations keep the function, wrong ones change "
@@ -136,7 +136,7 @@ def to_markdown(result: Result) -> str:
         "## The populations",
         _zoo_table(result),
         "## Published figures",
-        published_table(result),
+        _published_table(result),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -154,7 +154,7 @@ def write_result(folder: Path, result: Result) -> Path:
     return folder / REPORT_NAME
 
 
-def matrix_tables(result: Result) -> str:
+def _matrix_tables(result: Result) -> str:
     """A summary by predictor, and per predictor a table of sources by tested zoos."""
     runs, metric = result["runs"], result["metric"]
     parts = ["## Summary", summary_table(result)]
@@ -186,11 +186,11 @@ def summary_table(result: Result) -> str:
         own = [run for run in runs if value_of(run, "predictor") == predictor]
         single = [run for run in own if len(run["sources"]) == 1]
         several = [run for run in own if len(run["sources"]) > 1]
-        seen, others = transfer_cells(single, list(result["zoos"]))
-        row = [predictor, *(mean_text(cells, metric) for cells in (seen, others))]
-        row += [mean_text(others, "r2"), mean_text(others, "mae"), str(sum(map(_count, others)))]
+        seen, others = _transfer_cells(single, list(result["zoos"]))
+        row = [predictor, *(_mean_text(cells, metric) for cells in (seen, others))]
+        row += [_mean_text(others, "r2"), _mean_text(others, "mae"), str(sum(map(_count, others)))]
         if left_out:
-            row.append(mean_text(transfer_cells(several, list(result["zoos"]))[1], metric))
+            row.append(_mean_text(_transfer_cells(several, list(result["zoos"]))[1], metric))
         rows.append(row)
     head = ["predictor", f"{HEADS[metric]}, same zoo", f"{HEADS[metric]}, other zoos"]
     head += ["R², other zoos", "MAE, other zoos", "scores of others"]
@@ -200,7 +200,7 @@ def summary_table(result: Result) -> str:
     return table(head, [row + [""] * (len(head) - len(row)) for row in rows])
 
 
-def transfer_cells(
+def _transfer_cells(
     runs: Sequence[Mapping[str, Any]], zoos: Sequence[str]
 ) -> tuple[list[Cell], list[Cell]]:
     """The cells tested on a zoo trained on, and those on others."""
@@ -213,7 +213,7 @@ def transfer_cells(
     return seen, others
 
 
-def mean_text(cells: Sequence[Cell], metric: str) -> str:
+def _mean_text(cells: Sequence[Cell], metric: str) -> str:
     """Mean over cells, ± the deviation over seeds of that mean.
 
     Where fits diverged, seeds have no means over the same cells: then it is the mean of the means
@@ -231,7 +231,7 @@ def mean_text(cells: Sequence[Cell], metric: str) -> str:
     return f"{statistics.fmean(by_seed):.3f}{spread}"
 
 
-def row_tables(result: Result) -> str:
+def _row_tables(result: Result) -> str:
     """One table per target: a predictor a row."""
     return "\n\n".join(
         f"## {target}\n\n{target_table(result, target)}"
@@ -261,10 +261,10 @@ def target_table(result: Result, target: str) -> str:
             row += [_strata_text(found)]
         rows.append([*row, _seconds_text(runs, predictor)])
     made = table([*head, "fit s"], rows)
-    return f"{made}\n\n{TURNED}" if shows_invariance else made
+    return f"{made}\n\n{INVARIANCE_NOTE}" if shows_invariance else made
 
 
-def curve_tables(result: Result) -> str:
+def _curve_tables(result: Result) -> str:
     """Predictors by share of the train models."""
     runs, metric = result["runs"], result["metric"]
     zoo = list(result["zoos"])[0]
@@ -284,10 +284,10 @@ def curve_tables(result: Result) -> str:
     return f"{table(head, rows)}\n\n{VAL_WHOLE}"
 
 
-LAYOUTS = {"matrix": matrix_tables, "rows": row_tables, "curve": curve_tables}
+LAYOUTS = {"matrix": _matrix_tables, "rows": _row_tables, "curve": _curve_tables}
 
 
-def published_table(result: Result) -> str:
+def _published_table(result: Result) -> str:
     """What papers print, ours beside it, and why they do not compare."""
     figures = PUBLISHED.get(result["benchmark"], [])
     if not figures:

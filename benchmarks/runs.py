@@ -48,7 +48,8 @@ class Run:
         seed: of the fit.
         rows: "all" checkpoints, or only the "last" one of each model.
         fraction: share of the train models to use, the same ones for all predictors.
-        turned: also measure how far reordered hidden units move the outputs of an encoder.
+        measure_invariance: whether to also measure how much the outputs of an encoder change when
+            hidden units are reordered.
     """
 
     predictor: Predictor
@@ -58,7 +59,7 @@ class Run:
     seed: int
     rows: str = "all"
     fraction: float = 1.0
-    turned: bool = False
+    measure_invariance: bool = False
 
     @property
     def label(self) -> str:
@@ -77,7 +78,7 @@ class Run:
             "seed": self.seed,
             "rows": self.rows,
             "fraction": self.fraction,
-            "turned": self.turned,
+            "turned": self.measure_invariance,
             "zoos": {name: _fingerprint(zoos[name]) for name in names},
         }
 
@@ -128,7 +129,7 @@ def describe_predictor(predictor: Predictor) -> dict[str, Any]:
     return json.loads(json_text(about, default=str))
 
 
-def part_of_models(dataset: ZooDataset, fraction: float) -> ZooDataset:
+def _part_of_models(dataset: ZooDataset, fraction: float) -> ZooDataset:
     """The rows of a share of the models, at least ten; the same ones at every call."""
     models = np.unique(dataset.columns["model_id"])
     count = min(len(models), max(10, round(fraction * len(models))))
@@ -159,7 +160,7 @@ def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
         for name, zoo in splits.items()
         for split, rows in zoo.items()
     }
-    train = [part_of_models(kept[name, "train"], run.fraction) for name in run.sources]
+    train = [_part_of_models(kept[name, "train"], run.fraction) for name in run.sources]
     val = [kept[name, "val"] for name in run.sources]
     result: dict[str, Any] = {
         "seconds": None,
@@ -176,17 +177,17 @@ def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
         else:
             run.predictor.fit(train[0], val[0], run.target, run.seed)
     except (UnsuitableError, DivergedError) as error:
-        return result | {_place_of(error): dict.fromkeys(run.tested, str(error))}
+        return result | {_failure_kind(error): dict.fromkeys(run.tested, str(error))}
     result["seconds"] = time.perf_counter() - started
     for name in run.tested:
         try:
             result["scores"][name] = _scores(run, kept[name, "test"])
         except (UnsuitableError, DivergedError) as error:
-            result[_place_of(error)][name] = str(error)
+            result[_failure_kind(error)][name] = str(error)
     return result
 
 
-def _place_of(error: UnsuitableError | DivergedError) -> str:
+def _failure_kind(error: UnsuitableError | DivergedError) -> str:
     return "diverged" if isinstance(error, DivergedError) else "refused"
 
 
@@ -196,7 +197,7 @@ def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
     if kind == "number" and (odd := int((~np.isfinite(predicted)).sum())):
         raise DivergedError(f"{odd} of {len(predicted)} predictions are not finite")
     scores = Evaluator(run.target, kind).eval(evaluation_inputs(test, run.target, predicted))
-    if run.turned and isinstance(run.predictor, EncoderRegressor):
+    if run.measure_invariance and isinstance(run.predictor, EncoderRegressor):
         scores["invariance"] = _invariance(run.predictor, test)
     return scores
 

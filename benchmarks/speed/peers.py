@@ -98,10 +98,10 @@ class SafetensorsFiles(Dataset[dict[str, Any]]):
         self._properties: list[dict[str, Any]] = []
         write = not self._folder.exists()
         self._folder.mkdir(exist_ok=True)
-        for place, model in enumerate(_models(file)):
+        for index, model in enumerate(_models(file)):
             self._properties.append(model["properties"] if every_column else {})
             if write:
-                save_file(model["state_dict"], self._folder / f"{place}.safetensors")
+                save_file(model["state_dict"], self._folder / f"{index}.safetensors")
 
     def __len__(self) -> int:
         """Number of models."""
@@ -131,10 +131,10 @@ class WebShards:
         self._folder.mkdir()
         pattern = str(self._folder / "train-%05d.tar")
         with webdataset.ShardWriter(pattern, maxsize=2**28, verbose=0) as writer:
-            for place, model in enumerate(_models(file)):
+            for index, model in enumerate(_models(file)):
                 flat = torch.cat([tensor.flatten() for tensor in model["state_dict"].values()])
                 row = {"weights.npy": flat.numpy(), "columns.json": model["properties"]}
-                writer.write({"__key__": f"{place:06d}"} | row)
+                writer.write({"__key__": f"{index:06d}"} | row)
 
     def rows(self, shuffled: int = 0) -> Any:
         """A pass over the models; shuffled are the shards, and models within so many."""
@@ -160,9 +160,9 @@ def _models(file: ZooFile) -> Any:
     """Properties and state dict of the first rows, whose names sort in the order of the table."""
     count, table = model_count(file), file.header.layer_table
     columns = {name: column[:count].tolist() for name, column in file.read_columns().items()}
-    order = {tensor.name: f"{place:03d}.{tensor.name}" for place, tensor in enumerate(table)}
-    for place in range(count):
-        tensors = table.split(torch.from_numpy(np.array(file.map_weights()[place])))
+    order = {tensor.name: f"{index:03d}.{tensor.name}" for index, tensor in enumerate(table)}
+    for index in range(count):
+        tensors = table.split(torch.from_numpy(np.array(file.map_weights()[index])))
         state = {order[name]: tensor.clone() for name, tensor in tensors.items()}
-        properties = {name: column[place] for name, column in columns.items()}
+        properties = {name: column[index] for name, column in columns.items()}
         yield {"state_dict": state, "properties": properties}

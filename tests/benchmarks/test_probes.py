@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from weightzoo.benchmarks import probes
+from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.probes import (
     ProbeResult,
     _Quantiles,
     _result,
     not_finite,
+    probe_benchmark,
     probe_representations,
     probe_settings,
     table,
@@ -137,3 +139,11 @@ def test_probe_settings_contrast_permuted_views() -> None:
     settings = probe_settings(small=True)
     assert settings.views == ("permuted", "permuted") and settings.gamma > 0
     assert np.isfinite(settings.lr)
+
+
+def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
+    options = BenchmarkOptions(
+        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    )
+    with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
+        probe_benchmark(options)

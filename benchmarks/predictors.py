@@ -62,7 +62,7 @@ def crossing(small: bool) -> list[Predictor]:
     ]
 
 
-def frequency_contestants(small: bool) -> list[Predictor]:
+def frequency_predictors(small: bool) -> list[Predictor]:
     """SNE and its ablations beside what else reads an INR's weights.
 
     A chunk of SNE is what one unit of a 1-32-32-1 INR takes in. Without encodings it is therefore
