@@ -1,9 +1,10 @@
-"""The benchmark of generated networks: ours and every baseline on one zoo, over several seeds.
+"""Benchmark of generated networks: all methods and baselines on one zoo, over several seeds.
 
-Source: arXiv 2209.14733, whose table it follows: B_T trains from scratch, B_F fine-tunes zoo
-models, B_KDE30 draws every weight by itself from the best 30 % of the zoo, S_... sample latent
-vectors of an autoencoder. Added are what arXiv 2506.07998 asks for: noised zoo models, distance to
-and agreement with the nearest training model, and the diversity of each set.
+Source: the table of arXiv 2209.14733. B_T trains from scratch, B_F fine-tunes zoo models, B_KDE30
+draws each weight separately by kernel density estimation (KDE) from the best 30 % of the zoo, and
+the S_ methods sample latent vectors of an autoencoder. Added are the controls of arXiv 2506.07998:
+noised zoo models, distance to and agreement with the nearest training model, and the diversity of
+each set.
 
 Shape letters: M models, D length of the flat weight vector, K epochs.
 """
@@ -43,9 +44,9 @@ from .generation_report import DATA, TABLE, write_generation_report
 
 RECIPE = "digits-cnn-seed"
 TRANSFER = "glyphs-digits"  # as large as digits, with as many classes
-ROWS_PER_LATENT = 4  # at least so many train rows for a value of the latent vector
-DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10
-LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
+ROWS_PER_LATENT = 4  # least number of train rows per value of the latent vector
+DRAWS_PER_MODEL = 5  # as in the paper, which draws 50 models to keep 10
+LATENT_METHODS = {  # method: (sampler, whether it is fitted to the best 30 % only)
     "S_KDE": ("kde", False),
     "S_Neigh30": ("neighbours", True),
     "S_GAN30": ("gan", True),
@@ -55,7 +56,7 @@ LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
 
 
 def _weights_job(context: GenerationContext) -> Outcome:
-    """Every baseline that needs no autoencoder."""
+    """Measure every baseline that needs no autoencoder."""
     settings, count = context.settings, context.settings.models
     start = time.perf_counter()
     plain, aligned = context.train.weights()[context.top], context.weights[context.top]
@@ -78,19 +79,19 @@ def _weights_job(context: GenerationContext) -> Outcome:
 
 
 def _structure_job(context: GenerationContext) -> Outcome:
-    """An autoencoder of weights alone, with layer-wise normalisation."""
+    """Measure samples of an autoencoder of weights alone, with layer-wise normalisation."""
     published = {PUBLISHED_KDE: ("kde-published", True)}
     return _autoencoder_job(context, context.settings.structure, "", published)
 
 
 def _plain_loss_job(context: GenerationContext) -> Outcome:
-    """The ablation: the same without layer-wise normalisation."""
+    """Measure the ablation of `_structure_job` without layer-wise normalisation."""
     settings = replace(context.settings.structure, normalised=False)
     return _autoencoder_job(context, settings, ", plain loss")
 
 
 def _behaviour_job(context: GenerationContext) -> Outcome:
-    """An autoencoder of weights and logits, with every sampler."""
+    """Measure samples of an autoencoder of weights and logits, with every sampler."""
     settings = context.settings.behaviour
     return _autoencoder_job(context, settings, " + behaviour", LATENT_METHODS, chosen=True)
 
@@ -118,10 +119,10 @@ def run_generation(
     """Run all jobs of all seeds.
 
     Args:
-        folder: a zoo.
-        settings: what to run.
-        workers: processes, one thread each.
-        progress: show a bar on stderr.
+        folder: zoo folder.
+        settings: settings of the benchmark.
+        workers: number of worker processes, each with one thread.
+        progress: whether to show a progress bar on stderr.
     """
     jobs = [Job(name, seed) for name in JOBS for seed in settings.seeds]
     outcomes = {}
@@ -139,14 +140,14 @@ def _autoencoder_job(
     others: Mapping[str, tuple[str, bool]] | None = None,
     chosen: bool = False,
 ) -> Outcome:
-    """Train an autoencoder and measure what is drawn from it.
+    """Train an autoencoder and measure the models drawn from it.
 
     Args:
-        context: the zoo.
-        settings: of the autoencoder.
-        suffix: of the names in the table.
-        others: further methods, as `LATENT_METHODS`.
-        chosen: whether SUB, BOOT, the transfer and the change of architecture follow.
+        context: zoo, images and reference models.
+        settings: settings of the autoencoder.
+        suffix: suffix of the method names in the table.
+        others: further methods in the form of `LATENT_METHODS`.
+        chosen: whether to measure SUB, BOOT, the transfer and the change of architecture too.
     """
     start = time.perf_counter()
     settings = replace(
@@ -191,7 +192,7 @@ def _autoencoder_job(
 def _chosen(
     context: GenerationContext, autoencoder: ZooAutoencoder, points: Tensor, suffix: str
 ) -> list[MethodRow]:
-    """SUB and BOOT: of many draws those that do best on few val images."""
+    """SUB and BOOT, which keep the draws with the best accuracy on a few val images."""
     models, generator = context.settings.models, context.generator
 
     def score(latent: Tensor) -> Tensor:
@@ -209,7 +210,7 @@ def _chosen(
 
 
 def _latent_size(context: GenerationContext, settings: AutoencoderSettings) -> int:
-    """The wanted size, or less for few rows."""
+    """Latent size of the settings, reduced if the zoo has few rows."""
     return min(settings.shape["latent"], max(1, len(context.train) // ROWS_PER_LATENT))
 
 
@@ -227,7 +228,7 @@ def _latent(context: GenerationContext, latent: Tensor) -> dict[str, Any]:
 
 
 def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], workers: int) -> Any:
-    """(job, outcome), here or in worker processes."""
+    """Pairs (job, outcome), computed in this process or in worker processes."""
     if workers == 1:
         yield from ((job, run_job(folder, settings, job)) for job in jobs)
         return
@@ -237,7 +238,13 @@ def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], wor
 
 
 def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:
-    """Run one job with one thread."""
+    """Run one job with one thread.
+
+    Args:
+        folder: zoo folder.
+        settings: settings of the benchmark.
+        job: job to run.
+    """
     with threads(1):
         context = GenerationContext(folder, settings, job.seed)
         return replace(JOBS[job.name](context), learned=context.learned())

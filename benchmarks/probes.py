@@ -1,11 +1,10 @@
 """Linear probes of weights, of their statistics and of a hyper-representation, by property.
 
-Source: arXiv 2110.15288, whose table it follows: W, s(W) and the embedding E, each read by the
-same linear probe (tasks/baselines/linear_probe.py): R2 for numbers, accuracy for categories.
-Differs from it:
-every feature enters as its quantile among the train rows. The models of a mixed zoo differ in scale
-by orders of magnitude, and a few of them would decide a fit to plain values (R2 below -30,000 on
-digits-cnn).
+Source: the table of arXiv 2110.15288. The same linear probe (tasks/baselines/linear_probe.py) reads
+the weights W, their statistics s(W) and the embedding E; the measure is R2 for numbers and accuracy
+for categories. Unlike there, every feature enters as its quantile among the train rows: models of a
+mixed zoo differ in scale by orders of magnitude, and a few of them would dominate a fit to plain
+values (R2 below -30,000 on digits-cnn).
 
 Shape letters: N rows, F features.
 """
@@ -39,17 +38,17 @@ FEWEST_VALUES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """One property read from one kind of features.
+    """Scores of the probes of one property from one kind of features.
 
     Attributes:
-        target: the column.
-        features: "W", "s(W)" or "E".
-        measure: "R2" or "accuracy", on the test rows.
-        scores: by seed.
-        chance: what the mean of the train rows, or their commonest category, scores.
-        models: of the test split.
-        rows: of the test split.
-        seeds: of the autoencoders, and of the probes that have one.
+        target: column of the property.
+        features: kind of features, "W", "s(W)" or "E".
+        measure: measure on the test rows, "R2" or "accuracy".
+        scores: scores by seed.
+        chance: score of the train rows' mean, or of their most common category.
+        models: number of models in the test split.
+        rows: number of rows in the test split.
+        seeds: seeds of the autoencoders, and of the probes that have one.
     """
 
     target: str
@@ -83,22 +82,23 @@ def probe_representations(
     """Train one autoencoder per seed and probe every property that varies and is finite.
 
     Args:
-        zoo: its splits; rows with status "diverged" are left out.
-        settings: of the autoencoders.
-        seeds: of the autoencoders and of the probes of categories.
-        progress: show bars on stderr.
+        zoo: splits of the zoo; rows with status "diverged" are left out.
+        settings: settings of the autoencoders.
+        seeds: seeds of the autoencoders and of the probes of categories.
+        progress: whether to show progress bars on stderr.
 
     Raises:
         KeyError: if a split is missing.
-        ValueError: if there is no such property, or the zoo is too small for the latent size.
+        ValueError: if no property varies and is finite, or the zoo has too few rows for the
+            latent size.
     """
     splits = _ok_rows(zoo)
     unknown = not_finite(zoo)
     targets = [name for name in varying(splits["train"]) if name not in unknown]
     if not targets:
         raise ValueError(
-            f"zoo {splits['train'].name!r} has no property to probe: of {list(PROPERTIES)} and its "
-            f"hyper-parameters none varies in the train rows and is finite (not finite: {unknown})"
+            f"zoo {splits['train'].name!r} has no property to probe: none of {list(PROPERTIES)} "
+            f"and its hyper-parameters varies in the train rows and is finite (not finite: {unknown})"
         )
     autoencoders = [
         train_hyper_representation(splits["train"], splits["val"], settings, seed) for seed in seeds
@@ -115,7 +115,7 @@ def probe_representations(
 
 
 def probe_settings(small: bool) -> AutoencoderSettings:
-    """A hyper-representation in which contrast counts: views are permuted, spans erased."""
+    """Settings of a contrastive hyper-representation, with permuted views and erased spans."""
     return AutoencoderSettings(
         shape={"latent": 64, "width": 64},
         aligned=False,
@@ -123,25 +123,28 @@ def probe_settings(small: bool) -> AutoencoderSettings:
         gamma=0.5,
         noise=0.05,
         epochs=12 if small else 100,
-        keep="last",  # probes read a latent vector, of which R2 of the reconstruction says little
+        keep="last",  # R2 of the reconstruction says little about the latent vector
     )
 
 
 def varying(train: ZooDataset) -> list[str]:
-    """The properties and hyper-parameters that differ between the rows."""
+    """Properties and hyper-parameters that differ between the rows."""
     return [
         name for name in _properties(train) if len(np.unique(train.columns[name])) >= FEWEST_VALUES
     ]
 
 
 def not_finite(zoo: Mapping[str, ZooDataset]) -> list[str]:
-    """The properties that some row with status ok does not have, as INRs have no accuracy."""
+    """Properties without a finite value in some row with status ok.
+
+    For example, implicit neural representations (INRs) have no accuracy.
+    """
     splits = _ok_rows(zoo)
     return [name for name in _properties(splits["train"]) if not _finite(splits, name)]
 
 
 def table(results: Sequence[ProbeResult]) -> str:
-    """Markdown: a line per property, a column per kind of features."""
+    """Markdown table with one row per property and one column per kind of features."""
     kinds = list(dict.fromkeys(result.features for result in results))
     head = ["property", "measure", "chance", *kinds]
     lines = [_line(head), _line(["---", "---"] + ["---:"] * (len(kinds) + 1))]
@@ -160,27 +163,30 @@ def write_probe_report(
     command: str,
     left_out: Sequence[str] = (),
 ) -> str:
-    """Write table and data to a folder; returns the table with what it rests on.
+    """Write report and data to a folder.
 
     Args:
-        folder: where.
-        zoo: its name.
-        results: of `probe_representations`.
-        command: what was typed.
-        left_out: properties of `not_finite`.
+        folder: output folder, created if missing.
+        zoo: name of the zoo.
+        results: results of `probe_representations`.
+        command: command line, for the report.
+        left_out: properties that `not_finite` lists.
+
+    Returns:
+        The report as Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first = results[0]
     text = (
         f"# Linear probes: {zoo}\n\nMade by `{command}`.\n\n{table(results)}\n"
-        f"On the {first.rows} rows with status ok of the {first.models} models of the test split, "
-        f"seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
+        f"Tested on the {first.rows} rows with status ok of the test split's {first.models} "
+        f"models, seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
         "every tensor; E: latent vectors of a hyper-representation trained on the train split "
         "without labels; every feature enters as its quantile among the train rows. ± is the "
-        "deviation over seeds; probes of numbers in closed form have none.\n"
+        "deviation over seeds; probes of numbers are solved in closed form and have none.\n"
     )
     if left_out:
-        text += f"\nLeft out, as not every row has a finite value: {', '.join(left_out)}.\n"
+        text += f"\nLeft out, because not every row has a finite value: {', '.join(left_out)}.\n"
     (folder / TABLE).write_text(text, encoding="utf-8")
     data = {"zoo": zoo, "command": command, "results": [asdict(result) for result in results]}
     (folder / DATA).write_text(json_text(data, indent=1), encoding="utf-8")
@@ -202,7 +208,7 @@ def _finite(splits: Mapping[str, ZooDataset], name: str) -> bool:
 
 
 class _Quantiles:
-    """Features of a dataset as quantiles among those of the train rows, computed once."""
+    """Features of a dataset as quantiles among the features of the train rows, computed once."""
 
     def __init__(self, features: Features, train: ZooDataset) -> None:
         self._features = features

@@ -1,4 +1,4 @@
-"""Benchmarks by name: what `weightzoo benchmark NAME` can run, imported when it is asked for."""
+"""Names of the benchmarks of `weightzoo benchmark NAME`; their modules are imported on demand."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -13,14 +13,14 @@ BENCHMARKS: dict[str, str] = {
     "generation": ".generation",
     "hyper-representation-probes": ".probes",
 }
-"""Module in this package, which holds the benchmark in its own `BENCHMARKS`, by name."""
+"""Module of each benchmark; the module holds it in its own `BENCHMARKS` under the same name."""
 
 
 def load_benchmark(name: str) -> Callable[..., Any]:
-    """The benchmark of a name; it takes `BenchmarkOptions` and returns a `BenchmarkOutcome`.
+    """The benchmark of that name, which maps `BenchmarkOptions` to a `BenchmarkOutcome`.
 
     Raises:
-        ValueError: if there is none; the names are listed.
+        ValueError: if the name is unknown; the error lists the known names.
     """
     if name not in BENCHMARKS:
         raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {name!r}")

@@ -128,7 +128,7 @@ def test_properties_without_finite_values_are_left_out_and_named(
     assert all(np.isfinite(result.scores).all() for result in found)
     left_out = not_finite(zoo)
     text = write_probe_report(tmp_path, "sines", found, "command", left_out)
-    assert "Left out, as not every row has a finite value: test_accuracy, gen" in text
+    assert "Left out, because not every row has a finite value: test_accuracy, gen" in text
     monkeypatch.setattr(probes, "PROPERTIES", ("test_accuracy", "epoch"))
     zoo = {split: rows.filter("epoch == 2") for split, rows in zoo.items()}
     with pytest.raises(ValueError, match="no property to probe.*not finite: .'test_accuracy'"):
