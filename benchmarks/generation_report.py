@@ -191,7 +191,8 @@ def _text(
         "B_KDE30: each weight drawn separately, by kernel density estimation (KDE), from the best "
         "30 % of the train rows by val accuracy; S_: latent vectors drawn and decoded. "
         "*ensemble*: accuracy of the mean logits at epoch 0; *differ*: share of test images on "
-        "which two models of the set disagree; *distance*: distance to the nearest training model, after alignment, "
+        "which two models of the set disagree; *distance*: distance to the nearest "
+        "training model, after alignment, "
         "in units of the usual distance between nearest training models; *agree*: share of test "
         "images on which that model predicts the same class; *broken*: number of models with "
         "non-finite values.",

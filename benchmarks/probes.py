@@ -98,7 +98,8 @@ def probe_representations(
     if not targets:
         raise ValueError(
             f"zoo {splits['train'].name!r} has no property to probe: none of {list(PROPERTIES)} "
-            f"and its hyper-parameters varies in the train rows and is finite (not finite: {unknown})"
+            f"and its hyper-parameters varies in the train rows and is finite (not finite: "
+            f"{unknown})"
         )
     autoencoders = [
         train_hyper_representation(splits["train"], splits["val"], settings, seed) for seed in seeds
@@ -180,8 +181,9 @@ def write_probe_report(
     text = (
         f"# Linear probes: {zoo}\n\nMade by `{command}`.\n\n{table(results)}\n"
         f"Tested on the {first.rows} rows with status ok of the test split's {first.models} "
-        f"models, seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
-        "every tensor; E: latent vectors of a hyper-representation trained on the train split "
+        f"models, seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven "
+        "statistics of every tensor; E: latent vectors of a hyper-representation trained on the "
+        "train split "
         "without labels; every feature enters as its quantile among the train rows. ± is the "
         "deviation over seeds; probes of numbers are solved in closed form and have none.\n"
     )

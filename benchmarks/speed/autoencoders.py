@@ -102,7 +102,7 @@ def _train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
 
 
 def _read_windows(rows: ZooDataset, seconds: float) -> dict[str, Any]:
-    """Windows from the file, one random row and place each."""
+    """Windows from the file, each at a random position of a random row."""
     generator = torch.Generator().manual_seed(SEED)
     with WindowReader(rows, TOKEN_SIZE, WINDOW) as reader:
         start = time.perf_counter()
@@ -173,7 +173,7 @@ def _write_rows(path: Path, architecture: Architecture, rows: int) -> None:
 
 
 def _table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown."""
+    """The results as a Markdown table."""
     head = "| part | rate | peak MB (at start) | read / window's bytes | pages / window's bytes |"
     lines = [head, "|---|---:|---:|---:|---:|"]
     for part, found in results.items():
@@ -196,7 +196,7 @@ def _peak_bytes() -> int:
 
 
 def _bytes(counts: Any) -> dict[str, float]:
-    """What was read over the bytes of the values in the windows."""
+    """Bytes read, as multiples of the bytes of the windows' values."""
     return {
         "read_share": counts.read_bytes / counts.value_bytes,
         "page_share": counts.page_bytes / counts.value_bytes,
@@ -215,8 +215,8 @@ def _in_process(part: str, path: Path, seconds: float) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rows", type=int, default=512, help="CNN-s rows (default: 512)")
-    parser.add_argument("--seconds", type=float, default=10, help="per part (default: 10)")
-    parser.add_argument("--folder", type=Path, help="for the files (default: the system's)")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per part (default: 10)")
+    parser.add_argument("--folder", type=Path, help="folder for the files (default: the system's)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)

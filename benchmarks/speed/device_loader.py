@@ -5,7 +5,7 @@
 Writes a synthetic zoo to a temporary folder and reads random batches of it, weights alone and
 with all columns of numbers. On CUDA every 16th batch waits for the device. The limits:
 
-- resident mode: copies within the device of as many bytes as a batch, from one place to another;
+- resident mode: copies of as many bytes as a batch within the device;
 - streaming mode: copies of one pinned batch to the device, over and over;
 - on the CPU: `np.take` from a memmap into one buffer.
 
@@ -59,7 +59,7 @@ def main() -> None:
 def _measured(
     file: ZooFile, args: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, list[float]]]]:
-    """Title and rates by reader of every table; the limit first, ours second."""
+    """Title and rates by reader of every table, the limit first, our loader second."""
     if args.cold:
         yield "cold disk", _cold_rates(file, args)
         return
@@ -86,7 +86,7 @@ def _mode_readers(file: ZooFile, args: argparse.Namespace, mode: str) -> list[Re
 
 
 def _cold_rates(file: ZooFile, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Rows per second of every way through a file of which no page is in memory at first.
+    """Rows per second of every order of reading a file whose pages are not in memory at first.
 
     Pages that a process has mapped are not dropped, so each turn opens the file anew.
     """
@@ -125,19 +125,19 @@ def _limit_reader(file: ZooFile, args: argparse.Namespace, mode: str) -> Reader:
 
 
 def _copies(source: torch.Tensor, target: torch.Tensor) -> Iterator[torch.Tensor]:
-    """One copy over and over."""
+    """The same copy, repeated endlessly."""
     while True:
         yield target.copy_(source, non_blocking=True)
 
 
 def _endless(loader: DeviceLoader) -> Iterator[Any]:
-    """Pass after pass."""
+    """Endless passes over a loader."""
     while True:
         yield from loader
 
 
 def _synchronised(batches: Iterator[Any], args: argparse.Namespace) -> Iterator[Any]:
-    """On CUDA, waits for the device every 16 batches, so that enqueueing is not taken for doing."""
+    """Batches that on CUDA wait for the device every 16, so that finished work is measured."""
     for number, batch in enumerate(batches, 1):
         if args.device != "cpu" and number % 16 == 0:
             torch.cuda.synchronize()

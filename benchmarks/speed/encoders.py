@@ -2,9 +2,9 @@
 
     python benchmarks/speed/encoders.py --rounds 5 --seconds 0.3
 
-Encoders take turns in every round, so that what else the machine does hits all alike; a ratio is
+Encoders take turns in every round, so that other load on the machine affects all alike; a ratio is
 the median over rounds. Forward is without gradient; a step is forward, backward and AdamW on one
-batch. Memory is what a forked process needs for one step above what it had (Linux).
+batch. Memory is the peak of one step in a forked process above its memory before (Linux).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from weightzoo.zoos.networks.presets import preset
 
 PRESETS = ("cnn-s", "inr")
 UNIT = "deepsets"
-SCALE = 0.1  # of the random weights
+SCALE = 0.1  # deviation of the random weights
 SEED = 0
 ENTRIES = ENCODERS | {
     "sne, 8 values an element": replace(
@@ -68,7 +68,7 @@ def _memories(name: str, batch: int) -> dict[str, float]:
 def _measured(
     name: str, memory: dict[str, float], batch: int, rounds: int, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Rates, ratios and memory of every encoder that takes the architecture."""
+    """Rates, ratios and memory of every encoder that accepts the architecture."""
     layer_table = preset(name).layer_table()
     encoders = _makers(layer_table)
     rates = {}
@@ -90,13 +90,13 @@ def _measured(
 
 
 def _makers(layer_table: LayerTable) -> dict[str, Callable[[], nn.Module]]:
-    """How to make each encoder that takes the architecture."""
+    """Constructors of the encoders that accept the architecture."""
     made: dict[str, Callable[[], nn.Module]] = {}
     for name, entry in ENTRIES.items():
         make = partial(_make, entry, layer_table)
         try:
             make()
-        except ValueError:  # an architecture that it does not take
+        except ValueError:  # the encoder does not accept the architecture
             continue
         made[name] = make
     return made
@@ -158,7 +158,7 @@ def _rates(rates: dict[str, list[float]], encoder: str, mode: str) -> dict[str, 
 
 
 def _table(rows: dict[str, dict[str, float]]) -> str:
-    """Markdown."""
+    """The results as a Markdown table."""
     lines = [
         "| encoder | parameters | forward, models/s | × DeepSets | step, models/s | × DeepSets "
         "| step, MB |",

@@ -47,7 +47,7 @@ def main() -> None:
         for times in (2, 8):
             path = Path(folder) / f"tree-{times}"
             _write_tree(path, times * options.models, options.checkpoints)
-            traced, resident = _in_new_process(peak_memory, path)
+            traced, resident = _in_new_process(_peak_memory, path)
             print(
                 f"{times * rows} rows, {times * rows * 2464 * 4 / 1e6:.0f} MB of weights: peak "
                 f"above the start {traced / 1e6:.1f} MB traced by Python, "
@@ -103,7 +103,7 @@ def _measure(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, l
     return seconds
 
 
-def peak_memory(tree: Path) -> tuple[int, int]:
+def _peak_memory(tree: Path) -> tuple[int, int]:
     """Peak bytes above the start of an import: traced by Python, and anonymous in all (Linux)."""
     _write_tree(tree.with_name("small"), 2, 2)
     _import_once(tree.with_name("small"))  # imports of libraries do not count
@@ -156,9 +156,11 @@ def _in_new_process(function: Callable[[Path], tuple[int, int]], path: Path) -> 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", type=int, default=20, help="models in the tree (default 20)")
-    parser.add_argument("--checkpoints", type=int, default=50, help="of each model (default 50)")
+    parser.add_argument(
+        "--checkpoints", type=int, default=50, help="checkpoints of each model (default 50)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
-    parser.add_argument("--folder", type=Path, default=None, help="where the trees are written")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the trees")
     return parser.parse_args()
 
 

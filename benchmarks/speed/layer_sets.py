@@ -1,4 +1,4 @@
-"""Layer sets beside flat batches: what it costs to cut a batch into tokens.
+"""Cost of layer sets (each layer as a set of weight chunks) relative to flat batches.
 
     python benchmarks/speed/layer_sets.py [--architecture cnn-s|resnet18] [--batch 256]
         [--json FILE]
@@ -113,7 +113,7 @@ def _write_zoo(path: Path, table: LayerTable, rows: int) -> None:
 
 
 def _tokenizers(table: LayerTable) -> dict[str, Tokenizer]:
-    """Every tokenizer with a usual size, by what the table calls it."""
+    """Every tokenizer with a usual size, by its name in the table."""
     size = 64 if table.width < 10_000 else 288
     found = {
         "`Chunks(32)`": Chunks(table, 32),
@@ -130,7 +130,7 @@ def _shape(tokenizer: Tokenizer) -> str:
 
 
 def _file_runs(path: Path, table: LayerTable, batch: int) -> dict[str, Run]:
-    """Reads of one random batch each, that keep nothing of the batch before."""
+    """Runs that read one random batch each and keep nothing of the batch before."""
     zoo = load_zoo(path, split="train")
     source, rng = zoo.source, np.random.default_rng(SEED)
     order = [rng.choice(len(zoo), batch, replace=False) for _ in range(200)]
@@ -213,7 +213,7 @@ def _ratio(above: list[float], below: list[float]) -> float:
 
 
 def _markdown(numbers: dict[str, dict[str, Any]], base: str) -> str:
-    """A table; what goes through the dataset is also compared with its flat batches."""
+    """The results as a Markdown table, with runs through the dataset compared with flat batches."""
     lines = [f"| run | rows/s | time × {base} |", "|---|---|---|"]
     for name, row in numbers.items():
         through = row["times_dataset"]

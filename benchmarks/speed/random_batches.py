@@ -7,7 +7,7 @@ Writes a synthetic zoo (random weights, the real columns) to a temporary folder,
 batches from it with every reader in turn, several rounds, and prints the median rates and ratios
 as Markdown tables: weights alone, all columns, one layer or tenth of every row. All readers run
 with one thread, with the file in the page cache; a reader whose batch takes longer than its time
-is given one batch per round. Readers of streams (webdataset, `datasets` streaming) do not read at
+reads one batch per round. Readers of streams (webdataset, `datasets` streaming) do not read at
 random, but in file order or shuffled within a buffer. webdataset is left out if it is not
 installed (`pip install weightzoo[bench]`).
 
@@ -51,7 +51,7 @@ PART_LIMIT = "(a) numpy memmap, `rows[index, start:stop]`"
 OURS = "ours, `DataLoader`"
 OUR_ORDER = "ours, `DataLoader(batch_sampler=BatchOrder)`"
 TABLES = {"weights": "weights alone", "columns": "all columns", "parts": "a part of every row"}
-MOST_BYTES_TO_WORKERS = 2**26  # of a batch that worker processes pass on
+MOST_BYTES_TO_WORKERS = 2**26  # largest batch that worker processes pass on
 OUR_PART = "ours, `ds.window(start, stop)`, `ds.__getitems__`"
 
 
@@ -101,7 +101,7 @@ def _largest_part(file: ZooFile) -> tuple[str, int, int]:
 
 
 def _measure_shards(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """What many files cost: opening, the first reads, random batches."""
+    """Seconds to open many files and read first rows, and rates of random batches."""
     write_sharded_zoo(folder, args.rows, args.width, args.shards)
     seconds, clock = {}, time.perf_counter()
     dataset = load_zoo(folder, split="train")
@@ -142,7 +142,7 @@ def _make_readers(
 def _peer_readers(
     folder: Path, file: ZooFile, ours: ZooDataset, args: argparse.Namespace, every_column: bool
 ) -> list[Reader]:
-    """The readers of others."""
+    """Readers of other libraries."""
     batch = args.batch
     stock = stock_dataset(folder, file, every_column)
     rows = H5pyRows(file.path, list(ours.columns))
@@ -235,7 +235,7 @@ def _device_loop(dataset: ZooDataset, batch: int, mode: str) -> Iterator[Any]:
 
 
 def _layer_set_batches(dataset: ZooDataset, batch: int) -> Iterator[Any]:
-    """Endless batches of tokens; made when they are asked for, since the plan takes memory."""
+    """Endless batches of tokens, made on demand because the copy plan takes memory."""
     yield from _loop(dataset.with_format("layer_sets"), batch)
 
 
@@ -257,7 +257,7 @@ def _check_equal(peers: dict[str, Any], ours: ZooDataset, file: ZooFile) -> None
 
 
 def _check_stream(name: str, stream: Any, ours: ZooDataset) -> None:
-    """The same for the first rows of a stream."""
+    """Refuse to time a stream that reads other rows."""
     for index, row in zip(range(3), stream, strict=False):
         weights = torch.as_tensor(row[WEIGHTS])
         names = {name for name in row if not name.startswith("__")}  # webdataset adds its key
@@ -279,7 +279,7 @@ def _arguments() -> argparse.Namespace:
         "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="(default all)"
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--folder", help="where the temporary folder is made")
+    parser.add_argument("--folder", help="folder for the temporary folder")
     parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
     args = parser.parse_args()
     if 2 * args.batch > args.rows:
