@@ -1,6 +1,6 @@
-"""The command `weightzoo`: build, look at, check, publish and predict from zoos.
+"""The command `weightzoo`: build, inspect, verify, publish and learn from zoos.
 
-The commands themselves are in `tasks`, by what they are about. Results go to stdout, progress and
+The other modules of this package hold the commands by subject. Results go to stdout, progress and
 errors to stderr. Exit status: 0 done, 1 failed, 2 wrong usage.
 """
 
@@ -18,7 +18,7 @@ GROUPS = (add_building_commands, add_zoo_commands, add_model_commands, add_bench
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return its exit status."""
+    """Run one command and return its exit status."""
     options = _parser().parse_args(arguments)
     try:
         return int(options.run(options) or 0)
@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"weightzoo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("weightzoo: stopped; a build goes on when started again", file=sys.stderr)
+        print(
+            "weightzoo: stopped; give the same command again to continue a build", file=sys.stderr
+        )
         return 1
 
 
@@ -34,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="weightzoo",
         description="Populations of trained networks as datasets.",
-        epilog="`weightzoo COMMAND --help` tells the options of a command, with an example. "
+        epilog="`weightzoo COMMAND --help` shows the options of a command, with an example. "
         "Results go to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, "
         "2 wrong usage.",
     )

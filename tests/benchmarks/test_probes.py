@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from weightzoo.benchmarks import probes
+from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.probes import (
     ProbeResult,
     _Quantiles,
     _result,
     not_finite,
+    probe_benchmark,
     probe_representations,
     probe_settings,
     table,
@@ -126,7 +128,7 @@ def test_properties_without_finite_values_are_left_out_and_named(
     assert all(np.isfinite(result.scores).all() for result in found)
     left_out = not_finite(zoo)
     text = write_probe_report(tmp_path, "sines", found, "command", left_out)
-    assert "Left out, as not every row has a finite value: test_accuracy, gen" in text
+    assert "Left out, because not every row has a finite value: test_accuracy, gen" in text
     monkeypatch.setattr(probes, "PROPERTIES", ("test_accuracy", "epoch"))
     zoo = {split: rows.filter("epoch == 2") for split, rows in zoo.items()}
     with pytest.raises(ValueError, match="no property to probe.*not finite: .'test_accuracy'"):
@@ -137,3 +139,11 @@ def test_probe_settings_contrast_permuted_views() -> None:
     settings = probe_settings(small=True)
     assert settings.views == ("permuted", "permuted") and settings.gamma > 0
     assert np.isfinite(settings.lr)
+
+
+def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
+    options = BenchmarkOptions(
+        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    )
+    with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
+        probe_benchmark(options)
