@@ -12,6 +12,8 @@ BENCHMARKS: dict[str, str] = {
     "data-efficiency": ".definitions",
     "generation": ".representation_benchmarks",
     "hyper-representation-probes": ".representation_benchmarks",
+    "ranking": ".ranking.benchmark",
+    "ood-ranking": ".ranking.benchmark",
 }
 """Module in this package, which holds the benchmark in its own `BENCHMARKS`, by name."""
 

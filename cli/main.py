@@ -12,9 +12,16 @@ from ..zoos.errors import ZooError
 from .benchmarks import add_benchmark_commands
 from .building import add_building_commands
 from .models import add_model_commands
+from .ranking import add_ranking_commands
 from .zoos import add_zoo_commands
 
-GROUPS = (add_building_commands, add_zoo_commands, add_model_commands, add_benchmark_commands)
+GROUPS = (
+    add_building_commands,
+    add_zoo_commands,
+    add_model_commands,
+    add_ranking_commands,
+    add_benchmark_commands,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
