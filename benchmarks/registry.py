@@ -12,6 +12,8 @@ BENCHMARKS: dict[str, str] = {
     "data-efficiency": ".definitions",
     "generation": ".generation",
     "hyper-representation-probes": ".probes",
+    "ranking": ".ranking.benchmark",
+    "ood-ranking": ".ranking.benchmark",
 }
 """Module of each benchmark; the module holds it in its own `BENCHMARKS` under the same name."""
 

@@ -67,6 +67,17 @@ def _add_benchmark(commands: Any) -> None:
         help="your own zoo in place of the built ones, with its NAME in the tables; may be "
         "repeated",
     )
+    benchmark.add_argument(
+        "--matrix",
+        type=Path,
+        help="of the benchmark ranking: judge rankers on this matrix, HDF5 or CSV, and build none",
+    )
+    benchmark.add_argument(
+        "--scores",
+        type=Path,
+        help="of the benchmark ranking with --matrix: CSV table with the columns target, model and "
+        "one per score",
+    )
 
 
 def _benchmark(options: argparse.Namespace) -> None:
@@ -76,6 +87,9 @@ def _benchmark(options: argparse.Namespace) -> None:
     benchmark = load_benchmark(options.name)
     out = options.out or Path(f"weightzoo-{options.name}")
     check_folder(out)
+    if options.matrix or options.scores:
+        _benchmark_matrix(options, out)
+        return
     zoos = dict(_named_zoo(text) for text in options.zoo)
     command = f"weightzoo benchmark {options.name}" + " --small" * options.small
     command += "".join(f" --zoo {text}" for text in options.zoo)
@@ -90,7 +104,19 @@ def _benchmark(options: argparse.Namespace) -> None:
         )
     )
     print_result(options, outcome.data, outcome.text)
-    print(f"report with plot: {outcome.path}", file=sys.stderr)
+    print(f"report: {outcome.path}", file=sys.stderr)
+
+
+def _benchmark_matrix(options: argparse.Namespace, out: Path) -> None:
+    from ..benchmarks.ranking.benchmark import benchmark_matrix
+
+    if options.name != "ranking" or options.matrix is None:
+        raise ValueError("--matrix is of the benchmark 'ranking', and --scores needs --matrix")
+    command = f"weightzoo benchmark ranking --matrix {options.matrix}"
+    command += f" --scores {options.scores}" if options.scores else ""
+    outcome = benchmark_matrix(options.matrix, options.scores, out, command)
+    print_result(options, outcome.data, outcome.text)
+    print(f"report: {outcome.path}", file=sys.stderr)
 
 
 def _named_zoo(text: str) -> tuple[str, Path]:

@@ -13,6 +13,7 @@ from .benchmarks import add_benchmark_commands
 from .building import add_building_commands
 from .merging import add_merging_commands
 from .models import add_model_commands
+from .ranking import add_ranking_commands
 from .zoos import add_zoo_commands
 
 GROUPS = (
@@ -20,6 +21,7 @@ GROUPS = (
     add_zoo_commands,
     add_model_commands,
     add_merging_commands,
+    add_ranking_commands,
     add_benchmark_commands,
 )
 

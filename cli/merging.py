@@ -266,7 +266,8 @@ def _merge_zoo(options: argparse.Namespace, recipe: Any) -> None:
 
 
 def _recipe(options: argparse.Namespace) -> Any:
-    from ..tasks.merging.recipe import load_merge_recipe, read_merge_recipe
+    from ..tasks.merging.recipe import read_merge_recipe
+    from ..tasks.merging.recipe_file import load_merge_recipe
 
     if options.recipe is not None:
         if options.members or options.base or options.set or options.dtype:

@@ -20,6 +20,7 @@ import torch
 
 from ...zoos.errors import MergeError
 from ...zoos.provenance import package_version
+from ...zoos.strict_json import json_text
 from .families_report import plot_families
 from .glue_report import glue_markdown, plot_glue
 from .merge import merge_checkpoints
@@ -73,7 +74,7 @@ class _Steps:
             return json.loads(path.read_text())
         start = time.perf_counter()
         result = {"result": work(), "seconds": round(time.perf_counter() - start, 2)}
-        write_text(path, json.dumps(result))
+        write_text(path, json_text(result))
         return result
 
 
@@ -117,7 +118,7 @@ def glue(pool: Pool, out: Path, settings: GlueSettings) -> dict[str, Any]:
         "new_evaluations": steps.new_evaluations,
         "merged": [str(path) for path in merged],
     }
-    write_text(out / "report.json", json.dumps(report, indent=1))
+    write_text(out / "report.json", json_text(report, indent=1))
     write_text(out / "report.md", glue_markdown(report))
     plot_glue(report, out / "report.png")
     return report
@@ -126,7 +127,7 @@ def glue(pool: Pool, out: Path, settings: GlueSettings) -> dict[str, Any]:
 def _begin(pool: Pool, out: Path, settings: GlueSettings) -> _Steps:
     folder = out / STEPS
     folder.mkdir(parents=True, exist_ok=True)
-    state = json.dumps({"pool": list(pool.names), "settings": asdict(settings)}, sort_keys=True)
+    state = json_text({"pool": list(pool.names), "settings": asdict(settings)}, sort_keys=True)
     path = folder / "state.json"
     if path.exists() and path.read_text() != state:
         raise MergeError(
@@ -263,7 +264,7 @@ def _merged_model(pool: ZooPool, row: Mapping[str, Any]) -> MergedModel:
         "weights": weights,
         "aligned": pool.aligned,
     }
-    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json_text(plain, sort_keys=True).encode()).hexdigest()[:16]
     return MergedModel(
         pool.merged(row["kept"], weights), plain, digest, pool.activations[row["kept"][0]]
     )

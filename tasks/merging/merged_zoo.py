@@ -6,7 +6,6 @@ applied, lie beside the zoo's files, each named by its fingerprint.
 Shape letters: M merged models, D length of the flat weight vector.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from ...zoos.format import METRICS, SPLITS, ZooHeader, write_zoo_file
 from ...zoos.index import ZooIndex, describe_shard, shard_name
 from ...zoos.lineage import Lineage, lineage_columns
 from ...zoos.provenance import commit, package_version
+from ...zoos.strict_json import json_text
 from ..autoencoding.behaviour import accuracies
 from ..generation.batch_norms import condition
 from ..generation.generated_zoo import zoo_images
@@ -97,7 +97,7 @@ def merge_rows(
         "aligned": aligned,
         "recompute_norms": recompute_norms,
     }
-    fingerprint = recipe.fingerprint([json.dumps(plain)])
+    fingerprint = recipe.fingerprint([json_text(plain)])
     return MergedModel(weights, plain, fingerprint, activation)
 
 
@@ -139,7 +139,7 @@ def write_merged_zoo(
     with partial_folder(folder, overwrite) as partial:
         index = _write(partial, folder.name, header, columns, weights.numpy())
         for model in models:
-            text = json.dumps(model.recipe, indent=1)
+            text = json_text(model.recipe, indent=1)
             (partial / f"merge-{model.fingerprint}.json").write_text(text)
     return index
 

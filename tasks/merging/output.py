@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...zoos.errors import MergeError
+from ...zoos.strict_json import json_text
 
 MERGE_NAME = "merge.json"
 _STATE, _JOURNAL, _LOCK = "merge-state.json", "merge-done.txt", "merge-lock"
@@ -55,12 +56,12 @@ class Journal:
         text = self._path.read_text() if self._path.exists() else ""
         lines = text.split("\n")[:-1]
         self.done = {name: data for name, data in map(json.loads, lines)}
-        self._path.write_text("".join(json.dumps([n, d]) + "\n" for n, d in self.done.items()))
+        self._path.write_text("".join(json_text([n, d]) + "\n" for n, d in self.done.items()))
 
     def add(self, entries: Mapping[str, Any]) -> None:
         """Vouch for some names, with a note on each; what they name must be synced before."""
         with self._path.open("a") as file:
-            file.write("".join(json.dumps([name, data]) + "\n" for name, data in entries.items()))
+            file.write("".join(json_text([name, data]) + "\n" for name, data in entries.items()))
             file.flush()
             os.fsync(file.fileno())
         self.done |= entries
@@ -100,7 +101,7 @@ def _check_target(out: Path, overwrite: bool) -> None:
 
 
 def _begin(folder: Path, state: Mapping[str, Any], overwrite: bool) -> None:
-    path, text = folder / _STATE, json.dumps(dict(state), sort_keys=True)
+    path, text = folder / _STATE, json_text(dict(state), sort_keys=True)
     if path.exists() and path.read_text() == text:
         return
     if path.exists() and not overwrite:

@@ -15,14 +15,12 @@ Ours is TOML:
 
 import fnmatch
 import hashlib
-import json
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from ...zoos.errors import MergeError
+from ...zoos.strict_json import json_text
 from .methods import member_weights
 from .settings import MergeSettings, Method, method_named, read_settings
 
@@ -127,32 +125,8 @@ class MergeRecipe:
         Args:
             inputs: what identifies members and base, such as sizes and digests.
         """
-        text = json.dumps([self.to_json(), list(inputs)], sort_keys=True)
+        text = json_text([self.to_json(), list(inputs)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def load_merge_recipe(path: Path | str) -> MergeRecipe:
-    """Read a recipe file, TOML of ours or YAML of mergekit; relative paths start at the file.
-
-    Raises:
-        MergeError: if it is no such file, has an unknown key, or a value out of range.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeError) as error:
-        raise MergeError(f"no merge recipe at {path}: {error}") from error
-    if path.suffix in (".yaml", ".yml"):
-        from .mergekit import read_mergekit
-
-        recipe = read_mergekit(text)
-    else:
-        try:
-            data = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise MergeError(f"{path} is no TOML: {error}") from error
-        recipe = read_merge_recipe(data)
-    return _from_folder(recipe, path.parent)
 
 
 def read_merge_recipe(data: Mapping[str, Any]) -> MergeRecipe:
@@ -223,19 +197,3 @@ def _rows(data: Mapping[str, Any], key: str) -> Sequence[Any]:
     if not isinstance(value, list | tuple):
         raise MergeError(f"{key!r} must be a list of tables, got {value!r}")
     return value
-
-
-def _from_folder(recipe: MergeRecipe, folder: Path) -> MergeRecipe:
-    """Paths from the recipe's folder on; what does not lie there is left as it is."""
-
-    def found(path: str) -> str:
-        return str(folder / path) if path and (folder / path).exists() else path
-
-    zoo = recipe.zoo and replace(recipe.zoo, path=found(recipe.zoo.path))
-    return replace(
-        recipe,
-        members=tuple(map(found, recipe.members)),
-        base=found(recipe.base),
-        zoo=zoo,
-        companions=tuple(map(found, recipe.companions)),
-    )

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import ZooFormatError, ZooNotFoundError
+from ..strict_json import json_text
 from .lazy import TensorType
 from .safetensors_file import SafetensorsFile
 
@@ -135,7 +136,7 @@ def tokenizer_digest(folder: Path) -> str | None:
     whole = read_json(folder / "tokenizer.json")
     if whole:
         kept = {key: whole.get(key) for key in ("model", "added_tokens")}
-        parts.append(json.dumps(kept, sort_keys=True).encode())
+        parts.append(json_text(kept, sort_keys=True).encode())
     else:
         files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
         parts += [file.name.encode() + b"\0" + file.read_bytes() for file in files]

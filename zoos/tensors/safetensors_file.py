@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ZooFormatError
+from ..strict_json import json_text
 from .lazy import ByteSource, LocalBytes, TensorType, byte_view, read_bytes
 
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the format's own library
@@ -289,7 +290,7 @@ def _layout(
             "shape": list(kind.shape),
             "data_offsets": [first, end],
         }
-    text = json.dumps(rows).encode()
+    text = json_text(rows).encode()
     text += b" " * (-len(text) % 8)
     start = 8 + len(text)
     stored = {

@@ -22,7 +22,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from weightzoo.tasks.merging import merge
-from weightzoo.tasks.merging.recipe import load_merge_recipe
+from weightzoo.tasks.merging.recipe_file import load_merge_recipe
 merge.SYNC_BYTES = 1
 calls = []
 def progress(done, total):

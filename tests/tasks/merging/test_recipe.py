@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from weightzoo.tasks.merging.mergekit import read_mergekit
-from weightzoo.tasks.merging.recipe import load_merge_recipe, read_merge_recipe
+from weightzoo.tasks.merging.recipe import read_merge_recipe
+from weightzoo.tasks.merging.recipe_file import load_merge_recipe
 from weightzoo.zoos.errors import MergeError
 
 TIES = """
