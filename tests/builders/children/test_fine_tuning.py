@@ -173,7 +173,9 @@ def test_fine_tuning_goes_on_only_with_the_same_parents(parent_zoo: Path, tmp_pa
         patch.setattr(Engine, "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             _tune(parent_zoo, tmp_path / "child")
-    with pytest.raises(BuildError, match="unfinished build that differs in .*places"):
+    with pytest.raises(
+        BuildError, match="unfinished finetune of .readers. that differs in .*places"
+    ):
         _tune(parent_zoo, tmp_path / "child", where=lambda columns: columns["epoch"] == 0)
     _tune(parent_zoo, tmp_path / "child")
 
