@@ -32,7 +32,7 @@ from ...zoos.zoo_folder import (
     status_column,
     write_rows,
 )
-from ..checkpoints.unpickling import UnreadableFileError
+from ..checkpoints.unreadable import UnreadableFileError, reading
 from .columns import ColumnPlan
 from .layers import signature
 from .models import FoundModel, OpenState, Reader, Remark
@@ -215,8 +215,9 @@ class PartialImport:
             block, refused = buffer[: len(places[start : start + size])], {}
             for index, (model, row) in enumerate(places[start : start + size]):
                 try:
-                    _flatten(reader.open(model, row), table, block[index])
-                except (UnreadableFileError, OSError) as error:
+                    with reading():  # a full disk passes and ends the import
+                        _flatten(reader.open(model, row), table, block[index])
+                except UnreadableFileError as error:
                     block[index] = np.nan
                     epoch = int(model.epochs[row])
                     refused[start + index] = Remark(model.name, str(error), epoch)
