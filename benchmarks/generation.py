@@ -12,6 +12,7 @@ Shape letters: M models, D length of the flat weight vector, K epochs.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -233,8 +234,7 @@ def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], wor
         yield from ((job, run_job(folder, settings, job)) for job in jobs)
         return
     with worker_pool(workers) as pool:
-        futures = [pool.submit(run_job, folder, settings, job) for job in jobs]
-        yield from ((job, future.result()) for job, future in zip(jobs, futures, strict=True))
+        yield from zip(jobs, pool.map(partial(run_job, folder, settings), jobs), strict=True)
 
 
 def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:

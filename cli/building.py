@@ -214,7 +214,7 @@ def _build(options: argparse.Namespace) -> None:
     if options.precision is not None:
         recipe = replace(recipe, precision=options.precision)
     if options.dry_run:
-        from ..builders.build_plan import plan_build, plan_text
+        from ..builders.estimate import plan_build, plan_text
 
         plan = plan_build(recipe, options.models, options.device, options.workers)
         print_result(options, plan, plan_text(plan))

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from weightzoo.builders.engines.process_engine import ALLOCATOR
+from weightzoo.builders.engines.worker_processes import ALLOCATOR
 from weightzoo.builders.population import convolution_c
 from weightzoo.builders.training.cohort import cut_cohorts, train_cohort
 from weightzoo.builders.training.cohort_size import cohort_size

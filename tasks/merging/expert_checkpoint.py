@@ -6,7 +6,6 @@ stay apart as experts, and a linear gate per layer routes every token.
 Shape letters: E experts, T tokens, W width.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from ...loaders.collections import FolderMember, ModelCollection, open_collection
 from ...zoos.errors import MergeError
+from ...zoos.strict_json import json_text
 from ...zoos.tensors.checkpoint_folder import CONFIG_NAME, WEIGHTS_NAME
 from ...zoos.tensors.lazy import TensorType
 from ...zoos.tensors.safetensors_file import SafetensorsWriter
@@ -89,8 +89,8 @@ def assemble_experts(
         for file in first.folder.side_files():
             shutil.copyfile(file, folder / file.name)
         config = _config(first, len(collection.members), experts_per_token)
-        write_text(folder / CONFIG_NAME, json.dumps(config, indent=2))
-        write_text(folder / MERGE_NAME, json.dumps(state, indent=1))
+        write_text(folder / CONFIG_NAME, json_text(config, indent=2))
+        write_text(folder / MERGE_NAME, json_text(state, indent=1))
 
 
 def prompt_gate(embedding_TW: Tensor, prompts: Sequence[Sequence[int]]) -> Tensor:

@@ -4,7 +4,6 @@ As in Model-GLUE's stacking, everything but the decoder layers is averaged. The 
 a start for further training.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import torch
 
 from ...loaders.collections import FolderMember, open_collection
 from ...zoos.errors import MergeError
+from ...zoos.strict_json import json_text
 from ...zoos.tensors.checkpoint_folder import CONFIG_NAME, WEIGHTS_NAME
 from ...zoos.tensors.safetensors_file import SafetensorsWriter
 from .merge import check_mergeable
@@ -105,5 +105,5 @@ def _finish(
     config = dict(first.folder.config) | {"num_hidden_layers": len(plan)}
     if isinstance(config.get("layer_types"), list):  # one entry per layer
         config["layer_types"] = [first.folder.config["layer_types"][layer] for _, layer in plan]
-    write_text(folder / CONFIG_NAME, json.dumps(config, indent=2))
-    write_text(folder / MERGE_NAME, json.dumps({**state, "layers": plan}, indent=1))
+    write_text(folder / CONFIG_NAME, json_text(config, indent=2))
+    write_text(folder / MERGE_NAME, json_text({**state, "layers": plan}, indent=1))

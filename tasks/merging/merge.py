@@ -1,6 +1,5 @@
 """Merges checkpoints into a folder that `transformers` loads, tensor by tensor."""
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from ...loaders.collections import (
 )
 from ...zoos.errors import MergeError
 from ...zoos.provenance import package_version
+from ...zoos.strict_json import json_text
 from ...zoos.tensors.checkpoint_folder import CONFIG_NAME, INDEX_NAME, WEIGHTS_NAME
 from ...zoos.tensors.lazy import TensorType
 from ...zoos.tensors.safetensors_file import SafetensorsWriter
@@ -212,7 +212,7 @@ def _finish(
         homes = {name: shard for shard, kinds in shards.items() for name in kinds}
         size = sum(kind.size_bytes for kinds in shards.values() for kind in kinds.values())
         index = {"metadata": {"total_size": size}, "weight_map": homes}
-        write_text(folder / INDEX_NAME, json.dumps(index, indent=1))
+        write_text(folder / INDEX_NAME, json_text(index, indent=1))
     first = collection.everyone[-1] if collection.base is not None else collection.members[0]
     source = first.base if isinstance(first, AdapterMember) else first
     assert isinstance(source, FolderMember)
@@ -222,16 +222,16 @@ def _finish(
         config = dict(source.folder.config)
         config.pop("torch_dtype", None)  # the name before transformers 5
         config["dtype"] = recipe.dtype
-        write_text(folder / CONFIG_NAME, json.dumps(config, indent=2))
+        write_text(folder / CONFIG_NAME, json_text(config, indent=2))
     record = {
         "weightzoo": package_version(),
         "recipe": recipe.to_json(),
-        "fingerprint": recipe.fingerprint([json.dumps(one) for one in inputs]),
+        "fingerprint": recipe.fingerprint([json_text(one) for one in inputs]),
         "inputs": inputs,
         "members": [member.name for member in collection.members],
         "weights_as_applied": weights,
     }
-    write_text(folder / MERGE_NAME, json.dumps(record, indent=1))
+    write_text(folder / MERGE_NAME, json_text(record, indent=1))
     write_text(folder / "README.md", _card(collection, recipe))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ...zoos.errors import MergeError
+from ...zoos.strict_json import json_text
 
 Weights = tuple[float, ...]
 STEPS = tuple(round(0.1 * step, 1) for step in range(1, 10))  # coefficients of the heuristics
@@ -79,7 +80,7 @@ class Evaluations:
         if self.path is None:
             return
         with self.path.open("a") as file:
-            file.write(json.dumps([list(key), self.known[key]]) + "\n")
+            file.write(json_text([list(key), self.known[key]]) + "\n")
             file.flush()
             os.fsync(file.fileno())
 

@@ -19,6 +19,7 @@ import pytest
 
 from weightzoo.builders.build import build_zoo
 from weightzoo.builders.engines import process_engine
+from weightzoo.builders.engines.worker_processes import Worker
 from weightzoo.builders.population import convolution_c
 from weightzoo.builders.writing.partial_zoo import PartialZoo
 from weightzoo.cli.main import main
@@ -268,13 +269,13 @@ def test_build_zoo_passes_on_a_workers_error(
 def test_build_zoo_says_that_a_worker_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = process_engine._Worker.send
+    real = Worker.send
 
-    def send_and_kill(worker: process_engine._Worker, cohort: list[int]) -> None:
+    def send_and_kill(worker: Worker, cohort: list[int]) -> None:
         real(worker, cohort)
         worker.process.kill()
 
-    monkeypatch.setattr(process_engine._Worker, "send", send_and_kill)
+    monkeypatch.setattr(Worker, "send", send_and_kill)
     with pytest.raises(BuildError, match="a worker failed: it ended with exit code -9; finished"):
         _build(tmp_path / "zoo", workers=2)
     monkeypatch.undo()

@@ -143,7 +143,7 @@ def test_variational_dropout_trains_on_with_what_it_would_prune(
 ) -> None:
     means = noisy.population.flat.clone()
     noisy._log_variances["linear1.weight"].data.fill_(9.0)
-    with noisy.settled() as measures:
+    with noisy.as_saved() as measures:
         assert (noisy.population.tensor("linear1.weight") == 0).all()
         assert (measures["sparsity"] > 0).all()
     assert torch.equal(noisy.population.flat, means)
