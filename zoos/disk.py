@@ -38,9 +38,13 @@ def write_whole(path: Path, data: bytes) -> None:
         data: bytes of the file.
     """
     partial = path.with_name(path.name + ".tmp")
-    partial.write_bytes(data)
-    sync(partial)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        sync(partial)
+        os.replace(partial, path)
+    except OSError:  # a part of a file on a full disk helps nobody
+        partial.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from ...loaders import LayerStandardization
+from ...zoos.disk import write_whole
 from ...zoos.networks.architectures import Architecture
+from ..training.checkpoints import torch_file
 from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
 from .hyper_representation import ZooAutoencoder, make_module
@@ -44,7 +46,6 @@ def save_autoencoder(
         origin: reference to its train rows; None if they are unknown.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
     data = {
         "kind": KINDS[isinstance(autoencoder, SequenceAutoencoder)],
         "settings": asdict(autoencoder.settings),
@@ -57,8 +58,7 @@ def save_autoencoder(
         "origin": None if origin is None else asdict(origin),
         "module": autoencoder.module.state_dict(),
     }
-    torch.save(data, partial)
-    partial.replace(path)
+    write_whole(path, torch_file(data))
 
 
 def load_autoencoder(path: Path) -> tuple[TokenAutoencoder, Origin | None]:

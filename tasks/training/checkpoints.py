@@ -1,7 +1,7 @@
 """Checkpoints of a training run, from which an interrupted run resumes."""
 
 import hashlib
-import os
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -12,10 +12,21 @@ import numpy as np
 import torch
 
 from ...loaders import ZooDataset
+from ...zoos.disk import write_whole
 from ...zoos.strict_json import json_text
 
 CHECKPOINT_NAME = "checkpoint.pt"
 FORMAT = "weightzoo-training-1"
+
+
+def torch_file(data: Mapping[str, Any]) -> bytes:
+    """The bytes of a file of `torch.save`.
+
+    torch reports a full disk as an internal error; what writes these bytes names the disk.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(data), buffer)
+    return buffer.getvalue()
 
 
 class TrainingCheckpoint:
@@ -37,9 +48,8 @@ class TrainingCheckpoint:
             identity: plain data that identifies the training run.
             state: state of the run, tensors and plain data.
         """
-        partial = self.path.with_suffix(".tmp")
-        torch.save({"format": FORMAT, "identity": identity, "state": state}, partial)
-        os.replace(partial, self.path)
+        data = {"format": FORMAT, "identity": identity, "state": state}
+        write_whole(self.path, torch_file(data))
 
     def read(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """The saved state, or None if there is no file yet.

@@ -201,7 +201,7 @@ COMMANDS = (
             *("flat-mlp", str(inputs / "parents"), "--epochs", "4", "--out", OUT)
         ],
         result=model_result,
-        planned=r"^torch.save checkpoint",
+        planned=r"^write checkpoint",
         worked=r"^renamed checkpoint\.pt",
         moved=r"^rename config\.json",
         unit=r"^renamed checkpoint\.pt",

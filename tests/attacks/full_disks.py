@@ -25,7 +25,7 @@ from report import print_table, show_progress, write_record
 from tracing import Stop
 
 PAGE = 4096
-ROOM = 64_000_000
+ROOM = 256_000_000
 SHARES = (0.05, 0.5, 0.97)  # of what a command leaves
 SPARE_PAGES = (0, 2)  # left of a disk that fills up
 WRITERS = ("build", "import", "sparsify", "finetune", "train", "sample")

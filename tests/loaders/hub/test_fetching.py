@@ -23,6 +23,7 @@ from make_tiny_zoo import make_tiny_zoo  # noqa: E402
 
 from weightzoo.loaders import load_zoo  # noqa: E402
 from weightzoo.loaders.hub.fetching import is_hub_path  # noqa: E402
+from weightzoo.zoos.format import open_zoo_file
 from weightzoo.zoos.index import ZooIndex  # noqa: E402
 
 QUICK = "import weightzoo.loaders.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"
@@ -375,7 +376,7 @@ before, socket.getaddrinfo = socket.getaddrinfo, nowhere
 from huggingface_hub.utils import close_session
 close_session()
 try:
-    from weightzoo.loaders.hub import fetch_zoo
+    from weightzoo.loaders.hub.fetching import fetch_zoo
     fetch_zoo(**options)
 finally:
     socket.getaddrinfo = before
@@ -397,7 +398,7 @@ def test_fetch_without_a_network_says_so_at_once(
 
 
 SLOW = """
-import weightzoo.loaders.hub_limits as limits
+import weightzoo.loaders.hub.limits as limits
 limits.SLOW_SECONDS, limits.READ_SECONDS = {}, {}
 """
 
@@ -526,7 +527,9 @@ def test_push_verifies_before_it_sends(
     hub: HubServer, push: Any, new_repo: str, tiny_zoo: Path
 ) -> None:
     path = tiny_zoo / "test-00000-of-00001.h5"
-    path.write_bytes(path.read_bytes()[:-4] + b"\1\2\3\4")
+    data, offset = bytearray(path.read_bytes()), open_zoo_file(path).weights_offset
+    data[offset : offset + 4] = b"\1\2\3\4"
+    path.write_bytes(data)
     with pytest.raises(RemoteError, match="^ZooFormatError: .*test-00000.* differ .* checksums"):
         push(tiny_zoo)
     with pytest.raises(RemoteError, match="^ZooNotFoundError: no zoo at"):
