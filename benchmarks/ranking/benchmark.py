@@ -167,7 +167,7 @@ def score_matrix(
     """Add scores of every model on every target, from features that are kept beside.
 
     Args:
-        matrix: whose models and targets are scored.
+        matrix: models and targets to score.
         zoos: the zoos that the models are of, as the matrix was made with.
         folder: for one feature file per target.
         names: keys of `SCORES`.

@@ -7,7 +7,7 @@ from pathlib import Path
 from weightzoo.cli.main import _parser
 from weightzoo.tasks.transferability.scores import SCORES
 
-GUIDE = (Path(__file__).parents[3] / "docs" / "ranking.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs" / "ranking.md").read_text()
 
 
 def test_commands_of_the_guide_parse() -> None:
