@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...zoos.errors import UnsuitableError
-from ..transferability.evidence import fit_precisions, predictive_evidence
-from ..transferability.task_features import TaskFeatures
+from .evidence import fit_precisions, predictive_evidence
+from .task_features import TaskFeatures
 
 NORMALISATIONS = ("none", "per_sample", "per_sample_per_dim", "whitened", "rank_sum")
 RIDGE = 1e-6  # of the mean variance, so that it grows with the features when they are scaled
