@@ -254,4 +254,4 @@ def _outcome(
     return BenchmarkOutcome(data, text, out / REPORT_NAME)
 
 
-BENCHMARKS = {"ranking": ranking_benchmark, "ood-ranking": ood_ranking_benchmark}
+BENCHMARKS = {"ranking": ranking_benchmark}
