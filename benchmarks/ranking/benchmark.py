@@ -1,4 +1,4 @@
-"""The benchmarks `ranking` and `ood-ranking`, and the referee on any matrix file."""
+"""The benchmark `ranking`, and the referee on any matrix file."""
 
 import os
 import time
