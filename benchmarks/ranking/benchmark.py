@@ -1,4 +1,4 @@
-"""The benchmarks `ranking` and `ood-ranking`, and the referee on any matrix file."""
+"""The benchmark `ranking`, and the referee on any matrix file."""
 
 import os
 import time
@@ -167,7 +167,7 @@ def score_matrix(
     """Add scores of every model on every target, from features that are kept beside.
 
     Args:
-        matrix: whose models and targets are scored.
+        matrix: models and targets to score.
         zoos: the zoos that the models are of, as the matrix was made with.
         folder: for one feature file per target.
         names: keys of `SCORES`.
@@ -254,4 +254,4 @@ def _outcome(
     return BenchmarkOutcome(data, text, out / REPORT_NAME)
 
 
-BENCHMARKS = {"ranking": ranking_benchmark, "ood-ranking": ood_ranking_benchmark}
+BENCHMARKS = {"ranking": ranking_benchmark}

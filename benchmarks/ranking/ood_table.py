@@ -77,7 +77,13 @@ def table_text(rows: Sequence[Accuracies]) -> str:
 
 
 def features_path(folder: Path, target: str, part: str = "train") -> Path:
-    """Where the features of a target's images lie."""
+    """Feature file of a target's images.
+
+    Args:
+        folder: folder of all feature files.
+        target: name of the target.
+        part: split of the images, one of `PARTS`.
+    """
     end = "" if part == "train" else f"-{part}"
     return folder / f"{target.replace('/', '-unseen-')}{end}.h5"
 

@@ -68,7 +68,7 @@ class Verdict:
     """What the referee found.
 
     Attributes:
-        rows: by hold-out, then by ranker.
+        rows: results ordered by hold-out, then by ranker.
         ceiling: agreement of the truth with itself under another seed, by measure.
         models: number of models.
         seeds: number of seeds of the fine-tuning.
@@ -110,7 +110,8 @@ def judge(
 
     Args:
         matrix: the truth, and the scores that rankers read.
-        rankers: by name; None takes those of `rankers_of`. Fixed order and random are added.
+        rankers: functions by name; None takes those of `rankers_of`. Fixed order and random are
+            added.
         comparisons: number of differences that the intervals are corrected for; None takes one
             for each ranker but the fixed order and random, and for each way of holding out.
 
@@ -145,7 +146,7 @@ def held_out(matrix: Matrix, target: int, way: str) -> list[int]:
     """Index of the targets whose truth a ranker may not see.
 
     Args:
-        matrix: which says the families.
+        matrix: accuracies and the families of the targets.
         target: index of the target to rank for.
         way: "target", or "family" for the whole family of the target.
     """
@@ -154,7 +155,7 @@ def held_out(matrix: Matrix, target: int, way: str) -> list[int]:
     return [index for index, name in enumerate(matrix.families) if name == matrix.families[target]]
 
 
-def without(matrix: Matrix, hidden: Sequence[int]) -> Matrix:
+def _without(matrix: Matrix, hidden: Sequence[int]) -> Matrix:
     """The matrix with the accuracies of some targets removed."""
     parts = {name: getattr(matrix, name).copy() for name in ("test", "val", "seconds")}
     for part in parts.values():
@@ -170,7 +171,7 @@ def _judge_way(
     for name, ranker in rankers.items():
         try:
             scores = [
-                ranker(without(matrix, hidden), target, hidden)
+                ranker(_without(matrix, hidden), target, hidden)
                 for target, hidden in _holdings(matrix, way)
             ]
         except UnsuitableError as error:

@@ -46,7 +46,12 @@ class Head:
         return softmax(scaled @ self.weight.T + self.bias)
 
     def accuracy(self, features: np.ndarray, labels: np.ndarray) -> float:
-        """Share of images (N, D) whose label (N,) it names."""
+        """Share of images whose class is predicted.
+
+        Args:
+            features: features (N, D) of all models together.
+            labels: class of each image, (N,).
+        """
         predicted = self.classes[self.probabilities(features).argmax(axis=1)]
         return float((predicted == labels).mean())
 

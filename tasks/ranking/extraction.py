@@ -69,7 +69,7 @@ def extract_features(
         image_set: the task.
         split: "train", "val" or "test": the images to extract features of.
         out: feature file to write.
-        precision: of the stored features, "float16" or "float32".
+        precision: number format of the stored features, "float16" or "float32".
         limit: number of images, the first ones of the split; None takes all.
         domains: domain of each of the split's images, (N,); None for one domain.
         progress: whether to show progress on stderr.
@@ -130,7 +130,7 @@ def make_task(
         image_set: the set.
         images: images of one of its splits.
         split: its name.
-        domains: domain of each image of the split, (N,), of which those of the first are taken.
+        domains: domain of each image of the split, (N,); those of the first images are taken.
     """
     return Task(
         name=f"{image_set.name}/{split}",
@@ -193,7 +193,7 @@ def population_outputs(
 
     Args:
         population: M models that end in a linear layer.
-        layers: of their architecture.
+        layers: layers of their architecture.
         pixels: (B, C, H, W).
     """
     x = pixels.permute(2, 1, 3, 0).contiguous()[None]
@@ -211,8 +211,8 @@ def callable_groups(
     """Models given as callables, one group each.
 
     Args:
-        models: by name, from pixels (B, C, H, W) to features (B, D), or to features and logits
-            (B, Z).
+        models: functions by name, from pixels (B, C, H, W) to features (B, D), or to features
+            and logits (B, Z).
         details: what is noted of each model, such as its number of parameters.
     """
     return [

@@ -30,7 +30,7 @@ class Task:
     """The images of one task, without their pixels.
 
     Attributes:
-        name: of the task.
+        name: name of the task.
         samples: (N,) uint64, fingerprint of each image, see `samples`.
         labels: (N,) int64 classes, or (N, R) float64 values.
         domains: (N,) int64, or None for one domain.
@@ -141,7 +141,7 @@ class FeatureFile:
             features: (rows, D).
             logits: (rows, Z), or None; all batches of a model must agree.
             details: what is noted of the model with its first rows.
-            precision: of the stored features, one of `PRECISIONS`; logits are float32.
+            precision: number format of the features, one of `PRECISIONS`; logits are float32.
 
         Raises:
             UnsuitableError: if values overflow the precision, or rows do not fit what is there.

@@ -47,7 +47,7 @@ class Protocol:
 
     Attributes:
         epochs: passes over the target's train images.
-        rates: learning rates of Adam, of which val images choose.
+        rates: learning rates of Adam; the val images choose among them.
         shots: train images per class.
         batch_size: images per step.
         seeds: number of fine-tunings of each cell.
@@ -80,7 +80,7 @@ def finetune_matrix(
         zoos: zoo folders; FOLDER@EPOCH takes that checkpoint, such as @0 for untrained models.
         targets: names, see `targets.make_target`.
         out: matrix file to write; finished parts lie beside it until it is whole.
-        protocol: how models are fine-tuned.
+        protocol: settings of every fine-tuning.
         workers: processes, each with one thread.
         progress: whether to show progress on stderr.
 
@@ -122,6 +122,11 @@ def finetune_matrix(
 def check_parents(label: str, parents: Parents, targets: Sequence[Target]) -> None:
     """Refuse targets that the models cannot take, or saw.
 
+    Args:
+        label: name of the zoo in errors.
+        parents: models to fine-tune.
+        targets: tasks to fine-tune them on.
+
     Raises:
         UnsuitableError: if shapes differ, or a training image of the models is in a target.
     """
@@ -145,8 +150,8 @@ def fine_tune(
 
     Args:
         sources: M models of one architecture in all.
-        target: what to fine-tune on.
-        protocol: how.
+        target: task to fine-tune on.
+        protocol: settings of the fine-tuning.
         seed: number of the fine-tuning; decides the new last layer and the order of images.
         rate: learning rate.
 

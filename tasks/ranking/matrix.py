@@ -39,7 +39,7 @@ class Matrix:
         seconds: (M, T, S) of the fine-tuning; NaN where it was not measured.
         columns: (M,) what is known of each model: any of `MODEL_COLUMNS`.
         scores: (M, T) by name, scores that were computed without fine-tuning; higher is better.
-        protocol: how the models were fine-tuned, plain data.
+        protocol: settings of the fine-tuning, plain data.
     """
 
     models: tuple[str, ...]

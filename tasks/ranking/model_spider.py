@@ -70,7 +70,7 @@ class SpiderSettings:
     Attributes:
         epochs: passes over the training tasks.
         batch_size: tasks per step.
-        lr: of Adam, falling to a fiftieth along a cosine.
+        lr: learning rate of Adam, falling to a fiftieth along a cosine.
         most_specific: models that get tokens of their own are drawn from 0 to this number.
         seed: seed of initial values and draws.
     """
@@ -111,7 +111,7 @@ class SpiderScorer(nn.Module):
 
         Args:
             prototypes: (C, P) of each task; the numbers of classes may differ.
-            specific: of each task (C, D_m) by model, for the models that get tokens of their own.
+            specific: prototypes (C, D_m) of each task by model, for models with own tokens.
             embeddings: (M, E) of the models' weights, where tokens come from those.
         """
         models = self.model_tokens(embeddings)
@@ -195,7 +195,7 @@ def train_spider(
         tasks: training tasks, without images of any target.
         labels: (tasks, M), an order of the models for each, see `aggregation`.
         config: what the scorer is made of.
-        settings: how it is trained.
+        settings: training settings; None takes the defaults.
         embeddings: (M, E) of the models' weights, where tokens come from those.
     """
     settings = settings or SpiderSettings()
@@ -294,7 +294,12 @@ def choose_budget(
 
 
 def prototypes(features: np.ndarray, one_hot: np.ndarray) -> np.ndarray:
-    """Mean feature of each class, (C, D), of features (N, D) and indicators (N, C)."""
+    """Mean feature of each class, (C, D).
+
+    Args:
+        features: features of the images, (N, D).
+        one_hot: class indicators of the images, (N, C).
+    """
     means: np.ndarray = one_hot.T @ features / one_hot.sum(axis=0)[:, None]
     return means
 

@@ -32,7 +32,7 @@ class Ranking:
         total: value that they are ranked by, in the order of `models`: the sum of the
             standardised prior and scores.
         prior: fixed order in deviations, NaN for a model without a history.
-        scores: by name, in the order of `models`.
+        scores: values by name of the score, in the order of `models`.
         left_out: why a model was left out, by its name.
         seconds: time that scoring took.
         fine_tuning_seconds: what fine-tuning all of them would have taken, by the matrix; NaN

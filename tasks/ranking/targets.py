@@ -29,7 +29,7 @@ class Target:
     """A target task.
 
     Attributes:
-        name: as it was asked for.
+        name: name that was asked for.
         family: the image set it is made of; targets of one family resemble each other.
         images: train with few images per class, val to choose settings by, test.
         domains: domain of each train image, (N,), an index of `DOMAINS`; None for one domain.

@@ -31,7 +31,7 @@ class MixtureSettings:
         classes: most classes of a task; at least 2.
         shots: most images of a class.
         scores: what the models are scored by.
-        rule: how scores are joined, see `aggregation`.
+        rule: name of the aggregation of the scores, see `aggregation`.
         seed: seed of the draws.
     """
 
@@ -52,7 +52,7 @@ def mix_tasks(
     Args:
         sources: features of the same models on each source set.
         generic: the model whose features are the generic ones.
-        settings: how many, and how they are mixed.
+        settings: number and mixture of the tasks; None takes the defaults.
 
     Returns:
         The tasks, and the labels (tasks, M) by aggregated scores.

@@ -79,7 +79,7 @@ def weighted_tau(truth: np.ndarray, scores: np.ndarray, convention: str = "truth
         A value in [-1, 1]; 0 if one side is constant.
 
     Raises:
-        ValueError: as `agreement`, or if the convention is unknown.
+        ValueError: if `agreement` would raise, or the convention is unknown.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
@@ -103,8 +103,12 @@ def _hyperbolic_tau(first: np.ndarray, second: np.ndarray) -> float:
 def tau_b(truth: np.ndarray, scores: np.ndarray) -> float:
     """Kendall's tau_b; 0 if one side is constant.
 
+    Args:
+        truth: accuracies after fine-tuning, (M,).
+        scores: one score per model, (M,).
+
     Raises:
-        ValueError: as `agreement`.
+        ValueError: if `agreement` would raise.
     """
     value = kendall_tau(truth, scores)
     return 0.0 if np.isnan(value) else value
@@ -113,8 +117,12 @@ def tau_b(truth: np.ndarray, scores: np.ndarray) -> float:
 def pearson(truth: np.ndarray, scores: np.ndarray) -> float:
     """Pearson's correlation; 0 if one side is constant.
 
+    Args:
+        truth: accuracies after fine-tuning, (M,).
+        scores: one score per model, (M,).
+
     Raises:
-        ValueError: as `agreement`.
+        ValueError: if `agreement` would raise.
     """
     truth, scores = _checked(truth, scores)
     if np.ptp(truth) == 0 or np.ptp(scores) == 0:
@@ -134,7 +142,7 @@ def regret(truth: np.ndarray, scores: np.ndarray, k: int) -> float:
         k: number of models that are fine-tuned; all of them if there are fewer.
 
     Raises:
-        ValueError: as `agreement`, or if k is below 1.
+        ValueError: if `agreement` would raise, or k is below 1.
     """
     truth, scores = _checked(truth, scores)
     if k < 1:

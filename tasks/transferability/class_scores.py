@@ -63,7 +63,7 @@ def gbc(task: TaskFeatures, covariance: str = "diagonal") -> float:
 
     Args:
         task: features and labels.
-        covariance: of a class: "diagonal" or "spherical".
+        covariance: form of a class covariance, "diagonal" or "spherical".
 
     Raises:
         ValueError: if the covariance is unknown.
@@ -104,7 +104,7 @@ def transrate(task: TaskFeatures, distortion: float = DISTORTION) -> float:
 
     Args:
         task: features and labels.
-        distortion: of the code, epsilon in the paper.
+        distortion: allowed distortion of the code, epsilon in the paper.
     """
     centred = task.features - task.features.mean(axis=0)
     within = sum(

@@ -79,7 +79,7 @@ def predictive_evidence(
         targets: (N, C).
         new_features: (Q, D).
         new_targets: (Q, C).
-        precisions: of `features` and `targets`, see `fit_precisions`.
+        precisions: prior and noise precisions of `features` and `targets`, see `fit_precisions`.
     """
     both = np.concatenate([features, new_features])
     all_targets = np.concatenate([targets, new_targets])

@@ -38,7 +38,13 @@ class Discriminant:
     def fit(
         cls, features: np.ndarray, one_hot: np.ndarray, shrinkage: float | None = None
     ) -> "Discriminant":
-        """Fit to features (N, D) of classes (N, C); None chooses the shrinkage as SFDA does."""
+        """Fit the discriminant to labelled features.
+
+        Args:
+            features: features of the images, (N, D).
+            one_hot: class indicators of the images, (N, C).
+            shrinkage: weight of the identity, in [0, 1]; None chooses it as SFDA does.
+        """
         counts = one_hot.sum(axis=0)
         means = one_hot.T @ features / counts[:, None]
         centred = features - one_hot @ means

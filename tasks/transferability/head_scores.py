@@ -46,8 +46,8 @@ def n_leep(task: TaskFeatures, components: int | None = None, seed: int = 0) -> 
 
     Args:
         task: features and labels.
-        components: of the mixture; by default the number of classes, at least a tenth and at
-            most a fifth of the images, as Model Spider's baselines have it.
+        components: number of components; by default the number of classes, at least a tenth and
+            at most a fifth of the images, as Model Spider's baselines have it.
         seed: seed of the mixture's first guess.
     """
     from sklearn.decomposition import PCA

@@ -44,6 +44,10 @@ class ScoreEntry:
     def check(self, name: str, task: TaskFeatures) -> None:
         """Refuse a task that the score cannot take.
 
+        Args:
+            name: name of the score in errors.
+            task: task to score.
+
         Raises:
             UnsuitableError: if it has values to regress, or no logits, and the score needs others.
         """

@@ -4,7 +4,7 @@ Source: Dong et al. 2022, arXiv 2210.09236: discriminability p(y' | F', y, F) an
 p(F' | F), both with one domain left out in turn. Neither code nor the normalisation of the two
 terms was published. Their raw sum cannot compare models: stability moves by -Q D log c when
 features are scaled by c, and grows with D. So the terms are reported apart, and the sum is
-offered in several normalisations, none of which is claimed to be the paper's.
+offered in several normalisations; none is claimed to be the paper's.
 
 Shape letters: M models, K domains, N images of the other domains, Q of the one left out, D
 features.
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...zoos.errors import UnsuitableError
-from ..transferability.evidence import fit_precisions, predictive_evidence
-from ..transferability.task_features import TaskFeatures
+from .evidence import fit_precisions, predictive_evidence
+from .task_features import TaskFeatures
 
 NORMALISATIONS = ("none", "per_sample", "per_sample_per_dim", "whitened", "rank_sum")
 RIDGE = 1e-6  # of the mean variance, so that it grows with the features when they are scaled
@@ -90,7 +90,7 @@ def zood(terms: Sequence[DomainTerms], normalise: str) -> np.ndarray:
     """One score per model from the terms, (M,), higher is better.
 
     Args:
-        terms: of M models on the same images.
+        terms: terms of M models on the same images.
         normalise: "none" adds log densities; "per_sample" divides both by the number of images;
             "per_sample_per_dim" divides stability by the number of features, too; "whitened"
             takes the stability that ignores affine maps; "rank_sum" adds the ranks of the models

@@ -13,7 +13,7 @@ from weightzoo.tasks.ranking.feature_selection import (
     select_features,
     variational_steps,
 )
-from weightzoo.tasks.ranking.zood import (
+from weightzoo.tasks.transferability.zood import (
     NORMALISATIONS,
     domain_terms,
     gaussian_log_density,
