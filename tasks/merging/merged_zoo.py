@@ -40,9 +40,9 @@ class MergedModel:
 
     Attributes:
         weights: (D,), flat.
-        recipe: how it was made, plain data with all parents.
-        fingerprint: of the recipe, sixteen hex digits.
-        activation: of its parents.
+        recipe: recipe of the merge, plain data with all parents.
+        fingerprint: fingerprint of the recipe, sixteen hex digits.
+        activation: activation function of its parents.
     """
 
     weights: Tensor
@@ -64,7 +64,7 @@ def merge_rows(
 
     Args:
         zoo: rows of one architecture.
-        indices: of the members.
+        indices: row numbers of the members.
         recipe: its method and settings; its members are not looked at.
         base: row the members were trained from.
         aligned: reorder the hidden units of every member to the base, or else to the first

@@ -51,7 +51,7 @@ class ByteSource(Protocol):
 
     Attributes:
         name: path or address, for messages.
-        size_bytes: of the whole file.
+        size_bytes: size of the whole file.
     """
 
     name: str
