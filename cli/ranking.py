@@ -71,7 +71,7 @@ def _add_matrix(commands: Any) -> None:
         nargs="+",
         type=float,
         default=[1e-3, 1e-2],
-        help="learning rates; the val images choose among them (default: 0.001 0.01)",
+        help="learning rates to choose from on val images (default: 0.001 0.01)",
     )
     matrix.add_argument("--workers", type=whole(1), help="number of processes (default: 1 a core)")
     _add_shots(matrix)

@@ -151,7 +151,7 @@ class ZooMember:
 
         Args:
             zoo: the dataset.
-            index: of the row in it.
+            index: index of the row in the dataset.
         """
         self.zoo, self.index = zoo, index
         self.row = zoo.rows[index : index + 1]

@@ -51,7 +51,7 @@ def assemble_experts(
             tokens, less that of the others', scaled to unit length.
         prompts: E lists of token numbers that are typical of each expert.
         experts_per_token: experts that a token is sent to.
-        seed: of random gates.
+        seed: seed of random gates.
         overwrite: replace an earlier result there.
 
     Raises:
@@ -93,7 +93,7 @@ def assemble_experts(
         write_text(folder / MERGE_NAME, json_text(state, indent=1))
 
 
-def prompt_gate(embedding_TW: Tensor, prompts: Sequence[Sequence[int]]) -> Tensor:
+def _prompt_gate(embedding_TW: Tensor, prompts: Sequence[Sequence[int]]) -> Tensor:
     """(E, W): mean embedding of each expert's tokens less the mean of the others', normalised.
 
     Source: the cheapest gates of mergekit's mixtures, in our own words.
@@ -119,7 +119,7 @@ def _gate(
             f"gate 'prompts' needs {len(collection.members)} lists of token numbers below "
             f"{len(embedding)}, one per expert"
         )
-    return prompt_gate(embedding, prompts)
+    return _prompt_gate(embedding, prompts)
 
 
 def _plan(

@@ -30,7 +30,7 @@ class Families:
     """The families of a collection.
 
     Attributes:
-        names: of the M members.
+        names: names of the M members.
         groups: member numbers of every family, larger families first.
         similarity_MM: mean column cosine; NaN between members of different gates.
         error_MM: its standard error.
@@ -90,7 +90,7 @@ def find_families(
     Args:
         collection: M members, and the base if it is known.
         columns: columns drawn of every matrix.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     gates, reasons = _gates(collection.members)
     count = len(collection.members)
@@ -137,7 +137,7 @@ def find_zoo_families(
         aligned: reorder hidden units first, every member to every other, by weight matching; a
             pair's similarity is then the larger one of both directions.
         columns: columns drawn of every matrix.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         MergeError: if rows are to be aligned and the architecture is not known.

@@ -40,11 +40,11 @@ class GlueSettings:
     """How a pool is glued.
 
     Attributes:
-        strategies: of the search, names in `STRATEGIES`.
+        strategies: search strategies, names in `STRATEGIES`.
         budget: most evaluations of every strategy in every family.
         least_share: members whose val score is below this share of their family's best are
             filtered out; scores must be positive for it to apply.
-        seed: of families, searches and random gates.
+        seed: seed of families, searches and random gates.
     """
 
     strategies: tuple[str, ...] = DEFAULT_STRATEGIES
@@ -84,7 +84,7 @@ def glue(pool: Pool, out: Path, settings: GlueSettings) -> dict[str, Any]:
     Args:
         pool: the models.
         out: folder for results; one that holds an unfinished run of the same is continued.
-        settings: how.
+        settings: settings of the pipeline.
 
     Returns:
         The report as plain data, which is also in `report.json`.

@@ -42,7 +42,7 @@ class MergeReport:
     Attributes:
         path: the folder.
         tensors: number of tensors.
-        size_bytes: of all of them.
+        size_bytes: size of all tensors.
         resumed: tensors that an earlier start had merged.
         weights: lowest and highest weight of every member, and of the base, as applied; empty
             where weights differ by value.

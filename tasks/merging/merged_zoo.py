@@ -15,19 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...builders.writing.partial_zoo import partial_folder
 from ...loaders import HiddenPermutations, ZooDataset, align
 from ...loaders.collections import ModelCollection, ZooMember
-from ...zoos.card import write_card
-from ...zoos.format import METRICS, SPLITS, ZooHeader, write_zoo_file
-from ...zoos.index import ZooIndex, describe_shard, shard_name
+from ...zoos.folder_identity import Identity
+from ...zoos.format import METRICS, SPLITS, checksum
+from ...zoos.index import ZooIndex
 from ...zoos.lineage import Lineage, lineage_columns
+from ...zoos.partial_folder import partial_folder
 from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import json_text
+from ...zoos.zoo_folder import write_zoo_folder
 from ..autoencoding.behaviour import accuracies
 from ..generation.batch_norms import condition
 from ..generation.generated_zoo import zoo_images
 from .methods import merged
+from .output import write_text
 from .recipe import MergeRecipe
 from .zoo_rows import StateMember, zoo_companions
 
@@ -38,9 +40,9 @@ class MergedModel:
 
     Attributes:
         weights: (D,), flat.
-        recipe: how it was made, plain data with all parents.
-        fingerprint: of the recipe, sixteen hex digits.
-        activation: of its parents.
+        recipe: recipe of the merge, plain data with all parents.
+        fingerprint: fingerprint of the recipe, sixteen hex digits.
+        activation: activation function of its parents.
     """
 
     weights: Tensor
@@ -62,7 +64,7 @@ def merge_rows(
 
     Args:
         zoo: rows of one architecture.
-        indices: of the members.
+        indices: row numbers of the members.
         recipe: its method and settings; its members are not looked at.
         base: row the members were trained from.
         aligned: reorder the hidden units of every member to the base, or else to the first
@@ -135,13 +137,16 @@ def write_merged_zoo(
         },
         checksums={},
     )
-    folder = Path(folder)
-    with partial_folder(folder, overwrite) as partial:
-        index = _write(partial, folder.name, header, columns, weights.numpy())
-        for model in models:
-            text = json_text(model.recipe, indent=1)
-            (partial / f"merge-{model.fingerprint}.json").write_text(text)
-    return index
+    folder, rows = Path(folder), weights.numpy()
+    merges = [model.fingerprint for model in models]
+    identity = Identity("merge", parent.name, {"weights": checksum(rows), "merges": merges})
+    with partial_folder(folder, identity, overwrite) as held:
+        if not held.is_done:
+            write_zoo_folder(held.finished, folder.name, header, columns, rows)
+            for model in models:
+                text = json_text(model.recipe, indent=1)
+                write_text(held.finished / f"merge-{model.fingerprint}.json", text)
+        return ZooIndex.read(held.out if held.is_done else held.finished)
 
 
 def _aligned(zoo: ZooDataset, indices: Sequence[int], base: ZooMember | None) -> ModelCollection:
@@ -189,21 +194,3 @@ def _metrics(weights: Tensor, parent: ZooDataset, activations: list[str]) -> dic
         metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = loss.numpy(), accuracy.numpy()
     metrics["generalization_gap"] = metrics["train_accuracy"] - metrics["test_accuracy"]
     return {name: metrics[name].astype(np.float32) for name in METRICS}
-
-
-def _write(
-    folder: Path,
-    name: str,
-    header: ZooHeader,
-    columns: Mapping[str, np.ndarray],
-    weights: np.ndarray,
-) -> ZooIndex:
-    """Write the files of a zoo folder whose rows are all in one split."""
-    split = str(columns["split"][0])
-    file = shard_name(split, 0, 1)
-    write_zoo_file(folder / file, header, columns, weights)
-    index = ZooIndex(name=name, shards=(describe_shard(folder, file, split, len(weights)),))
-    index.write(folder)
-    write_card(folder, index, header)
-    (folder / "lock").unlink(missing_ok=True)
-    return index

@@ -38,8 +38,8 @@ def merge_tensor(
     Args:
         method: name of the method.
         collection: members, and the base if the method needs one.
-        name: of the tensor.
-        settings: of the method, for this tensor.
+        name: name of the tensor.
+        settings: settings of the method, for this tensor.
         write: takes the place of the first value and the merged values.
         companions: Fisher information or Gram matrices of the members, by the same names.
 
@@ -83,7 +83,7 @@ def merged(
     Args:
         method: name of the method.
         collection: members and base.
-        settings: of the method, for all tensors or by name of the tensor.
+        settings: settings of the method, for all tensors or by name of the tensor.
         companions: see `merge_tensor`.
 
     Returns:

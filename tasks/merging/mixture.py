@@ -26,7 +26,7 @@ class Experts:
     """Networks of one architecture.
 
     Attributes:
-        architecture: of all.
+        architecture: architecture of all networks.
         weights_ED: flat weights.
         activations: E names.
     """
@@ -57,7 +57,7 @@ class Gate:
 
     Attributes:
         weight_EF: one direction per expert.
-        bias_E: of the scores.
+        bias_E: bias of the scores.
     """
 
     weight_EF: Tensor
@@ -97,7 +97,7 @@ def prototype_gate(features_NF: Tensor, experts_N: Tensor, experts: int) -> Gate
     Source: Model-GLUE's gates from positive and negative prompts, with images in their place.
 
     Args:
-        features_NF: of val images.
+        features_NF: features of val images.
         experts_N: the expert that each belongs to.
         experts: E.
     """
@@ -122,7 +122,7 @@ def trained_gate(features_NF: Tensor, experts_N: Tensor, experts: int) -> Gate:
     """Softmax regression from features to the expert, trained on val images.
 
     Args:
-        features_NF: of val images.
+        features_NF: features of val images.
         experts_N: the expert that each should go to.
         experts: E.
     """
@@ -159,7 +159,7 @@ def mixture_accuracies(
 
     Args:
         experts: E networks.
-        gates: by name.
+        gates: gates by name.
         images: N images that neither experts nor gates have seen.
     """
     scores_ENC = experts.log_probabilities(images)

@@ -35,7 +35,7 @@ class Pool(Protocol):
     """Models to merge.
 
     Attributes:
-        names: of the M members.
+        names: names of the M members.
     """
 
     names: tuple[str, ...]
@@ -107,8 +107,8 @@ class CheckpointPool:
         Args:
             collection: M members, and the base if it is known.
             scratch: folder for merges that are evaluated, deleted after each.
-            commands: by split; `{model}` stands for the folder of the merge. The last line that a
-                command prints is its score, larger is better.
+            commands: command of each split; `{model}` stands for the folder of the merge. The last
+                line that a command prints is its score, larger is better.
         """
         self.collection, self.scratch, self.commands = collection, scratch, commands
         self.names = tuple(member.name for member in collection.members)

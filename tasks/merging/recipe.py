@@ -33,7 +33,7 @@ class ZooRows:
 
     Attributes:
         path: the zoo, a folder or a Hub repository.
-        split: of it, e.g. "val" or "train[:8]".
+        split: split of the zoo, e.g. "val" or "train[:8]".
         where: condition on its columns; "" takes the last checkpoint of every model.
         base: condition that one row fulfils, the base; "" for none.
     """
@@ -61,8 +61,8 @@ class MergeRecipe:
         members: paths of checkpoints, adapters or pools of them; empty with `zoo`.
         base: path of the checkpoint they were trained from; "" without.
         zoo: rows of a zoo as members; None with `members`.
-        settings: of the method.
-        tensors: where these differ by tensor.
+        settings: settings of the method.
+        tensors: settings that differ by tensor.
         dtype: type of the merged tensors; "" keeps the first member's.
         companions: safetensors files with each member's Fisher information or Gram matrices.
     """
@@ -167,7 +167,7 @@ def _tensor_settings(method: str, common: Mapping[str, Any], row: Any) -> Tensor
 def _zoo_rows(table: Any) -> ZooRows:
     known = [field.name for field in fields(ZooRows)]
     if not isinstance(table, Mapping) or not table.get("path") or set(table) - set(known):
-        raise MergeError(f"'zoo' has the keys {known}, of which 'path' is needed, got {table!r}")
+        raise MergeError(f"'zoo' has the keys {known} and needs 'path', got {table!r}")
     return ZooRows(**{name: _text(table, name) for name in table})
 
 

@@ -91,7 +91,7 @@ class SearchResult:
 
     Attributes:
         weights: M weights, which sum to 1.
-        score: of them, on the data that the search saw.
+        score: score of the weights, on the data that the search saw.
         evaluations: spent.
         members: numbers of the members with a weight.
         finished: whether the search ended by itself, not by its budget.
@@ -119,7 +119,7 @@ def search_weights(
         evaluations: what is asked.
         members: M.
         similarity: (M, M), for the strategies that look at it.
-        seed: of CMA-ES.
+        seed: seed of CMA-ES.
 
     Raises:
         MergeError: if the strategy is unknown, or needs a similarity or a package that is not

@@ -18,12 +18,12 @@ class MergeSettings:
             in TIES only.
         scale: factor of the merged task vector (lambda).
         density: share of the values of a task vector that are kept.
-        fraction: of the way from the first member to the second.
+        fraction: fraction of the way from the first member to the second.
         common_share: share of Iso-CTS's directions that come from the sum.
         off_diagonal: factor of the off-diagonal entries of RegMean's Gram matrices.
         steps: Adam steps of WUDI; 0 takes the closed form.
         lr: step size of these.
-        seed: of the random masks of DARE.
+        seed: seed of the random masks of DARE.
     """
 
     weights: tuple[float, ...] | None = None

@@ -56,7 +56,7 @@ def column_similarity(
         columns: drawn of every matrix; more cost time and lower the error.
         most_tensors: compare so many of the smallest matrices, for a quick look; None takes all.
         null_draws: random orders of the outputs that the null is taken from.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Raises:
         MergeError: if there is no matrix that all members have, or no base for deltas.

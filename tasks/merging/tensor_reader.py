@@ -28,7 +28,7 @@ class TensorReader:
     masks, does not depend on how a tensor is read.
 
     Attributes:
-        name: of the tensor.
+        name: name of the tensor.
         type: type and shape in the first member.
     """
 

@@ -85,9 +85,9 @@ def fisher_information(module: nn.Module, images: Images, seed: int = 0) -> dict
     log-probability of a label drawn from the model itself.
 
     Args:
-        module: in eval mode.
+        module: network in eval mode.
         images: E examples.
-        seed: of the draws.
+        seed: seed of the draws.
 
     Returns:
         float32, by name of the state dict; buffers get ones, so that they are averaged.
@@ -112,7 +112,7 @@ def input_grams(module: nn.Module, images: Images) -> dict[str, Tensor]:
     """Gram matrices of the inputs of linear and convolution layers, by name of the weight.
 
     Args:
-        module: in eval mode.
+        module: network in eval mode.
         images: E examples.
 
     Returns:
@@ -161,7 +161,7 @@ def zoo_companions(
     Args:
         kind: "fisher", "gram", or None for nothing.
         zoo: rows of the members.
-        indices: of the members in it.
+        indices: row numbers of the members.
         images: examples.
     """
     if kind is None:

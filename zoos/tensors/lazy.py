@@ -51,7 +51,7 @@ class ByteSource(Protocol):
 
     Attributes:
         name: path or address, for messages.
-        size_bytes: of the whole file.
+        size_bytes: size of the whole file.
     """
 
     name: str
@@ -86,7 +86,15 @@ class LocalBytes:
             os.close(self._handle)
 
     def read_into(self, buffer: memoryview, start: int) -> None:
-        """Fill the buffer with the bytes from `start` on."""
+        """Fill the buffer with the bytes from `start` on.
+
+        Args:
+            buffer: memory to fill.
+            start: position of the first byte in the file.
+
+        Raises:
+            ZooFormatError: if the file ends before.
+        """
         while buffer:
             count = os.preadv(self._handle, [buffer], start)
             if count == 0:

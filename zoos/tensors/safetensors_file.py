@@ -50,7 +50,7 @@ class StoredTensor:
 
     Attributes:
         type: type and shape.
-        start: of its first byte in the file.
+        start: position of its first byte in the file.
     """
 
     type: TensorType
@@ -61,7 +61,7 @@ class SafetensorsFile:
     """An open safetensors file with a checked header.
 
     Attributes:
-        source: where its bytes come from.
+        source: source of its bytes.
         tensors: what it holds, by name, in the order of the bytes.
         metadata: texts that its writer left.
     """
@@ -85,8 +85,8 @@ class SafetensorsFile:
         """Copy some values of a flattened tensor out of the file.
 
         Args:
-            name: of the tensor.
-            start: of the first value.
+            name: name of the tensor.
+            start: index of the first value.
             stop: after the last value.
             out: 1-D tensor of the tensor's type to write to, at least as long; None makes one.
 
@@ -231,7 +231,7 @@ class SafetensorsWriter:
         """Reserve the room, or open a file that was begun with the same header.
 
         Args:
-            path: of the file.
+            path: path of the file.
             tensors: all that it will hold.
             metadata: texts for readers.
 
@@ -254,7 +254,7 @@ class SafetensorsWriter:
         """Write some values of a flattened tensor.
 
         Args:
-            name: of the tensor.
+            name: name of the tensor.
             start: place of the first value.
             values: converted to the tensor's type.
         """
@@ -313,8 +313,8 @@ def write_safetensors(
     """Write a whole file: under a temporary name, renamed when whole.
 
     Args:
-        path: of the file; an existing one is replaced in the end.
-        tensors: by name.
+        path: path of the file; an existing one is replaced in the end.
+        tensors: tensors by name.
         metadata: texts for readers.
     """
     kinds = {

@@ -16,7 +16,8 @@ from weightzoo.tasks.merging.zoo_rows import (
     last_checkpoints,
     open_zoo_rows,
 )
-from weightzoo.zoos.errors import MergeError
+from weightzoo.zoos.errors import BuildError, MergeError
+from weightzoo.zoos.folder_identity import Identity
 
 MEAN = read_merge_recipe({"method": "mean", "members": ["-"]})
 
@@ -32,6 +33,19 @@ def test_merged_zoo_is_measured_and_names_its_parents(trained_zoo: Path, tmp_pat
     recipe = json.loads((tmp_path / "merged" / f"merge-{model.fingerprint}.json").read_text())
     ids = zoo.columns["model_id"]
     assert recipe["parents"] == [[zoo.name, int(ids[row]), 3] for row in (0, 2)]
+
+
+def test_merged_zoo_keeps_the_unfinished_work_of_another_command(
+    trained_zoo: Path, tmp_path: Path
+) -> None:
+    zoo = last_checkpoints(load_zoo(trained_zoo, split="train"))
+    model, partial = merge_rows(zoo, [0, 2], MEAN), tmp_path / "merged.partial"
+    partial.mkdir()
+    Identity("build", "mlps", {}).write(partial)
+    with pytest.raises(BuildError, match="unfinished build of 'mlps'"):
+        write_merged_zoo(tmp_path / "merged", [model], zoo)
+    index = write_merged_zoo(tmp_path / "merged", [model], zoo, overwrite=True)
+    assert index.name == "merged" and not partial.exists()
 
 
 def test_rows_are_chosen_by_condition(trained_zoo: Path) -> None:

@@ -13,13 +13,13 @@ from weightzoo.tasks.ranking.feature_selection import (
     select_features,
     variational_steps,
 )
+from weightzoo.tasks.transferability.task_features import TaskFeatures
 from weightzoo.tasks.transferability.zood import (
     NORMALISATIONS,
     domain_terms,
     gaussian_log_density,
     zood,
 )
-from weightzoo.tasks.transferability.task_features import TaskFeatures
 from weightzoo.zoos.errors import UnsuitableError
 
 
