@@ -61,12 +61,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         for member in range(MEMBERS + 1):
-            make_checkpoint(folder / f"m{member}", member, options.layers)
-        commands = contenders(folder, options.mergekit)
+            _make_checkpoint(folder / f"m{member}", member, options.layers)
+        commands = _contenders(folder, options.mergekit)
         rows: dict[str, list[tuple[float, float, float]]] = {label: [] for label in commands}
         for round_ in range(options.rounds):
             for label, command in commands.items():
-                rows[label].append(run(command, folder))
+                rows[label].append(_run(command, folder))
                 print(f"round {round_}: {label}: {rows[label][-1]}", file=sys.stderr)
                 for result in folder.glob("out*"):
                     shutil.rmtree(result) if result.is_dir() else result.unlink()
@@ -75,7 +75,7 @@ def main() -> None:
         print(table(rows))
 
 
-def make_checkpoint(folder: Path, seed: int, layers: int) -> None:
+def _make_checkpoint(folder: Path, seed: int, layers: int) -> None:
     """Write a checkpoint: one random base, and a small change of its own for every member."""
     folder.mkdir()
     kinds = {name: TensorType("bfloat16", shape) for name, shape in shapes(layers).items()}
@@ -121,7 +121,7 @@ def shapes(layers: int) -> dict[str, tuple[int, ...]]:
     return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (TOKENS, WIDTH)}
 
 
-def contenders(folder: Path, mergekit: Path | None) -> dict[str, list[str]]:
+def _contenders(folder: Path, mergekit: Path | None) -> dict[str, list[str]]:
     """Commands by name, for the table."""
     members = [str(folder / f"m{index}") for index in range(1, MEMBERS + 1)]
     files = [f"{member}/model.safetensors" for member in members]
@@ -152,7 +152,7 @@ def contenders(folder: Path, mergekit: Path | None) -> dict[str, list[str]]:
     return commands
 
 
-def run(command: list[str], folder: Path) -> tuple[float, float, float]:
+def _run(command: list[str], folder: Path) -> tuple[float, float, float]:
     """Seconds, CPU seconds, and peak of anonymous memory in GB of a process."""
     start, peak, before = time.perf_counter(), 0, _cpu_seconds()
     with (folder / "log").open("w") as log:

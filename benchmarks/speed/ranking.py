@@ -39,25 +39,29 @@ Side = Callable[[], object]
 
 
 def main() -> None:
-    """Run the rounds and print the table."""
+    """Run the rounds and print the table.
+
+    Raises:
+        SystemExit: if two sides give different scores.
+    """
     options = _options()
     torch.set_num_threads(1)
-    task = made_task(options.images, options.width, options.classes)
+    task = _made_task(options.images, options.width, options.classes)
     print(f"N = {options.images}, D = {options.width}, C = {options.classes}, one thread")
     sides = [(score_sides(task), TOLERANCE)]
     if options.peer:
-        sides.append((peer_sides(task, options.peer), PEER_TOLERANCE))
+        sides.append((_peer_sides(task, options.peer), PEER_TOLERANCE))
     for pairs, tolerance in sides:
         for name, (own, other) in pairs.items():
             first, second = own(), other()
             if abs(first - second) > tolerance * max(1.0, abs(second)):
                 raise SystemExit(f"{name}: {first} and {second} differ: no time is compared")
-            show(name, own, other, options.rounds)
+            _show(name, own, other, options.rounds)
     population, loop = extraction_sides()
-    show(f"extraction, {MODELS_AT_ONCE} models", population, loop, options.rounds)
+    _show(f"extraction, {MODELS_AT_ONCE} models", population, loop, options.rounds)
 
 
-def made_task(images: int, width: int, classes: int) -> TaskFeatures:
+def _made_task(images: int, width: int, classes: int) -> TaskFeatures:
     """Random features with class means."""
     rng = np.random.default_rng(0)
     labels = np.arange(images) % classes
@@ -69,18 +73,18 @@ def score_sides(task: TaskFeatures) -> dict[str, tuple[Callable[[], float], Call
     """Ours and the straightforward formula, by score."""
     features, classes = task.features, task.classes
     return {
-        "logme": (lambda: class_scores.logme(task), lambda: plain_logme(features, task.one_hot)),
-        "h-score": (lambda: class_scores.h_score(task), lambda: plain_h_score(features, classes)),
-        "lfc": (lambda: class_scores.lfc(task), lambda: plain_lfc(features, classes)),
+        "logme": (lambda: class_scores.logme(task), lambda: _plain_logme(features, task.one_hot)),
+        "h-score": (lambda: class_scores.h_score(task), lambda: _plain_h_score(features, classes)),
+        "lfc": (lambda: class_scores.lfc(task), lambda: _plain_lfc(features, classes)),
         "knn": (
             lambda: class_scores.nearest_neighbour(task),
-            lambda: plain_neighbour(features, classes),
+            lambda: _plain_neighbour(features, classes),
         ),
-        "sfda": (lambda: fisher_scores.sfda(task), lambda: plain_sfda(features, task.one_hot)),
+        "sfda": (lambda: fisher_scores.sfda(task), lambda: _plain_sfda(features, task.one_hot)),
     }
 
 
-def plain_logme(features: np.ndarray, one_hot: np.ndarray) -> float:
+def _plain_logme(features: np.ndarray, one_hot: np.ndarray) -> float:
     """LogME by a full SVD and a loop over classes."""
     left, values, _ = np.linalg.svd(features, full_matrices=False)
     images, width = features.shape
@@ -108,13 +112,13 @@ def plain_logme(features: np.ndarray, one_hot: np.ndarray) -> float:
     return float(np.mean(evidences) / images)
 
 
-def plain_h_score(features: np.ndarray, classes: np.ndarray) -> float:
+def _plain_h_score(features: np.ndarray, classes: np.ndarray) -> float:
     """The trace of its definition."""
     means = np.stack([features[classes == c].mean(axis=0) for c in np.unique(classes)])[classes]
     return float(np.trace(np.linalg.pinv(np.cov(features.T)) @ np.cov(means.T)))
 
 
-def plain_lfc(features: np.ndarray, classes: np.ndarray) -> float:
+def _plain_lfc(features: np.ndarray, classes: np.ndarray) -> float:
     """The correlation of two matrices of all pairs."""
     gram = features @ features.T
     labels = np.where(classes[:, None] == classes[None], 1.0, -1.0)
@@ -123,7 +127,7 @@ def plain_lfc(features: np.ndarray, classes: np.ndarray) -> float:
     return float((gram * labels).sum() / np.sqrt((gram**2).sum() * (labels**2).sum()))
 
 
-def plain_neighbour(features: np.ndarray, classes: np.ndarray) -> float:
+def _plain_neighbour(features: np.ndarray, classes: np.ndarray) -> float:
     """The nearest other image in a matrix of all distances."""
     squares = (features**2).sum(axis=1)
     distances = squares[:, None] + squares[None] - 2 * features @ features.T
@@ -131,7 +135,7 @@ def plain_neighbour(features: np.ndarray, classes: np.ndarray) -> float:
     return float((classes[distances.argmin(axis=1)] == classes).mean())
 
 
-def plain_sfda(features: np.ndarray, one_hot: np.ndarray) -> float:
+def _plain_sfda(features: np.ndarray, one_hot: np.ndarray) -> float:
     """SFDA by a generalised eigenproblem, twice."""
     classes = one_hot.argmax(axis=1)
     first, shrinkage = _plain_discriminant(features, one_hot, None)
@@ -161,7 +165,7 @@ def _plain_discriminant(
     return softmax(features @ directions.T + offsets), shrinkage
 
 
-def peer_sides(
+def _peer_sides(
     task: TaskFeatures, folder: str
 ) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
     """LogME and H-score of transformer-ranker, installed without dependencies into a folder."""
@@ -214,7 +218,7 @@ def extraction_sides() -> tuple[Side, Side]:
     return together, one_by_one
 
 
-def show(name: str, own: Side, other: Side, rounds: int) -> None:
+def _show(name: str, own: Side, other: Side, rounds: int) -> None:
     """Time both sides in turn and print a row."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for _ in range(rounds):

@@ -61,10 +61,7 @@ class WildParkReader(Reader):
             rows: dict[int, _CheckpointRow] = {}
             for file in folders[folder]:
                 with scan.refusing(name, file):
-                    row = self._row(file)
-                    if row.iteration in rows:
-                        raise UnreadableFileError(f"iteration {row.iteration} is there twice")
-                    rows[row.iteration] = row
+                    _add_row(rows, self._row(file))
             if rows:
                 with scan.refusing(name):
                     scan.models.append(_model(name, [rows[epoch] for epoch in sorted(rows)]))
@@ -123,6 +120,13 @@ def _plain(value: Any, left: Iterator[int]) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(entry, left) for entry in value]
     return value
+
+
+def _add_row(rows: "dict[int, _CheckpointRow]", row: "_CheckpointRow") -> None:
+    """Add a checkpoint by its iteration; one that is there twice is refused."""
+    if row.iteration in rows:
+        raise UnreadableFileError(f"iteration {row.iteration} is there twice")
+    rows[row.iteration] = row
 
 
 def _model(name: str, rows: Sequence[_CheckpointRow]) -> FoundModel:

@@ -43,6 +43,10 @@ class ModelCollection:
     def __init__(self, members: Sequence[Member], base: Member | None = None) -> None:
         """Hold the members.
 
+        Args:
+            members: members of the collection.
+            base: base of the members, or None.
+
         Raises:
             MergeError: if there is none.
         """
@@ -70,7 +74,12 @@ class ModelCollection:
         return [member.read(name) for member in self.members]
 
     def blocks(self, name: str, values: int = BLOCK_VALUES) -> Iterator[tuple[int, int]]:
-        """Start and stop of the blocks of a flattened tensor."""
+        """Start and stop of the blocks of a flattened tensor.
+
+        Args:
+            name: tensor name.
+            values: greatest number of values in a block.
+        """
         size = self.tensors[name].size
         return ((start, min(start + values, size)) for start in range(0, size, values))
 

@@ -46,10 +46,22 @@ class Member(Protocol):
         """A whole tensor, in its own type and shape."""
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor, in its own type; written to `out` if given."""
+        """Some values of a flattened tensor, in its own type; written to `out` if given.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
 
     def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns (O, c) of a tensor as a matrix of its outputs O and all else."""
+        """Some columns (O, c) of a tensor as a matrix of its outputs O and all else.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
 
 
 class FolderMember:
@@ -74,11 +86,23 @@ class FolderMember:
         return self.folder.read(name)
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor."""
+        """Some values of a flattened tensor.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
         return self.folder.block(name, start, stop, out)
 
     def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix; of a local file only their pages are read."""
+        """Some columns of a matrix; of a local file only their pages are read.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
         return self.folder.mapped(name).flatten(1)[:, chosen]
 
 
@@ -87,6 +111,10 @@ class AdapterMember:
 
     def __init__(self, adapter: LoraAdapter, base: FolderMember) -> None:
         """Join both.
+
+        Args:
+            adapter: LoRA adapter.
+            base: folder of the model that the adapter changes.
 
         Raises:
             MergeError: if the adapter changes a tensor that the base does not have.
@@ -115,7 +143,14 @@ class AdapterMember:
         return (values.float() + self.adapter.delta(name)).to(kind)
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor; the changed ones of a block's rows are computed."""
+        """Some values of a flattened tensor; the changed ones of a block's rows are computed.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
         if name not in self.adapter.factors and name not in self.adapter.replaced:
             return self.base.block(name, start, stop, out)
         if self._last[0] != name:  # blocks of one tensor follow one another
@@ -124,7 +159,12 @@ class AdapterMember:
         return part if out is None else out[: stop - start].copy_(part)
 
     def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix."""
+        """Some columns of a matrix.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
         return self.read(name).flatten(1)[:, chosen]
 
     def _check_shape(self, name: str) -> None:
@@ -175,7 +215,14 @@ class ZooMember:
         return self.block(name, 0, kind.size).view(kind.shape)
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor; reads only their bytes."""
+        """Some values of a flattened tensor; reads only their bytes.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
         spec = self._specs[name]
         if start == stop:
             return torch.empty(0, dtype=self.tensors[name].torch_dtype)
@@ -186,7 +233,12 @@ class ZooMember:
         return values if out is None else out[: stop - start].copy_(values)
 
     def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix."""
+        """Some columns of a matrix.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
         return self.read(name).flatten(1)[:, chosen]
 
 

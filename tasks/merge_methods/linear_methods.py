@@ -49,6 +49,10 @@ def task_arithmetic_weights(weights: Sequence[float], scale: float) -> list[floa
     """Weights (P,) of base + scale * sum of weight * (member - base), the base last.
 
     Source: Ilharco et al. 2022, arXiv:2212.04089.
+
+    Args:
+        weights: weights of the members, (P,).
+        scale: factor on the sum of task vectors.
     """
     applied = [scale * weight for weight in weights]
     return [*applied, 1 - math.fsum(applied)]

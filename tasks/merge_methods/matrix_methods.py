@@ -92,7 +92,12 @@ def wudi_steps(taus_MOI: Tensor, steps: int = 300, lr: float = 1e-5) -> Tensor:
 
 
 def wudi_objective(tau_OI: Tensor, taus_MOI: Tensor) -> Tensor:
-    """Interference of a merged task vector with those of the members."""
+    """Interference of a merged task vector with those of the members.
+
+    Args:
+        tau_OI: merged task vector as a matrix.
+        taus_MOI: task vectors of the members as matrices.
+    """
     overlap = (tau_OI - taus_MOI) @ taus_MOI.mT
     return (overlap.square().sum((1, 2), keepdim=True) / _squares(taus_MOI)).sum()
 

@@ -53,7 +53,12 @@ def _threshold_by_bits(blocks: Callable[[], Iterable[Tensor]], keep: int) -> flo
 
 
 def trimmed(taus_Mn: Tensor, thresholds: Sequence[float]) -> Tensor:
-    """Task vectors without the values below their threshold; ties are all kept."""
+    """Task vectors without the values below their threshold; ties are all kept.
+
+    Args:
+        taus_Mn: task vectors of the members, flattened.
+        thresholds: least absolute value that is kept, by member.
+    """
     below = torch.tensor(thresholds, dtype=taus_Mn.dtype).nextafter(
         torch.zeros((), dtype=taus_Mn.dtype)
     )
@@ -94,7 +99,13 @@ def elected_merge(taus_Mn: Tensor, weights: Sequence[float], normalize: bool = T
 
 
 def dare_mask(size: int, density: float, seed: int) -> Tensor:
-    """(size,), True with probability `density`; the same for the same seed and size."""
+    """(size,), True with probability `density`; the same for the same seed and size.
+
+    Args:
+        size: number of values.
+        density: share of values that is kept, in (0, 1].
+        seed: random seed.
+    """
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(size, generator=generator) < density
 
@@ -103,6 +114,11 @@ def dropped(taus_Mn: Tensor, masks_Mn: Tensor, density: float) -> Tensor:
     """Task vectors with random values dropped and the others scaled up: DARE.
 
     Source: Yu et al. 2023, arXiv:2311.03099. The mean over masks is the task vector itself.
+
+    Args:
+        taus_Mn: task vectors of the members, flattened.
+        masks_Mn: values that are kept, bool.
+        density: share of values that is kept, in (0, 1].
     """
     return taus_Mn * masks_Mn / density
 

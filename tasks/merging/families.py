@@ -52,7 +52,12 @@ class Families:
     reasons: tuple[str, ...]
 
     def level(self, one: int, two: int) -> str:
-        """What two members are to each other, one of `LEVELS`."""
+        """What two members are to each other, one of `LEVELS`.
+
+        Args:
+            one: number of the first member.
+            two: number of the second member.
+        """
         value = float(self.similarity_MM[one, two])
         if self.gates[one] != self.gates[two] or value <= self.null[one]:
             return LEVELS[3]

@@ -34,7 +34,12 @@ def families_text(families: Families) -> str:
 
 
 def plot_families(families: Families, path: Path) -> None:
-    """Draw the similarities as a heat map, ordered by the dendrogram above it."""
+    """Draw the similarities as a heat map, ordered by the dendrogram above it.
+
+    Args:
+        families: families to draw.
+        path: path of the file.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

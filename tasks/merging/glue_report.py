@@ -64,7 +64,12 @@ def _mixture(mixture: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 
 def plot_glue(report: Mapping[str, Any], path: Path) -> None:
-    """Draw the test scores of all candidates, and of the mixture if there is one."""
+    """Draw the test scores of all candidates, and of the mixture if there is one.
+
+    Args:
+        report: report of the pipeline, plain data.
+        path: path of the file.
+    """
     import matplotlib
 
     matplotlib.use("Agg")

@@ -79,7 +79,13 @@ def stack_layers(
 
 
 def layer_plan(members: int, depth: int, order: str) -> list[tuple[int, int]]:
-    """(member, layer) of every layer of the stack."""
+    """(member, layer) of every layer of the stack.
+
+    Args:
+        members: number of members.
+        depth: number of layers of every member.
+        order: "concatenate" or "interleave".
+    """
     if order == "concatenate":
         return [(member, layer) for member in range(members) for layer in range(depth)]
     return [(member, layer) for layer in range(depth) for member in range(members)]

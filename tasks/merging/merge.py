@@ -67,6 +67,10 @@ def open_members(recipe: MergeRecipe) -> ModelCollection:
 def check_mergeable(collection: ModelCollection, recipe: MergeRecipe) -> None:
     """Refuse members that do not go together, before anything is written.
 
+    Args:
+        collection: members to merge, and their base.
+        recipe: merge recipe.
+
     Raises:
         MergeError: naming what differs, or what the method cannot take.
     """
@@ -78,7 +82,12 @@ def check_mergeable(collection: ModelCollection, recipe: MergeRecipe) -> None:
 
 
 def check_ancestry(collection: ModelCollection, recipe: MergeRecipe) -> None:
-    """Warn of a base that a member was not trained from, by the similarity of their weights."""
+    """Warn of a base that a member was not trained from, by the similarity of their weights.
+
+    Args:
+        collection: members to merge, and their base.
+        recipe: merge recipe.
+    """
     if collection.base is None or not recipe.rules.needs_base:
         return
     everyone = ModelCollection(collection.everyone)

@@ -105,6 +105,10 @@ def merged(
 def member_weights(settings: MergeSettings, members: int) -> list[float]:
     """One weight per member, as they are applied.
 
+    Args:
+        settings: settings of the merge method.
+        members: number of members.
+
     Raises:
         MergeError: if there are more or fewer than members.
     """

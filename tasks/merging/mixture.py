@@ -71,6 +71,10 @@ class Gate:
 def penultimate_features(module: nn.Module, pixels: Tensor) -> Tensor:
     """(N, F): the input of a network's last linear layer.
 
+    Args:
+        module: network of the zoo.
+        pixels: images, (N, C, H, W).
+
     Raises:
         MergeError: if it has none.
     """
@@ -86,7 +90,12 @@ def penultimate_features(module: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def best_experts(log_probabilities_ENC: Tensor, labels: Tensor) -> Tensor:
-    """(N,): the expert with the lowest loss on every image."""
+    """(N,): the expert with the lowest loss on every image.
+
+    Args:
+        log_probabilities_ENC: log-probabilities by expert, image and class.
+        labels: true classes, (N,).
+    """
     own = log_probabilities_ENC.gather(2, labels.expand(len(log_probabilities_ENC), -1)[..., None])
     return own[..., 0].argmax(0)
 
@@ -112,7 +121,13 @@ def prototype_gate(features_NF: Tensor, experts_N: Tensor, experts: int) -> Gate
 
 
 def random_gate(features: int, experts: int, seed: int) -> Gate:
-    """Directions without any data, for control."""
+    """Directions without any data, for control.
+
+    Args:
+        features: number of gate features.
+        experts: number of experts.
+        seed: random seed.
+    """
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(experts, features, generator=generator)
     return Gate(F.normalize(weight, dim=1), torch.zeros(experts))
@@ -141,7 +156,13 @@ def trained_gate(features_NF: Tensor, experts_N: Tensor, experts: int) -> Gate:
 
 
 def fitted_gates(experts: Experts, val: Images, seed: int = 0) -> dict[str, Gate]:
-    """The three gates by name, from val images alone."""
+    """The three gates by name, from val images alone.
+
+    Args:
+        experts: expert networks and their outputs.
+        val: val images.
+        seed: random seed.
+    """
     features = experts.features(val)
     belongs = best_experts(experts.log_probabilities(val), val.labels)
     count = len(experts.weights_ED)

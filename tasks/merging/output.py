@@ -68,7 +68,12 @@ class Journal:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file whole or not at all.
+
+    Args:
+        path: path of the file.
+        text: contents of the file.
+    """
     partial = path.with_name(path.name + ".tmp")
     partial.write_text(text)
     os.replace(partial, path)
@@ -77,8 +82,12 @@ def write_text(path: Path, text: str) -> None:
 def check_room(out: Path, size_bytes: int) -> None:
     """Refuse to start where the disk has no room.
 
+    Args:
+        out: folder that the output is written to.
+        size_bytes: planned bytes.
+
     Raises:
-        MergeError: with both figures.
+        MergeError: if the disk has less room; the message holds both figures.
     """
     folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
     begun = out.with_name(out.name + ".partial")

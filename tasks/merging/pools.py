@@ -44,7 +44,13 @@ class Pool(Protocol):
         """Which members belong together."""
 
     def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
-        """The score of a weighted sum of members on "val" or "test"; larger is better."""
+        """The score of a weighted sum of members on "val" or "test"; larger is better.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+            split: "val" or "test".
+        """
 
 
 class ZooPool:
@@ -85,11 +91,22 @@ class ZooPool:
         return align(rows, rows[0], HiddenPermutations.of(self.architecture))[0]
 
     def merged(self, members: Sequence[int], weights: Sequence[float]) -> Tensor:
-        """(D,): the weighted sum of some members."""
+        """(D,): the weighted sum of some members.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+        """
         return torch.tensor(weights, dtype=torch.float32) @ self.rows(members)
 
     def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
-        """Accuracy, or minus the loss, on the images of a split."""
+        """Accuracy, or minus the loss, on the images of a split.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+            split: "val" or "test".
+        """
         row, name = self.merged(members, weights), self.activations[members[0]]
         images = getattr(self.images, split)
         loss, accuracy = accuracies(self.architecture, row[None], [name], images)[:, 0].tolist()
@@ -118,7 +135,12 @@ class CheckpointPool:
         return find_families(self.collection, seed=seed)
 
     def recipe(self, members: Sequence[int], weights: Sequence[float]) -> MergeRecipe:
-        """The recipe of a weighted sum."""
+        """The recipe of a weighted sum.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+        """
         used = [(self.names[m], w) for m, w in zip(members, weights, strict=True) if w]
         return read_merge_recipe(
             {
@@ -130,6 +152,11 @@ class CheckpointPool:
 
     def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
         """Merge into the scratch folder, run the command, read its last line.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+            split: "val" or "test".
 
         Raises:
             MergeError: if the command fails or prints no number.

@@ -91,6 +91,10 @@ class MergeRecipe:
     def check_members(self, members: int, has_base: bool) -> None:
         """Refuse a number of members, or of weights, that the method cannot take.
 
+        Args:
+            members: number of members.
+            has_base: whether there is a base model.
+
         Raises:
             MergeError: naming the method and what it takes.
         """

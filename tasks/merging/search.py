@@ -148,7 +148,12 @@ def search_weights(
 
 
 def single(member: int, members: int) -> Weights:
-    """All weight on one member."""
+    """All weight on one member.
+
+    Args:
+        member: number of the member.
+        members: number of members.
+    """
     return tuple(float(index == member) for index in range(members))
 
 

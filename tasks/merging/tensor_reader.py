@@ -33,7 +33,13 @@ class TensorReader:
     """
 
     def __init__(self, collection: ModelCollection, name: str, kind: TensorType) -> None:
-        """Prepare to read; nothing is read yet."""
+        """Prepare to read; nothing is read yet.
+
+        Args:
+            collection: members to merge, and their base.
+            name: tensor name.
+            kind: type and shape of the tensor.
+        """
         self.collection, self.name, self.type = collection, name, kind
         self._local = threading.local()
 
@@ -67,6 +73,10 @@ class TensorReader:
         """Write the weighted sum of members and base, block by block.
 
         Sums are taken straight from the members' own types, which saves a pass over each.
+
+        Args:
+            weights: weights of the members, (P,).
+            write: receives the start of each block and its values.
         """
         used = [(m, w) for m, w in zip(self.collection.everyone, weights, strict=True) if w] or [
             (self.collection.members[0], 0.0)

@@ -26,7 +26,12 @@ class StateMember:
     architecture = tokenizer = vocabulary = tied = None
 
     def __init__(self, name: str, state: Mapping[str, Tensor]) -> None:
-        """Hold the tensors."""
+        """Hold the tensors.
+
+        Args:
+            name: name of the member.
+            state: tensors by name.
+        """
         self.name, self.state = name, state
         self.tensors = {
             key: TensorType(str(value.dtype).removeprefix("torch."), tuple(value.shape))
@@ -38,12 +43,24 @@ class StateMember:
         return self.state[name]
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor."""
+        """Some values of a flattened tensor.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
         part = self.state[name].flatten()[start:stop]
         return part if out is None else out[: stop - start].copy_(part)
 
     def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix."""
+        """Some columns of a matrix.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
         return self.state[name].flatten(1)[:, chosen]
 
 

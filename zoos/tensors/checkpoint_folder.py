@@ -71,7 +71,14 @@ class CheckpointFolder:
         return self.homes[name].read(name)
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Copy some values of a flattened tensor, see `SafetensorsFile.block`."""
+        """Copy some values of a flattened tensor, see `SafetensorsFile.block`.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
         return self.homes[name].block(name, start, stop, out)
 
     def mapped(self, name: str) -> Tensor:

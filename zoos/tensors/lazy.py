@@ -60,6 +60,10 @@ class ByteSource(Protocol):
     def read_into(self, buffer: memoryview, start: int) -> None:
         """Fill the buffer with the bytes from `start` on.
 
+        Args:
+            buffer: memory to fill.
+            start: offset of the first byte.
+
         Raises:
             ZooFormatError: if the file ends before.
         """
@@ -110,7 +114,13 @@ def byte_view(values: Tensor) -> memoryview:
 
 
 def read_bytes(source: ByteSource, start: int, size: int) -> bytes:
-    """A few bytes of a source."""
+    """A few bytes of a source.
+
+    Args:
+        source: open source of bytes.
+        start: offset of the first byte.
+        size: number of bytes.
+    """
     data = bytearray(size)
     source.read_into(memoryview(data), start)
     return bytes(data)
