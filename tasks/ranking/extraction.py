@@ -165,7 +165,7 @@ def zoo_groups(zoo: Path | str) -> list[ModelGroup]:
         chosen = range(start, min(start + MODELS_AT_ONCE, len(parents.models)))
         details = {}
         for position in chosen:
-            index, row = parents.places[position]
+            index, row = parents.row_indices[position]
             details[f"{label}/{parents.models[position].model_id}"] = {
                 "layer": architecture.layer_names()[-1],
                 "architecture": architecture.name,

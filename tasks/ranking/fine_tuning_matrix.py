@@ -320,7 +320,7 @@ def _model_columns(everyone: Sequence[tuple[str, Parents]]) -> dict[str, np.ndar
     parameters, accuracies, sources, names = [], [], [], []
     for _, parents in everyone:
         columns = [file.read_columns(["val_accuracy"]) for file in parents.files]
-        for index, row in parents.places:
+        for index, row in parents.row_indices:
             parameters.append(float(parents.architecture.layer_table().parameters))
             accuracies.append(float(columns[index]["val_accuracy"][row]))
             sources.append(parents.images)
