@@ -252,7 +252,7 @@ def test_bug_of_a_predictor_is_no_refusal(tmp_path: Path, zoos: dict[str, Path])
     [
         (LinearProbe("weights"), "test_accuracy", "fitted to .* features"),
         (StatisticsRidge(), "activation", "regression predicts numbers"),
-        (trained("NFN", "nfn-hnp", epochs=1), "test_accuracy", "no scale for"),
+        (trained("NFN", "nfn-hnp", epochs=1), "test_accuracy", "train with scaling='fan_in'"),
     ],
 )
 def test_what_predictors_cannot_take_is_refused_with_a_reason(

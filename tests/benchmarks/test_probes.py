@@ -102,8 +102,8 @@ def test_numbers_are_scored_against_the_mean(results: list[ProbeResult]) -> None
 
 def test_probe_report_has_a_line_per_property(results: list[ProbeResult], tmp_path: Path) -> None:
     text = write_probe_report(tmp_path, "small", results, "command")
-    assert "models of the test split, seeds 0, 1." in text
-    assert f"On the {results[0].rows} rows" in text and results[0].rows >= results[0].models > 1
+    assert "models, seeds 0, 1." in text
+    assert f"on the {results[0].rows} rows" in text and results[0].rows >= results[0].models > 1
     assert table(results) in text and (tmp_path / "probes.json").is_file()
     assert "| activation | accuracy |" in text and "| epoch | R2 |" in text
 

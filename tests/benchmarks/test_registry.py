@@ -3,6 +3,7 @@
 import pytest
 
 from weightzoo.benchmarks import definitions, generation, probes
+from weightzoo.benchmarks.ranking import benchmark as ranking
 from weightzoo.benchmarks.registry import BENCHMARKS, load_benchmark
 
 
@@ -10,7 +11,7 @@ def test_benchmarks_are_registered() -> None:
     assert load_benchmark("generation") is generation.generation_benchmark
     assert load_benchmark("hyper-representation-probes") is probes.probe_benchmark
     assert all(callable(load_benchmark(name)) for name in BENCHMARKS)
-    modules = (definitions, generation, probes)
+    modules = (definitions, generation, probes, ranking)
     assert set(BENCHMARKS) == {name for module in modules for name in module.BENCHMARKS}
 
 

@@ -282,6 +282,14 @@ def test_build_zoo_says_that_a_worker_was_killed(
     assert sum(1 for _ in _columns(_build(tmp_path / "zoo"))) > 0
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs, whose children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+GROUP: dict[str, Any] = {"start_new_session": True, "preexec_fn": _heed_interrupts}
+
+
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_build_zoo_ends_at_once_on_ctrl_c(times: int, tmp_path: Path) -> None:
     """Also on a second one; no worker goes on, and the lock is free."""
@@ -290,7 +298,9 @@ def test_build_zoo_ends_at_once_on_ctrl_c(times: int, tmp_path: Path) -> None:
     script = tmp_path / "build.py"
     script.write_text(BUILD.format(workers=2))
     command = [sys.executable, str(script), str(tmp_path / "recipe.json"), str(tmp_path / "zoo")]
-    process = subprocess.Popen(command, stderr=-1, start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=-1, start_new_session=True, preexec_fn=_heed_interrupts
+    )
     partial = tmp_path / "zoo.partial"
     while not (partial / "plan.json").exists() and process.poll() is None:
         time.sleep(0.01)

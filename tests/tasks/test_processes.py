@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,10 +41,20 @@ def test_worker_pool_says_that_a_worker_was_killed() -> None:
         list(pool.map(os._exit, [3]))
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs, whose children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+GROUP: dict[str, Any] = {"start_new_session": True, "preexec_fn": _heed_interrupts}
+
+
 def test_worker_pool_ends_at_once_on_ctrl_c(tmp_path: Path) -> None:
     (tmp_path / "sleepers.py").write_text(SLEEPERS)
     command = [sys.executable, str(tmp_path / "sleepers.py")]
-    process = subprocess.Popen(command, stdout=-1, stderr=-1, start_new_session=True)
+    process = subprocess.Popen(
+        command, stdout=-1, stderr=-1, start_new_session=True, preexec_fn=_heed_interrupts
+    )
     try:
         assert process.stdout is not None and process.stdout.readline() == b"first\n"
         os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to every process

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from published_tables import needs_tables, path
 
-from weightzoo.benchmarks.ranking.referee import FIXED, RANDOM, Row, held_out, judge, without
+from weightzoo.benchmarks.ranking.referee import FIXED, RANDOM, Row, _without, held_out, judge
 from weightzoo.benchmarks.ranking.referee_report import report_text
 from weightzoo.tasks.ranking.matrix import Matrix, read_matrix, read_scores
 from weightzoo.tasks.ranking.prior import (
@@ -73,7 +73,7 @@ def test_rankers_are_given_nothing_of_what_is_held_out() -> None:
     judge(matrix, {"spy": spy})
     assert (2, (2,)) in seen and (2, (2, 3)) in seen and len(seen) == 12
     assert held_out(matrix, 4, "family") == [4, 5]
-    assert np.isfinite(matrix.test).all() and np.isnan(without(matrix, [1]).test[:, 1]).all()
+    assert np.isfinite(matrix.test).all() and np.isnan(_without(matrix, [1]).test[:, 1]).all()
 
 
 def test_learned_weights_never_read_the_target() -> None:

@@ -145,7 +145,7 @@ def test_fine_tuning_of_an_imported_zoo_asks_for_what_it_must_know(
         lambda columns: [columns.pop("activation"), columns["lr"].fill(np.nan)],
         hyper_parameters=("lr",),
     )
-    with pytest.raises(BuildError, match="activation of model 0: give it, as in --set"):
+    with pytest.raises(BuildError, match="activation of model 0 is unknown: give it, as in --set"):
         choose_parents(folder)
     models = choose_parents(folder, overrides={"activation": "tanh"}).models
     assert {m.hyper_parameters.activation for m in models} == {"tanh"}

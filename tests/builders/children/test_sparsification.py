@@ -178,7 +178,7 @@ def test_sparsification_refuses(
 
 
 def test_sparsification_needs_to_know_the_images(tiny_zoo: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="does not say what it was trained on"):
+    with pytest.raises(BuildError, match="does not name its image set: give an image set"):
         _sparsify(tiny_zoo, tmp_path / "twins", method="magnitude")
 
 
