@@ -151,7 +151,7 @@ def test_fine_tuning_of_an_imported_zoo_asks_for_what_it_must_know(
     assert {m.hyper_parameters.activation for m in models} == {"tanh"}
     assert {m.hyper_parameters.lr for m in models} == {1e-3}
     _change(folder, lambda columns: None, architecture=None)
-    with pytest.raises(BuildError, match="does not say its architecture"):
+    with pytest.raises(BuildError, match="stores no architecture"):
         choose_parents(folder)
 
 
