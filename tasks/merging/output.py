@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ...zoos.disk import write_whole
 from ...zoos.errors import MergeError
 from ...zoos.strict_json import json_text
 
@@ -74,9 +75,7 @@ def write_text(path: Path, text: str) -> None:
         path: path of the file.
         text: contents of the file.
     """
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text)
-    os.replace(partial, path)
+    write_whole(path, text.encode())
 
 
 def check_room(out: Path, size_bytes: int) -> None:
