@@ -1,11 +1,14 @@
 """Functions in worker processes: results in order, errors that reach the caller, and Ctrl-C."""
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -25,15 +28,40 @@ if __name__ == "__main__":
 """
 
 
-def test_worker_pool_gives_results_in_the_order_of_the_items() -> None:
+# A module that worker processes can import wherever the tests lie.
+WORK = """
+import time
+from weightzoo.zoos.errors import UnsuitableError
+
+def slow_if_first(number):
+    time.sleep(0.2 * (number == 0))
+    return number**2
+
+def unsuited_to_two(number):
+    if number == 2:
+        raise UnsuitableError("not 2")
+    return number
+"""
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """A module with functions for workers; spawned processes inherit the search path."""
+    (tmp_path / "pool_work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module("pool_work")
+    del sys.modules["pool_work"]
+
+
+def test_worker_pool_gives_results_in_the_order_of_the_items(work: ModuleType) -> None:
     with worker_pool(2) as pool:
-        assert list(pool.map(_slow_if_first, range(5))) == [0, 1, 4, 9, 16]
+        assert list(pool.map(work.slow_if_first, range(5))) == [0, 1, 4, 9, 16]
 
 
-def test_worker_pool_raises_the_error_of_a_worker_with_its_traceback() -> None:
+def test_worker_pool_raises_the_error_of_a_worker_with_its_traceback(work: ModuleType) -> None:
     with worker_pool(2) as pool, pytest.raises(UnsuitableError, match="not 2") as caught:
-        list(pool.map(_unsuited_to_two, range(4)))
-    assert any("_unsuited_to_two" in note for note in caught.value.__notes__)
+        list(pool.map(work.unsuited_to_two, range(4)))
+    assert any("unsuited_to_two" in note for note in caught.value.__notes__)
 
 
 def test_worker_pool_says_that_a_worker_was_killed() -> None:
@@ -63,17 +91,6 @@ def test_worker_pool_ends_at_once_on_ctrl_c(tmp_path: Path) -> None:
         process.kill()
     with pytest.raises(ProcessLookupError):
         _wait_for_end(process.pid)
-
-
-def _slow_if_first(number: int) -> int:
-    time.sleep(0.2 * (number == 0))
-    return number**2
-
-
-def _unsuited_to_two(number: int) -> int:
-    if number == 2:
-        raise UnsuitableError("not 2")
-    return number
 
 
 def _wait_for_end(group: int) -> None:
