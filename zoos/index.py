@@ -21,6 +21,7 @@ from .strict_json import json_text
 
 INDEX_NAME = "zoo.json"
 LONGEST_NAME = 200  # of a zoo; file systems take 255 bytes, and parts are added to it
+LONGEST_PATH = 1000  # of a file in a zoo folder, in characters
 FILE_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the Hub's word for val
 
 
@@ -192,7 +193,12 @@ def _shard(path: Path, row: Mapping[str, Any]) -> Shard:
 
 
 def _check_path(path: Path, name: str) -> None:
-    """Refuse a name that leaves the folder, or that another spelling could name again."""
+    """Refuse a name that is too long, leaves the folder, or has another spelling."""
+    if len(name) > LONGEST_PATH or max(map(len, name.split("/"))) > LONGEST_NAME:
+        raise ZooFormatError(
+            f"{path}: path must have at most {LONGEST_NAME} characters in each of its parts and "
+            f"{LONGEST_PATH} in all, got {_short(name)}"
+        )
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts:
         raise ZooFormatError(f"{path} names a file outside its folder: {_short(name)}")

@@ -53,7 +53,10 @@ def verify_zoo(path: Path | str, models: int = 8, seed: int = 0) -> list[Check]:
         checks.append(_check_digests(path, index := ZooIndex.read(path)))
         if not checks[0].passed:
             return checks
-    files = index.open(path) if path.is_dir() else [open_zoo_file(path)]
+        files = index.open(path)
+        checks.append(_check_counts(files, index))
+    else:
+        files = [open_zoo_file(path)]
     checks.append(_check_checksums(files))
     checks.append(_check_words(files))
     checks.append(_check_splits(files))
@@ -73,6 +76,15 @@ def _check_digests(folder: Path, index: ZooIndex) -> Check:
     unlisted = sorted(file.name for file in folder.glob("*.h5") if file.name not in listed)
     bad += [f"{name} is not listed" for name in unlisted]
     return _check(f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files")
+
+
+def _check_counts(files: list[ZooFile], index: ZooIndex) -> Check:
+    bad = []
+    for file, shard in zip(files, index.shards, strict=True):
+        models = len(np.unique(file.read_columns(["model_id"])["model_id"]))
+        if models != shard.models:
+            bad.append(f"{shard.path} holds {models} models, {INDEX_NAME} says {shard.models}")
+    return _check(f"files hold the models that {INDEX_NAME} counts", bad, f"{len(files)} files")
 
 
 def _check_checksums(files: list[ZooFile]) -> Check:

@@ -120,7 +120,7 @@ def starve(
         if stop is not None:
             stop = Stop(stop.event, stop.occurrence, lambda: fill(attempt, size))
         ended, events = place.run(line, attempt, stop)
-        stage, first = normal.stage_after(events), _first(ended)
+        stage, first = normal.stage_of_parting(events), _first(ended)
         (attempt / BALLAST).unlink(missing_ok=True)
         resize(ROOM)
         if first == "done":

@@ -23,6 +23,8 @@ from processes import Ended
 from report import print_table, show_progress, write_record
 from tracing import Stop
 
+from weightzoo.zoos.folder_identity import IDENTITY_NAME
+
 IN_STAGE = 6  # kills in every stage of every command
 OVER_OLD = {"planning": 1, "working": 1, "finishing": 2, "renaming": 8}  # with --overwrite
 AT_RANDOM = 4
@@ -65,6 +67,12 @@ class Undisturbed:
         """A stop before the event at a place."""
         event = self.events[place]
         return Stop(event, self.events[: place + 1].count(event))
+
+    def stage_of_parting(self, events: Sequence[str]) -> str:
+        """The stage in which a run first did something else; what it cleans up does not count."""
+        pairs = zip(self.events, events, strict=False)
+        equal = next((at for at, (one, other) in enumerate(pairs) if one != other), len(events))
+        return self.stages[min(equal, len(self.stages) - 1)]
 
     def stage_after(self, events: Sequence[str]) -> str:
         """The stage that a killed run was in."""
@@ -159,7 +167,9 @@ class Plan:
         )
         if ended.signal != signal.SIGKILL:
             return replace(killed, outcome="not killed", detail=last_line(ended))
-        unfinished = (attempt / "out.partial").exists() or not self.command.replaces
+        # The command's record is removed last: without it, --overwrite is an order to begin anew.
+        recorded = (attempt / "out.partial" / IDENTITY_NAME).exists()
+        unfinished = recorded or not self.command.replaces
         held = self.place.hub("held") if self.command.name == "push" else _held(before)
         ended, after = self.place.run(line, attempt)
         outcome, detail = judge(self.place, self.command, attempt, self.normal, ended)

@@ -1,5 +1,6 @@
 """`verify` passes on a true zoo and fails, by name, on each kind of damage."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -44,7 +45,17 @@ def test_file_that_the_index_does_not_list_is_found(zoo: Path) -> None:
 def test_verify_zoo_passes_a_built_zoo(zoo: Path) -> None:
     checks = verify_zoo(zoo, models=12)
     assert all(check.passed for check in checks)
-    assert len(checks) == 6
+    assert len(checks) == 7
+
+
+def test_count_of_models_that_the_index_says_wrong_is_found(zoo: Path) -> None:
+    path = zoo / "zoo.json"
+    data = json.loads(path.read_text())
+    data["shards"][0]["models"] += 1
+    path.write_text(json.dumps(data))
+    (check,) = [check for check in verify_zoo(zoo, models=4) if check.passed is False]
+    assert check.name == "files hold the models that zoo.json counts"
+    assert TRAIN in check.detail
 
 
 def test_verify_zoo_rebuilds_at_least_one_model(zoo: Path) -> None:
