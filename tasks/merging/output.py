@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...zoos.disk import write_whole
+from ...zoos.disk import check_room, write_whole
 from ...zoos.errors import MergeError
 from ...zoos.strict_json import json_text
 
@@ -22,19 +22,24 @@ _STATE, _JOURNAL, _LOCK = "merge-state.json", "merge-done.txt", "merge-lock"
 
 
 @contextmanager
-def merge_folder(out: Path, state: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
+def merge_folder(
+    out: Path, state: Mapping[str, Any], size_bytes: int, overwrite: bool
+) -> Iterator[Path]:
     """Hold `<out>.partial` for one merge; on success rename it to `out`.
 
     Args:
         out: the folder to make.
         state: what the result depends on; a merge that was begun with another is not continued.
+        size_bytes: number of bytes that will be written.
         overwrite: replace an earlier merge at `out`, and discard an unfinished one.
 
     Raises:
         MergeError: if `out` is taken, or another merge is in the way or at work.
+        BuildError: if the disk has no room.
     """
     _check_target(out, overwrite)
     folder = out.with_name(out.name + ".partial")
+    check_room(folder, size_bytes, "the merge", folder.glob("*"))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
         try:
@@ -76,27 +81,6 @@ def write_text(path: Path, text: str) -> None:
         text: contents of the file.
     """
     write_whole(path, text.encode())
-
-
-def check_room(out: Path, size_bytes: int) -> None:
-    """Refuse to start where the disk has no room.
-
-    Args:
-        out: folder that the output is written to.
-        size_bytes: planned bytes.
-
-    Raises:
-        MergeError: if the disk has less room; the message holds both figures.
-    """
-    folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
-    begun = out.with_name(out.name + ".partial")
-    held = sum(file.stat().st_blocks * 512 for file in begun.glob("*")) if begun.is_dir() else 0
-    free = shutil.disk_usage(folder).free + held
-    if size_bytes > free:
-        raise MergeError(
-            f"the merge takes {size_bytes:,} bytes and {folder} has room for {free:,}: free some, "
-            "or choose another --out"
-        )
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

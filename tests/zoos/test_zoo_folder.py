@@ -279,7 +279,7 @@ def test_disk_too_small_is_refused_before_any_file(
     made: list[Any] = []
     monkeypatch.setattr(zoo_folder, "create_zoo_file", lambda *arguments: made.append(arguments))
     free = f"{stat.f_frsize:,} bytes free: make room"
-    with pytest.raises(BuildError, match=f"takes [0-9,]+ bytes .* has {free}"):
+    with pytest.raises(BuildError, match=f"takes [0-9,]+ bytes, .* has {free}"):
         write_zoo(tmp_path / "zoo")
     assert made == list(tmp_path.iterdir()) == []
 
