@@ -65,7 +65,7 @@ class CardZoo:
         header: root attributes of any of its files.
         columns: numpy dtype of each scalar column, `object` for text, in file order.
         num_bytes: size of the rows of each split in Arrow's memory layout.
-        has_plot: whether `PLOT_NAME` lies beside its files.
+        has_plot: whether `PLOT_NAME` is beside its files.
     """
 
     name: str
@@ -85,7 +85,7 @@ def read_card_zoo(
         folder: zoo folder.
         index: index of the zoo.
         name: name of the config; None takes the zoo's name.
-        has_plot: whether `PLOT_NAME` lies beside the files.
+        has_plot: whether `PLOT_NAME` is beside the files.
 
     Raises:
         ZooNotFoundError: if a file of the index is missing.

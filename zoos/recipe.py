@@ -132,7 +132,7 @@ class Recipe:
         description: description in one line.
         architecture: architecture that all models share.
         images: name of the training data: an image set of `images.load_images`, or a signal set
-            of `signals.load_signals`, of which each model fits one signal.
+            of `signals.load_signals`, where each model fits one signal.
         factors: value by field of `HyperParameters`: a plain value is fixed, a list is a grid,
             a table {choice | uniform | log_uniform = [...]} is drawn for every model.
         seeds: number of models per combination of the grid.

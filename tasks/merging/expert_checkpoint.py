@@ -96,7 +96,7 @@ def assemble_experts(
 def _prompt_gate(embedding_TW: Tensor, prompts: Sequence[Sequence[int]]) -> Tensor:
     """(E, W): mean embedding of each expert's tokens less the mean of the others', normalised.
 
-    Source: the cheapest gates of mergekit's mixtures, in our own words.
+    Source: the cheapest gates of mergekit's mixtures, written independently.
     """
     means = torch.stack([embedding_TW[list(tokens)].float().mean(0) for tokens in prompts])
     others = (means.sum(0) - means) / max(1, len(means) - 1)
