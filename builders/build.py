@@ -139,7 +139,7 @@ def build_zoo(
 
     Raises:
         RecipeError: if the recipe has fewer models.
-        BuildError: if `out` exists, another builder works in its folder, the disk is full, or a
+        BuildError: if `out` exists, another command is writing it, the disk is full, or a
             worker failed; nothing at `out` is touched then.
     """
     job = TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))

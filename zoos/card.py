@@ -1,7 +1,7 @@
-"""The dataset card: what a zoo is, and where stock `datasets` finds its files.
+"""The dataset card: describes a zoo and names the files of each split for stock `datasets`.
 
-`write_card` makes the card of one zoo folder; `repo_card` that of a Hub repo with any number of
-zoos, one config each, and keeps what an earlier card says of other zoos.
+`write_card` writes the card of one zoo folder. `repo_card` makes the card of a Hub repository with
+any number of zoos, one config each, and keeps what an earlier card says about other zoos.
 """
 
 import re
@@ -18,7 +18,7 @@ from .strict_json import json_text
 
 CARD_NAME = "README.md"
 PLOT_NAME = "plot.png"
-LICENCE, UNKNOWN_LICENCE = "cc-by-4.0", "unknown"  # of what we built; of what others published
+LICENCE, UNKNOWN_LICENCE = "cc-by-4.0", "unknown"  # of zoos built here; of zoos of others
 TAGS = ("model-zoo", "weight-space-learning", "weightzoo")
 LISTED_SHARDS = 8  # of a split; the metadata names more of them by one pattern
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")  # of rows, by digits
@@ -32,24 +32,24 @@ MEANINGS = {
     "parent_zoo": "name of the zoo that the row was made from",
     "parent_model_id": "`model_id` of the parent row, -1 for none",
     "parent_epoch": "`epoch` of the parent row, -1 for none",
-    "init_std": "deviation of the inits normal and truncated_normal",
+    "init_std": "standard deviation of the inits normal and truncated_normal",
     "bias_init": "constant that every bias starts from",
     "lr": "learning rate, the largest one of a schedule",
-    "schedule": "of the learning rate",
-    "augmentation": "of the train images",
+    "schedule": "schedule of the learning rate",
+    "augmentation": "augmentation of the train images",
     "weight_decay": "L2 coefficient added to the gradient",
     "dropout": "rate of every dropout layer, a fraction",
     "batch_size": "images per step",
     "train_fraction": "share of the train images that the model saw, a fraction",
-    "frequency": "of the sine wave that the model was fitted to",
-    "image_index": "the image that the model was fitted to",
+    "frequency": "frequency of the sine wave that the model was fitted to",
+    "image_index": "index of the image that the model was fitted to",
     "label": "class of that image",
-    "train_loss": "mean cross-entropy, nats per image; of an INR mean squared error",
-    "val_loss": "as train_loss",
-    "test_loss": "as train_loss",
-    "train_accuracy": "a fraction",
-    "val_accuracy": "a fraction",
-    "test_accuracy": "a fraction",
+    "train_loss": "mean cross-entropy, nats per image; mean squared error for fitted signals",
+    "val_loss": "as train_loss, on the val images",
+    "test_loss": "as train_loss, on the test images",
+    "train_accuracy": "share of the train images classified correctly, a fraction",
+    "val_accuracy": "share of the val images classified correctly, a fraction",
+    "test_accuracy": "share of the test images classified correctly, a fraction",
     "generalization_gap": "train_accuracy - test_accuracy, a fraction",
     "sparsity": "pruned share of the weights of conv and linear layers, a fraction",
 }
@@ -61,11 +61,11 @@ class CardZoo:
 
     Attributes:
         name: name of the config under which users load it.
-        index: its files.
-        header: the root attributes of any of its files.
+        index: index of its files.
+        header: root attributes of any of its files.
         columns: numpy dtype of each scalar column, `object` for text, in file order.
         num_bytes: size of the rows of each split in Arrow's memory layout.
-        has_plot: whether `PLOT_NAME` lies beside its files.
+        has_plot: whether `PLOT_NAME` is beside its files.
     """
 
     name: str
@@ -85,11 +85,11 @@ def read_card_zoo(
         folder: zoo folder.
         index: index of the zoo.
         name: name of the config; None takes the zoo's name.
-        has_plot: whether `PLOT_NAME` lies beside the files.
+        has_plot: whether `PLOT_NAME` is beside the files.
 
     Raises:
         ZooNotFoundError: if a file of the index is missing.
-        ZooFormatError: if one is no zoo file.
+        ZooFormatError: if one of them is not a zoo file.
     """
     files = [open_zoo_file(folder / shard.path) for shard in index.shards]
     sizes = dict.fromkeys((shard.split for shard in index.shards), 0)
@@ -109,9 +109,9 @@ def write_card(folder: Path, index: ZooIndex, header: ZooHeader) -> None:
     """Write `README.md` in the Hub's conventions, so that `load_dataset(folder)` works.
 
     Args:
-        folder: the zoo folder, with the files of the index.
-        index: its index.
-        header: the header of any of its files.
+        folder: zoo folder with the files of the index.
+        index: index of the zoo.
+        header: header of any of its files.
     """
     zoo = replace(read_card_zoo(folder, index), header=header)
     card = _new_card(index.name, "", _licence([zoo]))
@@ -121,12 +121,12 @@ def write_card(folder: Path, index: ZooIndex, header: ZooHeader) -> None:
 
 
 def repo_card(repo_id: str, zoos: Sequence[CardZoo], existing: str | None = None) -> str:
-    """The card of a Hub repo in which each zoo lies in the folder of its name.
+    """The card of a Hub repository in which each zoo lies in the folder of its name.
 
     Args:
-        repo_id: "org/name".
-        zoos: those to describe.
-        existing: the repo's card so far; all that it says beside these zoos is kept.
+        repo_id: name of the repository, "org/name".
+        zoos: zoos to describe.
+        existing: current card of the repository; everything but its text on these zoos is kept.
 
     Returns:
         The text of `README.md`: metadata with one config per zoo, one of them the default.
@@ -163,7 +163,7 @@ def _descends_from_imported(zoo: CardZoo) -> bool:
 
 
 def _licence(zoos: Sequence[CardZoo]) -> str:
-    """The Hub's word for it: an imported zoo is under whatever its publishers chose."""
+    """The licence as the Hub names it; "unknown" where others hold rights in a zoo."""
     foreign = any(_imported(zoo) or _descends_from_imported(zoo) for zoo in zoos)
     return UNKNOWN_LICENCE if foreign else LICENCE
 
@@ -188,10 +188,10 @@ def _parsed(existing: str) -> Any:
 
     try:
         card: Any = DatasetCard(existing)
-    except Exception as error:  # of a YAML library that is not ours to name
+    except Exception as error:  # huggingface_hub does not say which YAML library raises
         raise ValueError(
-            f"the metadata of the repo's {CARD_NAME} cannot be read ({error}): correct it on the "
-            "Hub, or delete the file to have a new one made"
+            f"the metadata of the repository's {CARD_NAME} cannot be read ({error}): correct it on "
+            "the Hub, or delete the file and push again to write a new one"
         ) from error
     tags = card.data.get("tags") or []
     card.data.license = card.data.get("license") or LICENCE
@@ -200,7 +200,7 @@ def _parsed(existing: str) -> Any:
 
 
 def _enter(data: Any, zoo: CardZoo, folder: str) -> None:
-    """Put a zoo's config and facts into a card's metadata, in place of earlier ones."""
+    """Replace a zoo's config and facts in a card's metadata."""
     configs = _with(
         data.get("configs"), {"config_name": zoo.name, "data_files": _files(zoo, folder)}
     )
@@ -214,7 +214,7 @@ def _enter(data: Any, zoo: CardZoo, folder: str) -> None:
 
 
 def _with(entries: Any, entry: dict[str, Any]) -> list[dict[str, Any]]:
-    """Entries by config name, one of them new or replaced; a replaced default stays the default."""
+    """Add an entry, or replace the one of the same config name; a default stays the default."""
     entries = [entries] if isinstance(entries, dict) else list(entries or [])
     names = [old.get("config_name") for old in entries]
     if entry["config_name"] not in names:
@@ -225,7 +225,7 @@ def _with(entries: Any, entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _files(zoo: CardZoo, folder: str) -> list[dict[str, Any]]:
-    """The files of each split that has any."""
+    """The files of every split that is not empty."""
     files = []
     for split in SPLITS:
         names = [shard.path for shard in zoo.index.shards if shard.split == split]
@@ -239,7 +239,7 @@ def _files(zoo: CardZoo, folder: str) -> list[dict[str, Any]]:
 
 
 def _facts(zoo: CardZoo) -> dict[str, Any]:
-    """Columns and sizes, as `datasets` checks them on loading."""
+    """Columns and sizes, which `datasets` checks when it loads the files."""
     table, shards = zoo.header.layer_table, zoo.index.shards
     features: list[dict[str, Any]] = [
         {"name": name, "dtype": "string" if kind.kind == "O" else kind.name}
@@ -260,7 +260,7 @@ def _facts(zoo: CardZoo) -> dict[str, Any]:
 
 
 def _arrow_bytes(file: ZooFile) -> int:
-    """Values, plus the bytes and an int32 offset of each text."""
+    """Size of the values, and of the bytes and the int32 offset of each text."""
     texts = [name for name, kind in file.columns.items() if kind.kind == "O"]
     size = sum(kind.itemsize for kind in file.columns.values() if kind.kind != "O")
     row_bytes = size + 4 * len(texts) + 4 * file.width
@@ -269,7 +269,7 @@ def _arrow_bytes(file: ZooFile) -> int:
 
 
 def _section(zoo: CardZoo, level: str, use: str, url: str) -> str:
-    """What a person wants to know of one zoo."""
+    """The part of a card that describes one zoo to a reader."""
     table, recipe, shards = zoo.header.layer_table, zoo.header.recipe, zoo.index.shards
     models = sum(shard.models for shard in shards)
     counts = f"{models} models, {sum(shard.rows for shard in shards)} checkpoints"
@@ -297,7 +297,7 @@ One row is one checkpoint of one model, ordered by model, then epoch; N rows.
 {level}# Limits
 
 Splits are by model: no model has checkpoints in two splits. Rows with `status` "diverged" hold
-non-finite weights or losses. Metrics are of the one image set that the recipe names.\
+non-finite weights or losses. All metrics are measured on the image set that the recipe names.\
 {_shared_seeds(recipe)}
 
 {level}# How it was built
@@ -317,7 +317,7 @@ non-finite weights or losses. Metrics are of the one image set that the recipe n
 
 
 def _shared_seeds(recipe: Mapping[str, Any]) -> str:
-    """What to know of a grid in which every combination has the same seeds."""
+    """A warning about a grid in which every combination has the same seeds."""
     grid = [values for values in recipe.get("factors", {}).values() if isinstance(values, list)]
     fixed = recipe.get("seed_kind") == "fixed"
     return _SHARED_SEEDS if fixed and any(len(values) > 1 for values in grid) else ""
@@ -384,13 +384,11 @@ train = load_dataset("{repo}", "{name}", split="train", streaming=True)
 
 _SHARED_SEEDS = (
     "\nEvery combination of the grid has the same seeds, so models of different splits start from "
-    "the\nsame random draws: an encoder may use the positions of weights here in ways that "
-    "fail\non models with different initial weights."
+    "the\nsame random draws. An encoder may exploit the positions of weights in this zoo; it then "
+    "fails\non models that start from other weights."
 )
-_DESCENDED = (
-    " Made from an imported zoo: see the licence of those who published that, and cite them."
-)
-_IMPORTED = " Imported, not built here: see the licence of those who published it, and cite them."
+_DESCENDED = " Made from an imported zoo: the licence of its publishers applies; cite them."
+_IMPORTED = " Imported, not built here: the licence of its publishers applies; cite them."
 _OPENING = """
 # {title}
 

@@ -1,8 +1,13 @@
 """Files that outlast a kill and a power cut: synced writes, copied ranges, room on the disk."""
 
 import errno
+import io
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from .errors import BuildError
 
@@ -46,6 +51,20 @@ def write_whole(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def write_torch_file(path: Path, data: Mapping[str, Any]) -> None:
+    """Write a file of `torch.save` atomically.
+
+    It is made in memory first: torch reports a full disk as an internal error.
+
+    Args:
+        path: path of the file; an existing one is replaced.
+        data: tensors and plain data.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(data), buffer)
+    write_whole(path, buffer.getvalue())
 
 
 def copy_range(source: Path, target: Path, start: int, target_start: int, size: int) -> None:
@@ -99,21 +118,24 @@ def write_all(handle: int, data: bytes | memoryview, start: int) -> int:
     return done
 
 
-def check_room(folder: Path, size_bytes: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+def check_room(folder: Path, size_bytes: int, contents: str, replaced: Iterable[Path] = ()) -> None:
+    """Reject a start for which the disk has no room.
 
     Args:
-        folder: existing folder on that disk.
-        size_bytes: bytes that will be written.
+        folder: folder to write to; it need not exist yet.
+        size_bytes: number of bytes that will be written.
+        contents: name of what is written, for the message.
+        replaced: files of an interrupted start that are written anew; their bytes count as free.
 
     Raises:
-        BuildError: naming the bytes that are needed and those that are free.
+        BuildError: if the disk has fewer bytes free; the message names both numbers.
     """
-    stat = os.statvfs(folder)
-    free = stat.f_bavail * stat.f_frsize
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    stat = os.statvfs(existing)
+    held = sum(path.stat().st_blocks * 512 for path in replaced if path.is_file())
+    free = stat.f_bavail * stat.f_frsize + held
     if size_bytes > free:
         raise BuildError(
-            f"the zoo takes {size_bytes:,} bytes (its files, and a second copy of the largest one "
-            f"while it is finished), and the disk of {folder} has {free:,} bytes free: make room, "
-            "or choose a folder on another disk"
+            f"{contents} takes {size_bytes:,} bytes, and the disk of {existing} has {free:,} bytes "
+            "free: make room, or choose a folder on another disk"
         )

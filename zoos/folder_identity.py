@@ -1,4 +1,4 @@
-"""Which command's work lies in the folder of an unfinished zoo, and whether it is the same one."""
+"""Identifies the command whose work is in the folder of an unfinished zoo."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from .index import INDEX_NAME
 from .strict_json import json_text
 
 IDENTITY_NAME, LOCK_NAME = "partial.json", "lock"
-# Older versions noted settings and plan in one file each, by the commands named here.
+# Older versions wrote settings and plan of these commands into one file.
 _OLDER_COMMANDS = {"build.json": ("build", "finetune", "sparsify"), "import.json": ("import",)}
 _OLDER_PLAN = ("files", "plan")
 _OWN_FOLDERS = ("finished", "replaced", "scratch")
@@ -27,12 +27,12 @@ _TODO = "delete the folder, or pass --overwrite to start anew"
 
 @dataclass(frozen=True)
 class Identity:
-    """Which command writes a zoo folder, from what, and how.
+    """A command that writes a zoo folder, with its source and settings.
 
     Attributes:
         command: name of the command, such as "build".
         source: name of the recipe, zoo or file that it starts from, for messages.
-        settings: plain data that decides the result.
+        settings: plain data that determines the result.
     """
 
     command: str
@@ -40,25 +40,25 @@ class Identity:
     settings: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, as it is read back."""
+        """Plain data, equal to what is read back."""
         data = {"command": self.command, "source": self.source, "settings": dict(self.settings)}
         return dict(json.loads(json_text(data)))
 
     def write(self, folder: Path) -> None:
-        """Note in a folder that this command works in it."""
+        """Record in a folder that this command works in it."""
         write_whole(folder / IDENTITY_NAME, json_text(self.to_json()).encode())
 
 
 @dataclass(frozen=True)
 class EarlierWork:
-    """What an earlier run noted in the folder that it left.
+    """The record that an earlier run left in its folder.
 
     Attributes:
-        note: name of the file that holds it.
-        commands: commands that may have written it; an older version did not say which.
+        note: name of the file that holds the record.
+        commands: commands that may have written it; older versions did not record which.
         source: name of the recipe, zoo or file that it started from.
-        settings: plain data that decides the result.
-        plan: what an older version noted of its plan.
+        settings: plain data that determines the result.
+        plan: plan that an older version recorded here.
     """
 
     note: str
@@ -73,11 +73,11 @@ class EarlierWork:
         return self.note != IDENTITY_NAME
 
     def is_same(self, identity: Identity) -> bool:
-        """Whether a command would go on with this work."""
+        """Whether a command would continue this work."""
         return identity.command in self.commands and not self._odd(identity)
 
     def difference(self, identity: Identity) -> str:
-        """How a command differs from the one that left this work, in words."""
+        """A phrase that says how a command differs from the one that left this work."""
         if identity.command not in self.commands:
             return f"not of the command {identity.command!r}"
         now = identity.to_json()["settings"]
@@ -87,14 +87,14 @@ class EarlierWork:
         return f"that differs in {', '.join(odd)}"
 
     def _odd(self, identity: Identity) -> list[str]:
-        """Names of the settings that differ; an older version noted fewer of them."""
+        """Names of the settings that differ; older versions recorded fewer of them."""
         now = identity.to_json()["settings"]
         names = self.settings.keys() | (set() if self.is_older else now.keys())
         return sorted(name for name in names if self.settings.get(name) != now.get(name))
 
 
 def earlier_work(folder: Path) -> EarlierWork | None:
-    """What an earlier run noted in a folder; None if it noted nothing that can be read."""
+    """The record of an earlier run in a folder; None if there is none or it cannot be read."""
     data = read_json(folder / IDENTITY_NAME)
     if isinstance(data, dict) and isinstance(data.get("settings"), dict):
         command, source = str(data.get("command")), str(data.get("source"))
@@ -110,16 +110,16 @@ def earlier_work(folder: Path) -> EarlierWork | None:
 
 
 def check_discardable(folder: Path, out: Path, identity: Identity, overwrite: bool) -> None:
-    """Refuse to discard another command's work unasked, and files of the user in any case.
+    """Reject discarding another command's work without consent, and files of the user always.
 
     Args:
         folder: folder of the unfinished zoo, which is not the work of `identity`.
-        out: zoo folder that it was to become.
+        out: zoo folder that it would become.
         identity: command that needs the folder.
-        overwrite: another command's work may be discarded.
+        overwrite: whether another command's work may be discarded.
 
     Raises:
-        BuildError: naming what lies there, and what to do.
+        BuildError: if it must not be discarded; the message names its contents.
     """
     work = earlier_work(folder)
     if work is not None and not overwrite:
@@ -130,7 +130,7 @@ def check_discardable(folder: Path, out: Path, identity: Identity, overwrite: bo
     unused = (
         LOCK_NAME,
         f"{IDENTITY_NAME}.tmp",
-    )  # all that a command leaves before it says its name
+    )  # files that a command leaves before it records its name
     names = sorted(entry.name for entry in folder.iterdir() if entry.name not in unused)
     if work is not None or not names:
         return
@@ -138,23 +138,23 @@ def check_discardable(folder: Path, out: Path, identity: Identity, overwrite: bo
     shown = ", ".join(map(repr, (foreign or names)[:_SHOWN]))
     if foreign:
         raise BuildError(
-            f"{folder} holds {shown}, which is not of an unfinished zoo, and is needed for one: "
-            "move the folder away"
+            f"{folder} holds {shown}, which does not belong to an unfinished zoo: move the folder "
+            f"away, it is needed to write {out}"
         )
     if INDEX_NAME in names:
         raise BuildError(
-            f"{folder} holds a zoo that an older weightzoo finished and did not rename: rename it "
+            f"{folder} holds a zoo that an older weightzoo finished but did not rename: rename it "
             f"to {out}, or delete it"
         )
     if not overwrite:
         raise BuildError(
-            f"{folder} holds {shown} of a command that was stopped before it noted what it makes: "
+            f"{folder} holds {shown} of a command that stopped before it recorded its settings: "
             f"{_TODO}"
         )
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds; None if there is none or it is damaged."""
+    """The contents of a JSON file; None if it is missing or damaged."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
@@ -162,7 +162,7 @@ def read_json(path: Path) -> Any:
 
 
 def _is_own(path: Path) -> bool:
-    """Whether weightzoo gives such names to what it keeps beside an unfinished zoo."""
+    """Whether weightzoo uses such names for the files of an unfinished zoo."""
     if path.is_dir():
         return path.name in _OWN_FOLDERS
     return any(path.match(pattern) for pattern in _OWN_FILES)

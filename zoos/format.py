@@ -1,8 +1,9 @@
-"""The zoo file: columnar HDF5 that weightzoo, stock `datasets` and plain h5py all read.
+"""The zoo file: columnar HDF5 that weightzoo, stock `datasets` and plain h5py read.
 
-One file holds rows (checkpoints) of one architecture: root datasets of equal first dimension,
-scalar columns first, `weights` (N, D) float32 last, contiguous and unfiltered so that it can be
-mapped; JSON root attributes describe the rest. `docs/format.md` draws the tree.
+One file holds rows (checkpoints) of one architecture. Every root dataset is a column with one
+value per row: scalar columns first, `weights` (N, D) float32 last. `weights` is contiguous and
+unfiltered, so that it can be mapped into memory. JSON root attributes describe the rest.
+`docs/format.md` draws the tree.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -53,7 +54,7 @@ METRICS = (
 )
 STATUSES = ("ok", "diverged")
 ALIGNMENT_BYTES = 4096
-MOST_JSON_DEPTH = 64  # lists and tables inside each other; 16 residuals take 33
+MOST_JSON_DEPTH = 64  # levels of nested lists and objects; 16 nested residuals take 33
 LONGEST_MESSAGE = 1000  # about a value of a file, which may be long
 ATTRIBUTE_LIMIT_BYTES = 60_000  # HDF5 keeps a compact attribute below 64 KiB
 
@@ -74,13 +75,13 @@ class ZooHeader:
     """Description of a zoo file in its root attributes.
 
     Attributes:
-        architecture: from which the torch module is rebuilt; None if only the layer table is
-            known (an imported zoo).
+        architecture: description from which the torch module is rebuilt; None if only the layer
+            table is known (some imported zoos).
         layer_table: position of each tensor in a row of `weights`.
         hyper_parameters: names of the columns that are hyper-parameters.
-        recipe: the resolved recipe, plain data.
-        split: assignment of models to splits: {by, fractions, seed}.
-        provenance: versions, device, times, image-set fingerprint, plain data.
+        recipe: resolved recipe, plain data.
+        split: rule that assigned models to splits, {by, fractions, seed}.
+        provenance: versions, device, times and fingerprint of the image set, plain data.
         checksums: "sha256:..." of each column, see `checksum`; empty while a build runs.
     """
 
@@ -95,16 +96,16 @@ class ZooHeader:
 
 @dataclass(frozen=True, kw_only=True)
 class ZooFile:
-    """A checked zoo file; holds no open handle, so it pickles and survives fork and spawn.
+    """A checked zoo file without an open handle, so that it can be pickled and survives a fork.
 
     Attributes:
         path: path of the file.
-        header: its root attributes.
-        rows: N.
+        header: root attributes.
+        rows: number of rows, N.
         columns: numpy dtype of each scalar column, `object` for text, in file order.
         weights_offset: byte at which the rows start.
         size_bytes: size of the whole file when it was checked.
-        mtime_ns: its modification time when it was checked.
+        mtime_ns: modification time when it was checked, in nanoseconds.
     """
 
     path: Path
@@ -117,11 +118,11 @@ class ZooFile:
 
     @property
     def width(self) -> int:
-        """D."""
+        """Length of the flat weight vector, D."""
         return self.header.layer_table.width
 
     def check_unchanged(self) -> None:
-        """Refuse a changed file: its rows may be those of another zoo, or half written.
+        """Reject a changed file: its rows may belong to another zoo, or be half written.
 
         Raises:
             ZooNotFoundError: if it was removed since it was checked.
@@ -136,7 +137,7 @@ class ZooFile:
 
     @contextmanager
     def opened(self) -> Iterator[FileIO]:
-        """Open the file for reading; it is checked before, and again at the end.
+        """Open the file for reading, and check before and after that it has not changed.
 
         Raises:
             ZooNotFoundError: if it was removed since it was checked.
@@ -158,16 +159,16 @@ class ZooFile:
             ) from error
 
     def _check_open(self, file: FileIO) -> None:
-        """Refuse an open file that is another than the one that was checked, or changed."""
+        """Reject an open file that is not the one that was checked, or has changed since."""
         stat = os.fstat(file.fileno())
         if stat.st_mtime_ns != self.mtime_ns or stat.st_size != self.size_bytes:
             raise changed_file(self.path)
 
     def map_weights(self, mode: str = "r") -> np.memmap:
-        """Map the rows, (N, D) float32, without reading them.
+        """Map the rows into memory, (N, D) float32, without reading them.
 
         Raises:
-            ZooFormatError: if the file changed since it was checked (read-only maps).
+            ZooFormatError: if the file changed since it was checked; only for mode "r".
         """
         if mode == "r":
             self.check_unchanged()
@@ -175,7 +176,7 @@ class ZooFile:
         return np.memmap(self.path, np.dtype("<f4"), mode, self.weights_offset, shape)  # type: ignore[call-overload]
 
     def read_columns(self, names: list[str] | None = None) -> dict[str, Column]:
-        """Read scalar columns, each (N,); text as an object array of str.
+        """Read scalar columns, each (N,); text becomes an object array of str.
 
         Raises:
             ZooFormatError: if a name is not a column; the message lists the columns.
@@ -191,10 +192,10 @@ class ZooFile:
 
 
 def changed_file(path: Path) -> ZooFormatError:
-    """What to raise about a file that was written to, or cut short, while in use."""
+    """The error for a file that was written to, or truncated, while in use."""
     return ZooFormatError(
-        f"{path} changed since it was opened: load the zoo again; to replace a zoo, write another "
-        "file and rename it, never write into this one"
+        f"{path} changed since it was opened: load the zoo again; to replace a zoo, write a new "
+        "file and rename it, never write into the old one"
     )
 
 
@@ -217,12 +218,12 @@ def check_format_version(path: Path, version: str) -> None:
 
 
 def checksum(column: Column) -> str:
-    """SHA-256 of a column: little-endian C-order bytes, or each text in UTF-8 plus a zero byte."""
+    """SHA-256 of a column: little-endian bytes in C order, or texts in UTF-8 with a zero byte."""
     return _checksum_parts([column])
 
 
 def _checksum_parts(parts: Iterable[Column]) -> str:
-    """The checksum of a column that is given in parts, in order."""
+    """The checksum of a column that is given in consecutive parts."""
     digest = hashlib.sha256()
     for part in parts:
         if part.dtype.kind == "O":
@@ -237,19 +238,19 @@ def _checksum_parts(parts: Iterable[Column]) -> str:
 
 
 def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]) -> None:
-    """Create a file with its scalar columns written and room for the weights.
+    """Create a file with all scalar columns and reserved space for the weights.
 
-    The room is reserved on the disk, so that a disk too small is found out at once.
+    The space is reserved on the disk, so that a full disk is an error at the start.
 
     Args:
         path: path of the file; an existing one is replaced.
         header: root attributes.
-        columns: every scalar column, (N,) each, numbers or str objects, in file order.
+        columns: all scalar columns in file order, (N,) each, numbers or str objects.
 
     Raises:
         ZooFormatError: if the columns are empty or differ in length, or contradict each other
             on lineage.
-        OSError: if the disk has no room.
+        OSError: if the disk is full.
     """
     rows = _common_length(path, {name: len(column) for name, column in columns.items()})
     check_lineage(columns)
@@ -278,10 +279,13 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
 
 @contextmanager
 def _system_errors(path: Path) -> Iterator[None]:
-    """Raise what the system said where HDF5 reports it within a page of its own text."""
+    """Raise the error of the system, which HDF5 reports inside a page of its own text."""
     try:
         yield
-    except (OSError, RuntimeError) as error:  # RuntimeError for a disk that is full at a flush
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # HDF5 raises RuntimeError if the disk is full at a flush
         found = re.search(r"errno = (\d+)", str(error))
         if found is None:
             raise
@@ -297,20 +301,20 @@ def finish_zoo_file(
     target: Path | None = None,
     keep: np.ndarray | None = None,
 ) -> None:
-    """Write a finished file anew from one whose rows are written, under a temporary name.
+    """Copy a file with all its rows to a finished file, under a temporary name first.
 
-    The old file is only read, because HDF5 marks a file that is open for writing, and opens it no
-    more if it was killed then.
+    The old file is only read: HDF5 marks a file that is open for writing, and after a kill it
+    refuses to open such a file.
 
     Args:
         path: file with all columns and the weights.
         header: root attributes; the checksum of every column is added.
-        columns: columns to take instead of those in the file, (N,) each.
-        target: name of the finished file; None replaces `path`.
-        keep: rising numbers of the rows to take; None takes all.
+        columns: columns that replace those in the file, (N,) each.
+        target: path of the finished file; None replaces `path`.
+        keep: numbers of the rows to copy, ascending; None copies all.
 
     Raises:
-        ZooFormatError: if a column is new or of another length.
+        ZooFormatError: if a column is not in the file, or has another length.
         OSError: if the disk is full.
     """
     file = open_zoo_file(path)
@@ -330,7 +334,7 @@ def finish_zoo_file(
 
 
 def _merged_columns(file: ZooFile, columns: Mapping[str, Column]) -> dict[str, Column]:
-    """All columns of a file in its order, those given instead of its own."""
+    """All columns of a file in its order; given columns replace its own."""
     for name, column in columns.items():
         if name not in file.columns or column.shape != (file.rows,):
             raise ZooFormatError(f"{file.path} holds no column {name!r} of shape {column.shape}")
@@ -342,13 +346,13 @@ def _merged_columns(file: ZooFile, columns: Mapping[str, Column]) -> dict[str, C
 
 
 def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
-    """First row and one past the last, of each run of neighbours among rising row numbers."""
+    """(start, stop) of each run of consecutive numbers in ascending row numbers."""
     parts = np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1)
     return [(int(part[0]), int(part[-1]) + 1) for part in parts if len(part)]
 
 
 def _copy_rows(source: ZooFile, target: ZooFile, runs: list[tuple[int, int]]) -> None:
-    """Copy runs of rows one after another into a file that has room for them."""
+    """Copy runs of rows into the first rows of a file with enough space."""
     row_bytes, target_start = source.width * 4, target.weights_offset
     for start, stop in runs:
         size = (stop - start) * row_bytes
@@ -359,7 +363,7 @@ def _copy_rows(source: ZooFile, target: ZooFile, runs: list[tuple[int, int]]) ->
 
 @contextmanager
 def _removed_on_error(path: Path) -> Iterator[None]:
-    """Remove a file that could not be written to its end, so that it fills no disk."""
+    """Remove a file if writing it fails, so that it does not fill the disk."""
     try:
         yield
     except BaseException:
@@ -370,11 +374,11 @@ def _removed_on_error(path: Path) -> Iterator[None]:
 def write_zoo_file(
     path: Path, header: ZooHeader, columns: Mapping[str, Column], weights: np.ndarray
 ) -> None:
-    """Write a whole small zoo at once: under a temporary name, renamed when whole.
+    """Write a complete file at once, under a temporary name first.
 
     Args:
         path: path of the file; an existing one is replaced at the end.
-        header: root attributes; its checksums are computed here.
+        header: root attributes; the checksum of every column is added.
         columns: scalar columns, (N,) each.
         weights: weights, (N, D), float32.
 
@@ -396,11 +400,11 @@ def write_zoo_file(
 
 
 def open_zoo_file(path: Path | str) -> ZooFile:
-    """Check a file's structure before anything of it is used; no weights are read.
+    """Check the structure of a file without reading its weights.
 
     Raises:
         ZooNotFoundError: if there is no such file.
-        ZooFormatError: if it is no HDF5, truncated, of another format version, holds links,
+        ZooFormatError: if it is not HDF5, is truncated, has another format version, holds links,
             groups, external or virtual data, or its shapes contradict its layer table.
     """
     path = Path(path)
@@ -436,7 +440,7 @@ def open_zoo_file(path: Path | str) -> ZooFile:
 
 
 def _text_spans(file: h5py.File, size_bytes: int) -> list[tuple[int, int]]:
-    """Where text may lie: all of the file but contiguous weights."""
+    """(start, stop) of the byte ranges that may hold text: all but contiguous weights."""
     is_here = isinstance(file.get(WEIGHTS, getlink=True), h5py.HardLink)
     weights = file[WEIGHTS] if is_here else None
     if not isinstance(weights, h5py.Dataset) or weights.id.get_offset() is None:
@@ -463,7 +467,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 def _create_dataset(
     file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
 ) -> h5py.Dataset:
-    """A contiguous dataset whose place in the file is fixed now."""
+    """Create a contiguous dataset whose position in the file is fixed from now on."""
     plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plist.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     if dtype.kind == "O":
@@ -473,7 +477,7 @@ def _create_dataset(
 
 
 def _reserve(path: Path, offset: int, size_bytes: int) -> None:
-    """Claim the disk blocks of a range, where the system can."""
+    """Allocate the disk blocks of a byte range, where the system supports it."""
     with path.open("r+b") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), offset, size_bytes)
@@ -487,7 +491,7 @@ def _map_dataset(path: Path, dataset: h5py.Dataset) -> np.ndarray:
 
 
 def _check_room_for_checksums(header: ZooHeader, names: Iterable[str]) -> None:
-    """Find out before the work, not in its last step, that the header will be too long."""
+    """Reject a header that would be too long with its checksums, before any work is done."""
     longest = dict.fromkeys(names, checksum(np.zeros(0)))
     _attribute("checksums", replace(header, checksums=longest))
 
@@ -512,7 +516,9 @@ def _attribute(name: str, header: ZooHeader) -> str:
 def _read_header(path: Path, file: h5py.File) -> ZooHeader:
     version = file.attrs.get("format_version")
     if version is None:
-        raise ZooFormatError(f"{path} is no weightzoo file: it has no attribute 'format_version'")
+        raise ZooFormatError(
+            f"{path} is not a weightzoo file: it has no attribute 'format_version'"
+        )
     check_format_version(path, str(version))
     data = {name: _read_json(path, file, name) for name in _JSON_ATTRIBUTES}
     spec = data.pop("architecture")
@@ -549,7 +555,7 @@ def _read_json(path: Path, file: h5py.File, name: str) -> Any:
 
 
 def _depth(value: Any) -> int:
-    """Lists and tables inside each other; without recursion, which a deep value would exhaust."""
+    """Levels of nested lists and objects; not recursive, so that a deep value cannot exhaust it."""
     depth, level = 0, [value]
     while level := [inner for outer in level for inner in _inner(outer)]:
         depth += 1
@@ -561,7 +567,7 @@ def _inner(value: Any) -> Iterable[Any]:
 
 
 def _has_type(name: str, value: Any) -> bool:
-    """Whether an attribute is what `ZooHeader` says; the two tables are checked by themselves."""
+    """Whether an attribute has its type; architecture and layer table are checked elsewhere."""
     if name == "hyper_parameters":
         are_texts = isinstance(value, list) and all(isinstance(key, str) for key in value)
         return are_texts and len(set(value)) == len(value)
@@ -571,14 +577,16 @@ def _has_type(name: str, value: Any) -> bool:
 
 
 def _check_dataset(path: Path, name: str, file: h5py.File) -> None:
-    """Refuse all that could read other files, or that stock readers misread."""
+    """Reject datasets that would read other files, and those that stock readers misread."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ZooFormatError(f"{path}:{name} is a link to elsewhere, only own data is allowed")
+        raise ZooFormatError(f"{path}:{name} is a link, only data of this file is allowed")
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise ZooFormatError(f"{path}:{name} is a group, only root datasets are allowed")
     if dataset.is_virtual or dataset.external:
-        raise ZooFormatError(f"{path}:{name} keeps its data in other files, which is refused")
+        raise ZooFormatError(
+            f"{path}:{name} keeps its data in other files, only data of this file is allowed"
+        )
     if dataset.dtype.kind not in "iuf" and not _is_text(dataset) or dataset.dtype.byteorder == ">":
         raise ZooFormatError(
             f"{path}:{name} has type {dataset.dtype}, allowed are little-endian numbers and "
@@ -614,7 +622,7 @@ def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
 
 
 def _typed_columns(path: Path, file: h5py.File) -> dict[str, type]:
-    """The columns whose type is fixed; in a 1.0 file those of lineage are like any other."""
+    """Columns with a fixed type; in a file of version 1.0 lineage columns have none."""
     if str(file.attrs["format_version"]) == "1.0":
         return IDENTITY
     try:
@@ -624,7 +632,7 @@ def _typed_columns(path: Path, file: h5py.File) -> dict[str, type]:
 
 
 def _common_length(path: Path, lengths: Mapping[str, int]) -> int:
-    """N, if it is the length of every column."""
+    """The length that all columns have, N."""
     if len(set(lengths.values())) != 1:
         raise ZooFormatError(f"{path}: columns differ in length: {dict(lengths)}")
     if (rows := next(iter(lengths.values()))) == 0:

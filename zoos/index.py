@@ -1,8 +1,8 @@
-"""The zoo folder: `zoo.json`, which lists the files of one zoo with sizes and checksums.
+"""The index of a zoo folder: `zoo.json`, which lists its files with sizes and checksums.
 
 A zoo of one architecture is a folder with one or more files per split, `zoo.json`, and a card
-`README.md` from which stock `datasets` finds the files. A collection is a folder of such
-folders, one per (zoo, architecture).
+`README.md` in which stock `datasets` finds the files. A collection is a folder of such folders, one
+per zoo and architecture.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from .format import FORMAT_VERSION, SPLITS, ZooFile, check_format_version, open_
 from .strict_json import json_text
 
 INDEX_NAME = "zoo.json"
-LONGEST_NAME = 200  # of a zoo; file systems take 255 bytes, and parts are added to it
-LONGEST_PATH = 1000  # of a file in a zoo folder, in characters
-FILE_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the Hub's word for val
+LONGEST_NAME = 200  # characters; file systems allow 255 bytes, and suffixes are appended
+LONGEST_PATH = 1000  # characters of a path in a zoo folder
+FILE_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the Hub says "validation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +30,12 @@ class Shard:
     """One file of a zoo folder.
 
     Attributes:
-        path: its name relative to the folder.
-        split: the split of all its rows, one of `SPLITS`.
+        path: path relative to the folder.
+        split: split of all its rows, one of `SPLITS`.
         rows: number of checkpoints.
         models: number of models.
-        size_bytes: size of the file.
-        sha256: hex digest of the file.
+        size_bytes: size of the file, in bytes.
+        sha256: SHA-256 of the file, in hexadecimal digits.
     """
 
     path: str
@@ -48,13 +48,13 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class ZooIndex:
-    """What `zoo.json` holds: the zoo's name and its shards, train first."""
+    """The contents of `zoo.json`: the zoo's name and its files, train first."""
 
     name: str
     shards: tuple[Shard, ...]
 
     def write(self, folder: Path) -> None:
-        """Write `zoo.json` into `folder`, whole or not at all."""
+        """Write `zoo.json` into `folder`, completely or not at all."""
         data = {"format_version": FORMAT_VERSION, "name": self.name}
         data["shards"] = [asdict(shard) for shard in self.shards]  # type: ignore[assignment]
         partial = folder / f"{INDEX_NAME}.tmp"
@@ -67,8 +67,8 @@ class ZooIndex:
 
         Raises:
             ZooNotFoundError: if there is none.
-            ZooFormatError: if it is damaged, of another format version, names a file outside
-                the folder or the same file twice, or counts what no file can hold.
+            ZooFormatError: if it is damaged, has another format version, names a file outside the
+                folder or a file twice, or holds counts that no file can have.
         """
         path = folder / INDEX_NAME
         if not path.is_file():
@@ -90,7 +90,7 @@ class ZooIndex:
         return cls(name=name, shards=shards)
 
     def open(self, folder: Path, split: str | None = None) -> list[ZooFile]:
-        """Check and open the files of one split, or of all, in index order.
+        """Check and open the files of one split or of all splits, in the order of the index.
 
         Args:
             folder: zoo folder.
@@ -108,7 +108,7 @@ class ZooIndex:
                 if (file.rows, file.size_bytes) != (shard.rows, shard.size_bytes):
                     raise ZooFormatError(
                         f"{file.path} has {file.rows} rows in {file.size_bytes} bytes, "
-                        f"{INDEX_NAME} says {shard.rows} in {shard.size_bytes}: "
+                        f"{INDEX_NAME} lists {shard.rows} in {shard.size_bytes}: "
                         "copy or build the zoo again"
                     )
                 files.append(file)
@@ -117,7 +117,7 @@ class ZooIndex:
 
 
 def _where_instead(folder: Path) -> str:
-    """Where the data of a missing zoo may lie, after a command that writes it was stopped."""
+    """A hint where the data of a missing zoo is if the command that writes it was stopped."""
     beside = Path(os.path.abspath(folder))
     for suffix, what in {".partial": "an unfinished zoo", ".old": "the zoo that was there"}.items():
         path = beside.with_name(beside.name + suffix) if beside.name else beside
@@ -143,7 +143,7 @@ def describe_shard(folder: Path, name: str, split: str, models: int) -> Shard:
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file, as a shard lists it."""
+    """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -160,10 +160,10 @@ def shard_name(split: str, index: int, count: int) -> str:
 
 
 def check_same_columns(files: list[ZooFile]) -> None:
-    """Refuse files that cannot be read as one table.
+    """Reject files that cannot be read as one table.
 
     Raises:
-        ZooFormatError: naming the two files and what differs.
+        ZooFormatError: if two files differ in layer table or columns; both are named.
     """
     for file in files[1:]:
         if file.header.layer_table != files[0].header.layer_table:
@@ -182,10 +182,8 @@ def _shard(path: Path, row: Mapping[str, Any]) -> Shard:
     for field in fields(Shard):
         value = row[field.name]
         if type(value) is not field.type or (field.type is int and value < 1):
-            raise ZooFormatError(
-                f"{path}: {field.name} must not be {_short(value)}: texts are texts, numbers are "
-                "whole and from 1"
-            )
+            allowed = "a text" if field.type is str else "a whole number from 1"
+            raise ZooFormatError(f"{path}: {field.name} must be {allowed}, got {_short(value)}")
     shard = Shard(**row)
     _check_path(path, shard.path)
     _check_counts(path, shard)
@@ -193,7 +191,7 @@ def _shard(path: Path, row: Mapping[str, Any]) -> Shard:
 
 
 def _check_path(path: Path, name: str) -> None:
-    """Refuse a name that is too long, leaves the folder, or has another spelling."""
+    """Reject a path that is too long, leaves the folder, or could be spelled in another way."""
     if len(name) > LONGEST_PATH or max(map(len, name.split("/"))) > LONGEST_NAME:
         raise ZooFormatError(
             f"{path}: path must have at most {LONGEST_NAME} characters in each of its parts and "
@@ -204,13 +202,13 @@ def _check_path(path: Path, name: str) -> None:
         raise ZooFormatError(f"{path} names a file outside its folder: {_short(name)}")
     if not pure.parts or str(pure) != name or not name.isprintable() or "\\" in name:
         raise ZooFormatError(
-            f"{path}: path must be a plain relative one, such as 'train-00000-of-00001.h5', got "
+            f"{path}: path must be plain and relative, such as 'train-00000-of-00001.h5', got "
             f"{_short(name)}"
         )
 
 
 def _check_counts(path: Path, shard: Shard) -> None:
-    """Refuse counts that no file can have: a row holds at least one value of 4 bytes."""
+    """Reject counts that no file can have: a row holds at least one value of 4 bytes."""
     if not shard.models <= shard.rows <= shard.size_bytes // 4:
         raise ZooFormatError(
             f"{path}: {shard.path} cannot hold {shard.models} models in {shard.rows} rows in "
@@ -223,7 +221,7 @@ def _check_counts(path: Path, shard: Shard) -> None:
 
 
 def _check_no_file_twice(path: Path, shards: Sequence[Shard]) -> None:
-    """Refuse a file that is listed again, under its own or another name: its rows would double."""
+    """Reject a file that is listed twice, also under another name: its rows would count twice."""
     paths, by_checksum = set[str](), dict[str, str]()
     for shard in shards:
         if shard.path in paths:
@@ -237,7 +235,7 @@ def _check_no_file_twice(path: Path, shards: Sequence[Shard]) -> None:
 
 
 def _checked_name(path: Path, name: Any) -> str:
-    """A zoo's name, which names files and folders too."""
+    """Check the name of a zoo, which also becomes the name of files and folders."""
     if (
         not isinstance(name, str)
         or not 0 < len(name) <= LONGEST_NAME
@@ -253,5 +251,5 @@ def _checked_name(path: Path, name: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value from a file, however large, in a line of an error."""
+    """A value from a file for a message, cut to 200 characters."""
     return f"{reprlib.repr(value):.200}"

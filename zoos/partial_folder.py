@@ -1,13 +1,13 @@
 """Holds `<out>.partial`, the folder of an unfinished zoo, for one command at a time.
 
-A command goes through four stages. A kill may end each of them, and the same command goes on:
+A command passes through four stages. After a kill in any of them the same command continues:
 
-- planning: `partial.json` says which command works here; files are made with room for every row.
-- working: `plan.json` is there; rows are written, and journals vouch for them.
-- finishing: `provenance.json` is there; finished files appear in the folder `finished`.
-- renaming: `whole` is there; an old `out` becomes `replaced`, and `finished` becomes `out`.
+- planning: `partial.json` names the command; files are created with space for every row.
+- working: `plan.json` exists; rows are written, and journals list the rows that are complete.
+- finishing: `provenance.json` exists; finished files appear in the folder `finished`.
+- renaming: `whole` exists; an old `out` becomes `replaced`, and `finished` becomes `out`.
 
-All that belongs to an unfinished zoo lies in this one folder, and its lock is held to the end.
+Everything of an unfinished zoo lies in this one folder, and its lock is held until the end.
 """
 
 import fcntl
@@ -35,16 +35,16 @@ from .strict_json import json_text
 
 PLAN_NAME, PROVENANCE_NAME, WHOLE_NAME = "plan.json", "provenance.json", "whole"
 FINISHED_NAME, REPLACED_NAME, SCRATCH_NAME = "finished", "replaced", "scratch"
-REPORT_NAME = "import_report.json"  # lies beside the zoos of a collection
+REPORT_NAME = "import_report.json"  # beside the zoos of a collection
 STAGES = ("planning", "working", "finishing", "renaming")
 
 
 @dataclass(frozen=True)
 class PartialFolder:
-    """The folder of an unfinished zoo; pickles, so that workers write through it.
+    """The folder of an unfinished zoo; it can be pickled, so that workers write through it.
 
     Attributes:
-        path: the folder, `<out>.partial`.
+        path: path of the folder, `<out>.partial`.
     """
 
     path: Path
@@ -61,7 +61,7 @@ class PartialFolder:
 
     @property
     def stage(self) -> str:
-        """Which of `STAGES` the command has reached."""
+        """The stage that the command has reached, one of `STAGES`."""
         if self._is_whole:
             return "renaming"
         notes = [(self.path / name).exists() for name in (PLAN_NAME, PROVENANCE_NAME)]
@@ -69,7 +69,7 @@ class PartialFolder:
 
     @property
     def is_done(self) -> bool:
-        """Whether the zoo lies at `out` already: a kill came after the renaming."""
+        """Whether the zoo is at `out` already, because a kill came after the renaming."""
         return self._is_renamed and self.out.exists()
 
     @property
@@ -112,15 +112,15 @@ class PartialFolder:
     def is_planned(
         self, plan: Mapping[str, Any], overwrite: bool = False, keep: Sequence[str] = ()
     ) -> bool:
-        """Whether an earlier run made the files of this very plan; else empty the folder.
+        """Whether an earlier run created the files of this plan; otherwise empty the folder.
 
         Args:
-            plan: plain data that says which files there are, and which rows they hold.
-            overwrite: discard the files of another plan.
-            keep: names of what else stays in the folder.
+            plan: plain data that names the files and the rows they hold.
+            overwrite: whether files of another plan may be discarded.
+            keep: names of further entries that stay in the folder.
 
         Raises:
-            BuildError: if there are files of another plan, which may not be discarded.
+            BuildError: if there are files of another plan that may not be discarded.
         """
         earlier = read_json(self.path / PLAN_NAME)
         if isinstance(earlier, dict):
@@ -130,25 +130,25 @@ class PartialFolder:
                 return True
             if not overwrite:
                 raise BuildError(
-                    f"{self.path} holds an unfinished zoo that differs in {odd}: what it is made "
-                    "from has changed since; delete the folder, or pass --overwrite to start anew"
+                    f"{self.path} holds an unfinished zoo that differs in {odd}: its sources have "
+                    "changed; delete the folder, or pass --overwrite to start anew"
                 )
         self._empty(keep=(IDENTITY_NAME, *keep))
         return False
 
     def set_planned(self, plan: Mapping[str, Any]) -> None:
-        """Note that all files are there, with room for every row."""
+        """Record that all files exist, with space for every row."""
         write_whole(self.path / PLAN_NAME, json_text(dict(plan)).encode())
 
     def forget_plan(self) -> None:
-        """Note that there is nothing to go on with, so that an error removes the folder."""
+        """Record that there is no work to continue, so that an error removes the folder."""
         (self.path / PLAN_NAME).unlink(missing_ok=True)
 
     def start_finishing(self, provenance: Mapping[str, Any]) -> dict[str, Any]:
-        """Fix the zoo's provenance when all rows are written.
+        """Fix the zoo's provenance once all rows are written.
 
         Returns:
-            That of the run that finished the first file, so that all files say the same.
+            Provenance of the run that finished the first file, so that all files hold the same.
         """
         self.finished.mkdir(exist_ok=True)
         path = self.path / PROVENANCE_NAME
@@ -157,7 +157,7 @@ class PartialFolder:
         return dict(json.loads(path.read_text()))
 
     def publish(self) -> None:
-        """Rename the finished folder to `out`, and remove all else."""
+        """Rename the finished folder to `out` and remove everything else."""
         if not self.is_done:
             sync_tree(self.finished)
             write_whole(self.path / WHOLE_NAME, b"")
@@ -165,13 +165,13 @@ class PartialFolder:
         self._remove()
 
     def abandon(self) -> None:
-        """Remove the folder, unless it holds work to go on with."""
+        """Remove the folder, unless it holds work to continue."""
         if not self._is_whole and not (self.path / PLAN_NAME).exists():
             self._empty()
             self._remove()
 
     def _rename(self) -> None:
-        """Put `finished` in the place of `out`; a kill in between leaves both in this folder."""
+        """Replace `out` by `finished`; after a kill in between, both are in this folder."""
         replaced = self.path / REPLACED_NAME
         if self.out.exists():
             _delete(replaced)
@@ -180,10 +180,10 @@ class PartialFolder:
         sync(self.out.parent)
 
     def _empty(self, keep: Sequence[str] = ()) -> None:
-        """Discard what is in the folder; after a kill on the way a command plans anew."""
+        """Discard the contents; after a kill in between, a command starts with a new plan."""
         replaced = self.path / REPLACED_NAME
         if replaced.exists() and not self.out.exists():
-            os.rename(replaced, self.out)  # it was to be replaced by what is discarded
+            os.rename(replaced, self.out)  # the zoo that would have replaced it is discarded
         for name in (WHOLE_NAME, PLAN_NAME):
             _delete(self.path / name)
         sync(self.path)
@@ -192,11 +192,11 @@ class PartialFolder:
             _delete(self.path / IDENTITY_NAME)
 
     def _remove(self) -> None:
-        """Remove the folder; what says that the zoo is whole goes last but the lock."""
+        """Remove the folder; the marks of a whole zoo go last, before the lock."""
         self._delete_all_but((IDENTITY_NAME, WHOLE_NAME, LOCK_NAME))
         for name in (IDENTITY_NAME, WHOLE_NAME, LOCK_NAME):
             _delete(self.path / name)
-        with suppress(OSError):  # another builder came for the folder
+        with suppress(OSError):  # another command has claimed the folder
             self.path.rmdir()
 
     def _delete_all_but(self, names: Sequence[str]) -> None:
@@ -212,20 +212,20 @@ def partial_folder(
     """Hold `<out>.partial` for one command; on success its finished folder becomes `out`.
 
     The caller works inside the context, unless the folder `is_done`. After an error or a kill the
-    folder stays if it holds rows to go on with.
+    folder stays if it holds rows to continue with.
 
     Args:
-        out: zoo folder to make.
-        identity: command that makes it, checked against what lies there before any work.
-        overwrite: replace a zoo at `out`, and discard another command's unfinished work.
+        out: zoo folder to create.
+        identity: command that creates it, compared with earlier work before any new work.
+        overwrite: whether to replace a zoo at `out` and discard another command's unfinished work.
 
     Raises:
-        BuildError: if `out` exists and may not be replaced, another builder is at work, or the
-            folder holds something else.
+        BuildError: if `out` exists and may not be replaced, another command is writing it, or the
+            folder holds other work or other files.
     """
     held = _partial_of(out)
     if not held.path.exists():
-        check_target(held.out, overwrite)  # before a folder is made
+        check_target(held.out, overwrite)  # before a folder is created
     with _locked(held):
         try:
             held.claim(identity, overwrite)
@@ -241,14 +241,14 @@ def partial_folder(
 
 
 def check_target(out: Path, overwrite: bool) -> None:
-    """Refuse a target that is taken.
+    """Reject a target that exists and may not be replaced.
 
     Args:
-        out: zoo folder to make.
-        overwrite: replace a zoo that is there.
+        out: zoo folder to create.
+        overwrite: whether to replace an existing zoo.
 
     Raises:
-        BuildError: if it exists and may not be replaced, or is no zoo folder.
+        BuildError: if it exists and `overwrite` is false, or it is not a zoo folder.
     """
     if not out.exists():
         return
@@ -256,21 +256,21 @@ def check_target(out: Path, overwrite: bool) -> None:
         raise BuildError(f"{out} exists: choose another --out, or replace it with --overwrite")
     if not (out / INDEX_NAME).is_file() and not (out.is_dir() and _is_collection(out)):
         raise BuildError(
-            f"{out} is no zoo folder (it has no {INDEX_NAME}), nor one of zoos and nothing else: "
-            "it is not overwritten"
+            f"{out} is not overwritten: it is neither a zoo folder (it has no {INDEX_NAME}) nor a "
+            "folder of zoos only; choose another --out"
         )
 
 
 def _partial_of(out: Path) -> PartialFolder:
     if out.name in ("", ".."):
         raise BuildError(f"{str(out)!r} does not name a new folder: choose another --out")
-    out = out.resolve() if out.is_symlink() else out  # what the link leads to is replaced
+    out = out.resolve() if out.is_symlink() else out  # the target of the link is replaced
     return PartialFolder(out.with_name(out.name + ".partial"))
 
 
 @contextmanager
 def _locked(held: PartialFolder) -> Iterator[None]:
-    """Hold the lock; no process that is started inherits it."""
+    """Hold the lock; child processes do not inherit it."""
     handle = None
     while handle is None:
         held.path.mkdir(parents=True, exist_ok=True)
@@ -282,7 +282,7 @@ def _locked(held: PartialFolder) -> Iterator[None]:
 
 
 def _lock(path: Path, out: Path) -> int | None:
-    """An open lock, or None if another builder ended and removed it on the way."""
+    """An open lock, or None if another command ended and removed it in the meantime."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except FileNotFoundError:
@@ -295,13 +295,13 @@ def _lock(path: Path, out: Path) -> int | None:
         pass
     except BlockingIOError as error:
         os.close(handle)
-        raise BuildError(f"another builder is writing {out}: wait for it to end") from error
+        raise BuildError(f"another command is writing {out}: wait until it ends") from error
     os.close(handle)
     return None
 
 
 def _remove_if_unused(folder: Path) -> None:
-    """Remove a partial folder that holds a lock and nothing else."""
+    """Remove a partial folder that holds only a lock."""
     if [entry.name for entry in folder.iterdir()] == [LOCK_NAME]:
         (folder / LOCK_NAME).unlink()
         with suppress(OSError):
@@ -309,7 +309,7 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def _is_collection(folder: Path) -> bool:
-    """Whether a folder holds zoos, perhaps the report of their import, and nothing else."""
+    """Whether a folder holds only zoos and, if any, the report of their import."""
     entries = [path for path in folder.iterdir() if path.name != REPORT_NAME]
     return bool(entries) and all((path / INDEX_NAME).is_file() for path in entries)
 

@@ -1,12 +1,12 @@
 """Which code made a zoo, and from which zoo."""
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .format import open_zoo_file
+from .format import ZooFile, open_zoo_file
 from .index import INDEX_NAME, ZooIndex, file_sha256
 
 
@@ -45,10 +45,27 @@ def parent_provenance(folder: Path) -> dict[str, str]:
     index = ZooIndex.read(folder)
     parent = {"name": index.name, "sha256": file_sha256(folder / INDEX_NAME)}
     own = open_zoo_file(folder / index.shards[0].path).header.provenance
-    return parent | imported_from(own)
+    return parent | _imported_from(own)
 
 
-def imported_from(provenance: Mapping[str, Any]) -> dict[str, str]:
+def rows_provenance(name: str, files: Sequence[ZooFile]) -> dict[str, str]:
+    """What the provenance says under "parent" where the parent's rows were read from files.
+
+    Args:
+        name: the parent's name.
+        files: files that hold its rows.
+
+    Returns:
+        `parent_provenance` of their zoo folder, if they lie in one; else without "sha256".
+    """
+    folders = {file.path.parent for file in files}
+    if len(folders) == 1 and (folder := folders.pop()).joinpath(INDEX_NAME).is_file():
+        return parent_provenance(folder)
+    imported = (_imported_from(file.header.provenance) for file in files)
+    return {"name": name} | next(filter(None, imported), {})
+
+
+def _imported_from(provenance: Mapping[str, Any]) -> dict[str, str]:
     """{"imported": format} if a zoo, or what it descends from, was imported; else {}."""
     parent = provenance.get("parent")
     further = parent.get("imported") if isinstance(parent, dict) else None

@@ -1,8 +1,8 @@
-"""Recipes: TOML files from which a population of models is trained.
+"""Recipes: TOML files that describe a population of models to train.
 
-A recipe names an architecture, an image set, the generating factors (each fixed, a grid, or
-sampled), seeds, epochs, checkpoints and the split. It expands to the same list of models on
-every machine: models and splits are functions of the recipe and its one integer seed.
+A recipe names an architecture, an image set, the varied factors (each fixed, a grid, or sampled),
+seeds, epochs, checkpoints and the split. It expands to the same list of models on every machine,
+because models and splits are functions of the recipe and its one integer seed.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from .networks.layers import ACTIVATIONS
 from .networks.presets import resolve
 from .splits import draw_splits
 
-LONGEST_NAME = 200  # bytes; most file systems take 255
+LONGEST_NAME = 200  # bytes; most file systems allow 255
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
 INITS = (
     "uniform",
@@ -47,30 +47,30 @@ _SPLIT_STREAM, _SUBSET_STREAM, _MODEL_STREAM = 1, 2, 3  # independent uses of th
 
 @dataclass(frozen=True, kw_only=True)
 class HyperParameters:
-    """What may differ between the models of a zoo; every field is a column of the zoo file.
+    """Hyper-parameters of one model; every field is a column of the zoo file.
 
     Attributes:
-        activation: a name in `layers.ACTIVATIONS`.
-        init: a name in `INITS`; as in Model Zoos (arXiv 2209.14764), "uniform" is U[0, 1] and
-            "normal" is N(0, init_std); "truncated_normal" is that within two deviations; "siren"
-            draws as Sitzmann et al. 2020 (arXiv 2006.09661, section 3.2), biases included; the
-            others are torch's with their default gain. Norm layers start from weight 1 and bias
-            0, position embeddings and class tokens from N(0, 0.02).
-        init_std: deviation of "normal" and "truncated_normal"; the others ignore it.
+        activation: name in `layers.ACTIVATIONS`.
+        init: name in `INITS`. As in the Model Zoos data sets (arXiv 2209.14764), "uniform" is
+            U[0, 1] and "normal" is N(0, init_std). "truncated_normal" is the latter cut at two
+            standard deviations. "siren" follows Sitzmann et al. 2020 (arXiv 2006.09661, section
+            3.2), also for biases. The others are torch's with their default gain. Norm layers
+            start from weight 1 and bias 0, position embeddings and class tokens from N(0, 0.02).
+        init_std: standard deviation of "normal" and "truncated_normal"; the others ignore it.
         bias_init: constant that every bias starts from (0.01 in the published zoos).
-        optimizer: a name in `OPTIMIZERS`, as in torch.optim: "sgd" with `momentum`, "adam" and
+        optimizer: name in `OPTIMIZERS`, as in torch.optim: "sgd" with `momentum`, "adam" and
             "adamw" with betas 0.9 and 0.999, "rmsprop" with alpha 0.99 and no momentum.
         lr: learning rate; the largest one of a schedule.
-        schedule: a name in `SCHEDULES`, as in torch.optim.lr_scheduler with its defaults over
-            all steps of training: "onecycle" also moves the momentum of sgd and beta1 of Adam.
-        weight_decay: L2 coefficient added to the gradient, as in torch.optim; of "adamw"
-            decoupled from it.
+        schedule: name in `SCHEDULES`, as in torch.optim.lr_scheduler with its defaults over all
+            training steps; "onecycle" also changes the momentum of sgd and beta1 of Adam.
+        weight_decay: L2 coefficient added to the gradient, as in torch.optim; "adamw" decouples
+            it from the gradient.
         momentum: momentum of sgd; the others ignore it.
-        augmentation: a name in `AUGMENTATIONS`, of the train images: "crop_flip" pads by 4,
-            crops and mirrors, "flip_rotate" mirrors and rotates by up to 20 degrees.
+        augmentation: name in `AUGMENTATIONS`; "crop_flip" pads the train images by 4, crops and
+            mirrors them, "flip_rotate" mirrors and rotates them by up to 20 degrees.
         dropout: rate in [0, 1) of every dropout layer.
         batch_size: images per step; the last batch of an epoch may be smaller.
-        train_fraction: share of the train images, chosen by the model's seed.
+        train_fraction: share of the train images used; the model's seed chooses them.
     """
 
     activation: str = "relu"
@@ -88,7 +88,7 @@ class HyperParameters:
     train_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse values out of range."""
+        """Reject values that are out of range."""
         _one_of("activation", self.activation, ACTIVATIONS)
         _one_of("init", self.init, INITS)
         _one_of("optimizer", self.optimizer, OPTIMIZERS)
@@ -111,10 +111,10 @@ class Model:
     """One model of the population.
 
     Attributes:
-        model_id: its index in the recipe's full expansion.
-        seed: fixes its initial weights, data order, subset of images and dropout.
-        split: one of `SPLITS`.
-        hyper_parameters: its hyper-parameters.
+        model_id: index in the recipe's full expansion.
+        seed: seed of initial weights, data order, subset of images and dropout.
+        split: split of the model, one of `SPLITS`.
+        hyper_parameters: hyper-parameters of the model.
     """
 
     model_id: int
@@ -125,24 +125,24 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A population, before training.
+    """A population of models to train.
 
     Attributes:
-        name: the zoo's name, which is also the name of its folder.
-        description: one line.
-        architecture: the architecture that all models share.
-        images: what the models are trained on: an image set that `images.load_images` knows, or
-            a signal set that `signals.load_signals` knows (then each model fits its own signal).
+        name: name of the zoo and of its folder.
+        description: description in one line.
+        architecture: architecture that all models share.
+        images: name of the training data: an image set of `images.load_images`, or a signal set
+            of `signals.load_signals`, where each model fits one signal.
         factors: value by field of `HyperParameters`: a plain value is fixed, a list is a grid,
             a table {choice | uniform | log_uniform = [...]} is drawn for every model.
-        seeds: models per combination of the grid.
+        seeds: number of models per combination of the grid.
         seed_kind: "fixed" gives every combination the seeds 1 to `seeds`, "random" draws them.
-        epochs: passes over the model's training images.
+        epochs: number of passes over the model's training images.
         checkpoints: epochs at which weights are stored; 0 is the initial state.
         split: share of models by split.
-        seed: fixes sampling, subset and split.
-        precision: one of `PRECISIONS`, of forward and backward pass in training; weights,
-            optimizer, norms and all measuring stay in float32.
+        seed: seed of sampling, subset and split.
+        precision: type of forward and backward pass in training, one of `PRECISIONS`; weights,
+            optimizer, norms and all measurements stay in float32.
     """
 
     name: str
@@ -159,7 +159,7 @@ class Recipe:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse contradictions, before any training."""
+        """Reject contradictions before any training."""
         for key in ("name", "description"):
             if not isinstance(getattr(self, key), str):
                 raise RecipeError(f"{key} must be a text, got {getattr(self, key)!r}")
@@ -191,8 +191,8 @@ class Recipe:
         """Read a recipe from TOML or JSON data.
 
         Raises:
-            RecipeError: on an unknown or missing key (the known ones are listed) or a value out
-                of range.
+            RecipeError: if a key is unknown or missing (the known ones are listed), or a value is
+                out of range.
         """
         names = {field.name for field in fields(cls)}
         _known("recipe", data, sorted(names))
@@ -234,11 +234,11 @@ class Recipe:
         """Expand to the population, each model with its split.
 
         Args:
-            count: take so many models: a random subset of a grid (the same for equal seeds), or
-                so many draws if no factor is a grid. None takes all.
+            count: number of models: a random subset of a grid (equal for equal seeds), or that
+                many draws if no factor is a grid. None takes all.
 
         Raises:
-            RecipeError: if there are not so many models, or too few for every split.
+            RecipeError: if the recipe has fewer models, or they leave a split empty.
         """
         recipe = self
         if count is not None and not self._grid_factors():
@@ -259,12 +259,14 @@ class Recipe:
         """(model_id, grid values) of the models to train."""
         everything = [
             combination for combination in self._grid() for _ in range(self.seeds)
-        ]  # the seeds of one combination lie side by side
+        ]  # the seeds of one combination follow one another
         if count is None or count == len(everything):
             return list(enumerate(everything))
         _whole("models", count, 1)
         if count > len(everything):
-            raise RecipeError(f"recipe {self.name!r} has {len(everything)} models, not {count}")
+            raise RecipeError(
+                f"recipe {self.name!r} has {len(everything)} models, got {count}: take fewer"
+            )
         order = np.random.default_rng([self.seed, _SUBSET_STREAM]).permutation(len(everything))
         return [(int(index), everything[index]) for index in sorted(order[:count])]
 
@@ -307,12 +309,12 @@ def load_recipe(name: str) -> Recipe:
     """Read a shipped recipe by name, or any recipe by the path of its TOML file.
 
     Raises:
-        RecipeError: if there is none (the shipped ones are listed), or it is not valid.
+        RecipeError: if no recipe is found (the shipped ones are listed), or it is not valid.
     """
     path = Path(name) if name.endswith(".toml") else RECIPE_FOLDER / f"{name}.toml"
     if not path.is_file():
         raise RecipeError(
-            f"no recipe {name!r}: shipped are {recipe_names()}, or give the path of a .toml file"
+            f"no recipe {name!r}: give one of {recipe_names()}, or the path of a .toml file"
         )
     try:
         return Recipe.from_json(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -331,12 +333,12 @@ def hyper_parameter_names() -> tuple[str, ...]:
 
 
 def hyper_parameter_columns(models: Iterable[Model]) -> dict[str, np.ndarray]:
-    """One column per hyper-parameter, one value per model; text as an object array of str."""
+    """One column per hyper-parameter with one value per model; text as an object array of str."""
     rows = [asdict(model.hyper_parameters) for model in models]
     return {
         field.name: np.array(
             [row[field.name] for row in rows], object if field.type is str else field.type
-        )  # the field's type, so that a dropout of 0 gives no column of integers
+        )  # by the field's type: a dropout of 0 must not give a column of integers
         for field in fields(HyperParameters)
     }
 
@@ -386,7 +388,7 @@ def _known(what: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 
 def _folder_name(key: str, value: str) -> None:
-    """Refuse a name that would lead out of the working folder, since zoos are written by it."""
+    """Reject a name that would lead out of the working folder: it names the zoo's folder."""
     odd = any(letter in "/\\" or not letter.isprintable() for letter in value)
     if odd or value.startswith(".") or not 0 < len(value.encode()) <= LONGEST_NAME:
         raise RecipeError(

@@ -1,8 +1,8 @@
-"""Writes the files of a zoo folder: planned, made with room, filled, finished, listed.
+"""Writes the files of a zoo folder: plans them, creates them, fills them, finishes and lists them.
 
-Whatever makes a zoo writes through here, inside a `partial_folder`. Rows are written into files
-that have room for all of them from the start; when all rows of a file are there, it is written
-anew with its final columns and checksums, into the folder `finished`.
+Every command that makes a zoo writes through this module, inside a `partial_folder`. Rows are
+written into files that have space for all of them from the start. A file with all its rows is
+copied into the folder `finished`, with its final columns and checksums.
 
 Shape letters: N rows of a file, D length of the flat weight vector.
 """
@@ -30,9 +30,9 @@ from .format import (
 )
 from .index import Shard, ZooIndex, describe_shard, shard_name
 
-SHARD_BYTES = 64_000_000  # stock `datasets` reads a file as one batch
-_ANEW = "what is unfinished cannot go on; delete its folder, or pass --overwrite to start anew"
-TEXT_BYTES = 40  # that HDF5 takes beside a text: reference, heap object, padding
+SHARD_BYTES = 64_000_000  # weights per file; stock `datasets` reads a file as one batch
+_ANEW = "this zoo cannot be continued; delete its folder, or pass --overwrite to start anew"
+TEXT_BYTES = 40  # overhead of a text in HDF5: reference, heap object, padding
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class ShardPlan:
     """A file to write.
 
     Attributes:
-        name: its file name.
-        split: the split of all its rows.
-        positions: its models, by their positions in the zoo, in row order.
-        rows: N.
+        name: file name.
+        split: split of all its rows.
+        positions: positions in the zoo of its models, in row order.
+        rows: number of rows, N.
     """
 
     name: str
@@ -56,12 +56,12 @@ ColumnsOf = Callable[[ShardPlan], Mapping[str, Column]]
 
 
 def plan_shards(splits: Sequence[str], rows: Sequence[int], row_bytes: int) -> list[ShardPlan]:
-    """Cut each split into files of about `SHARD_BYTES`, never cutting through a model.
+    """Divide each split into files of about `SHARD_BYTES`; a model is never divided.
 
     Args:
         splits: split of each model.
         rows: number of rows of each model.
-        row_bytes: bytes of one row of weights.
+        row_bytes: number of bytes of one row of weights.
     """
     plans = []
     for split in SPLITS:
@@ -83,21 +83,22 @@ def plan_shards(splits: Sequence[str], rows: Sequence[int], row_bytes: int) -> l
 def create_files(
     folder: Path, plans: Sequence[ShardPlan], header: ZooHeader, columns: ColumnsOf
 ) -> None:
-    """Make the planned files, with room for every row.
+    """Create the planned files with space for every row.
 
     Args:
-        folder: folder of the files; it is made if it does not exist.
-        plans: the files.
-        header: root attributes, without checksums.
-        columns: gives the scalar columns of a file; those not known yet may be replaced when it
-            is finished.
+        folder: folder of the files; it is created if it does not exist.
+        plans: files to create.
+        header: root attributes without checksums.
+        columns: function from a plan to its scalar columns; unknown values may be replaced when
+            the file is finished.
 
     Raises:
-        BuildError: if the disk has no room for what is planned.
+        BuildError: if the disk has too little space for the planned files.
     """
     folder.mkdir(exist_ok=True)
     sizes = [_planned_bytes(plan, header, columns(plan)) for plan in plans]
-    check_room(folder, sum(sizes) + max(sizes))
+    contents = "the zoo, with a second copy of its largest file while that is finished,"
+    check_room(folder, sum(sizes) + max(sizes), contents)
     for plan in plans:
         create_zoo_file(folder / plan.name, header, columns(plan))
         sync(folder / plan.name)
@@ -107,19 +108,19 @@ def create_files(
 def mend_files(
     folder: Path, plans: Sequence[ShardPlan], header: ZooHeader, columns: ColumnsOf
 ) -> None:
-    """Make the files that an earlier run left ready to go on with.
+    """Prepare the files of an earlier run for continuing.
 
-    A file that HDF5 does not open, because an older version was killed while it wrote in it, is
-    made anew around the rows that it holds.
+    A file that HDF5 cannot open, because an older version was killed while writing it, is created
+    again around the rows that it holds.
 
     Args:
         folder: folder of the planned files.
-        plans: the files that are not finished yet.
-        header: root attributes, without checksums.
-        columns: gives the scalar columns of a file.
+        plans: files that are not finished yet.
+        header: root attributes without checksums.
+        columns: function from a plan to its scalar columns.
 
     Raises:
-        BuildError: if a file is missing, or its rows are.
+        BuildError: if a file or its rows are missing.
     """
     for plan in plans:
         path = folder / plan.name
@@ -132,22 +133,22 @@ def mend_files(
             continue
         if rows != plan.rows:
             raise BuildError(
-                f"{path} holds {rows} rows, not the {plan.rows} planned, as an older weightzoo "
-                f"leaves it in its last step: {_ANEW}"
+                f"{path} holds {rows} rows instead of the {plan.rows} planned; older versions of "
+                f"weightzoo left such files in their last step: {_ANEW}"
             )
 
 
 def write_rows(path: Path, firsts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
     """Write blocks of rows and wait until they are on the disk.
 
-    By pwrite, not through a map, because machines that map one file over a network write back
-    whole pages and with them their old view of a neighbour's rows; with O_DSYNC, because without
-    it Linux's NFS client may extend a write to the page.
+    Rows are written with pwrite, not through a memory map: machines that map one file over a
+    network write back whole pages, and with them outdated rows of other machines. O_DSYNC is
+    needed because without it Linux's NFS client may extend a write to the page.
 
     Args:
-        path: a file with room for every row.
-        firsts: row that each block starts at.
-        blocks: (rows, D) each.
+        path: path of a file with space for every row.
+        firsts: number of the first row of each block.
+        blocks: weights of each block, (rows, D).
     """
     file = open_zoo_file(path)
     handle = os.open(path, os.O_WRONLY | os.O_DSYNC)
@@ -166,14 +167,14 @@ def finish_file(
     columns: Callable[[np.ndarray], Mapping[str, Column]],
     keep: np.ndarray | None = None,
 ) -> None:
-    """Write a file in its final form, unless an earlier run did; then remove the planned one.
+    """Write the finished file, unless an earlier run did, then remove the planned file.
 
     Args:
-        path: the planned file, with all its rows.
-        target: the finished file.
+        path: path of the planned file with all its rows.
+        target: path of the finished file.
         header: root attributes; checksums are added.
-        columns: gives the columns that are known only now, from the weights, (N, D).
-        keep: rising numbers of the rows to take; None takes all.
+        columns: function from the weights, (N, D), to the columns that were unknown before.
+        keep: numbers of the rows to copy, ascending; None copies all.
 
     Raises:
         OSError: if the disk is full.
@@ -191,8 +192,8 @@ def finish_folder(folder: Path, name: str, shards: Sequence[Shard], header: ZooH
 
     Args:
         folder: folder of the finished files.
-        name: the zoo's name.
-        shards: the files, train first.
+        name: name of the zoo.
+        shards: finished files, train first.
         header: root attributes of any of them.
     """
     index = ZooIndex(name=name, shards=tuple(shards))
@@ -208,21 +209,22 @@ def write_zoo_folder(
     columns: Mapping[str, Column],
     weights: np.ndarray,
 ) -> ZooIndex:
-    """Write a whole zoo whose rows are in memory, one row per model, a file or more per split.
+    """Write a complete zoo from rows in memory, one row per model, one or more files per split.
 
     Args:
         folder: folder of the finished files.
-        name: the zoo's name.
+        name: name of the zoo.
         header: root attributes; checksums are added.
-        columns: every scalar column, with the split of each row.
-        weights: (rows, D), float32.
+        columns: all scalar columns, among them the split of each row.
+        weights: weights of all rows, (rows, D), float32.
 
     Raises:
-        BuildError: if the disk has no room.
+        BuildError: if the disk has too little space.
     """
     plans = plan_shards(columns["split"].tolist(), [1] * len(weights), weights[0].nbytes)
     folder.mkdir(parents=True, exist_ok=True)
-    check_room(folder, sum(_planned_bytes(plan, header, columns) for plan in plans))
+    size_bytes = sum(_planned_bytes(plan, header, columns) for plan in plans)
+    check_room(folder, size_bytes, "the zoo")
     shards = []
     for plan in plans:
         rows = np.array(plan.positions)
@@ -233,18 +235,18 @@ def write_zoo_folder(
 
 
 def status_column(weights: np.ndarray, diverged: np.ndarray) -> np.ndarray:
-    """The status of each row, (N,): "diverged" where a weight is not finite, or as is known.
+    """The status of each row, (N,): "diverged" where a weight is not finite or it is known.
 
     Args:
-        weights: (N, D).
-        diverged: (N,), rows known to have diverged.
+        weights: weights of the rows, (N, D).
+        diverged: whether a row is known to have diverged, (N,).
     """
     finite = np.array([bool(np.isfinite(row).all()) for row in weights])
     return np.where(finite & ~diverged, "ok", "diverged").astype(object)
 
 
 def _planned_bytes(plan: ShardPlan, header: ZooHeader, columns: Mapping[str, Column]) -> int:
-    """About the size of a file; of the columns only the first rows are looked at."""
+    """An estimate of the size of a file in bytes, from the first rows of its columns."""
     row = header.layer_table.width * 4
     for column in columns.values():
         some = column[:100]
@@ -257,7 +259,7 @@ def _planned_bytes(plan: ShardPlan, header: ZooHeader, columns: Mapping[str, Col
 def _make_anew(
     path: Path, plan: ShardPlan, header: ZooHeader, columns: Mapping[str, Column]
 ) -> None:
-    """Make a file anew around the rows of one that does not open."""
+    """Create a file again around the rows of one that cannot be opened."""
     start, size = _find_weights(path, plan.rows * header.layer_table.width * 4)
     partial = path.with_name(path.name + ".tmp")
     create_zoo_file(partial, header, columns)
@@ -274,11 +276,11 @@ def _find_weights(path: Path, size: int) -> tuple[int, int]:
     class (1 for contiguous), address, size.
     """
     if path.stat().st_size < size:
-        raise BuildError(f"{path} is cut short, and rows are lost: {_ANEW}")
+        raise BuildError(f"{path} is truncated and has lost rows: {_ANEW}")
     message = re.compile(rb"[\x03\x04]\x01(.{8})" + re.escape(size.to_bytes(8, "little")), re.S)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         found = {int.from_bytes(match[1], "little") for match in message.finditer(mapped)}
         starts = {start for start in found if 0 < start <= len(mapped) - size}
     if len(starts) != 1:
-        raise BuildError(f"{path} is damaged, and its rows cannot be found: {_ANEW}")
+        raise BuildError(f"{path} is damaged and its rows cannot be found: {_ANEW}")
     return starts.pop(), size

@@ -50,7 +50,7 @@ TRAINING = {  # factors of all pre-trainings, so that architecture and source al
 def benchmark_matrix(
     matrix: Path, scores: Path | None, out: Path, command: str
 ) -> BenchmarkOutcome:
-    """The referee on a matrix file of whoever's.
+    """Evaluate rankers on a given matrix file.
 
     Args:
         matrix: HDF5 or CSV.

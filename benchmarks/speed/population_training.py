@@ -4,7 +4,7 @@
 
 Nets are those of the published zoos, on random images of their size (what is on an image does
 not change the time), the INR on sine waves. Half of the models are trained by Adam, half by SGD,
-with four activations by turns. Both sides start from the same weights, see the same images in
+with four activations in turn. Both sides start from the same weights, see the same images in
 the same order and evaluate on all images at the end; the one-by-one loop is tuned (data in
 memory, fused optimizer, no DataLoader). Two settings: one process with one thread, and one
 process per core. Rounds of the two sides alternate; the table gives medians. Next to the ratio of
@@ -185,7 +185,7 @@ def _data(name: str) -> DataSet:
 
 
 def _models(net: Net) -> list[Model]:
-    """Models by turns of each activation and optimizer, as a shuffled zoo has them."""
+    """Models that alternate activations and optimizers, as in a shuffled zoo."""
     return [
         Model(
             model_id=index,

@@ -3,40 +3,22 @@
 Tensors are read from the file on demand, as numpy arrays.
 """
 
-import json
-import math
+import io
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from .tensors import (
-    NUMPY_TYPES,
-    Checkpoint,
-    LazyTensor,
-    Leaf,
-    contiguous_stride,
-    slice_bytes,
-    slice_span,
-)
+from ...zoos.errors import ZooFormatError
+from ...zoos.tensors.lazy import LazyTensor
+from ...zoos.tensors.safetensors_file import read_header
+from .tensors import NUMPY_TYPES, Checkpoint, Leaf, slice_bytes
 from .torch_files import LEGACY_START, LegacyFile, PickleFile, TorchZipFile
 from .unpickling import PickledArray
-from .unreadable import UnreadableFileError, error_text, shown
+from .unreadable import UnreadableFileError, one_line, shown
 
-_HEADER_LIMIT_BYTES = 100_000_000
-_SAFETENSORS = {
-    "F32": "float32",
-    "F64": "float64",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
@@ -53,7 +35,7 @@ def open_checkpoint(file: BinaryIO, name: str, stubs: Sequence[str] = ()) -> Che
         UnreadableFileError: if it is damaged or of an unsupported format.
     """
     if name.endswith(".safetensors"):
-        return _SafetensorsFile(file)
+        return _SafetensorsFile(file, name)
     start = file.read(len(LEGACY_START))
     file.seek(0)
     if start.startswith(b"PK"):
@@ -87,34 +69,34 @@ def natural_order(name: str) -> list[tuple[bool, int, str]]:
 
 
 class _SafetensorsFile(Checkpoint):
-    """A JSON header with type, shape and span of every tensor, then the bytes."""
+    """The checked tensors of a safetensors file, whose name is that of their storage."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._spans = file, dict[str, tuple[int, int]]()
-        length = int.from_bytes(slice_bytes(file, 0, 8), "little")
-        if length > _HEADER_LIMIT_BYTES:
-            raise UnreadableFileError(f"no safetensors: its header would take {length} bytes")
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self._file = file
         try:
-            header = json.loads(bytes(slice_bytes(file, 8, length)))
-            header.pop("__metadata__", None)
-            names = sorted(header, key=natural_order)  # the file has them by type, then by name
-            self.root = {name: self._tensor(name, header[name], 8 + length) for name in names}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            text = error_text(error)
-            raise UnreadableFileError(f"damaged safetensors header: {text}") from error
-
-    def _tensor(self, name: str, row: Mapping[str, Any], start: int) -> LazyTensor:
-        dtype, shape = _SAFETENSORS[row["dtype"]], tuple(row["shape"])
-        first, stop = row["data_offsets"]
-        if not all(type(number) is int and number >= 0 for number in (first, stop, *shape)):
-            raise ValueError(f"{name!r} has shape {shown(shape)}, span {shown((first, stop))}")
-        if stop - first != math.prod(shape) * np.dtype(NUMPY_TYPES[dtype]).itemsize or first < 0:
-            raise ValueError(f"{name!r} has shape {shape}, but {stop - first} bytes")
-        self._spans[name] = (start + first, stop - first)
-        return LazyTensor(name, dtype, 0, shape, contiguous_stride(shape))
+            tensors, _ = read_header(_OpenFile(file, name))
+        except ZooFormatError as error:
+            raise UnreadableFileError(one_line(str(error))) from error
+        if odd := sorted({one.type.dtype for one in tensors.values()} - set(NUMPY_TYPES)):
+            raise UnreadableFileError(
+                f"{name} holds tensors of type {odd}: only {list(NUMPY_TYPES)} are imported"
+            )
+        order = sorted(tensors, key=natural_order)  # the file has them in the order of their bytes
+        self.root = {key: replace(tensors[key], storage=name) for key in order}
 
     def _bytes(self, storage: str, start: int, size: int) -> Any:
-        return slice_span(self._file, self._spans, storage, start, size)
+        return slice_bytes(self._file, start, size)
+
+
+class _OpenFile:
+    """An open file as a `ByteSource`."""
+
+    def __init__(self, file: BinaryIO, name: str) -> None:
+        self.name, self._file = name, file
+        self.size_bytes = file.seek(0, io.SEEK_END)
+
+    def read_into(self, buffer: memoryview, start: int) -> None:
+        buffer[:] = slice_bytes(self._file, start, len(buffer))
 
 
 def _get(root: Any, key: str) -> Any:

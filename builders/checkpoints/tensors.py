@@ -1,14 +1,14 @@
-"""Tensors that are read from their file on demand."""
+"""Arrays of the tensors of a checkpoint file, read on demand."""
 
 import io
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
 
+from ...zoos.tensors.lazy import LazyTensor
 from .unreadable import UnreadableFileError, shown
 
 DIMENSIONS = 64  # numpy's limit
@@ -25,30 +25,6 @@ NUMPY_TYPES = {  # torch's name: numpy type of the stored bytes
     "uint8": "u1",
     "bool": "?",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class LazyTensor:
-    """A tensor that is still in its file.
-
-    Attributes:
-        storage: key of the storage that holds it.
-        dtype: torch's name of its type.
-        offset: index of its first value in the storage.
-        shape: its shape.
-        stride: stride of each dimension, in values.
-    """
-
-    storage: str
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
-
-    def __setstate__(self, state: Any) -> None:
-        """Reject changes by the pickle: its values at creation were checked."""
-        raise UnreadableFileError("pickle tries to change a tensor")
-
 
 Leaf = LazyTensor | np.ndarray
 
@@ -73,13 +49,12 @@ def check_sizes(tensors: Mapping[str, Leaf], size_bytes: int) -> None:
             raise UnreadableFileError(f"{shown(name)} has {len(leaf.shape)} dimensions")
         if isinstance(leaf, LazyTensor):
             _check_signs(leaf)
-            item = np.dtype(NUMPY_TYPES[leaf.dtype]).itemsize
-            stop = (leaf.offset + span(leaf)) * item
+            stop = leaf.start + leaf.span * leaf.type.item_bytes
             if stop > size_bytes:
                 raise UnreadableFileError(
                     f"{shown(name)} has shape {shown(leaf.shape)}, more than its file holds"
                 )
-            wanted += math.prod(leaf.shape) * item
+            wanted += leaf.type.size_bytes
             stored[leaf.storage] = max(stored.get(leaf.storage, 0), stop)
         else:
             wanted, stored[""] = wanted + leaf.nbytes, size_bytes
@@ -93,15 +68,8 @@ def check_sizes(tensors: Mapping[str, Leaf], size_bytes: int) -> None:
 
 
 def _check_signs(leaf: LazyTensor) -> None:
-    if min((leaf.offset, *leaf.shape, *leaf.stride), default=0) < 0:
+    if min(leaf.start, *leaf.shape, *(leaf.stride or ()), 0) < 0:
         raise UnreadableFileError(f"a tensor has a negative shape or stride: {shown(leaf)}")
-
-
-def span(leaf: LazyTensor) -> int:
-    """Number of values of the storage that a tensor spans, from its offset on."""
-    if not math.prod(leaf.shape):
-        return 0
-    return 1 + sum((n - 1) * s for n, s in zip(leaf.shape, leaf.stride, strict=True))
 
 
 class Checkpoint:
@@ -123,11 +91,9 @@ class Checkpoint:
         if isinstance(leaf, np.ndarray):
             return leaf
         _check_signs(leaf)
-        item = np.dtype(NUMPY_TYPES[leaf.dtype])
-        size = span(leaf) * item.itemsize
-        data = self._bytes(leaf.storage, leaf.offset * item.itemsize, size)
-        values = _view(np.frombuffer(data, item), leaf)
-        return _widen(values) if leaf.dtype == "bfloat16" else values
+        data = self._bytes(leaf.storage, leaf.start, leaf.span * leaf.type.item_bytes)
+        values = _view(np.frombuffer(data, NUMPY_TYPES[leaf.type.dtype]), leaf)
+        return _widen(values) if leaf.type.dtype == "bfloat16" else values
 
     def _bytes(self, storage: str, start: int, size: int) -> Any:
         """A range of a storage."""
@@ -155,36 +121,15 @@ def slice_bytes(file: BinaryIO, start: int, size: int) -> Any:
     return data
 
 
-def slice_span(
-    file: BinaryIO, spans: Mapping[str, tuple[int, int]], storage: str, start: int, size: int
-) -> Any:
-    """Read a range of one storage.
-
-    Args:
-        file: file opened for reading.
-        spans: position and size of each storage in the file, in bytes.
-        storage: key of the storage.
-        start: position of the first byte in the storage.
-        size: number of bytes.
-
-    Raises:
-        UnreadableFileError: if the range exceeds the storage, or the file is shorter.
-    """
-    first, length = spans.get(storage, (0, -1))
-    if start + size > length:
-        raise UnreadableFileError(f"a tensor lies outside its storage {storage!r}")
-    return slice_bytes(file, first + start, size)
-
-
 def _view(flat: np.ndarray, leaf: LazyTensor) -> np.ndarray:
-    if leaf.stride == contiguous_stride(leaf.shape):  # five times as fast as with strides
-        return flat[: math.prod(leaf.shape)].reshape(leaf.shape)
+    if leaf.stride is None or leaf.stride == _contiguous_stride(leaf.shape):
+        return flat[: leaf.type.size].reshape(leaf.shape)  # five times as fast as with strides
     steps = [stride * flat.itemsize for stride in leaf.stride]
     return np.lib.stride_tricks.as_strided(flat, leaf.shape, steps, writeable=False)
 
 
 @lru_cache(maxsize=1024)
-def contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _contiguous_stride(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The stride of a tensor without gaps, in values."""
     return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 

@@ -14,8 +14,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ...zoos.tensors.lazy import ITEM_BYTES, LazyTensor, TensorType
 from .pickle_trial import TRIAL
-from .tensors import NUMPY_TYPES, Checkpoint, LazyTensor, slice_bytes, slice_span
+from .tensors import NUMPY_TYPES, Checkpoint, slice_bytes
 from .unpickling import Sealed, load_pickle
 from .unreadable import UnreadableFileError, shown
 
@@ -153,7 +154,10 @@ class LegacyFile(Checkpoint):
             at += 8 + sizes[key]
 
     def _bytes(self, storage: str, start: int, size: int) -> Any:
-        return slice_span(self._file, self._spans, storage, start, size)
+        first, length = self._spans.get(storage, (0, -1))
+        if start + size > length:
+            raise UnreadableFileError(f"a tensor lies outside its storage {storage!r}")
+        return slice_bytes(self._file, first + start, size)
 
 
 class PickleFile(Checkpoint):
@@ -207,7 +211,7 @@ def _load_tensors(file: BinaryIO, stubs: tuple[str, ...], sizes: dict[str, int])
         kind, dtype, key, _, count, *_ = pid
         if kind != "storage" or dtype not in NUMPY_TYPES:
             raise UnreadableFileError(f"unknown storage {shown(pid)}")
-        sizes[str(key)] = int(count) * np.dtype(NUMPY_TYPES[dtype]).itemsize
+        sizes[str(key)] = int(count) * ITEM_BYTES[dtype]
         return _Storage(str(key), dtype)
 
     return load_pickle(file, stubs=stubs, allowed=_TORCH, persistent=storage)
@@ -242,7 +246,8 @@ def _rebuild(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> Laz
         raise UnreadableFileError(f"a tensor has shape {shown(shape)} and stride {shown(stride)}")
     if len(shape) != len(stride):
         raise UnreadableFileError(f"a tensor has shape {shown(shape)}, but stride {shown(stride)}")
-    return LazyTensor(storage.key, storage.dtype, offset, tuple(shape), tuple(stride))
+    kind = TensorType(storage.dtype, tuple(shape))
+    return LazyTensor(kind, offset * kind.item_bytes, storage.key, tuple(stride))
 
 
 def _first(value: Any, *_: Any) -> Any:

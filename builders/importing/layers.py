@@ -14,6 +14,7 @@ from functools import lru_cache
 from ...zoos.networks.architectures import Architecture
 from ...zoos.networks.layer_table import LayerTable, TensorSpec
 from ...zoos.networks.presets import cnn_l, cnn_s
+from ...zoos.tensors.lazy import LazyTensor
 from ..checkpoints.tensors import Leaf
 from ..checkpoints.unreadable import UnreadableFileError
 from .resnet import resnet18_of
@@ -111,7 +112,7 @@ def signature(state: Mapping[str, Leaf]) -> Signature:
 
 def dtype_name(leaf: Leaf) -> str:
     """Torch's name of the type of a tensor."""
-    return leaf.dtype if isinstance(leaf.dtype, str) else leaf.dtype.name
+    return leaf.type.dtype if isinstance(leaf, LazyTensor) else leaf.dtype.name
 
 
 def derive_layer_table(state: Mapping[str, Leaf]) -> LayerTable:

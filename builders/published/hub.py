@@ -52,15 +52,14 @@ class HubReader(Reader):
         """
         snapshot = self._snapshots[model.name]
         tensors: dict[str, Leaf] = {}
-        owners: dict[str, Checkpoint] = {}
+        files: dict[str, Checkpoint] = {}
         for file in model.locations[row]:
-            checkpoint = open_checkpoint(snapshot.open(file), file)
+            files[file] = checkpoint = open_checkpoint(snapshot.open(file), file)
             if twice := sorted(set(checkpoint.root) & set(tensors)):
                 raise UnreadableFileError(f"tensors {twice[:3]} are in two files")
             tensors |= checkpoint.root
-            owners |= dict.fromkeys(checkpoint.root, checkpoint)
         in_order = {name: tensors[name] for name in sorted(tensors, key=natural_order)}
-        return OpenState(in_order, lambda leaf: owners[leaf.storage].read(leaf))  # type: ignore[union-attr]
+        return OpenState(in_order, lambda leaf: files[leaf.storage].read(leaf))  # type: ignore[union-attr]
 
     def size_bytes(self, model: FoundModel, row: int) -> int:
         """Size of all files of a repository, in bytes.

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from ...zoos.networks.presets import cnn_l, cnn_s
+from ...zoos.tensors.lazy import LazyTensor, TensorType
 from ..checkpoints.archives import Source
-from ..checkpoints.tensors import Checkpoint, LazyTensor, Leaf
+from ..checkpoints.tensors import Checkpoint, Leaf
 from ..checkpoints.unpickling import Stub
 from ..checkpoints.unreadable import UnreadableFileError, reading
 from ..importing.layers import check_tensors, count_layers, is_indexed
@@ -342,11 +343,10 @@ def _length(values: Any) -> int | None:
 def _entries(data: Any) -> Sequence[Any]:
     """`data_in` as one entry per checkpoint; in mode "vector" it is one (N, D) tensor."""
     if isinstance(data, LazyTensor) and len(data.shape) == 2:
-        stride, width = data.stride, data.shape[1:]
-        return [
-            LazyTensor(data.storage, data.dtype, data.offset + n * stride[0], width, stride[1:])
-            for n in range(data.shape[0])
-        ]
+        kind = TensorType(data.type.dtype, data.shape[1:])
+        step, *stride = data.stride or (data.shape[1], 1)
+        starts = [data.start + row * step * kind.item_bytes for row in range(data.shape[0])]
+        return [LazyTensor(kind, start, data.storage, tuple(stride)) for start in starts]
     if not isinstance(data, list) or not all(isinstance(e, Mapping | LazyTensor) for e in data):
         raise UnreadableFileError("data_in is neither a list of checkpoints nor one tensor")
     return data

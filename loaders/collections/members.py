@@ -3,8 +3,8 @@
 All have the same interface: type and shape of every tensor by name, and values of one tensor.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,43 +17,43 @@ from ...zoos.tensors.lazy import TensorType
 from ..dataset.zoo_dataset import ZooDataset
 
 
-class Member(Protocol):
+class Member(ABC):
     """One model of a collection.
 
     Attributes:
-        name: for messages, reports and lineage.
+        name: name for messages, reports and lineage.
         tensors: type and shape of every tensor, by name.
-        architecture: what may be merged has the same; None if it is unknown.
+        architecture: name of the architecture; None if it is unknown.
         tokenizer: digest of the tokenizer; None without one.
-        vocabulary: number of tokens its config names; None if there is none.
-        tied: whether its output head shares the token embedding; None if unsaid.
+        vocabulary: number of tokens that the config names; None if there is none.
+        tied: whether the output head shares the token embedding; None if unsaid.
     """
 
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def tensors(self) -> Mapping[str, TensorType]: ...  # noqa: D102
-    @property
-    def architecture(self) -> str | None: ...  # noqa: D102
-    @property
-    def tokenizer(self) -> str | None: ...  # noqa: D102
-    @property
-    def vocabulary(self) -> int | None: ...  # noqa: D102
-    @property
-    def tied(self) -> bool | None: ...  # noqa: D102
+    name: str
+    tensors: Mapping[str, TensorType]
+    architecture: str | None = None
+    tokenizer: str | None = None
+    vocabulary: int | None = None
+    tied: bool | None = None
 
+    @abstractmethod
     def read(self, name: str) -> Tensor:
         """A whole tensor, in its own type and shape."""
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor, in its own type; written to `out` if given.
+        """Some values of a flattened tensor, in its own type.
 
         Args:
             name: tensor name.
             start: first value of the block.
             stop: end of the block, exclusive.
-            out: buffer (stop - start,) to write to; None allocates one.
+            out: buffer to write to, at least as long; None allocates one.
+
+        Returns:
+            (stop - start,).
         """
+        values = self.read(name).flatten()[start:stop]
+        return values if out is None else out[: stop - start].copy_(values)
 
     def columns(self, name: str, chosen: Tensor) -> Tensor:
         """Some columns (O, c) of a tensor as a matrix of its outputs O and all else.
@@ -62,9 +62,10 @@ class Member(Protocol):
             name: tensor name.
             chosen: column numbers, (c,).
         """
+        return self.read(name).flatten(1)[:, chosen]
 
 
-class FolderMember:
+class FolderMember(Member):
     """A checkpoint folder or file."""
 
     def __init__(self, folder: CheckpointFolder) -> None:
@@ -74,25 +75,22 @@ class FolderMember:
         self.tensors = folder.tensors
         self.tokenizer, self.tied = folder.tokenizer, folder.tied
         self.vocabulary = folder.vocabulary
-
-    @property
-    def architecture(self) -> str | None:
-        """What the config calls it."""
-        names = self.folder.config.get("architectures")
-        return "+".join(map(str, names)) if isinstance(names, list) and names else None
+        names = folder.config.get("architectures")
+        if isinstance(names, list) and names:
+            self.architecture = "+".join(map(str, names))
 
     def read(self, name: str) -> Tensor:
         """A whole tensor, in its own type and shape."""
         return self.folder.read(name)
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor.
+        """Some values of a flattened tensor; only their bytes are read.
 
         Args:
             name: tensor name.
             start: first value of the block.
             stop: end of the block, exclusive.
-            out: buffer (stop - start,) to write to; None allocates one.
+            out: buffer to write to, at least as long; None allocates one.
         """
         return self.folder.block(name, start, stop, out)
 
@@ -106,7 +104,7 @@ class FolderMember:
         return self.folder.mapped(name).flatten(1)[:, chosen]
 
 
-class AdapterMember:
+class AdapterMember(Member):
     """A LoRA adapter applied to its base: what `merge_and_unload` of PEFT computes."""
 
     def __init__(self, adapter: LoraAdapter, base: FolderMember) -> None:
@@ -143,13 +141,13 @@ class AdapterMember:
         return (values.float() + self.adapter.delta(name)).to(kind)
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor; the changed ones of a block's rows are computed.
+        """Some values of a flattened tensor; one that the adapter changes is computed once.
 
         Args:
             name: tensor name.
             start: first value of the block.
             stop: end of the block, exclusive.
-            out: buffer (stop - start,) to write to; None allocates one.
+            out: buffer to write to, at least as long; None allocates one.
         """
         if name not in self.adapter.factors and name not in self.adapter.replaced:
             return self.base.block(name, start, stop, out)
@@ -157,15 +155,6 @@ class AdapterMember:
             self._last = (name, self.read(name).flatten())
         part = self._last[1][start:stop]
         return part if out is None else out[: stop - start].copy_(part)
-
-    def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix.
-
-        Args:
-            name: tensor name.
-            chosen: column numbers, (c,).
-        """
-        return self.read(name).flatten(1)[:, chosen]
 
     def _check_shape(self, name: str) -> None:
         wanted, file = self.base.tensors[name].shape, self.adapter.file
@@ -181,10 +170,8 @@ class AdapterMember:
             )
 
 
-class ZooMember:
-    """One row of a zoo of ours."""
-
-    tokenizer = vocabulary = tied = None
+class ZooMember(Member):
+    """One row of a zoo."""
 
     def __init__(self, zoo: ZooDataset, index: int) -> None:
         """Take a row.
@@ -202,12 +189,8 @@ class ZooMember:
         self.tensors = {
             spec.name: TensorType(spec.dtype, spec.shape) for spec in self._specs.values()
         }
-
-    @property
-    def architecture(self) -> str | None:
-        """Name of its architecture."""
-        architecture = self.zoo.header.architecture
-        return None if architecture is None else architecture.name
+        if zoo.header.architecture is not None:
+            self.architecture = zoo.header.architecture.name
 
     def read(self, name: str) -> Tensor:
         """A whole tensor, in its own type and shape."""
@@ -215,13 +198,13 @@ class ZooMember:
         return self.block(name, 0, kind.size).view(kind.shape)
 
     def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor; reads only their bytes.
+        """Some values of a flattened tensor; only their bytes are read.
 
         Args:
             name: tensor name.
             start: first value of the block.
             stop: end of the block, exclusive.
-            out: buffer (stop - start,) to write to; None allocates one.
+            out: buffer to write to, at least as long; None allocates one.
         """
         spec = self._specs[name]
         if start == stop:
@@ -231,15 +214,6 @@ class ZooMember:
             self.tensors[name].torch_dtype
         )
         return values if out is None else out[: stop - start].copy_(values)
-
-    def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix.
-
-        Args:
-            name: tensor name.
-            chosen: column numbers, (c,).
-        """
-        return self.read(name).flatten(1)[:, chosen]
 
 
 _IDENTITY = ("model_id", "epoch")

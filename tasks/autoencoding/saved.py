@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from ...loaders import LayerStandardization
-from ...zoos.disk import write_whole
+from ...zoos.disk import write_torch_file
 from ...zoos.networks.architectures import Architecture
-from ..training.checkpoints import torch_file
 from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
 from .hyper_representation import ZooAutoencoder, make_module
@@ -58,7 +57,7 @@ def save_autoencoder(
         "origin": None if origin is None else asdict(origin),
         "module": autoencoder.module.state_dict(),
     }
-    write_whole(path, torch_file(data))
+    write_torch_file(path, data)
 
 
 def load_autoencoder(path: Path) -> tuple[TokenAutoencoder, Origin | None]:

@@ -16,10 +16,10 @@ from ...loaders import ZooDataset
 from ...zoos.folder_identity import Identity
 from ...zoos.format import METRICS, checksum
 from ...zoos.images.catalog import Images, ImageSet, load_images
-from ...zoos.index import INDEX_NAME, ZooIndex
+from ...zoos.index import ZooIndex
 from ...zoos.lineage import Lineage, lineage_columns
 from ...zoos.partial_folder import partial_folder
-from ...zoos.provenance import commit, imported_from, package_version, parent_provenance
+from ...zoos.provenance import commit, package_version, rows_provenance
 from ...zoos.splits import draw_splits
 from ...zoos.zoo_folder import write_zoo_folder
 from ..autoencoding.behaviour import accuracies
@@ -148,7 +148,7 @@ def write_generated_zoo(
             "weightzoo": package_version(),
             "commit": commit(),
             "torch": torch.__version__,
-            "parent": _parent_provenance(parent),
+            "parent": rows_provenance(parent.name, parent.source.files),
             "images": {"name": images.name, "fingerprint": images.fingerprint},
         },
         checksums={},
@@ -178,15 +178,6 @@ def zoo_images(zoo: ZooDataset) -> ImageSet:
             f"zoo {zoo.name!r} does not name the image set of its models: choose another zoo"
         )
     return load_images(name)
-
-
-def _parent_provenance(parent: ZooDataset) -> dict[str, str]:
-    """The "parent" entry of the provenance; only a parent that is a zoo folder has a checksum."""
-    folders = {file.path.parent for file in parent.source.files}
-    if len(folders) == 1 and (folder := folders.pop()).joinpath(INDEX_NAME).is_file():
-        return parent_provenance(folder)
-    imported = (imported_from(file.header.provenance) for file in parent.source.files)
-    return {"name": parent.name} | next(filter(None, imported), {})
 
 
 def _columns(

@@ -21,7 +21,7 @@ from ...zoos.tensors.checkpoint_folder import CONFIG_NAME, WEIGHTS_NAME
 from ...zoos.tensors.lazy import TensorType
 from ...zoos.tensors.safetensors_file import SafetensorsWriter
 from .merge import check_mergeable
-from .output import MERGE_NAME, check_room, merge_folder, write_text
+from .output import MERGE_NAME, merge_folder, write_text
 from .recipe import read_merge_recipe
 
 GATES = ("random", "prompts")
@@ -71,7 +71,7 @@ def assemble_experts(
     layers = int(first.folder.config["num_hidden_layers"])
     gate_EW = _gate(collection, gate, prompts)
     kinds, reads = _plan(collection, layers, gate_EW, seed)
-    check_room(out, sum(kind.size_bytes for kind in kinds.values()))
+    size_bytes = sum(kind.size_bytes for kind in kinds.values())
     state = {
         "mixture": "ffn",
         "members": [member.name for member in collection.members],
@@ -81,7 +81,7 @@ def assemble_experts(
         "experts_per_token": experts_per_token,
         "seed": seed,
     }
-    with merge_folder(out, state, overwrite) as folder:
+    with merge_folder(out, state, size_bytes, overwrite) as folder:
         writer = SafetensorsWriter(folder / WEIGHTS_NAME, kinds, {"format": "pt"})
         for name in writer.tensors:
             writer.write(name, 0, reads[name]())
@@ -96,7 +96,7 @@ def assemble_experts(
 def _prompt_gate(embedding_TW: Tensor, prompts: Sequence[Sequence[int]]) -> Tensor:
     """(E, W): mean embedding of each expert's tokens less the mean of the others', normalised.
 
-    Source: the cheapest gates of mergekit's mixtures, in our own words.
+    Source: the cheapest gates of mergekit's mixtures, written independently.
     """
     means = torch.stack([embedding_TW[list(tokens)].float().mean(0) for tokens in prompts])
     others = (means.sum(0) - means) / max(1, len(means) - 1)

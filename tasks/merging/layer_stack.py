@@ -17,7 +17,7 @@ from ...zoos.strict_json import json_text
 from ...zoos.tensors.checkpoint_folder import CONFIG_NAME, WEIGHTS_NAME
 from ...zoos.tensors.safetensors_file import SafetensorsWriter
 from .merge import check_mergeable
-from .output import MERGE_NAME, check_room, merge_folder, write_text
+from .output import MERGE_NAME, merge_folder, write_text
 from .recipe import read_merge_recipe
 
 ORDERS = ("concatenate", "interleave")
@@ -61,12 +61,12 @@ def stack_layers(
     shared = [name for name in first.tensors if _number(name) < 0]
     kinds = {name: first.tensors[name] for name in shared}
     kinds |= {name: first.tensors[source] for name, (_, source) in sources.items()}
-    check_room(out, sum(kind.size_bytes for kind in kinds.values()))
+    size_bytes = sum(kind.size_bytes for kind in kinds.values())
     state: dict[str, object] = {
         "stack": order,
         "members": [member.name for member in collection.members],
     }
-    with merge_folder(out, state, overwrite) as folder:
+    with merge_folder(out, state, size_bytes, overwrite) as folder:
         writer = SafetensorsWriter(folder / WEIGHTS_NAME, kinds, {"format": "pt"})
         for name in shared:
             values = torch.stack([one.float() for one in collection.read(name)])

@@ -24,7 +24,7 @@ from ...zoos.tensors.checkpoint_folder import CONFIG_NAME, INDEX_NAME, WEIGHTS_N
 from ...zoos.tensors.lazy import TensorType
 from ...zoos.tensors.safetensors_file import SafetensorsWriter
 from .methods import merge_tensor
-from .output import MERGE_NAME, Journal, check_room, merge_folder, write_text
+from .output import MERGE_NAME, Journal, merge_folder, write_text
 from .recipe import MergeRecipe
 from .similarity import column_similarity
 
@@ -119,8 +119,8 @@ def merge_checkpoints(
         progress: told the bytes done and in all, after every tensor.
 
     Raises:
-        MergeError: if the members do not go together, a weight is not finite, the disk is too
-            small, or `out` is taken.
+        MergeError: if the members do not go together, a weight is not finite, or `out` is taken.
+        BuildError: if the disk is too small.
         ZooError: if a checkpoint is damaged.
     """
     collection = open_members(recipe)
@@ -130,8 +130,8 @@ def merge_checkpoints(
     kinds = _output_types(collection, recipe)
     total = sum(kind.size_bytes for kind in kinds.values())
     inputs = [_identity(member) for member in collection.everyone]
-    check_room(out, total)
-    with merge_folder(out, {"recipe": recipe.to_json(), "inputs": inputs}, overwrite) as folder:
+    state = {"recipe": recipe.to_json(), "inputs": inputs}
+    with merge_folder(out, state, total, overwrite) as folder:
         journal = Journal(folder)
         resumed = len(journal.done)
         shards = _shards(kinds)

@@ -22,7 +22,7 @@ from ...zoos.format import METRICS, SPLITS, checksum
 from ...zoos.index import ZooIndex
 from ...zoos.lineage import Lineage, lineage_columns
 from ...zoos.partial_folder import partial_folder
-from ...zoos.provenance import commit, package_version
+from ...zoos.provenance import commit, package_version, rows_provenance
 from ...zoos.strict_json import json_text
 from ...zoos.zoo_folder import write_zoo_folder
 from ..autoencoding.behaviour import accuracies
@@ -132,7 +132,7 @@ def write_merged_zoo(
             "weightzoo": package_version(),
             "commit": commit(),
             "torch": torch.__version__,
-            "parent": parent.name,
+            "parent": rows_provenance(parent.name, parent.source.files),
             "images": {"name": images.name, "fingerprint": images.fingerprint},
         },
         checksums={},

@@ -1,7 +1,7 @@
-"""The folder of a merge: written under a temporary name, renamed when whole, resumable.
+"""The folder of a merge: written under a temporary name, renamed when complete, resumable.
 
 A merge lives in `<out>.partial` with the settings it was started with and a journal of the tensors
-that are on the disk; a second start with the same settings goes on after the last of these.
+that are on the disk; a second start with the same settings continues after the last of these.
 """
 
 import fcntl
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...zoos.disk import write_whole
+from ...zoos.disk import check_room, write_whole
 from ...zoos.errors import MergeError
 from ...zoos.strict_json import json_text
 
@@ -22,19 +22,24 @@ _STATE, _JOURNAL, _LOCK = "merge-state.json", "merge-done.txt", "merge-lock"
 
 
 @contextmanager
-def merge_folder(out: Path, state: Mapping[str, Any], overwrite: bool) -> Iterator[Path]:
+def merge_folder(
+    out: Path, state: Mapping[str, Any], size_bytes: int, overwrite: bool
+) -> Iterator[Path]:
     """Hold `<out>.partial` for one merge; on success rename it to `out`.
 
     Args:
-        out: the folder to make.
-        state: what the result depends on; a merge that was begun with another is not continued.
-        overwrite: replace an earlier merge at `out`, and discard an unfinished one.
+        out: folder to create.
+        state: plain data that determines the result; a merge with other data is not continued.
+        size_bytes: number of bytes that will be written.
+        overwrite: whether to replace an earlier merge at `out` and discard an unfinished one.
 
     Raises:
-        MergeError: if `out` is taken, or another merge is in the way or at work.
+        MergeError: if `out` exists, or another merge is unfinished or running.
+        BuildError: if the disk has no room.
     """
     _check_target(out, overwrite)
     folder = out.with_name(out.name + ".partial")
+    check_room(folder, size_bytes, "the merge", folder.glob("*"))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / _LOCK).open("w") as lock:
         try:
@@ -49,10 +54,10 @@ def merge_folder(out: Path, state: Mapping[str, Any], overwrite: bool) -> Iterat
 
 
 class Journal:
-    """Names of what is whole on the disk, one a line."""
+    """Names of the tensors and files that are complete on the disk, one per line."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what an earlier start left; a line that a kill cut off does not count."""
+        """Read the journal of an earlier start; a line truncated by a kill does not count."""
         self._path = folder / _JOURNAL
         text = self._path.read_text() if self._path.exists() else ""
         lines = text.split("\n")[:-1]
@@ -60,7 +65,7 @@ class Journal:
         self._path.write_text("".join(json_text([n, d]) + "\n" for n, d in self.done.items()))
 
     def add(self, entries: Mapping[str, Any]) -> None:
-        """Vouch for some names, with a note on each; what they name must be synced before."""
+        """Record names with a note on each; their data must be synced to the disk before."""
         with self._path.open("a") as file:
             file.write("".join(json_text([name, data]) + "\n" for name, data in entries.items()))
             file.flush()
@@ -69,34 +74,13 @@ class Journal:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all.
+    """Write a small file completely or not at all.
 
     Args:
         path: path of the file.
         text: contents of the file.
     """
     write_whole(path, text.encode())
-
-
-def check_room(out: Path, size_bytes: int) -> None:
-    """Refuse to start where the disk has no room.
-
-    Args:
-        out: folder that the output is written to.
-        size_bytes: planned bytes.
-
-    Raises:
-        MergeError: if the disk has less room; the message holds both figures.
-    """
-    folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.exists())
-    begun = out.with_name(out.name + ".partial")
-    held = sum(file.stat().st_blocks * 512 for file in begun.glob("*")) if begun.is_dir() else 0
-    free = shutil.disk_usage(folder).free + held
-    if size_bytes > free:
-        raise MergeError(
-            f"the merge takes {size_bytes:,} bytes and {folder} has room for {free:,}: free some, "
-            "or choose another --out"
-        )
 
 
 def _check_target(out: Path, overwrite: bool) -> None:

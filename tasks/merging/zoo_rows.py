@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...loaders import ZooDataset, concatenate_zoos, load_zoo
-from ...loaders.collections import ModelCollection, ZooMember
+from ...loaders.collections import Member, ModelCollection, ZooMember
 from ...zoos.errors import MergeError
 from ...zoos.images.catalog import Images
 from ...zoos.tensors.lazy import TensorType
@@ -20,10 +20,8 @@ from .recipe import ZooRows
 EXAMPLES = 256  # of a calibration set, as RegMean takes
 
 
-class StateMember:
+class StateMember(Member):
     """A member whose tensors are in memory."""
-
-    architecture = tokenizer = vocabulary = tied = None
 
     def __init__(self, name: str, state: Mapping[str, Tensor]) -> None:
         """Hold the tensors.
@@ -41,27 +39,6 @@ class StateMember:
     def read(self, name: str) -> Tensor:
         """A whole tensor."""
         return self.state[name]
-
-    def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
-        """Some values of a flattened tensor.
-
-        Args:
-            name: tensor name.
-            start: first value of the block.
-            stop: end of the block, exclusive.
-            out: buffer (stop - start,) to write to; None allocates one.
-        """
-        part = self.state[name].flatten()[start:stop]
-        return part if out is None else out[: stop - start].copy_(part)
-
-    def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix.
-
-        Args:
-            name: tensor name.
-            chosen: column numbers, (c,).
-        """
-        return self.state[name].flatten(1)[:, chosen]
 
 
 def open_zoo_rows(rows: ZooRows) -> tuple[ZooDataset, ZooMember | None]:

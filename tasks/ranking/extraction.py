@@ -62,7 +62,7 @@ def extract_features(
     domains: np.ndarray | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Run all models over the images of a split; a file that was begun is gone on with.
+    """Run all models over the images of a split; an unfinished file is continued.
 
     Args:
         groups: the models.

@@ -1,7 +1,7 @@
 """Feature files: what many models compute on the images of one task.
 
 One HDF5 file holds one task, its labels once, and a group per model; `docs/format.md` draws it.
-Rows are appended batch by batch, and a file whose writing was killed is gone on with.
+Rows are appended batch by batch, so that writing continues after a kill.
 
 Shape letters: N images, D features, Z classes of a model's own head, R values to regress.
 """

@@ -1,7 +1,6 @@
 """Checkpoints of a training run, from which an interrupted run resumes."""
 
 import hashlib
-import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -12,21 +11,11 @@ import numpy as np
 import torch
 
 from ...loaders import ZooDataset
-from ...zoos.disk import write_whole
+from ...zoos.disk import write_torch_file
 from ...zoos.strict_json import json_text
 
 CHECKPOINT_NAME = "checkpoint.pt"
 FORMAT = "weightzoo-training-1"
-
-
-def torch_file(data: Mapping[str, Any]) -> bytes:
-    """The bytes of a file of `torch.save`.
-
-    torch reports a full disk as an internal error; what writes these bytes names the disk.
-    """
-    buffer = io.BytesIO()
-    torch.save(dict(data), buffer)
-    return buffer.getvalue()
 
 
 class TrainingCheckpoint:
@@ -49,7 +38,7 @@ class TrainingCheckpoint:
             state: state of the run, tensors and plain data.
         """
         data = {"format": FORMAT, "identity": identity, "state": state}
-        write_whole(self.path, torch_file(data))
+        write_torch_file(self.path, data)
 
     def read(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """The saved state, or None if there is no file yet.

@@ -154,7 +154,7 @@ def test_build_zoo_refuses_to_overwrite(tmp_path: Path) -> None:
 def test_build_zoo_never_overwrites_a_folder_that_is_no_zoo(tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "file").write_text("data")
-    with pytest.raises(BuildError, match="no zoo folder"):
+    with pytest.raises(BuildError, match="neither a zoo folder"):
         _build(tmp_path / "precious", overwrite=True)
     assert (tmp_path / "precious" / "file").read_text() == "data"
 
@@ -164,7 +164,7 @@ def test_build_zoo_refuses_a_second_builder(tmp_path: Path) -> None:
     partial.mkdir()
     with (partial / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(BuildError, match="another builder"):
+        with pytest.raises(BuildError, match="another command is writing"):
             _build(tmp_path / "zoo")
     _build(tmp_path / "zoo")
 
@@ -181,7 +181,7 @@ def test_build_zoo_refuses_to_go_on_with_other_settings(
     ):
         _build(tmp_path / "zoo", replace(_recipe(), epochs=3))
     (tmp_path / "zoo.partial" / "partial.json").write_bytes(b"")  # as a damaged disk may leave it
-    with pytest.raises(BuildError, match="stopped before it noted what it makes: delete"):
+    with pytest.raises(BuildError, match="stopped before it recorded its settings: delete"):
         _build(tmp_path / "zoo")
     _build(tmp_path / "zoo", replace(_recipe(), epochs=3), overwrite=True)
 

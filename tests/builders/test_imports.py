@@ -257,7 +257,7 @@ def test_folder_that_is_no_zoo_is_never_overwritten(tmp_path: Path) -> None:
     write_tune_zoo(tmp_path / "zoo", models=2)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(BuildError, match="no zoo folder"):
+    with pytest.raises(BuildError, match="neither a zoo folder"):
         imported(tmp_path / "zoo", tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 

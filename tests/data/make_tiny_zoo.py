@@ -1,7 +1,11 @@
 """Write a fake zoo in a second: random weights, made-up metrics, real structure."""
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 
@@ -88,4 +92,18 @@ def make_tiny_zoo(folder: Path, train_shards: int = 1) -> Path:
     index_file = ZooIndex(name="tiny", shards=tuple(shards))
     index_file.write(folder)
     write_card(folder, index_file, header)
+    return folder
+
+
+def copy_as_imported(source: Path, folder: Path) -> Path:
+    """Copy a zoo as one that was fine-tuned from an imported zoo."""
+    shutil.copytree(source, folder)
+    for file in folder.glob("*.h5"):
+        with h5py.File(file, "r+") as opened:
+            provenance = json.loads(opened.attrs["provenance"])
+            provenance["parent"] = {"name": "published", "sha256": "", "imported": "smallcnn"}
+            opened.attrs["provenance"] = json.dumps(provenance)
+    index = ZooIndex.read(folder)
+    shards = [describe_shard(folder, s.path, s.split, s.models) for s in index.shards]
+    replace(index, shards=tuple(shards)).write(folder)
     return folder

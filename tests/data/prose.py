@@ -15,7 +15,8 @@ NOUNLESS = re.compile(
 BANNED = re.compile(
     r"\bof which\b|\bby heart\b|of (no )?account\b|\bmakes? no odds\b|\bis the caller's to\b|"
     r"\bin our words\b|\bto which it is\b|\bwhose is\b|\bas one has them\b|\blies open\b|"
-    r"\bcontestants?\b|\bgoes its own way\b",
+    r"\bcontestants?\b|\bgoes its own way\b|\bgone on with\b|\bwhoever\b|\bby turns\b|"
+    r"\bin our own words\b",
     re.IGNORECASE,
 )
 SECTIONS = ("Args:", "Attributes:")

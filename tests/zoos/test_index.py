@@ -112,7 +112,7 @@ def test_file_of_another_size_is_refused(tiny_zoo: Path) -> None:
 
 def test_file_of_another_length_is_refused(tiny_zoo: Path) -> None:
     change(tiny_zoo, lambda data: data["shards"][0].update(rows=5))
-    with pytest.raises(ZooFormatError, match=f"{TRAIN} has 6 rows in .* zoo.json says 5 in"):
+    with pytest.raises(ZooFormatError, match=f"{TRAIN} has 6 rows in .* zoo.json lists 5 in"):
         ZooIndex.read(tiny_zoo).open(tiny_zoo)
 
 

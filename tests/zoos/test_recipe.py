@@ -79,7 +79,7 @@ def test_recipe_is_loaded_by_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["cifar", "missing.toml", ""])
 def test_load_lists_the_shipped_recipes(name: str) -> None:
-    with pytest.raises(RecipeError, match=f"no recipe '{name}': shipped are .*'digits-cnn'"):
+    with pytest.raises(RecipeError, match=f"no recipe '{name}': give one of .*'digits-cnn'"):
         load_recipe(name)
 
 
@@ -222,7 +222,7 @@ def test_drawn_population_can_grow_past_the_recipe() -> None:
 
 
 def test_grid_cannot_grow() -> None:
-    with pytest.raises(RecipeError, match="recipe 'mine' has 24 models, not 25"):
+    with pytest.raises(RecipeError, match="recipe 'mine' has 24 models, got 25"):
         grid().models(25)
 
 

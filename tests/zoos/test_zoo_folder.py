@@ -167,7 +167,7 @@ def test_lock_is_held_until_the_zoo_lies_at_its_place(tmp_path: Path) -> None:
 
         def rename(*arguments: Any) -> None:
             for _ in range(2):
-                with pytest.raises(BuildError, match="another builder"):
+                with pytest.raises(BuildError, match="another command is writing"):
                     write_zoo(out)
                 refused.append(True)
                 real(*arguments) if len(refused) == 1 else None
@@ -216,14 +216,16 @@ def test_leftovers_that_say_nothing_are_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_files_of_the_user_are_never_removed(overwrite: bool, tmp_path: Path) -> None:
     leave(tmp_path / "zoo.partial", "thesis.txt")
-    with pytest.raises(BuildError, match="holds 'thesis.txt', which is not of an unfinished zoo"):
+    with pytest.raises(
+        BuildError, match="holds 'thesis.txt', which does not belong to an unfinished"
+    ):
         write_zoo(tmp_path / "zoo", overwrite=overwrite)
     assert (tmp_path / "zoo.partial" / "thesis.txt").exists()
 
 
 def test_whole_zoo_that_an_older_version_did_not_rename_is_pointed_at(tmp_path: Path) -> None:
     make_tiny_zoo(tmp_path / "zoo.partial")
-    with pytest.raises(BuildError, match="finished and did not rename: rename it to .*zoo, or"):
+    with pytest.raises(BuildError, match="finished but did not rename: rename it to .*zoo, or"):
         write_zoo(tmp_path / "zoo", overwrite=True)
 
 
@@ -255,8 +257,8 @@ def test_partial_build_of_an_older_version_is_finished(tmp_path: Path) -> None:
 
 
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (Path.unlink, "is missing: what is unfinished cannot go on; delete"),
-    "cut": (lambda path: os.truncate(path, 1000), "is cut short, and rows are lost"),
+    "missing": (Path.unlink, "is missing: this zoo cannot be continued; delete"),
+    "cut": (lambda path: os.truncate(path, 1000), "is truncated and has lost rows"),
     "zeros": (lambda path: path.write_bytes(bytes(9999)), "rows cannot be found: .* --overwrite"),
 }
 
@@ -279,7 +281,7 @@ def test_disk_too_small_is_refused_before_any_file(
     made: list[Any] = []
     monkeypatch.setattr(zoo_folder, "create_zoo_file", lambda *arguments: made.append(arguments))
     free = f"{stat.f_frsize:,} bytes free: make room"
-    with pytest.raises(BuildError, match=f"takes [0-9,]+ bytes .* has {free}"):
+    with pytest.raises(BuildError, match=f"takes [0-9,]+ bytes, .* has {free}"):
         write_zoo(tmp_path / "zoo")
     assert made == list(tmp_path.iterdir()) == []
 

@@ -1,27 +1,28 @@
-"""Glyph image sets: characters of many fonts, drawn, bent and put on backgrounds.
+"""Glyph image sets: characters of many fonts, drawn, distorted and put on backgrounds.
 
-Sets for work without a network that differ as the published ones do: `glyphs-latin`, `-greek`,
-`-cyrillic` and `-digits` are white on black like MNIST, with classes of their own;
-`glyphs-textured` and `glyphs-color` show the same digits in either contrast on textured ground
-between parts of neighbours, as SVHN does; in `glyphs` a class is a whole script, and the test
-split has letters that no train image shows.
+These sets need no download and differ from one another as the published sets do. `glyphs-latin`,
+`-greek`, `-cyrillic` and `-digits` are white on black like MNIST, with different classes.
+`glyphs-textured` and `glyphs-color` show digits darker or brighter than a textured background,
+between parts of neighbouring digits, as SVHN does. In `glyphs` a class is a whole script, and the
+test split has letters that no train image shows.
 
 Every set has 10 balanced classes and 2,000 train, 500 val and 500 test images. **The splits are by
-shape**: a shape (one character in one design, or one letter of a script) lies in one split, so a
-test image is never a bent copy of a train image, though fonts resemble each other. Each class
-deals its shapes out by itself.
+shape**: a shape (one character in one design, or one letter of a script) is in one split, so a test
+image is never a distorted copy of a train image, although fonts resemble each other. The shapes of
+each class are divided separately.
 
-Test accuracy that small networks reach (lowest and highest of 3 seeds; GELU, Adam, 50 epochs,
-`pytest -m slow tests/zoos/images/test_glyphs.py`), CNN-s of 2,464 parameters but for color CNN-l of
-10,853; `digits`, for comparison, 0.95 to 0.96:
+Test accuracy of small networks (lowest and highest of 3 seeds; GELU, Adam, 50 epochs,
+`pytest -m slow tests/zoos/images/test_glyphs.py`): the small CNN of the Model Zoos data sets
+(CNN-s, 2,464 parameters), for color the large one (CNN-l, 10,853 parameters). On `digits` CNN-s
+reaches 0.95 to 0.96.
 
     glyphs-latin     0.89 0.91    glyphs-digits    0.90 0.94    glyphs           0.24 0.31
     glyphs-greek     0.90 0.93    glyphs-textured  0.78 0.83
     glyphs-cyrillic  0.89 0.93    glyphs-color     0.87 0.89
 
 Fonts as domains: `glyphs-latin-sans`, `-serif` and `-mono` have the same letters, each in one kind
-of font; mono has only two designs of a letter to train on. Test accuracy of CNN-s trained as above
-on a row's set, on each set (mean of 3 seeds):
+of font; the train split of mono has only two designs of a letter. Test accuracy of CNN-s, trained
+as above on the set of a row and tested on the set of a column (mean of 3 seeds):
 
                 sans   serif  mono
     sans        0.94   0.85   0.92
@@ -31,9 +32,9 @@ on a row's set, on each set (mean of 3 seeds):
 A fingerprint depends on the font files of matplotlib, on how the FreeType inside Pillow fills
 outlines, and on numpy's generator; the rest is float64 arithmetic that is rounded to 8 bits.
 Pillow 10.4 with FreeType 2.13.2 and 13.0 with 2.14.3 give the same bytes, and the fonts of
-matplotlib 3.9.0 and 3.11.2 are the same. A set is drawn once a process, in a second or two.
+matplotlib 3.9.0 and 3.11.2 are the same. A set is drawn once per process, in one or two seconds.
 
-GlyphShape letters: N images, C channels, S side of an image.
+Shape letters: N images, C channels, S side of an image.
 """
 
 import zlib
@@ -51,22 +52,23 @@ from .alphabets import CYRILLIC, DIGITS, GREEK, LATIN, GlyphShape, letter_shapes
 from .image_set import SPLIT_SEED, ImageSet, make_image_set
 
 SIZES = {"train": 2000, "val": 500, "test": 500}
-HELD_OUT = 0.2  # of a class's shapes, for val and for test each
-MASTER, INK = 96, 64  # side of a drawn glyph and of the square its ink fills
+HELD_OUT = 0.2  # share of a class's shapes for val, and the same for test
+MASTER, INK = 96, 64  # side of a mask, and of the square that the glyph fills, in pixels
 SUPERSAMPLING = 2
-LIKENESS = 0.9  # correlation from which two letters of scripts are one shape
+LIKENESS = 0.9  # correlation above which two letters of different scripts are one shape
 CHUNK = 250  # images rendered together
 
 
 @dataclass(frozen=True)
 class GlyphSet:
-    """How a glyph set looks.
+    """The appearance of a glyph set.
 
     Attributes:
-        shapes: gives the shapes of each class.
-        channels: 1 (grey) or 3 (RGB).
+        shapes: function that returns the shapes of each class.
+        channels: number of channels, 1 (grey) or 3 (RGB).
         side: side of an image, in pixels.
-        textured: textured ground, either contrast and neighbours; else white on black.
+        textured: whether glyphs are darker or brighter than a textured background and have
+            neighbours; otherwise they are white on black.
     """
 
     shapes: Callable[[], list[list[GlyphShape]]]
@@ -77,7 +79,7 @@ class GlyphSet:
 
 @cache
 def load_glyphs(name: str) -> ImageSet:
-    """Draw the glyph set of that name in `GLYPH_SETS`."""
+    """Draw the glyph set with this name in `GLYPH_SETS`."""
     glyph_set = GLYPH_SETS[name]
     rng = np.random.default_rng([SPLIT_SEED, zlib.crc32(name.encode())])
     dealt = [_deal(shapes, rng) for shapes in glyph_set.shapes()]
@@ -94,7 +96,7 @@ def load_glyphs(name: str) -> ImageSet:
 
 
 def _deal(shapes: Sequence[GlyphShape], rng: np.random.Generator) -> dict[str, list[GlyphShape]]:
-    """Each shape of a class to one split."""
+    """Assign each shape of a class to one split."""
     held = max(1, round(HELD_OUT * len(shapes)))
     order = [shapes[int(position)] for position in rng.permutation(len(shapes))]
     return {"val": order[:held], "test": order[held : 2 * held], "train": order[2 * held :]}
@@ -108,9 +110,9 @@ def _pick(shapes: Sequence[GlyphShape], rng: np.random.Generator) -> np.ndarray:
 
 @cache
 def _mask(font: str, character: str) -> np.ndarray:
-    """(MASTER, MASTER) float64: the glyph with its longer side INK pixels, softened.
+    """The mask of a glyph, (MASTER, MASTER) float64, blurred; its longer side is INK pixels.
 
-    The softening lets `_Pose.bend` make strokes bolder or lighter by moving a threshold.
+    Because of the blur, `_Pose.bend` can change the stroke width with a threshold.
     """
     from PIL import Image, ImageDraw, ImageFont
     from scipy.ndimage import gaussian_filter
@@ -128,7 +130,7 @@ def _mask(font: str, character: str) -> np.ndarray:
 
 
 def _render(glyph_set: GlyphSet, masks: Tensor, rng: np.random.Generator) -> Tensor:
-    """(N, C, S, S) uint8 images of (N, MASTER, MASTER) masks."""
+    """Images (N, C, S, S) uint8 of masks (N, MASTER, MASTER)."""
     shape = (len(masks), glyph_set.channels, glyph_set.side, glyph_set.side)
     pose = _Pose.draw(len(masks), rng)
     ink = pose.bend(masks, glyph_set.side, rng)
@@ -146,7 +148,7 @@ def _render(glyph_set: GlyphSet, masks: Tensor, rng: np.random.Generator) -> Ten
 def _beside(
     ink: Tensor, masks: Tensor, pose: "_Pose", sign: int, rng: np.random.Generator
 ) -> Tensor:
-    """Half of the images get a neighbour on that side (-1 left, 1 right), cut by the border."""
+    """Add a neighbour, cut by the border, to half of the images (sign -1 left, 1 right)."""
     chosen = torch.from_numpy(np.flatnonzero(rng.random(len(masks)) < 0.5))
     others = masks[torch.from_numpy(rng.integers(len(masks), size=len(chosen)))]
     beside = pose.take(chosen).shifted(sign * _uniform(rng, 0.75, 1.0, len(chosen)))
@@ -156,14 +158,14 @@ def _beside(
 
 
 def _colours(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A textured ground (N, C, S, S) and an ink (N, C, 1, 1) that stands out in brightness."""
+    """A textured background (N, C, S, S) and an ink (N, C, 1, 1) of another brightness."""
     count, channels, side, _ = shape
     bright = _uniform(rng, 0, 1, count, 1, 1, 1)
     step = _uniform(rng, 0.35, 0.5, count, 1, 1, 1)
     darker = torch.from_numpy(rng.random((count, 1, 1, 1)) < 0.5)
     darker = ((bright - step >= 0) & darker) | (bright + step > 1)
     tints = _uniform(rng, -0.3, 0.3, 2, count, channels, 1, 1)
-    tints -= tints.mean(dim=2, keepdim=True)  # no brightness of its own, so no tint in grey
+    tints -= tints.mean(dim=2, keepdim=True)  # a tint has no brightness, so grey images have none
     blotches = _smooth(rng.normal(0, 0.15, (count, channels, 5, 5)), side)
     return bright + tints[0] + blotches, torch.where(darker, bright - step, bright + step) + tints[
         1
@@ -172,11 +174,11 @@ def _colours(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[Tensor, 
 
 @dataclass(frozen=True)
 class _Pose:
-    """Where and how N glyphs stand; `shift` in widths of the image, 0 is the centre."""
+    """Position and shape of N glyphs; `shift` is in widths of the image, 0 is the centre."""
 
     angle: Tensor
     shear: Tensor
-    size: Tensor  # (N, 2): ink's share of the image, across and down
+    size: Tensor  # (N, 2): the glyph's share of the image, horizontal and vertical
     shift: Tensor  # (N, 2)
 
     @classmethod
@@ -189,12 +191,12 @@ class _Pose:
         return _Pose(self.angle[rows], self.shear[rows], self.size[rows], self.shift[rows])
 
     def shifted(self, widths: Tensor) -> "_Pose":
-        """The same pose so many glyph widths to the right."""
+        """The same pose, moved to the right by multiples of the glyph width."""
         across = self.shift[:, :1] + (widths * self.size[:, 0])[:, None]
         return replace(self, shift=torch.cat([across, self.shift[:, 1:]], dim=1))
 
     def bend(self, masks: Tensor, side: int, rng: np.random.Generator) -> Tensor:
-        """Masks in this pose, warped and of drawn stroke weight: (N, 1, side, side)."""
+        """Masks in this pose, warped, with random stroke width, (N, 1, side, side)."""
         fine = side * SUPERSAMPLING
         grid = F.affine_grid(self._matrix(), [len(masks), 1, fine, fine], align_corners=False)
         warp = _smooth(rng.normal(0, 0.03, (len(masks), 2, 4, 4)), fine)
@@ -204,7 +206,7 @@ class _Pose:
         return F.avg_pool2d(((ink - threshold) * 4 + 0.5).clamp(0, 1), SUPERSAMPLING)
 
     def _matrix(self) -> Tensor:
-        """(N, 2, 3): from places in the image to places in the mask, both in [-1, 1]."""
+        """Affine maps from positions in the image to the mask, both in [-1, 1], (N, 2, 3)."""
         cos, sin = torch.cos(self.angle), torch.sin(self.angle)
         turn = torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1)
         slant = torch.eye(2, dtype=torch.float64).repeat(len(cos), 1, 1)
@@ -214,7 +216,7 @@ class _Pose:
 
 
 def _smooth(values: np.ndarray, side: int) -> Tensor:
-    """A coarse field blown up to (side, side)."""
+    """A coarse field interpolated to (side, side)."""
     return F.interpolate(torch.from_numpy(values), [side, side], mode="bicubic", align_corners=True)
 
 
@@ -223,7 +225,7 @@ def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> 
 
 
 def _scripts() -> list[list[GlyphShape]]:
-    """Letters of ten scripts, without those that look like an earlier one (Cyrillic A, o, ...)."""
+    """Letters of ten scripts, without those that look like earlier ones (Cyrillic A, o, ...)."""
     kept: list[np.ndarray] = []
     classes = []
     for shapes in alphabets.script_shapes():

@@ -1,18 +1,19 @@
 """Image sets from the Hugging Face Hub, with the splits and preprocessing of the published zoos.
 
-They come through `datasets`, so that its mirrors, caches, offline mode (HF_HUB_OFFLINE=1) and
-revisions work. `HUB_SETS` are the sets as Schürholt et al. 2022 (arXiv:2209.14764) and Unterthiner
-et al. 2020 (arXiv:2002.11448) use them. Any other set can be named in full,
-`hub:ORG/NAME[@REVISION][:CONFIG]`, and is taken as it is: its first image and class columns, its
-own sizes and splits, a tenth of train for each of val and test that it lacks.
+They are loaded with `datasets`, so that its mirrors, caches, offline mode (HF_HUB_OFFLINE=1) and
+revisions work. `HUB_SETS` holds the sets as Schürholt et al. 2022 (arXiv:2209.14764) and
+Unterthiner et al. 2020 (arXiv:2002.11448) use them. Any other set is named
+`hub:ORG/NAME[@REVISION][:CONFIG]`.
+Such a set keeps its first image and class columns, its sizes and its splits; a tenth of its train
+split is taken for val, and another for test, if it lacks them.
 
-Train and val are cut from the published train split as torch's `random_split` cuts with a
-generator of seed 42. Sizes and seed are the published ones; whether each image falls on the same
-side as there depends on the order of the images in the Hub's copy, which nobody recorded.
+Train and val are divided as by torch's `random_split` with a generator of seed 42. Sizes and seed
+are the published ones. The published zoos did not record the order of their images; if the Hub's
+copy has another order, other images are in val.
 
-A folder ORG/NAME below the working folder comes before the Hub, as `datasets` has it; the
-fingerprint tells them apart. The first load fetches every split of the repository: 1.1 GB for
-SVHN, whose unused "extra" split is most of it. Decoding takes about 0.1 ms an image, each time.
+`datasets` prefers a folder ORG/NAME below the working folder to the Hub; the fingerprint shows
+which one was loaded. The first load downloads all splits of the repository: 1.1 GB for SVHN, most
+of it in the unused split "extra". Decoding takes about 0.1 ms per image, at every load.
 """
 
 import re
@@ -36,7 +37,7 @@ HUB_NAME = re.compile(
     r"hub:(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?(:(?P<config>[\w.+-]+))?"
 )
 VAL_SPLITS = ("validation", "valid", "val", "dev")
-HELD_OUT = 0.1  # of the train split, for each split that a set named in full lacks
+HELD_OUT = 0.1  # share of the train split for each split that a set named in full lacks
 CACHED_SETS = 4  # in memory at once; CIFAR10 takes 0.74 GB
 
 Split = tuple[Tensor, Tensor]
@@ -45,21 +46,21 @@ Split = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class HubSet:
-    """Where an image set lies and how zoos use it.
+    """The location of an image set and how zoos use it.
 
     Attributes:
         repo: data set on the Hub, or a local folder that `datasets` can load.
-        config: its configuration, if it has several.
+        config: name of its configuration, if it has several.
         revision: branch, tag or commit; None is the newest.
         image: column of the images; None is the first one with images.
         label: column of the classes; None is the first one with classes.
-        test: the split for reports.
-        train_size: number of train images; None is what is left.
-        val_size: number of val images: of the split "validation" if there is one, else cut from
-            the train split. 0: the zoo was trained without, so val repeats test.
-        channels: 1, 3, or None for those of the first image.
-        side: side of an image in pixels; None keeps it.
-        crop: cut the centre out instead of resizing.
+        test: name of the test split.
+        train_size: number of train images; None is all that remain.
+        val_size: number of val images, from the split "validation" if there is one, otherwise
+            from the train split. 0: the published zoo has no val images, so val repeats test.
+        channels: number of channels, 1 or 3; None takes that of the first image.
+        side: side of an image in pixels; None keeps the published size.
+        crop: whether the centre is cut out instead of resizing.
         grey: conversion of colour to grey, see `Preprocessing`.
         scaling: "standard" or "unit", see `image_set.Images`.
     """
@@ -80,10 +81,10 @@ class HubSet:
 
     @classmethod
     def parse(cls, name: str) -> "HubSet":
-        """Any set by its name in full, as it is.
+        """The unchanged set of a full name.
 
         Raises:
-            RecipeError: if the name has not the form `hub:ORG/NAME[@REVISION][:CONFIG]`.
+            RecipeError: if the name does not have the form `hub:ORG/NAME[@REVISION][:CONFIG]`.
         """
         match = HUB_NAME.fullmatch(name)
         if match is None:
@@ -96,10 +97,10 @@ class HubSet:
 
 @lru_cache(CACHED_SETS)
 def load_hub_images(name: str) -> ImageSet:
-    """Load a published set by its name in `HUB_SETS`, or any set by its name in full.
+    """Load a published set by its name in `HUB_SETS`, or any set by its full name.
 
     Raises:
-        RecipeError: if it cannot be fetched, or is not a set of labelled images of one size.
+        RecipeError: if it cannot be downloaded, or does not hold labelled images of one size.
     """
     hub_set = HUB_SETS.get(name) or HubSet.parse(name)
     try:
@@ -123,26 +124,28 @@ def _fetch(hub_set: HubSet) -> "DatasetDict":
         raise RecipeError(
             f"cannot load {hub_set.repo!r} (configuration {hub_set.config!r}, revision "
             f"{hub_set.revision!r}) from the Hub: {' '.join(str(error).split())}. Check the name "
-            "and the connection; without one, fetch it once elsewhere and set HF_HOME to that "
-            "cache and HF_HUB_OFFLINE=1, or give the images as 'folder:PATH'"
+            "and the connection. Without a connection, copy the cache of another machine, set "
+            "HF_HOME to it and HF_HUB_OFFLINE=1, or give the images as 'folder:PATH'"
         ) from error
 
 
 def _part(parts: "DatasetDict", split: str) -> "Dataset":
     if split not in parts:
-        raise RecipeError(f"there is no split {split!r}, only {sorted(parts)}")
+        raise RecipeError(f"it has no split {split!r}, its splits are {sorted(parts)}")
     return parts[split]
 
 
 def _complete(hub_set: HubSet, train: "Dataset") -> HubSet:
-    """Find the columns and channels that are not given, and check those that are."""
+    """Find the columns and channels that are not given, and check the given ones."""
     from datasets import ClassLabel, Image
 
     image = hub_set.image or _column(train, Image)
     label = hub_set.label or _column(train, ClassLabel)
     for column in (image, label):
         if column not in train.features:
-            raise RecipeError(f"there is no column {column!r}, only {list(train.features)}")
+            raise RecipeError(
+                f"it has no column {column!r}, its columns are {list(train.features)}"
+            )
     if not isinstance(train.features[image], Image):
         raise RecipeError(f"column {image!r} holds {train.features[image]}, not images")
     if len(train) == 0:
@@ -152,7 +155,7 @@ def _complete(hub_set: HubSet, train: "Dataset") -> HubSet:
 
 
 def _column(train: "Dataset", kind: type) -> str:
-    """The first column of a kind."""
+    """Name of the first column of a type."""
     for column, feature in train.features.items():
         if isinstance(feature, kind):
             return column
@@ -160,9 +163,9 @@ def _column(train: "Dataset", kind: type) -> str:
 
 
 def _splits(hub_set: HubSet, parts: "DatasetDict") -> list[Split]:
-    """Train, val and test as the set says."""
+    """Train, val and test split."""
     train = _read(hub_set, parts, "train")
-    named = hub_set.train_size is not None  # a published set, else one in full
+    named = hub_set.train_size is not None  # True for published sets
     val_split = next((split for split in VAL_SPLITS if split in parts), hub_set.test)
     if hub_set.test in parts or named:
         test = _read(hub_set, parts, hub_set.test)
@@ -181,17 +184,17 @@ def _splits(hub_set: HubSet, parts: "DatasetDict") -> list[Split]:
     sizes = len(train[1]), len(val[1])
     if named and sizes != (hub_set.train_size, hub_set.val_size or len(test[1])):
         raise RecipeError(
-            f"{hub_set.repo} gives {sizes[0]} train and {sizes[1]} val images, published are "
+            f"{hub_set.repo} has {sizes[0]} train and {sizes[1]} val images, the published set has "
             f"{hub_set.train_size} and {hub_set.val_size}: it is another edition of the set"
         )
     return [train, val, test]
 
 
 def _hold_out(split: Split, size: int) -> tuple[Split, Split]:
-    """Cut `size` images off, as `torch.utils.data.random_split` with a seeded generator."""
+    """Divide off `size` images, as `torch.utils.data.random_split` with a seeded generator."""
     pixels, labels = split
     if not 0 < size < len(labels):
-        raise RecipeError(f"cannot hold {size} of {len(labels)} train images out")
+        raise RecipeError(f"cannot hold out {size} of {len(labels)} train images")
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     order = torch.randperm(len(labels), generator=generator)
     kept, cut = order[: len(order) - size], order[len(order) - size :]
@@ -221,7 +224,7 @@ def _read(hub_set: HubSet, parts: "DatasetDict", split: str) -> Split:
 
 
 def _decoded(rows: "Dataset", split: str) -> Iterator[dict[str, Any]]:
-    """Rows with their images; one that cannot be decoded is named."""
+    """Rows with their images; the error names a row that cannot be decoded."""
     from PIL import Image
 
     done = 0
@@ -234,7 +237,7 @@ def _decoded(rows: "Dataset", split: str) -> Iterator[dict[str, Any]]:
 
 
 def _classes(train: "Dataset", label: str, splits: Sequence[Split]) -> int:
-    """As the label column says, else one more than the largest label."""
+    """Number of classes: that of the label column, or one more than the largest label."""
     highest = max(int(labels.max()) for _, labels in splits)
     return max(highest + 1, getattr(train.features[label], "num_classes", 0))
 
@@ -258,7 +261,7 @@ _EUROSAT = HubSet(
 
 
 def _small(hub_set: HubSet) -> HubSet:
-    """As the small CNN zoo has it: all train images, no val, one channel in [-1, 1]."""
+    """The set as in the small CNN zoo: all train images, no val, one channel in [-1, 1]."""
     size = (hub_set.train_size or 0) + (hub_set.val_size or 0)
     return replace(hub_set, train_size=size, val_size=0, channels=1, grey="mean", scaling="unit")
 
@@ -298,4 +301,4 @@ HUB_SETS = {
     "eurosat-28": replace(_EUROSAT, side=28),
     "eurosat-32": replace(_EUROSAT, side=32),
 }
-"""The published sets. Grey SVHN is cut to 28 pixels, all else is resized (antialiased bilinear)."""
+"""The published sets. Grey SVHN is cropped to 28 pixels, others are resized (antialiased)."""

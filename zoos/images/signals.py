@@ -1,9 +1,9 @@
 """Signals that implicit neural representations (INRs) are fitted to, one signal per model.
 
-A signal set has coordinates that all models share, and gives each model, by its seed, a signal on
+A signal set has coordinates that all models share, and the seed of each model selects its signal on
 them. `sine` is the sine regression of Navon et al. 2023 (arXiv:2301.12780): sin(frequency x) on
-[-pi, pi], frequency ~ U(0.5, 10). `NAME-inr` has the images of the image set NAME, as in
-`digits-inr`, `glyphs-inr` and `mnist-inr`.
+[-pi, pi], frequency ~ U(0.5, 10). `NAME-inr` has the images of the image set NAME as signals, for
+example `digits-inr`, `glyphs-inr` and `mnist-inr`.
 
 Shape letters: M models, P points, F coordinates of a point, C values of a signal at a point.
 """
@@ -32,15 +32,15 @@ SINE_POINTS = 1000
 
 @dataclass(frozen=True)
 class SignalSet(ABC):
-    """Coordinates shared by all models, and a signal for each.
+    """Coordinates that all models share, and one signal per model.
 
     Attributes:
-        name: what `load_signals` was given.
-        fingerprint: "sha256:..." of the coordinates and of what the signals are made from.
-        inputs: (P, F) float32, the train coordinates.
-        val_inputs: (P', F) float32, none of them a train coordinate.
-        test_inputs: (P'', F) float32, none of them a train or val coordinate.
-        property_names: the keys of a signal.
+        name: name of the set in `load_signals`.
+        fingerprint: "sha256:..." of the coordinates and the source of the signals.
+        inputs: train coordinates, (P, F) float32.
+        val_inputs: val coordinates, (P', F) float32; none of them is a train coordinate.
+        test_inputs: test coordinates, (P'', F) float32; none of them is a train or val coordinate.
+        property_names: keys of a signal.
     """
 
     name: str
@@ -52,31 +52,31 @@ class SignalSet(ABC):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(F,): what a model takes at one point."""
+        """Shape of one input of a model, (F,)."""
         return tuple(self.inputs.shape[1:])
 
     @property
     @abstractmethod
     def outputs(self) -> int:
-        """C: what a model gives at one point."""
+        """Number of values that a model computes at one point, C."""
 
     @abstractmethod
     def draw(self, seed: int) -> Signal:
-        """The signal of the model with that seed; equal seeds give equal signals."""
+        """The signal of the model with this seed; equal seeds give equal signals."""
 
     @abstractmethod
     def targets(self, signals: Sequence[Signal], part: str) -> Tensor:
         """Values of signals at the coordinates of a part.
 
         Args:
-            signals: M signals, as `draw` gives them.
+            signals: M signals of `draw`.
             part: "train", "val" or "test".
 
         Returns:
             (M, P, C), float32.
 
         Raises:
-            ValueError: if there is no such part.
+            ValueError: if the part is unknown.
         """
 
     def part_inputs(self, part: str) -> Tensor:
@@ -92,15 +92,15 @@ class SignalSet(ABC):
 
 @dataclass(frozen=True)
 class SineSignals(SignalSet):
-    """sin(frequency x): 1,000 even train points; the middles between them are val and test."""
+    """sin(frequency x): 1,000 evenly spaced train points; val and test points lie midway."""
 
     @property
     def outputs(self) -> int:
-        """One value."""
+        """One value per point."""
         return 1
 
     def draw(self, seed: int) -> Signal:
-        """{"frequency": f}, f uniform from 0.5 to 10."""
+        """{"frequency": f} with f uniform from 0.5 to 10."""
         rng = np.random.default_rng([zlib.crc32(self.name.encode()), seed])
         return {"frequency": float(rng.uniform(LOWEST_FREQUENCY, HIGHEST_FREQUENCY))}
 
@@ -120,16 +120,16 @@ class SineSignals(SignalSet):
 class ImageSignals(SignalSet):
     """Images as functions of (row, column) in [-1, 1]^2, values in [0, 1].
 
-    No pixel is held out, as a published INR fits them all. The val and test coordinates are the
-    middles of four pixels, by turns, where the target is the mean of the four: they tell how a
-    fit behaves off the grid.
+    No pixel is held out, because a published INR fits all of them. The centres between four pixels
+    are alternately val and test coordinates; their target is the mean of the four pixels. They
+    measure a fit between the grid points.
 
-    The model of seed s gets image s modulo the number of images, train, val and test images in
-    one row: seeds that follow each other get an image each.
+    The model of seed s gets image s modulo the number of images, counted over train, val and test
+    images: consecutive seeds get different images.
 
     Attributes:
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64.
+        images: images of all splits, (N, C, H, W) float32 in [0, 1].
+        labels: classes, (N,) int64.
     """
 
     images: Tensor
@@ -137,7 +137,7 @@ class ImageSignals(SignalSet):
 
     @property
     def outputs(self) -> int:
-        """The channels of an image."""
+        """Number of channels of an image."""
         return self.images.shape[1]
 
     def draw(self, seed: int) -> Signal:
@@ -163,7 +163,7 @@ class ImageSignals(SignalSet):
 
 def is_signal_set(name: str) -> bool:
     """Whether `load_signals` knows the name; nothing is loaded."""
-    if not isinstance(name, str):  # a recipe can hold anything
+    if not isinstance(name, str):  # a recipe may hold any type
         return False
     image_set = name.removesuffix(IMAGE_SUFFIX)
     return name == "sine" or (image_set != name and image_set in IMAGE_SETS)
@@ -171,7 +171,7 @@ def is_signal_set(name: str) -> bool:
 
 @cache
 def load_signals(name: str) -> SignalSet:
-    """Load a signal set by name; asked again, it is the same object.
+    """Load a signal set by name; repeated calls return the same object.
 
     Raises:
         RecipeError: if the name is unknown.
@@ -211,7 +211,7 @@ def _images(name: str, image_set: ImageSet) -> ImageSignals:
 
 
 def _turns(rows: int, columns: int) -> Tensor:
-    """(rows, columns) of 0 and 1, as on a chessboard."""
+    """0 and 1 as on a chessboard, (rows, columns)."""
     return (torch.arange(rows)[:, None] + torch.arange(columns)) % 2
 
 

@@ -135,7 +135,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def tokenizer_digest(folder: Path) -> str | None:
-    """Digest of what decides token numbers: vocabulary, merges and added tokens.
+    """Digest of vocabulary, merges and added tokens, which determine token numbers.
 
     Chat templates and other settings are left out: they change no row of the embedding.
     """

@@ -1,15 +1,37 @@
-"""Tensors that are still in their file: type, shape and place, and where their bytes come from."""
+"""Tensors that are still in their file: type, shape and position, and the source of their bytes.
+
+torch is imported only where one of its types is asked for: the process that tries foreign pickles
+starts anew for every hostile file, without torch.
+"""
 
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ZooFormatError
+
+if TYPE_CHECKING:
+    import torch
+
+ITEM_BYTES = {  # of one value, by torch's name of the type
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "uint64": 8,
+    "uint32": 4,
+    "uint16": 2,
+    "uint8": 1,
+    "bool": 1,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +47,10 @@ class TensorType:
     shape: tuple[int, ...]
 
     @property
-    def torch_dtype(self) -> torch.dtype:
+    def torch_dtype(self) -> "torch.dtype":
         """The type as torch has it."""
+        import torch
+
         dtype: torch.dtype = getattr(torch, self.dtype)
         return dtype
 
@@ -38,12 +62,54 @@ class TensorType:
     @property
     def size_bytes(self) -> int:
         """Number of bytes."""
-        return self.size * self.torch_dtype.itemsize
+        return self.size * self.item_bytes
+
+    @property
+    def item_bytes(self) -> int:
+        """Number of bytes of one value."""
+        return ITEM_BYTES[self.dtype]
 
     @property
     def is_float(self) -> bool:
         """Whether values can be averaged: float16, bfloat16, float32 or float64."""
-        return self.torch_dtype.is_floating_point and self.torch_dtype.itemsize > 1
+        return self.dtype in ("float16", "bfloat16", "float32", "float64")
+
+
+@dataclass(frozen=True, slots=True)
+class LazyTensor:
+    """A tensor that is still in its file.
+
+    Attributes:
+        type: type and shape.
+        start: position of its first byte in its storage.
+        storage: name of the storage that holds it; "" for the only one of a file.
+        stride: stride of each dimension, in values; None for a tensor without gaps.
+    """
+
+    type: TensorType
+    start: int
+    storage: str = ""
+    stride: tuple[int, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape, under the name that arrays have it."""
+        return self.type.shape
+
+    @property
+    def span(self) -> int:
+        """Number of values of the storage from the first value to the last one, inclusive."""
+        if self.stride is None or not self.type.size:
+            return self.type.size
+        return 1 + sum((n - 1) * s for n, s in zip(self.shape, self.stride, strict=True))
+
+    def __setstate__(self, state: Any) -> None:
+        """Reject changes by a pickle that tensors are read from: they were checked when made.
+
+        Raises:
+            ZooFormatError: always.
+        """
+        raise ZooFormatError("pickle tries to change a tensor")
 
 
 class ByteSource(Protocol):
@@ -106,11 +172,6 @@ class LocalBytes:
                     f"{self.name} ends at {start}, {len(buffer)} bytes too soon: copy it again"
                 )
             buffer, start = buffer[count:], start + count
-
-
-def byte_view(values: Tensor) -> memoryview:
-    """The memory of a contiguous tensor as writable bytes."""
-    return values.reshape(-1).view(torch.uint8).numpy().data
 
 
 def read_bytes(source: ByteSource, start: int, size: int) -> bytes:

@@ -10,7 +10,6 @@ import json
 import mmap
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from ..errors import ZooFormatError
 from ..strict_json import json_text
-from .lazy import ByteSource, LocalBytes, TensorType, byte_view, read_bytes
+from .lazy import ByteSource, LazyTensor, LocalBytes, TensorType, read_bytes
 
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the format's own library
 MOST_SIDES = 64  # of a tensor, as in numpy
@@ -42,19 +41,6 @@ DTYPES = {
 }
 _CODES = {name: code for code, name in DTYPES.items()}
 _NO_RESERVE = 0x4000 if hasattr(mmap, "MAP_ANONYMOUS") and os.uname().sysname == "Linux" else 0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor of a file.
-
-    Attributes:
-        type: type and shape.
-        start: position of its first byte in the file.
-    """
-
-    type: TensorType
-    start: int
 
 
 class SafetensorsFile:
@@ -97,7 +83,7 @@ class SafetensorsFile:
         kind = stored.type.torch_dtype
         values = torch.empty(stop - start, dtype=kind) if out is None else out[: stop - start]
         if len(values):
-            self.source.read_into(byte_view(values), stored.start + start * kind.itemsize)
+            self.source.read_into(_byte_view(values), stored.start + start * stored.type.item_bytes)
         return values
 
     def mapped(self, name: str) -> Tensor:
@@ -127,7 +113,7 @@ class SafetensorsFile:
         return flat.view(stored.type.shape)
 
 
-def read_header(source: ByteSource) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+def read_header(source: ByteSource) -> tuple[dict[str, LazyTensor], dict[str, str]]:
     """Read and check the header of a safetensors file.
 
     Returns:
@@ -179,7 +165,7 @@ def _metadata(texts: Any) -> dict[str, str]:
     return texts
 
 
-def _stored(name: str, row: Mapping[str, Any], start: int) -> StoredTensor:
+def _stored(name: str, row: Mapping[str, Any], start: int) -> LazyTensor:
     if set(row) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{_short(name)} has the fields {_short(sorted(row))}")
     if row["dtype"] not in DTYPES:
@@ -193,7 +179,7 @@ def _stored(name: str, row: Mapping[str, Any], start: int) -> StoredTensor:
     kind = TensorType(DTYPES[row["dtype"]], tuple(row["shape"]))
     if stop - first != kind.size_bytes:
         raise ValueError(f"{_short(name)} has shape {kind.shape}, but {stop - first} bytes")
-    return StoredTensor(kind, start + first)
+    return LazyTensor(kind, start + first)
 
 
 def _short(value: object) -> str:
@@ -202,7 +188,7 @@ def _short(value: object) -> str:
     return text[:200]
 
 
-def _check_ranges(source: ByteSource, tensors: Mapping[str, StoredTensor], start: int) -> None:
+def _check_ranges(source: ByteSource, tensors: Mapping[str, LazyTensor], start: int) -> None:
     """Refuse gaps, overlaps, and ranges that end before or after the file does."""
     for name, stored in tensors.items():
         if stored.start != start:
@@ -259,11 +245,11 @@ class SafetensorsWriter:
             values: converted to the tensor's type.
         """
         stored = self.tensors[name]
-        data = byte_view(values.reshape(-1).to(stored.type.torch_dtype).contiguous())
-        place = stored.start + start * stored.type.torch_dtype.itemsize
+        data = _byte_view(values.reshape(-1).to(stored.type.torch_dtype).contiguous())
+        position = stored.start + start * stored.type.item_bytes
         while data:
-            count = os.pwrite(self._handle, data, place)
-            data, place = data[count:], place + count
+            count = os.pwrite(self._handle, data, position)
+            data, position = data[count:], position + count
 
     def sync(self) -> None:
         """Wait until all that was written is on the disk."""
@@ -275,11 +261,16 @@ class SafetensorsWriter:
         os.close(self._handle)
 
 
+def _byte_view(values: Tensor) -> memoryview:
+    """The memory of a contiguous tensor as writable bytes."""
+    return values.reshape(-1).view(torch.uint8).numpy().data
+
+
 def _layout(
     tensors: Mapping[str, TensorType], metadata: Mapping[str, str]
-) -> tuple[bytes, dict[str, StoredTensor]]:
+) -> tuple[bytes, dict[str, LazyTensor]]:
     """The first bytes of a file, and where its tensors lie."""
-    order = sorted(tensors, key=lambda name: -tensors[name].torch_dtype.itemsize)
+    order = sorted(tensors, key=lambda name: -tensors[name].item_bytes)
     rows: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name in order:
@@ -294,7 +285,7 @@ def _layout(
     text += b" " * (-len(text) % 8)
     start = 8 + len(text)
     stored = {
-        name: StoredTensor(tensors[name], start + rows[name]["data_offsets"][0]) for name in order
+        name: LazyTensor(tensors[name], start + rows[name]["data_offsets"][0]) for name in order
     }
     return len(text).to_bytes(8, "little") + text, stored
 

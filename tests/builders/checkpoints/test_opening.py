@@ -121,9 +121,14 @@ def test_damaged_safetensors_is_unreadable(data: bytes) -> None:
 
 def test_truncated_safetensors_is_unreadable() -> None:
     data = safetensors_file({"w": ("F32", [2], b"12345678")})[:-1]
-    checkpoint = opened(data, "model.safetensors")
-    with pytest.raises(UnreadableFileError, match="truncated"):
-        checkpoint.read(checkpoint.root["w"])
+    with pytest.raises(UnreadableFileError, match="describes 111: it is truncated"):
+        opened(data, "model.safetensors")
+
+
+def test_safetensors_of_a_type_without_arrays_is_unreadable() -> None:
+    data = safetensors_file({"w": ("F8_E4M3", [4], b"1234")})
+    with pytest.raises(UnreadableFileError, match=r"holds tensors of type \['float8_e4m3fn'\]"):
+        opened(data, "model.safetensors")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -1,6 +1,8 @@
 import io
 import os
 import pickle
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,13 @@ def test_hostile_pickle_costs_little_and_is_refused(attack: str) -> None:
     with pytest.raises(UnreadableFileError) as caught:
         open_checkpoint(io.BytesIO(ATTACKS[attack]), "model.pt")
     assert time.process_time() - started < 2 and len(str(caught.value)) < 600
+
+
+def test_child_starts_without_torch() -> None:
+    """It starts anew after every pickle that kills it, and torch takes two seconds."""
+    code = f"import sys, {pickle_trial.CHILD}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_importer_goes_on_after_a_child_has_died() -> None:

@@ -32,6 +32,13 @@ class Forged:
         return torch._utils._rebuild_tensor_v2, (Storage(), *rest)
 
 
+class Changed(Forged):
+    """A tensor that its pickle changes after it was made."""
+
+    def __reduce__(self) -> Any:
+        return *super().__reduce__(), (None, {"start": -4})
+
+
 class Hidden:
     """A state dict whose attributes have the names of its methods."""
 
@@ -58,13 +65,19 @@ def torch_file(state: Any) -> bytes:
     return file.getvalue()
 
 
-def safetensors_file(header: str) -> bytes:
-    return struct.pack("<Q", len(header)) + header.encode() + bytes(28)
+def safetensors_file(header: str, more: int = 0) -> bytes:
+    return struct.pack("<Q", len(header)) + header.encode() + bytes(28 + more)
 
 
 def safetensor(shape: Any, offsets: Any) -> bytes:
     row = {"dtype": "F32", "shape": shape, "data_offsets": offsets}
     return safetensors_file(json.dumps({"w": row}))
+
+
+def two_tensors(first: list[int], second: list[int], more: int = 0) -> bytes:
+    row = {"dtype": "F32", "shape": [7]}
+    header = {"a": row | {"data_offsets": first}, "b": row | {"data_offsets": second}}
+    return safetensors_file(json.dumps(header), more)
 
 
 BAD: dict[str, Callable[[], bytes]] = {
@@ -78,9 +91,15 @@ BAD: dict[str, Callable[[], bytes]] = {
     "empty-tensors.pt": lambda: torch_file({"w": Forged((0, 3), (3, 1))}),
     "one-name-twice.pt": lambda: torch_file({1: Forged((7,), (1,)), "1": Forged((7,), (1,))}),
     "digits.pt": lambda: torch_file({"9" * 5000: Forged((7,), (1,)), "a": 1}),
+    "changed.pt": lambda: torch_file({"w": Changed((7,), (1,))}),
     "deep.pt": lambda: b"\x80\x02" + b"(" * 3 + b"]" + b"\x85" * 100_000 + b".",
     "float-offsets.safetensors": lambda: safetensor([7], [0.0, 28.0]),
     "float-shape.safetensors": lambda: safetensor([7.5], [0, 28]),
+    "one-range-twice.safetensors": lambda: two_tensors([0, 28], [0, 28]),
+    "overlap.safetensors": lambda: two_tensors([0, 28], [14, 42], more=14),
+    "gap.safetensors": lambda: two_tensors([0, 28], [30, 58], more=30),
+    "beyond.safetensors": lambda: two_tensors([0, 28], [28, 56]),
+    "more.safetensors": lambda: two_tensors([0, 28], [28, 56], more=29),
     "deep.safetensors": lambda: safetensors_file("[" * 100_000),
     "huge.safetensors": lambda: safetensor([2**200], [0, 2**202]),
     "digits.safetensors": lambda: safetensors_file('{"w": ' + "9" * 10_000 + "}"),

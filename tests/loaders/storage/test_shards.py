@@ -86,7 +86,7 @@ def test_shards_name_a_file_that_contradicts_the_index(many: Path) -> None:
     wrong = replace(index.shards[2], rows=7)
     shards = Shards.listed(many, [*index.shards[:2], wrong])
     assert shards.counts.tolist() == [6, 6, 7]
-    with pytest.raises(ZooFormatError, match=r"has 6 rows in \d+ bytes, zoo.json says 7"):
+    with pytest.raises(ZooFormatError, match=r"has 6 rows in \d+ bytes, zoo.json lists 7"):
         shards[2]
     with pytest.raises(ZooFormatError, match="has 6 rows"):
         shards.open_all()

@@ -1,15 +1,13 @@
 """Generated zoos and their evaluation, on MLPs that were trained on digits."""
 
-import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
+from make_tiny_zoo import copy_as_imported
 
 from weightzoo.builders.training.cohort import train_cohort
 from weightzoo.loaders import HiddenPermutations, ZooDataset, load_zoo
@@ -34,7 +32,7 @@ from weightzoo.tasks.generation.measures import (
 from weightzoo.tasks.inspection.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError, RecipeError
 from weightzoo.zoos.images.catalog import Images, load_images
-from weightzoo.zoos.index import ZooIndex, describe_shard
+from weightzoo.zoos.index import ZooIndex
 from weightzoo.zoos.provenance import parent_provenance
 from weightzoo.zoos.recipe import HyperParameters, load_recipe
 
@@ -87,18 +85,9 @@ def test_generated_zoo_is_whole_and_counts_broken_models(generated: Path) -> Non
 def test_generated_zoo_of_imported_parents_claims_no_licence(
     trained_zoo: Path, tmp_path: Path, one_file: bool
 ) -> None:
-    folder = tmp_path / "tuned"
-    shutil.copytree(trained_zoo, folder)
-    for file in folder.glob("*.h5"):
-        with h5py.File(file, "r+") as opened:
-            provenance = json.loads(opened.attrs["provenance"])
-            provenance["parent"] = {"name": "published", "sha256": "", "imported": "smallcnn"}
-            opened.attrs["provenance"] = json.dumps(provenance)
-    index = ZooIndex.read(folder)
-    shards = [describe_shard(folder, s.path, s.split, s.models) for s in index.shards]
-    replace(index, shards=tuple(shards)).write(folder)
+    folder = copy_as_imported(trained_zoo, tmp_path / "tuned")
     expected = parent_provenance(folder)
-    path = folder / index.shards[0].path
+    path = folder / ZooIndex.read(folder).shards[0].path
     if one_file:
         path = path.rename(tmp_path / "alone.h5")
         expected = {"name": "digits-mlp", "imported": "smallcnn"}

@@ -1,6 +1,7 @@
 """Merging checkpoint folders: results, refusals, kills."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,8 @@ from make_checkpoints import llama_tensors, make_adapter, make_checkpoint
 from weightzoo.tasks.merging import merge, output
 from weightzoo.tasks.merging.merge import merge_checkpoints
 from weightzoo.tasks.merging.recipe import MergeRecipe, read_merge_recipe
-from weightzoo.zoos.errors import MergeError, ZooFormatError
+from weightzoo.zoos import disk
+from weightzoo.zoos.errors import BuildError, MergeError, ZooFormatError
 from weightzoo.zoos.tensors.checkpoint_folder import open_checkpoint_folder
 
 QUERY = "model.layers.0.self_attn.q_proj.weight"
@@ -107,7 +109,7 @@ def test_killed_merge_leaves_nothing_and_goes_on(tmp_path: Path) -> None:
 def test_unfinished_merge_of_other_settings_is_not_continued(tmp_path: Path) -> None:
     members, out = pool(tmp_path), tmp_path / "out"
     state = {"recipe": recipe(members[:2]).to_json(), "inputs": []}
-    with pytest.raises(ZeroDivisionError), output.merge_folder(out, state, False):
+    with pytest.raises(ZeroDivisionError), output.merge_folder(out, state, 0, False):
         raise ZeroDivisionError
     with pytest.raises(MergeError, match="unfinished merge of other members"):
         merge_checkpoints(recipe(members), out)
@@ -127,7 +129,7 @@ def test_taken_folder_is_not_overwritten(tmp_path: Path) -> None:
 def test_second_merge_at_work_is_refused(tmp_path: Path) -> None:
     members, out = pool(tmp_path), tmp_path / "out"
     with pytest.raises(MergeError, match="another merge is writing"):
-        with output.merge_folder(out, {}, False):
+        with output.merge_folder(out, {}, 0, False):
             merge_checkpoints(recipe(members), out)
 
 
@@ -161,8 +163,31 @@ def test_damaged_shard_is_refused(tmp_path: Path) -> None:
 def test_disk_without_room_is_found_before_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(output.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(MergeError, match="takes 1,600 bytes and .* has room for 1,000"):
+    stat = os.statvfs(tmp_path)
+    full = os.statvfs_result((stat[0], 1000, *stat[2:4], 1, *stat[5:]))  # one free block of 1 kB
+    monkeypatch.setattr(disk.os, "statvfs", lambda path: full)
+    with pytest.raises(BuildError, match="the merge takes 1,600 bytes, .* has 1,000 bytes free"):
         merge_checkpoints(recipe(pool(tmp_path)), tmp_path / "out")
     assert not list(tmp_path.glob("out*"))
+
+
+def test_bytes_that_an_interrupted_merge_reserved_count_as_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        output.merge_folder(tmp_path / "out", {}, 0, False) as folder,
+    ):
+        (folder / "model.safetensors").write_bytes(bytes(100_000))
+        disk.sync(folder / "model.safetensors")
+        raise ZeroDivisionError
+    stat = os.statvfs(tmp_path)
+    full = os.statvfs_result((*stat[:3], 0, 0, *stat[5:]))
+    monkeypatch.setattr(disk.os, "statvfs", lambda path: full)
+    with output.merge_folder(tmp_path / "out", {}, 100_000, False):
+        pass
+    with (
+        pytest.raises(BuildError, match="make room"),
+        output.merge_folder(tmp_path / "other", {}, 100_000, False),
+    ):
+        pass

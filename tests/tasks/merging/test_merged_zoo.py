@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from make_tiny_zoo import copy_as_imported
 
 from weightzoo.loaders import HiddenPermutations, load_zoo
 from weightzoo.tasks.generation.generated_zoo import zoo_images
@@ -18,6 +19,8 @@ from weightzoo.tasks.merging.zoo_rows import (
 )
 from weightzoo.zoos.errors import BuildError, MergeError
 from weightzoo.zoos.folder_identity import Identity
+from weightzoo.zoos.index import ZooIndex
+from weightzoo.zoos.provenance import parent_provenance
 
 MEAN = read_merge_recipe({"method": "mean", "members": ["-"]})
 
@@ -33,6 +36,17 @@ def test_merged_zoo_is_measured_and_names_its_parents(trained_zoo: Path, tmp_pat
     recipe = json.loads((tmp_path / "merged" / f"merge-{model.fingerprint}.json").read_text())
     ids = zoo.columns["model_id"]
     assert recipe["parents"] == [[zoo.name, int(ids[row]), 3] for row in (0, 2)]
+
+
+def test_merged_zoo_of_imported_parents_claims_no_licence(
+    trained_zoo: Path, tmp_path: Path
+) -> None:
+    folder = copy_as_imported(trained_zoo, tmp_path / "tuned")
+    zoo = last_checkpoints(load_zoo(folder, split="train"))
+    write_merged_zoo(tmp_path / "merged", [merge_rows(zoo, [0, 1], MEAN)], zoo)
+    (made,) = ZooIndex.read(tmp_path / "merged").open(tmp_path / "merged")
+    assert made.header.provenance["parent"] == parent_provenance(folder)
+    assert "license: unknown" in (tmp_path / "merged" / "README.md").read_text()
 
 
 def test_merged_zoo_keeps_the_unfinished_work_of_another_command(

@@ -136,7 +136,7 @@ def test_other_edition_of_a_published_set_is_refused(
 ) -> None:
     make_set(tmp_path / "set", {"train": 9, "test": 3}, mode="L")
     publish(monkeypatch, "usps-28", tmp_path / "set", train_size=7, val_size=3)
-    with pytest.raises(RecipeError, match="'usps-28': .* 6 train and 3 val images, published are"):
+    with pytest.raises(RecipeError, match="'usps-28': .* 6 train and 3 val images, the published"):
         load_images("usps-28")
 
 
@@ -185,7 +185,7 @@ def test_unreachable_set_tells_what_to_do() -> None:
 
 def test_sets_that_are_no_labelled_images_are_refused(tmp_path: Path) -> None:
     make_set(tmp_path / "org" / "tests", {"test": 3})
-    with pytest.raises(RecipeError, match=r"no split 'train', only \['test'\]"):
+    with pytest.raises(RecipeError, match=r"no split 'train', its splits are \['test'\]"):
         load_images("hub:org/tests")
     rows = {"label": [0, 1], "image": ["a", "b"]}
     (tmp_path / "org" / "text").mkdir()
@@ -224,7 +224,7 @@ def test_named_column_that_is_missing_is_refused(
 ) -> None:
     make_set(tmp_path / "set", {"train": 9, "test": 3})
     publish(monkeypatch, "cifar10", tmp_path / "set", train_size=6, val_size=3)
-    with pytest.raises(RecipeError, match=r"no column 'img', only \['image', 'label'\]"):
+    with pytest.raises(RecipeError, match=r"no column 'img', its columns are \['image', 'label'\]"):
         load_images("cifar10")
 
 
