@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .builders.build import build_zoo as build_zoo
+    from .builders.writing.own_models import write_zoo as write_zoo
+    from .builders.writing.zoo_writer import ZooWriter as ZooWriter
     from .loaders.batching.device import DeviceLoader as DeviceLoader
     from .loaders.load import ZooDataset as ZooDataset
     from .loaders.load import concatenate_zoos as concatenate_zoos
@@ -19,10 +21,12 @@ __all__ = [
     "DeviceLoader",
     "Recipe",
     "ZooDataset",
+    "ZooWriter",
     "build_zoo",
     "concatenate_zoos",
     "load_recipe",
     "load_zoo",
+    "write_zoo",
 ]
 
 _HOMES = {
@@ -33,6 +37,8 @@ _HOMES = {
     "ZooDataset": "loaders.load",
     "Recipe": "zoos.recipe",
     "load_recipe": "zoos.recipe",
+    "write_zoo": "builders.writing.own_models",
+    "ZooWriter": "builders.writing.zoo_writer",
 }
 
 

@@ -19,6 +19,7 @@ from .strict_json import json_text
 CARD_NAME = "README.md"
 PLOT_NAME = "plot.png"
 LICENCE, UNKNOWN_LICENCE = "cc-by-4.0", "unknown"  # of what we built; of what others published
+MIXED_LICENCES = "other"  # the Hub's word where the zoos of a repository differ
 TAGS = ("model-zoo", "weight-space-learning", "weightzoo")
 LISTED_SHARDS = 8  # of a split; the metadata names more of them by one pattern
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")  # of rows, by digits
@@ -158,7 +159,17 @@ def _descends_from_imported(zoo: CardZoo) -> bool:
 
 def _licence(zoos: Sequence[CardZoo]) -> str:
     """The Hub's word for it: an imported zoo is under whatever its publishers chose."""
-    foreign = any(_imported(zoo) or _descends_from_imported(zoo) for zoo in zoos)
+    licences = {_own_licence(zoo) for zoo in zoos}
+    if len(licences) > 1 and UNKNOWN_LICENCE not in licences:
+        return MIXED_LICENCES
+    return UNKNOWN_LICENCE if UNKNOWN_LICENCE in licences else licences.pop()
+
+
+def _own_licence(zoo: CardZoo) -> str:
+    """What the zoo states, else ours if we built it."""
+    if isinstance(stated := zoo.header.provenance.get("licence"), str):
+        return stated
+    foreign = _imported(zoo) or _descends_from_imported(zoo)
     return UNKNOWN_LICENCE if foreign else LICENCE
 
 

@@ -208,28 +208,64 @@ def write_zoo_folder(
     columns: Mapping[str, Column],
     weights: np.ndarray,
 ) -> ZooIndex:
-    """Write a whole zoo whose rows are in memory, one row per model, a file or more per split.
+    """Write a whole zoo whose rows are in memory or mapped, a file or more per split.
 
     Args:
         folder: folder of the finished files.
         name: the zoo's name.
         header: root attributes; checksums are added.
-        columns: every scalar column, with the split of each row.
+        columns: every scalar column, with model and split of each row.
         weights: (rows, D), float32.
 
     Raises:
         BuildError: if the disk has no room.
     """
-    plans = plan_shards(columns["split"].tolist(), [1] * len(weights), weights[0].nbytes)
+    return write_zoo_rows(folder, name, header, columns, lambda rows: weights[rows])
+
+
+def write_zoo_rows(
+    folder: Path,
+    name: str,
+    header: ZooHeader,
+    columns: Mapping[str, Column],
+    take: Callable[[np.ndarray], np.ndarray],
+) -> ZooIndex:
+    """Write a whole zoo from rows that are read file by file.
+
+    Rows of one model are written one after the other; models come in the order of their first
+    rows.
+
+    Args:
+        folder: folder of the finished files.
+        name: the zoo's name.
+        header: root attributes; checksums are added.
+        columns: every scalar column, (rows,), with model and split of each row.
+        take: gives the weights of some rows, (n, D), for one file at a time.
+
+    Raises:
+        BuildError: if the disk has no room.
+    """
+    rows_of = _rows_by_model(columns["model_id"])
+    splits = [columns["split"][rows[0]] for rows in rows_of]
+    counts, row_bytes = [len(rows) for rows in rows_of], 4 * header.layer_table.width
+    plans = plan_shards(splits, counts, row_bytes)
     folder.mkdir(parents=True, exist_ok=True)
     check_room(folder, sum(_planned_bytes(plan, header, columns) for plan in plans))
     shards = []
     for plan in plans:
-        rows = np.array(plan.positions)
+        rows = np.concatenate([rows_of[position] for position in plan.positions])
         part = {key: column[rows] for key, column in columns.items()}
-        write_zoo_file(folder / plan.name, header, part, weights[rows])
-        shards.append(describe_shard(folder, plan.name, plan.split, len(rows)))
+        write_zoo_file(folder / plan.name, header, part, take(rows))
+        shards.append(describe_shard(folder, plan.name, plan.split, len(plan.positions)))
     return finish_folder(folder, name, shards, header)
+
+
+def _rows_by_model(model_id: np.ndarray) -> list[np.ndarray]:
+    """The row numbers of each model, models in the order of their first rows."""
+    _, firsts, model = np.unique(model_id, return_index=True, return_inverse=True)
+    ends = np.cumsum(np.bincount(model))[:-1]
+    rows = np.split(np.argsort(model, kind="stable"), ends)
+    return [rows[index] for index in np.argsort(firsts)]
 
 
 def status_column(weights: np.ndarray, diverged: np.ndarray) -> np.ndarray:
