@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from ..zoos.format import WEIGHTS
+from .dataset.checks import check_datasets
+from .dataset.joining import ZOO, ZOO_MODEL_ID, joined_table
 from .dataset.zoo_dataset import FORMATS, ZooDataset
 from .hub.fetching import fetch_zoo, is_hub_path
 from .splits import SplitPart, parse_split
@@ -132,16 +134,31 @@ def load_zoo(
     return _load(path, parts, columns, in_memory, verify_on_read)
 
 
-def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
-    """Join datasets of equal layer tables and columns, one after the other.
+def concatenate_zoos(zoos: Sequence[ZooDataset], *, same_ids: str = "refuse") -> ZooDataset:
+    """Join datasets of equal layer tables, one after the other.
 
-    The result has name, format and tokenizer of the first. `model_id` is kept as it is, so
-    models of different zoos may share one: it then no longer tells them apart.
+    The result has name, format and tokenizer of the first. Where a dataset lacks a column of
+    another, its rows have missing values: NaN for numbers, which makes whole numbers float64, and
+    "" for text; lineage says "trained".
+
+    Args:
+        zoos: datasets of one architecture, such as a zoo and its children.
+        same_ids: what is done where datasets of different zoos share a `model_id`. "refuse" is an
+            error; "renumber" gives the later zoos new ids, and adds the columns `zoo` and
+            `zoo_model_id`; "keep" leaves the ids, and adds the column `zoo`.
 
     Raises:
-        ValueError: if there is no dataset, or two differ in layer table, part of the weights or
-            columns.
+        TypeError: if it is no sequence of datasets.
+        ValueError: if there is no dataset, two differ in layer table or part of the weights, ids
+            are shared and that is refused, or a column holds text in one and numbers in another.
+
+    Example:
+        >>> from weightzoo import concatenate_zoos, load_zoo
+        >>> zoo = load_zoo(ZOO)
+        >>> len(concatenate_zoos([zoo["train"], zoo["val"]])) == len(zoo["train"]) + len(zoo["val"])
+        True
     """
+    zoos = check_datasets(zoos, "concatenate_zoos")
     if not zoos:
         raise ValueError("concatenate_zoos needs at least one dataset, got none")
     for zoo in zoos[1:]:
@@ -150,13 +167,17 @@ def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
         return replace(zoos[0], rows=np.concatenate([zoo.rows for zoo in zoos]))
     sources = [zoo.source for zoo in zoos]
     starts = np.cumsum([0, *(len(source) for source in sources[:-1])])
+    table = joined_table(zoos, same_ids)
+    shown = dict.fromkeys(name for zoo in zoos for name in zoo.shown)
+    added = [name for name in table.names if name in (ZOO, ZOO_MODEL_ID)]
     return replace(
         zoos[0],
         source=WeightRows.joined(sources),
-        table=ColumnTable.joined([zoo.table for zoo in zoos]),
+        table=table,
         rows=np.concatenate(
             [zoo.rows + start for zoo, start in zip(zoos, starts.tolist(), strict=True)]
         ),
+        shown=tuple(dict.fromkeys([*shown, *added])),
     )
 
 
@@ -191,11 +212,4 @@ def _check_joinable(one: ZooDataset, other: ZooDataset) -> None:
         raise ValueError(
             f"zoos {one.name!r} and {other.name!r} differ in their layer table or part of it: "
             "mixed architectures are read by MixedLoader"
-        )
-    kinds = [{name: zoo.table.kinds[name] for name in zoo.table.names} for zoo in (one, other)]
-    if kinds[0] != kinds[1]:
-        odd = sorted({name for name, _ in kinds[0].items() ^ kinds[1].items()})
-        raise ValueError(
-            f"zoos {one.name!r} and {other.name!r} differ in the columns {odd}: "
-            "load both with columns=[...] that they share"
         )

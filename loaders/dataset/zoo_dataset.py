@@ -26,6 +26,7 @@ from ..tokens.layer_windows import cut_table, find_layer
 from .arrow import to_hf
 from .batch import Batch, Row, as_torch
 from .conditions import rows_where
+from .edits import Editable
 from .formats import FORMATS, item_contents, networks
 from .row_protocol import WeightTokenizer
 from .saving import save_rows
@@ -38,7 +39,7 @@ BLOCK_ROWS = 1024  # of weights read at a time
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ZooDataset(Dataset[Row]):
+class ZooDataset(Editable, Dataset[Row]):
     """Rows (checkpoints) of one architecture; made by `load_zoo`.
 
     What `select`, `filter`, `layer`, `with_format` and the like return shares the mapped files

@@ -40,9 +40,7 @@ def test_functional_network_is_rebuilt_with_the_same_outputs() -> None:
     assert traced.names["batch_norm1.running_mean"] == "norm.running_mean"
 
 
-@pytest.mark.parametrize(
-    "recipe", ["digits-vit", "cifar10-resnet18-seed", "sine-inr", "digits-mlp"]
-)
+@pytest.mark.parametrize("recipe", ["digits-vit", "sine-inr", "digits-mlp"])
 def test_own_architectures_are_traced_to_themselves(recipe: str) -> None:
     architecture = load_recipe(recipe).architecture
     module = architecture.module("tanh", 0.1)
@@ -87,7 +85,7 @@ class Branching(Sum):
         (Twice(), "used twice"),
         (Unused(), "no layer says how many features"),
         (Branching(), "torch.fx cannot trace"),
-        (nn.Sequential(Halved(4, 4)), "no wei|no zoo|is a Halved|_C._nn"),
+        (nn.Sequential(Halved(4, 4)), "no chain of layers"),
         (nn.Sequential(nn.Linear(4, 4, bias=False)), "without bias"),
         (nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2), nn.Tanh()), "relu', 'tanh"),
         (nn.Sequential(nn.Linear(4, 4), nn.LeakyReLU(0.2)), "LeakyReLU"),
