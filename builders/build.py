@@ -130,10 +130,16 @@ def build_zoo(
         progress: show a progress bar on stderr.
 
     Raises:
+        TypeError: if it is no recipe, such as the name of one.
         RecipeError: if the recipe has not so many models.
         BuildError: if `out` is taken, another builder is at work, the disk is full, or a
             worker failed; nothing at `out` is touched then.
     """
+    if not isinstance(recipe, Recipe):
+        name = recipe if isinstance(recipe, str | Path) else "digits-mlp"
+        raise TypeError(
+            f"build_zoo takes a Recipe, got {recipe!r}: load it first, load_recipe({str(name)!r})"
+        )
     job = TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))
     where = Engine(
         name=engine,

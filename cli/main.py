@@ -11,10 +11,17 @@ from collections.abc import Sequence
 from ..zoos.errors import ZooError
 from .benchmarks import add_benchmark_commands
 from .building import add_building_commands
+from .editing import add_editing_commands
 from .models import add_model_commands
 from .zoos import add_zoo_commands
 
-GROUPS = (add_building_commands, add_zoo_commands, add_model_commands, add_benchmark_commands)
+GROUPS = (
+    add_building_commands,
+    add_zoo_commands,
+    add_editing_commands,
+    add_model_commands,
+    add_benchmark_commands,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -16,7 +16,6 @@ from .dataset.joining import ZOO, ZOO_MODEL_ID, joined_table
 from .dataset.zoo_dataset import FORMATS, ZooDataset
 from .hub.fetching import fetch_zoo, is_hub_path
 from .splits import SplitPart, parse_split
-from .storage.columns import ColumnTable
 from .storage.opening import OpenSplit, find_zoo, open_splits
 from .storage.rows import WeightRows
 
@@ -111,10 +110,13 @@ def load_zoo(
         The split's dataset, or with split None a dict of every split that has rows.
 
     Raises:
+        TypeError: if columns is a text, or split is none.
         ZooNotFoundError: if there is no zoo at the path.
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
         ValueError: if name or split is not one of those there are, which are listed.
     """
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list of names, got the text {columns!r}: [{columns!r}]")
     parts = None if split is None else parse_split(split)
     if streaming:
         from .hub.streaming import stream_zoo

@@ -73,7 +73,8 @@ class Editable:
 
         Example:
             >>> from weightzoo import load_zoo
-            >>> "step_size" in load_zoo(ZOO, split="train").rename_columns({"lr": "step_size"}).shown
+            >>> zoo = load_zoo(ZOO, split="train")
+            >>> "step_size" in zoo.rename_columns({"lr": "step_size"}).columns
             True
         """
         table = with_names(self._own, dict(names))

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     import datasets
 
 BLOCK_ROWS = 1024  # of weights read at a time
+_COLUMN_WISE = (
+    "a condition is called once, with whole columns; join comparisons by & and |, as in "
+    "lambda c: (c['epoch'] == 12) & (c['test_accuracy'] >= 0.5), or write it as a text, "
+    "'epoch == 12 and test_accuracy >= 0.5'"
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -184,15 +189,18 @@ class ZooDataset(Editable, Dataset[Row]):
                 (N,) booleans.
 
         Raises:
+            TypeError: if it is neither a text nor a function.
             ValueError: if the text is no comparison, or the function returns anything else.
         """
         if isinstance(condition, str):
             return self.select(rows_where(condition, self.columns))
-        keep = np.asarray(condition(self.columns))
+        if not callable(condition):
+            raise TypeError(f"condition must be a text or a function, got {condition!r}")
+        keep = _called(condition, self.columns)
         if keep.dtype != np.bool_ or keep.shape != (len(self),):
             raise ValueError(
                 f"condition must return {len(self)} booleans, one per row, "
-                f"got {keep.dtype} of shape {keep.shape}"
+                f"got {keep.dtype} of shape {keep.shape}: {_COLUMN_WISE}"
             )
         return self.select(keep)
 
@@ -314,3 +322,15 @@ class ZooDataset(Editable, Dataset[Row]):
             raise KeyError(f"no column {name!r}, there are {[*self.shown, WEIGHTS]}")
         column = self.columns[name].copy()
         return column if self.format == "numpy" else as_torch(column)
+
+
+def _called(
+    condition: Callable[[Mapping[str, np.ndarray]], Any], columns: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """What a condition returns; one that was written for single rows is explained."""
+    try:
+        return np.asarray(condition(columns))
+    except ValueError as error:
+        if "truth value of an array" not in str(error):
+            raise
+        raise ValueError(f"the condition takes one row at a time: {_COLUMN_WISE}") from error

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ...zoos.column_values import check_splits_by_model
-from ...zoos.errors import BuildError
 from ...zoos.folder_identity import Identity
 from ...zoos.format import IDENTITY, SPLITS, ZooHeader, checksum
 from ...zoos.index import FILE_SPLITS, ZooIndex
