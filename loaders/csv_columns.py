@@ -38,7 +38,7 @@ def add_csv_columns(zoo: ZooDataset, path: str | Path) -> ZooDataset:
     for name in rows[0]:
         if name not in keys:
             values = _values([row[name] for row in rows])
-            zoo = zoo.add_column(name, _spread(values, [places.get(key) for key in own]))
+            zoo = zoo.add_column(name, _spread(name, values, [places.get(key) for key in own]))
     return zoo
 
 
@@ -81,6 +81,6 @@ def _values(cells: Sequence[str]) -> list[Any]:
     return [cell or None for cell in cells]
 
 
-def _spread(values: Sequence[Any], places: Sequence[int | None]) -> np.ndarray:
+def _spread(name: str, values: Sequence[Any], places: Sequence[int | None]) -> np.ndarray:
     """The value of each row of the zoo, None where the file has none."""
-    return column_array("", [None if place is None else values[place] for place in places])
+    return column_array(name, [None if place is None else values[place] for place in places])
