@@ -1,7 +1,7 @@
 """weightzoo: populations of trained networks as datasets.
 
-`load_zoo` opens a zoo, `build_zoo` trains one from a recipe; the rest lies in the sub-packages
-`zoos`, `builders`, `loaders`, `encoders` and `tasks`.
+`load_zoo` opens a zoo and `build_zoo` trains one from a recipe. The sub-packages are `zoos`,
+`loaders`, `builders`, `encoders`, `tasks`, `benchmarks` and `cli`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,11 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: `import weightzoo` itself stays quick."""
+    """Import a public name on first use, so that `import weightzoo` stays fast.
+
+    Raises:
+        AttributeError: if there is no such public name.
+    """
     if name not in _HOMES:
         raise AttributeError(f"module 'weightzoo' has no attribute {name!r}")
     from importlib import import_module

@@ -1,1 +1,1 @@
-"""Benchmarks: what predictors and generators reach, beside baselines and ceilings."""
+"""Benchmarks of predictors and generators, with baselines and ceilings beside them."""

@@ -1,8 +1,8 @@
-"""Benchmarks by name: what `weightzoo benchmark NAME` runs.
+"""Benchmarks of property prediction: zoos, fits, scores and report of one `weightzoo benchmark`.
 
-Each builds the zoos it needs from embedded image sets, or takes the user's, fits its predictors
-once per seed, and writes `result.json`, `report.md` and `plot.png`. Zoos and finished fits are
-kept in the output folder, so that a start after a kill repeats none of them.
+A benchmark builds its zoos from embedded image sets, or takes the user's zoos. It fits every
+predictor once per seed and writes `result.json`, `report.md` and `plot.png`. Zoos and finished
+fits stay in the output folder, so that a restart after a kill repeats none of them.
 """
 
 import platform
@@ -15,15 +15,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..builders.build import build_zoo
 from ..loaders.load import load_zoo
 from ..tasks.baselines.regressors import needs_seeds
 from ..tasks.prediction.property_prediction import checked_rows
 from ..zoos.errors import UnsuitableError
+from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
+from ..zoos.recipe import load_recipe, recipe_names
 from .plots import plot_result
 from .report import PLOT_NAME, to_markdown, write_result
 from .runs import Run, describe_predictor, execute
-from .zoos import ZooPlan, describe_zoo, provide_zoos
+from .zoos import ZooPlan, describe_zoo, provide_zoos, warn_of_other_code
 
 FORMAT = "weightzoo-benchmark-1"
 SEEDS = (0, 1, 2)
@@ -31,15 +34,15 @@ SEEDS = (0, 1, 2)
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkOptions:
-    """What the user asks of a benchmark.
+    """Options of one benchmark run.
 
     Attributes:
         out: folder for zoos, finished fits, result and report.
-        small: the variant for two CPU cores and ten minutes.
-        seeds: one fit each.
-        zoos: the user's own zoos by name, in place of built ones.
-        workers: processes, each with one thread.
-        command: what was typed, for the report.
+        small: whether to run the variant for two CPU cores and ten minutes.
+        seeds: seeds of the fits, one fit of every predictor per seed.
+        zoos: folders of the user's own zoos by name; empty builds the benchmark's zoos.
+        workers: number of worker processes, each with one thread.
+        command: command line, for the report.
         progress: whether to show progress on stderr.
     """
 
@@ -52,16 +55,22 @@ class BenchmarkOptions:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse what cannot run."""
+        """Check the values.
+
+        Raises:
+            ValueError: if seeds are missing or repeated, or there is no worker.
+        """
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must be different and at least one, got {self.seeds!r}")
+            raise ValueError(
+                f"seeds must be different from each other, and at least one, got {self.seeds!r}"
+            )
         if self.workers < 1:
             raise ValueError(f"workers must be at least 1, got {self.workers!r}")
 
 
 @dataclass(frozen=True)
 class BenchmarkOutcome:
-    """What a benchmark found: plain data, the report as text, and where it was written."""
+    """Result of a benchmark: plain data, the report as text, and the path of the report."""
 
     data: Mapping[str, Any]
     text: str
@@ -73,14 +82,14 @@ class Benchmark:
     """Predictors, each fitted on some zoos and tested on some.
 
     Attributes:
-        name: of the command.
-        question: what it asks, for the title.
-        layout: of the tables, a key of `benchmark_report.LAYOUTS`.
-        metric: that is shown first.
-        target: the main target.
-        plans: the zoos to build, given `small`.
-        runs: the runs, given the zoos' names, seeds and `small`.
-        min_zoos: how many zoos it takes at least.
+        name: name on the command line.
+        question: question that the benchmark answers, for the title.
+        layout: layout of the tables, a key of `report.LAYOUTS`.
+        metric: metric shown first.
+        target: column that is the main target.
+        plans: function from `small` to the zoos to build.
+        runs: function from the zoos' names, the seeds and `small` to the runs.
+        min_zoos: least number of zoos.
     """
 
     name: str
@@ -93,10 +102,10 @@ class Benchmark:
     min_zoos: int = 1
 
     def __call__(self, options: BenchmarkOptions) -> BenchmarkOutcome:
-        """Run it.
+        """Run the benchmark.
 
         Raises:
-            ValueError: if the user's zoos are too few or cannot be used, before any training.
+            ValueError: if the user's zoos are too few or unsuitable, before any training.
             ZooError: if a zoo cannot be built or read.
         """
         started, about = time.perf_counter(), environment()
@@ -134,7 +143,7 @@ class Benchmark:
         return BenchmarkOutcome(result, to_markdown(result), path)
 
     def _zoos(self, options: BenchmarkOptions) -> tuple[dict[str, Path], float]:
-        """Folders of the zoos by name, and the seconds spent on building them now."""
+        """Folders of the zoos by name, and the seconds spent on building them in this run."""
         if options.zoos:
             if len(options.zoos) < self.min_zoos:
                 raise ValueError(
@@ -154,10 +163,15 @@ class Benchmark:
 def usable_runs(
     runs: Sequence[Run], zoos: Mapping[str, Path], target: str
 ) -> tuple[list[Run], dict[str, str]]:
-    """The runs whose targets can be predicted in their zoos, one seed where it changes nothing.
+    """Runs whose target can be predicted in their zoos, with one seed where seeds change nothing.
+
+    Args:
+        runs: planned runs.
+        zoos: zoo folders by name.
+        target: main target, which every zoo must have.
 
     Returns:
-        The runs, and by target why it was left out.
+        The runs to execute, and the reason for every target that was left out.
 
     Raises:
         UnsuitableError: if the main target cannot be predicted in one of the zoos.
@@ -185,8 +199,48 @@ def usable_runs(
     return usable, left_out
 
 
+def requested_zoo(options: BenchmarkOptions, recipe: str, models: int | None = None) -> Path:
+    """The folder of the user's zoo, or of a zoo built by the recipe unless it is there.
+
+    Args:
+        options: options of the benchmark. A path in `zoos` that is no zoo folder must be the name
+            or file of a recipe, which then takes the place of `recipe`.
+        recipe: name of the recipe to build where the user gives no zoo.
+        models: number of models; None takes the recipe's.
+
+    Raises:
+        ValueError: if a path in `zoos` is neither a zoo folder nor a recipe.
+        ZooError: if the zoo cannot be built or read.
+    """
+    options.out.mkdir(parents=True, exist_ok=True)
+    for named in options.zoos.values():
+        if (named / INDEX_NAME).is_file():
+            return named
+        if str(named) not in recipe_names() and named.suffix != ".toml":
+            raise ValueError(
+                f"--zoo must be a zoo folder, the name of a recipe (`weightzoo list`) or a .toml "
+                f"file, got {str(named)!r}"
+            )
+        recipe, models = str(named), None
+    folder = options.out / "zoos" / Path(recipe).stem
+    if models is not None:
+        folder = folder.with_name(f"{folder.name}-{models}")
+    if not folder.exists():
+        folder.parent.mkdir(exist_ok=True)
+        build_zoo(
+            load_recipe(recipe),
+            folder,
+            models=models,
+            workers=options.workers,
+            progress=options.progress,
+        )
+        return folder
+    warn_of_other_code(folder, next(iter(load_zoo(folder).values())).header.provenance)
+    return folder
+
+
 def environment() -> dict[str, str]:
-    """The machine and the versions that a figure depends on."""
+    """Machine and package versions that a result depends on."""
     return {
         "machine": f"{platform.machine()} ({_processor()})",
         "python": platform.python_version(),
@@ -197,12 +251,12 @@ def environment() -> dict[str, str]:
 
 
 def _shown(path: Path, out: Path) -> str:
-    """A path for the report: inside the output folder from there, else as it was given."""
+    """A path for the report, relative to the output folder if it lies inside."""
     return str(path.relative_to(out) if path.is_relative_to(out) else path)
 
 
 def _processor() -> str:
-    """The CPU's name, where the system tells it."""
+    """Name of the CPU, if the system reports one."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

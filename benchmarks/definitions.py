@@ -1,4 +1,4 @@
-"""The benchmarks of property prediction: zoos, predictors and runs of each."""
+"""Benchmarks of property prediction, each with its zoos, predictors and runs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from ..tasks.baselines.regressors import Predictor
 from ..tasks.scoring.targets import CATEGORIES
 from ..tasks.training.encoder_training import EncoderRegressor
 from .benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
-from .contestants import baselines, crossing, encoders, frequency_contestants, probes
+from .predictors import baselines, crossing, encoders, frequency_predictors, probes
 from .runs import Run
 from .zoos import ZooPlan, plan
 
@@ -24,7 +24,7 @@ def _runs(
     target: str = "test_accuracy",
     **options: Any,
 ) -> list[Run]:
-    """Every predictor with every seed that it needs."""
+    """Runs of every predictor with every seed it needs."""
     return [
         Run(
             predictor=predictor,
@@ -58,8 +58,8 @@ def _dataset_plans(small: bool) -> list[ZooPlan]:
     images += [] if small else ["glyphs-greek", "glyphs-cyrillic", "glyphs-digits"]
     models = 80 if small else 500
     return [
-        plan(name, "digits-cnn", models, seed=21 + place, images=name, seeds=1000)
-        for place, name in enumerate(images)
+        plan(name, "digits-cnn", models, seed=21 + index, images=name, seeds=1000)
+        for index, name in enumerate(images)
     ]
 
 
@@ -74,13 +74,13 @@ def _architecture_plans(small: bool) -> list[ZooPlan]:
         recipes = {"digits-cnn": 100, "digits-sne-cnn": 100, "digits-vit": 60}
         changes = {"epochs": 8, "checkpoints": (1, 3, 8)}
     return [
-        plan(recipe, recipe, models, seed=31 + place, seeds=1000, **changes)
-        for place, (recipe, models) in enumerate(recipes.items())
+        plan(recipe, recipe, models, seed=31 + index, seeds=1000, **changes)
+        for index, (recipe, models) in enumerate(recipes.items())
     ]
 
 
 def _architecture_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    """In the small variant the last zoo, the ViTs, is only tested on, as in the paper."""
+    """Runs of all pairs of zoos; in the small variant the vision transformers are test-only."""
     if small:
         sources = names[:-1]
         return [r for name in sources for r in _runs(crossing(small), [name], names, seeds)]
@@ -91,14 +91,14 @@ def _architecture_runs(names: Sequence[str], seeds: Sequence[int], small: bool) 
 def _matrix(
     predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
 ) -> list[Run]:
-    """Trained on every zoo, tested on all."""
+    """Runs that train on one zoo and test on all, for every zoo."""
     return [run for source in names for run in _runs(predictors, [source], names, seeds)]
 
 
 def _leave_one_out(
     predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
 ) -> list[Run]:
-    """Trained on all zoos but one, tested on that one."""
+    """Runs that train on all zoos but one and test on that one."""
     several = [predictor for predictor in predictors if isinstance(predictor, EncoderRegressor)]
     return [
         run
@@ -108,12 +108,13 @@ def _leave_one_out(
 
 
 def _frequency_plans(small: bool) -> list[ZooPlan]:
-    """INRs of the published size that start from small weights, and so grow to their signal.
+    """Zoo of implicit neural representations (INRs) of the published size, from small weights.
 
-    From SIREN's own initialisation the first layer holds all frequencies from the start. What an
-    INR uses then shows only in which weights meet: DWSNet begins to learn it from some thousand
-    models, SNE does not (see LOG.md). 1,520 steps, because a squared error is dominated by INRs
-    that have not learned their signal (after 480 steps 38 % of 1-16-16-1 above frequency 8).
+    SIREN's own initialisation gives the first layer all frequencies from the start. The learned
+    frequency then shows only in how the layers' weights connect: DWSNet begins to learn it from
+    some thousand models, SNE does not (see LOG.md). INRs train for 1,520 steps, because those that
+    have not learned their signal dominate the squared error (after 480 steps 38 % of 1-16-16-1
+    above frequency 8).
     """
     factors = {"init": "normal", "init_std": 0.02, "optimizer": "adam", "lr": 1e-3}
     changes: dict[str, Any] = {"epochs": 190, "checkpoints": (190,)}
@@ -126,7 +127,13 @@ def _frequency_plans(small: bool) -> list[ZooPlan]:
 def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
     zoo = names[:1]
     return _runs(
-        frequency_contestants(small), zoo, zoo, seeds, "frequency", rows="last", turned=True
+        frequency_predictors(small),
+        zoo,
+        zoo,
+        seeds,
+        "frequency",
+        rows="last",
+        measure_invariance=True,
     )
 
 
@@ -191,4 +198,4 @@ BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
         ),
     )
 }
-"""Benchmarks by name; each takes `BenchmarkOptions` and gives a `BenchmarkOutcome`."""
+"""Benchmarks by name; each maps `BenchmarkOptions` to a `BenchmarkOutcome`."""

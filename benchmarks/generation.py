@@ -1,37 +1,27 @@
-"""The benchmark of generated networks: ours and every baseline on one zoo, over several seeds.
+"""Benchmark of generated networks: all methods and baselines on one zoo, over several seeds.
 
-Source: arXiv 2209.14733, whose table it follows: B_T trains from scratch, B_F fine-tunes zoo
-models, B_KDE30 draws every weight by itself from the best 30 % of the zoo, S_... sample latent
-vectors of an autoencoder. Added are what arXiv 2506.07998 asks for: noised zoo models, distance to
-and agreement with the nearest training model, and the diversity of each set.
+Source: the table of arXiv 2209.14733. B_T trains from scratch, B_F fine-tunes zoo models, B_KDE30
+draws each weight separately by kernel density estimation (KDE) from the best 30 % of the zoo, and
+the S_ methods sample latent vectors of an autoencoder. Added are the controls of arXiv 2506.07998:
+noised zoo models, distance to and agreement with the nearest training model, and the diversity of
+each set.
 
 Shape letters: M models, D length of the flat weight vector, K epochs.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..loaders import load_zoo
 from ..tasks.autoencoding.autoencoder_training import AutoencoderSettings
-from ..tasks.autoencoding.behaviour import accuracies
-from ..tasks.autoencoding.canonical import Canonical, last_rows
 from ..tasks.autoencoding.hyper_representation import ZooAutoencoder, train_hyper_representation
-from ..tasks.autoencoding.learnable_rows import (
-    best_hyper_parameters,
-    homogeneous_splits,
-    late_epoch,
-    top_rows,
-)
-from ..tasks.generation.generated_zoo import few_images, zoo_images
-from ..tasks.generation.measures import TrainingModels, measure, moved, noised, scratch
-from ..tasks.generation.related_architectures import related_architectures
+from ..tasks.generation.measures import noised
 from ..tasks.generation.sampling import (
     GenerativeAdversarial,
     KernelDensity,
@@ -41,13 +31,23 @@ from ..tasks.generation.sampling import (
     make_sampler,
 )
 from ..tasks.processes import threads, worker_pool
-from ..zoos.images.catalog import ImageSet, load_images
-from ..zoos.networks.architectures import Architecture
-from .generation_outcome import PUBLISHED_KDE, GenerationSettings, Job, Outcome, Row
+from .benchmark import BenchmarkOptions, BenchmarkOutcome, requested_zoo
+from .generation_context import GenerationContext
+from .generation_outcome import (
+    PUBLISHED_KDE,
+    GenerationSettings,
+    Job,
+    MethodRow,
+    Outcome,
+    generation_settings,
+)
+from .generation_report import DATA, TABLE, write_generation_report
 
-ROWS_PER_LATENT = 4  # at least so many train rows for a value of the latent vector
-DRAWS_PER_MODEL = 5  # as the paper, which draws 50 for 10
-LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
+RECIPE = "digits-cnn-seed"
+TRANSFER = "glyphs-digits"  # as large as digits, with as many classes
+ROWS_PER_LATENT = 4  # least number of train rows per value of the latent vector
+DRAWS_PER_MODEL = 5  # as in the paper, which draws 50 models to keep 10
+LATENT_METHODS = {  # method: (sampler, whether it is fitted to the best 30 % only)
     "S_KDE": ("kde", False),
     "S_Neigh30": ("neighbours", True),
     "S_GAN30": ("gan", True),
@@ -56,141 +56,62 @@ LATENT_METHODS = {  # method: (sampler, whether of the best 30 % only)
 }
 
 
-class Bench:
-    """The zoo and what every job needs of it."""
-
-    def __init__(self, folder: Path, settings: GenerationSettings, seed: int) -> None:
-        """Read the rows to learn from."""
-        zoo = load_zoo(folder)
-        assert isinstance(zoo, dict)
-        least = settings.least_epoch
-        least = late_epoch(zoo["train"]) if least is None else least
-        self.settings, self.seed = settings, seed
-        self.train, self.val = homogeneous_splits(zoo, least)
-        self.images: ImageSet = zoo_images(self.train)
-        self.canonical = Canonical.fit(self.train)
-        self.architecture = self.canonical.architecture
-        self.weights = self.canonical.weights(self.train)
-        self.last = torch.from_numpy(last_rows(self.train))
-        self.top = top_rows(torch.tensor(self.train.columns["val_accuracy"]))
-        self.hyper_parameters = best_hyper_parameters(self.train)
-        self.activation = self.hyper_parameters.activation
-        names = [self.activation] * len(self.last)
-        self.training = TrainingModels.of(
-            self.canonical, self.weights[self.last], names, self.images.test
-        )
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def learned(self) -> dict[str, Any]:
-        """What was learned from, and how all is fine-tuned."""
-        return {
-            "rows": len(self.train),
-            "models": len(self.last),
-            "epochs": sorted(set(self.train.columns["epoch"].tolist())),
-            "hyper_parameters": asdict(self.hyper_parameters),
-        }
-
-    def row(
-        self,
-        method: str,
-        weights: Tensor,
-        epochs: Sequence[int],
-        images: ImageSet | None = None,
-        other: Architecture | None = None,
-    ) -> Row:
-        """Measure and fine-tune a set of models."""
-        images = images or self.images
-        seed = 1000 * self.seed
-        found = measure(weights, self.training, self.hyper_parameters, images, epochs, seed, other)
-        return Row(
-            method=method,
-            seed=self.seed,
-            images=images.name,
-            architecture=(other or self.architecture).name,
-            found=found,
-        )
-
-    def zoo_models(self) -> Tensor:
-        """Random train models, their last checkpoint."""
-        chosen = torch.randperm(len(self.last), generator=self.generator)[: self.settings.models]
-        return self.weights[self.last[chosen]]
-
-    def fresh(self) -> Tensor:
-        """Initial weights to train from scratch."""
-        seed = 1_000_000 + 1000 * self.seed
-        return scratch(self.architecture, self.hyper_parameters, self.settings.models, seed)
-
-    def few_accuracy(self, weights: Tensor) -> Tensor:
-        """Accuracy on few val images, (M,)."""
-        images = few_images(self.images)
-        return accuracies(self.architecture, weights, [self.activation] * len(weights), images)[1]
-
-    def transfer_rows(self, sets: Mapping[str, Tensor]) -> list[Row]:
-        """The same on another image set, if one was asked for."""
-        if self.settings.transfer is None:
-            return []
-        images = load_images(self.settings.transfer)
-        return [self.row(name, made, self.settings.epochs, images) for name, made in sets.items()]
-
-    def moved_rows(self, sets: Mapping[str, Tensor]) -> list[Row]:
-        """The same in related architectures; what these add is drawn as for training from scratch.
-
-        Initial weights stay initial weights: by the laws of `init`, a tensor's shape decides.
-        """
-        seed = 2_000_000 + 1000 * self.seed
-        rows = []
-        for target in related_architectures(self.architecture):
-            for name, made in sets.items():
-                weights = moved(made, self.architecture, target, self.hyper_parameters, seed)
-                rows.append(self.row(name, weights, self.settings.epochs, other=target))
-        return rows
-
-
-def weights_job(bench: Bench) -> Outcome:
-    """Every baseline that needs no autoencoder."""
-    settings, count = bench.settings, bench.settings.models
+def _weights_job(context: GenerationContext) -> Outcome:
+    """Measure every baseline that needs no autoencoder."""
+    settings, count = context.settings, context.settings.models
     start = time.perf_counter()
-    plain, aligned = bench.train.weights()[bench.top], bench.weights[bench.top]
-    kde = KernelDensity().fit(plain).sample(count, bench.generator)
-    published = {"B_T": bench.fresh(), "B_F": bench.zoo_models(), "B_KDE30": kde}
-    rows = [bench.row(name, made, settings.epochs) for name, made in published.items()]
+    plain, aligned = context.train.weights()[context.top], context.weights[context.top]
+    kde = KernelDensity().fit(plain).sample(count, context.generator)
+    published = {"B_T": context.fresh(), "B_F": context.zoo_models(), "B_KDE30": kde}
+    rows = [context.row(name, made, settings.epochs) for name, made in published.items()]
     others = {
-        "B_KDE30 aligned": KernelDensity().fit(aligned).sample(count, bench.generator),
-        "B_Neigh30 aligned": make_sampler("neighbours").fit(aligned).sample(count, bench.generator),
+        "B_KDE30 aligned": KernelDensity().fit(aligned).sample(count, context.generator),
+        "B_Neigh30 aligned": make_sampler("neighbours")
+        .fit(aligned)
+        .sample(count, context.generator),
     }
     for sigma in (0.02, 0.04):
-        models = bench.zoo_models()
-        others[f"B_F + noise {sigma}"] = noised(models, bench.canonical, sigma, bench.generator)
-    rows += [bench.row(name, made, settings.few_epochs) for name, made in others.items()]
-    rows += bench.transfer_rows({name: published[name] for name in ("B_T", "B_F")})
-    rows += bench.moved_rows(published)
+        models = context.zoo_models()
+        others[f"B_F + noise {sigma}"] = noised(models, context.canonical, sigma, context.generator)
+    rows += [context.row(name, made, settings.few_epochs) for name, made in others.items()]
+    rows += context.transfer_rows({name: published[name] for name in ("B_T", "B_F")})
+    rows += context.moved_rows(published)
     return Outcome(rows, {}, time.perf_counter() - start)
 
 
-def structure_job(bench: Bench) -> Outcome:
-    """An autoencoder of weights alone, with layer-wise normalisation."""
+def _structure_job(context: GenerationContext) -> Outcome:
+    """Measure samples of an autoencoder of weights alone, with layer-wise normalisation."""
     published = {PUBLISHED_KDE: ("kde-published", True)}
-    return _autoencoder_job(bench, bench.settings.structure, "", published)
+    return _autoencoder_job(context, context.settings.structure, "", published)
 
 
-def plain_loss_job(bench: Bench) -> Outcome:
-    """The ablation: the same without layer-wise normalisation."""
-    settings = replace(bench.settings.structure, normalised=False)
-    return _autoencoder_job(bench, settings, ", plain loss")
+def _plain_loss_job(context: GenerationContext) -> Outcome:
+    """Measure the ablation of `_structure_job` without layer-wise normalisation."""
+    settings = replace(context.settings.structure, normalised=False)
+    return _autoencoder_job(context, settings, ", plain loss")
 
 
-def behaviour_job(bench: Bench) -> Outcome:
-    """An autoencoder of weights and logits, with every sampler."""
-    settings = bench.settings.behaviour
-    return _autoencoder_job(bench, settings, " + behaviour", LATENT_METHODS, chosen=True)
+def _behaviour_job(context: GenerationContext) -> Outcome:
+    """Measure samples of an autoencoder of weights and logits, with every sampler."""
+    settings = context.settings.behaviour
+    return _autoencoder_job(context, settings, " + behaviour", LATENT_METHODS, chosen=True)
 
 
-JOBS: dict[str, Callable[[Bench], Outcome]] = {
-    "behaviour": behaviour_job,
-    "structure": structure_job,
-    "plain loss": plain_loss_job,
-    "weights": weights_job,
+JOBS: dict[str, Callable[[GenerationContext], Outcome]] = {
+    "behaviour": _behaviour_job,
+    "structure": _structure_job,
+    "plain loss": _plain_loss_job,
+    "weights": _weights_job,
 }
+
+
+def generation_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
+    """Compare generated networks with every baseline on one zoo."""
+    folder = requested_zoo(options, RECIPE)
+    settings = generation_settings(options.small, options.seeds, TRANSFER)
+    outcomes = run_generation(folder, settings, options.workers, options.progress)
+    text = write_generation_report(options.out, folder.name, settings, outcomes, options.command)
+    return BenchmarkOutcome({"path": str(options.out / DATA)}, text, options.out / TABLE)
 
 
 def run_generation(
@@ -199,10 +120,10 @@ def run_generation(
     """Run all jobs of all seeds.
 
     Args:
-        folder: a zoo.
-        settings: what to run.
-        workers: processes, one thread each.
-        progress: show a bar on stderr.
+        folder: zoo folder.
+        settings: settings of the benchmark.
+        workers: number of worker processes, each with one thread.
+        progress: whether to show a progress bar on stderr.
     """
     jobs = [Job(name, seed) for name in JOBS for seed in settings.seeds]
     outcomes = {}
@@ -214,67 +135,69 @@ def run_generation(
 
 
 def _autoencoder_job(
-    bench: Bench,
+    context: GenerationContext,
     settings: AutoencoderSettings,
     suffix: str,
     others: Mapping[str, tuple[str, bool]] | None = None,
     chosen: bool = False,
 ) -> Outcome:
-    """Train an autoencoder and measure what is drawn from it.
+    """Train an autoencoder and measure the models drawn from it.
 
     Args:
-        bench: the zoo.
-        settings: of the autoencoder.
-        suffix: of the names in the table.
-        others: further methods, as `LATENT_METHODS`.
-        chosen: whether SUB, BOOT, the transfer and the change of architecture follow.
+        context: zoo, images and reference models.
+        settings: settings of the autoencoder.
+        suffix: suffix of the method names in the table.
+        others: further methods in the form of `LATENT_METHODS`.
+        chosen: whether to measure SUB, BOOT, the transfer and the change of architecture too.
     """
     start = time.perf_counter()
     settings = replace(
         settings,
-        shape=settings.shape | {"latent": _latent_size(bench, settings)},
-        epochs=round(settings.epochs * max(1, bench.settings.least_rows / len(bench.train))),
+        shape=settings.shape | {"latent": _latent_size(context, settings)},
+        epochs=round(settings.epochs * max(1, context.settings.least_rows / len(context.train))),
     )
-    autoencoder = train_hyper_representation(bench.train, bench.val, settings, bench.seed)
-    latent = autoencoder.encode(bench.weights)
-    models, generator = bench.settings.models, bench.generator
-    kde = autoencoder.decode(KernelDensity().fit(latent[bench.top]).sample(models, generator))
+    autoencoder = train_hyper_representation(context.train, context.val, settings, context.seed)
+    latent = autoencoder.encode(context.weights)
+    models, generator = context.settings.models, context.generator
+    kde = autoencoder.decode(KernelDensity().fit(latent[context.top]).sample(models, generator))
     rows = [
-        bench.row(f"S_KDE30{suffix}", kde, bench.settings.epochs),
-        bench.row(
+        context.row(f"S_KDE30{suffix}", kde, context.settings.epochs),
+        context.row(
             f"reconstructed{suffix}",
-            autoencoder.decode(autoencoder.encode(bench.zoo_models())),
+            autoencoder.decode(autoencoder.encode(context.zoo_models())),
             (0,),
         ),
     ]
     for name, (sampler, of_top) in (others or {}).items():
-        points = latent[bench.top] if of_top else latent
-        drawn = _seeded(sampler, bench.seed).fit(points).sample(models, generator)
+        points = latent[context.top] if of_top else latent
+        drawn = _seeded(sampler, context.seed).fit(points).sample(models, generator)
         of_published_table = name == PUBLISHED_KDE
-        epochs = bench.settings.epochs if of_published_table else bench.settings.few_epochs
-        rows.append(bench.row(name + suffix, autoencoder.decode(drawn), epochs))
+        epochs = context.settings.epochs if of_published_table else context.settings.few_epochs
+        rows.append(context.row(name + suffix, autoencoder.decode(drawn), epochs))
     if chosen:
-        rows += _chosen(bench, autoencoder, latent[bench.top], suffix)
-        rows += bench.transfer_rows({f"S_KDE30{suffix}": kde})
-        rows += bench.moved_rows({f"S_KDE30{suffix}": kde})
+        rows += _chosen(context, autoencoder, latent[context.top], suffix)
+        rows += context.transfer_rows({f"S_KDE30{suffix}": kde})
+        rows += context.moved_rows({f"S_KDE30{suffix}": kde})
     found = {
-        "train": autoencoder.r2(bench.weights),
-        "val": autoencoder.r2(autoencoder.canonical.weights(bench.val)),
+        "train": autoencoder.r2(context.weights),
+        "val": autoencoder.r2(autoencoder.canonical.weights(context.val)),
     }
     return Outcome(
         rows,
         {f"autoencoder{suffix}": found},
         time.perf_counter() - start,
-        _latent(bench, latent) if bench.seed == bench.settings.seeds[0] else None,
+        _latent(context, latent) if context.seed == context.settings.seeds[0] else None,
     )
 
 
-def _chosen(bench: Bench, autoencoder: ZooAutoencoder, points: Tensor, suffix: str) -> list[Row]:
-    """SUB and BOOT: of many draws those that do best on few val images."""
-    models, generator = bench.settings.models, bench.generator
+def _chosen(
+    context: GenerationContext, autoencoder: ZooAutoencoder, points: Tensor, suffix: str
+) -> list[MethodRow]:
+    """SUB and BOOT, which keep the draws with the best accuracy on a few val images."""
+    models, generator = context.settings.models, context.generator
 
     def score(latent: Tensor) -> Tensor:
-        return bench.few_accuracy(autoencoder.decode(latent))
+        return context.few_accuracy(autoencoder.decode(latent))
 
     sampler = KernelDensity().fit(points)
     draws = DRAWS_PER_MODEL * models
@@ -282,22 +205,22 @@ def _chosen(bench: Bench, autoencoder: ZooAutoencoder, points: Tensor, suffix: s
     boot = bootstrap(KernelDensity(), points, score, models, draws, generator)
     sets = {"SUB30": best, "BOOT30": boot}
     return [
-        bench.row(name + suffix, autoencoder.decode(latent), bench.settings.few_epochs)
+        context.row(name + suffix, autoencoder.decode(latent), context.settings.few_epochs)
         for name, latent in sets.items()
     ]
 
 
-def _latent_size(bench: Bench, settings: AutoencoderSettings) -> int:
-    """The wanted size, or less for few rows."""
-    return min(settings.shape["latent"], max(1, len(bench.train) // ROWS_PER_LATENT))
+def _latent_size(context: GenerationContext, settings: AutoencoderSettings) -> int:
+    """Latent size of the settings, reduced if the zoo has few rows."""
+    return min(settings.shape["latent"], max(1, len(context.train) // ROWS_PER_LATENT))
 
 
 def _seeded(name: str, seed: int) -> Sampler:
     return GenerativeAdversarial(seed=seed) if name == "gan" else make_sampler(name)
 
 
-def _latent(bench: Bench, latent: Tensor) -> dict[str, Any]:
-    columns = bench.train.columns
+def _latent(context: GenerationContext, latent: Tensor) -> dict[str, Any]:
+    columns = context.train.columns
     return {
         "latent": latent.numpy(),
         "test_accuracy": columns["test_accuracy"].copy(),
@@ -306,17 +229,26 @@ def _latent(bench: Bench, latent: Tensor) -> dict[str, Any]:
 
 
 def _mapped(folder: Path, settings: GenerationSettings, jobs: Sequence[Job], workers: int) -> Any:
-    """(job, outcome), here or in worker processes."""
+    """Pairs (job, outcome), computed in this process or in worker processes."""
     if workers == 1:
         yield from ((job, run_job(folder, settings, job)) for job in jobs)
         return
     with worker_pool(workers) as pool:
-        futures = [pool.submit(run_job, folder, settings, job) for job in jobs]
-        yield from ((job, future.result()) for job, future in zip(jobs, futures, strict=True))
+        yield from zip(jobs, pool.map(partial(run_job, folder, settings), jobs), strict=True)
 
 
 def run_job(folder: Path, settings: GenerationSettings, job: Job) -> Outcome:
-    """Run one job with one thread."""
+    """Run one job with one thread.
+
+    Args:
+        folder: zoo folder.
+        settings: settings of the benchmark.
+        job: job to run.
+    """
     with threads(1):
-        bench = Bench(folder, settings, job.seed)
-        return replace(JOBS[job.name](bench), learned=bench.learned())
+        context = GenerationContext(folder, settings, job.seed)
+        return replace(JOBS[job.name](context), learned=context.learned())
+
+
+BENCHMARKS = {"generation": generation_benchmark}
+"""Benchmarks of this module by name."""

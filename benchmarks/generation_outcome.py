@@ -1,4 +1,4 @@
-"""What the generation benchmark is asked and what it gives: settings, jobs, rows.
+"""Settings, jobs and outcomes of the generation benchmark.
 
 Shape letters: M models, K epochs.
 """
@@ -21,18 +21,20 @@ PUBLISHED_KDE = "S_KDE30 as in the published code"
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
-    """What the benchmark runs.
+    """Settings of the generation benchmark.
 
     Attributes:
-        seeds: one run of everything each.
-        models: M of each method and seed.
-        epochs: of fine-tuning, for the methods of the published table.
-        few_epochs: of fine-tuning, for all others.
-        structure: of the autoencoders trained on weights alone.
-        behaviour: of the autoencoder trained on logits too.
-        least_epoch: of the zoo's rows to learn from; None takes the last fifth of training.
-        least_rows: on fewer, autoencoders are trained for as many epochs more.
-        transfer: another image set with the same shape and classes, or None.
+        seeds: seeds of the repetitions.
+        models: number of models M of each method and seed.
+        epochs: epochs of fine-tuning for the methods of the published table, (K,).
+        few_epochs: epochs of fine-tuning for all other methods, (K,).
+        structure: settings of the autoencoders trained on weights alone.
+        behaviour: settings of the autoencoder trained on weights and logits.
+        least_epoch: first epoch of the zoo's rows to learn from; None takes the last fifth of
+            training.
+        least_rows: number of train rows below which autoencoders train for proportionally more
+            epochs.
+        transfer: name of another image set with the same shape and classes, or None.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -47,15 +49,15 @@ class GenerationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
-    """One method with one seed.
+class MethodRow:
+    """Measurements of one method with one seed.
 
     Attributes:
-        method: its name in the table.
-        seed: of the run.
-        images: on which it was fine-tuned and tested.
-        architecture: of the models.
-        found: what was measured.
+        method: name of the method in the table.
+        seed: seed of the run.
+        images: name of the image set for fine-tuning and testing.
+        architecture: name of the models' architecture.
+        found: measurements.
     """
 
     method: str
@@ -67,7 +69,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Job:
-    """A part of the benchmark that one process runs: a name in `JOBS`, and its seed."""
+    """Part of the benchmark that one process runs: a name in `JOBS`, and a seed."""
 
     name: str
     seed: int
@@ -75,17 +77,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a job gives.
+    """Result of a job.
 
     Attributes:
-        rows: the methods it measured.
-        reconstruction: explained variance by layer of train and val rows, by autoencoder.
-        seconds: it took.
-        latent: for the plot of the first seed: latent vectors, accuracy and epoch, or None.
+        rows: measured methods.
+        reconstruction: explained variance by autoencoder, split (train, val) and layer.
+        seconds: duration of the job.
+        latent: latent vectors, accuracy and epoch of the first seed for the plot, or None.
         learned: rows, models and epochs learned from, and the hyper-parameters of fine-tuning.
     """
 
-    rows: list[Row]
+    rows: list[MethodRow]
     reconstruction: dict[str, dict[str, dict[str, float]]]
     seconds: float
     latent: dict[str, Any] | None = None
@@ -95,10 +97,15 @@ class Outcome:
 def generation_settings(
     small: bool, seeds: Sequence[int], transfer: str | None
 ) -> GenerationSettings:
-    """What the command runs; the small variant takes some minutes on two cores.
+    """Settings of the command; the small variant takes some minutes on two cores.
 
-    The last epoch is kept: R2 on val is of weights alone, and does not see what the behavioural
-    loss learns.
+    Autoencoders keep their last epoch, because R2 on val measures weights alone and not the
+    behavioural loss.
+
+    Args:
+        small: whether to use the small variant.
+        seeds: seeds of the repetitions.
+        transfer: name of another image set with the same shape and classes, or None.
     """
     shape = {"latent": 64, "width": 64}
     structure = AutoencoderSettings(
@@ -116,14 +123,14 @@ def generation_settings(
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample deviation of the finite values; NaN where there are too few."""
+    """Mean and sample standard deviation of the finite values; NaN if there are too few."""
     finite = [value for value in values if math.isfinite(value)]
     mean = statistics.fmean(finite) if finite else math.nan
     return mean, statistics.stdev(finite) if len(finite) > 1 else math.nan
 
 
-def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Plain data; NaN becomes None."""
+def rows_json(rows: Sequence[MethodRow]) -> list[dict[str, Any]]:
+    """Rows as plain data, with None in place of NaN."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, Tensor | list | tuple):
@@ -139,8 +146,8 @@ def rows_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[Row]:
-    """The rows that `rows_json` wrote."""
+def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[MethodRow]:
+    """Rows from the plain data of `rows_json`."""
     measured, rows = {field.name for field in fields(MeasuredSet)}, []
     for item in data:
         found: dict[str, Any] = {key: item[key] for key in measured}
@@ -148,5 +155,5 @@ def rows_from_json(data: Sequence[Mapping[str, Any]]) -> list[Row]:
         found["accuracy"] = torch.from_numpy(np.array(found["accuracy"], float))  # None is NaN
         made = MeasuredSet(**found | {"epochs": tuple(found["epochs"])})
         rest = {name: value for name, value in item.items() if name not in measured}
-        rows.append(Row(**rest, found=made))
+        rows.append(MethodRow(**rest, found=made))
     return rows

@@ -1,4 +1,4 @@
-"""The outcome of the generation benchmark as a table, as JSON and as plots."""
+"""Outcome of the generation benchmark as tables, JSON and plots."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from .generation_outcome import (
     PUBLISHED_KDE,
     GenerationSettings,
     Job,
+    MethodRow,
     Outcome,
-    Row,
     mean_and_spread,
     rows_from_json,
     rows_json,
@@ -35,14 +35,14 @@ CURVES = (
 FORMAT = "weightzoo-generation-1"
 PUBLISHED_NOTE = (
     f"*{PUBLISHED_KDE}*: the public code draws every latent dimension with the same random "
-    "state, so that all dimensions take the same train model, plus one noise. The text of arXiv "
-    "2209.14733 and the row S_KDE30 draw every dimension by itself. Only the row of the published "
-    "code is comparable with the published 68.6 % (MNIST, epoch 0)."
+    "state, so that all dimensions come from the same train model with the same noise. The text of "
+    "arXiv 2209.14733 and the row S_KDE30 draw each dimension independently. Only the row of the "
+    "published code is comparable with the published 68.6 % (MNIST, epoch 0)."
 )
 CHANGE_OF_ARCHITECTURE = (
-    "Weights of the zoo's architecture fill the tensors that the larger one has with the same name "
-    "and shape; the rest, the added convolution, is drawn as by the zoo's `init`, as all is for "
-    "B_T. *skipped conv*: the convolution and its activation inside a residual, x + f(x)."
+    "Tensors of the larger architecture with the same name and shape get the zoo models' weights. "
+    "The added convolution is drawn by the zoo's `init`, as are all weights of B_T. *skipped "
+    "conv*: the convolution and its activation inside a residual connection, x + f(x)."
 )
 TABLE, DATA = "generation.md", "generation.json"
 CURVE_PLOT, LATENT_PLOT, LAYER_PLOT = "curves.png", "latent.png", "layers.png"
@@ -55,14 +55,17 @@ def write_generation_report(
     outcomes: Mapping[Job, Outcome],
     command: str,
 ) -> str:
-    """Write table, data and plots to a folder; returns the table.
+    """Write report, data and plots to a folder.
 
     Args:
-        folder: where; made if need be.
+        folder: output folder, created if missing.
         zoo: name of the zoo.
-        settings: what was run.
-        outcomes: by job.
-        command: that the reader can repeat.
+        settings: settings of the benchmark.
+        outcomes: outcomes by job.
+        command: command line that repeats the run.
+
+    Returns:
+        The report as Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [row for outcome in outcomes.values() for row in outcome.rows]
@@ -79,14 +82,14 @@ def write_generation_report(
         "seconds": {f"{job.name}, seed {job.seed}": out.seconds for job, out in outcomes.items()},
     }
     (folder / DATA).write_text(json_text(data, indent=1), encoding="utf-8")
-    plot_curves(next(iter(_sections(rows).values())), folder / CURVE_PLOT)
-    plot_latent(_latents(outcomes), folder / LATENT_PLOT)
-    plot_layers(_reconstruction(outcomes), folder / LAYER_PLOT)
+    _plot_curves(next(iter(_sections(rows).values())), folder / CURVE_PLOT)
+    _plot_latent(_latents(outcomes), folder / LATENT_PLOT)
+    _plot_layers(_reconstruction(outcomes), folder / LAYER_PLOT)
     return text
 
 
-def table(rows: Sequence[Row]) -> str:
-    """Markdown: mean and deviation over all models of all seeds, by method and epoch."""
+def table(rows: Sequence[MethodRow]) -> str:
+    """Markdown table of mean and deviation over all models and seeds, by method and epoch."""
     epochs = sorted({epoch for row in rows for epoch in row.found.epochs})
     head = ["method", *(f"epoch {epoch}" for epoch in epochs)]
     head += ["ensemble", "differ", "distance", "agree", "models", "broken"]
@@ -108,7 +111,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def leaderboard_section(data: Mapping[str, Any]) -> str:
-    """The main table of a result file, for the leaderboard."""
+    """Section of the leaderboard with the main table of a result file."""
     (_, images), own = next(iter(_sections(rows_from_json(data["rows"])).items()))
     return (
         f"## generation: are networks drawn from an autoencoder any good? ({data['zoo']})\n\n"
@@ -117,8 +120,8 @@ def leaderboard_section(data: Mapping[str, Any]) -> str:
     )
 
 
-def plot_curves(rows: Sequence[Row], path: Path) -> None:
-    """Test accuracy over epochs of fine-tuning: mean, and a band of one deviation."""
+def _plot_curves(rows: Sequence[MethodRow], path: Path) -> None:
+    """Plot test accuracy over epochs of fine-tuning, with a band of one deviation."""
     drawing, (axis,) = figure(1)
     methods = [name for name in CURVES if any(row.method == name for row in rows)]
     for index, method in enumerate(methods):
@@ -137,21 +140,21 @@ def plot_curves(rows: Sequence[Row], path: Path) -> None:
     save(drawing, path)
 
 
-def plot_latent(latents: Mapping[str, dict[str, Any]], path: Path) -> None:
-    """First two principal components of the latent vectors, by accuracy and by epoch."""
+def _plot_latent(latents: Mapping[str, dict[str, Any]], path: Path) -> None:
+    """Plot the first two principal components of the latent vectors, by accuracy and by epoch."""
     drawing, axes = figure(2 * len(latents))
     for pair, (name, found) in enumerate(latents.items()):
-        places = _principal(found["latent"])
+        components = _principal(found["latent"])
         for axis, column in zip(axes[2 * pair :], ("test_accuracy", "epoch"), strict=False):
-            marks = axis.scatter(*places.T, c=found[column], s=8, cmap="viridis")
+            marks = axis.scatter(*components.T, c=found[column], s=8, cmap="viridis")
             drawing.colorbar(marks, ax=axis, label=column.replace("_", " "))
             axis.set(xlabel="component 1", ylabel="component 2")
             axis.set_title(name, fontsize=9)
     save(drawing, path)
 
 
-def plot_layers(reconstruction: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Explained variance of every layer, train and val, by autoencoder."""
+def _plot_layers(reconstruction: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Plot the explained variance of every layer on train and val, by autoencoder."""
     drawing, axes = figure(len(reconstruction))
     for axis, (name, found) in zip(axes, reconstruction.items(), strict=True):
         layers = list(found["train"])
@@ -171,7 +174,7 @@ def _text(
     zoo: str,
     settings: GenerationSettings,
     outcomes: Mapping[Job, Outcome],
-    rows: Sequence[Row],
+    rows: Sequence[MethodRow],
     command: str,
 ) -> str:
     sections = _sections(rows)
@@ -184,13 +187,15 @@ def _text(
         _sources(_learned(outcomes)),
         f"## Test accuracy on {images} by epoch of fine-tuning",
         table(own),
-        "Mean ± deviation over models and seeds. B_T: from scratch; B_F: zoo models; B_KDE30: "
-        "weights drawn each by itself from the best 30 % of the train rows (by val accuracy); S_: "
-        "latent vectors drawn and decoded. *ensemble*: accuracy of the mean logits at epoch 0; "
-        "*differ*: share of test images on which two models of the set differ; *distance*: to the "
-        "nearest training model, after alignment, in units of the usual distance between nearest "
-        "training models; *agree*: with that model's classes; *broken*: models with values that "
-        "are not finite.",
+        "Mean ± deviation over models and seeds. B_T: training from scratch; B_F: zoo models; "
+        "B_KDE30: each weight drawn separately, by kernel density estimation (KDE), from the best "
+        "30 % of the train rows by val accuracy; S_: latent vectors drawn and decoded. "
+        "*ensemble*: accuracy of the mean logits at epoch 0; *differ*: share of test images on "
+        "which two models of the set disagree; *distance*: distance to the nearest "
+        "training model, after alignment, "
+        "in units of the usual distance between nearest training models; *agree*: share of test "
+        "images on which that model predicts the same class; *broken*: number of models with "
+        "non-finite values.",
         PUBLISHED_NOTE,
     ]
     for (of, name), others in sections.items():
@@ -199,13 +204,16 @@ def _text(
         elif of != architecture:
             parts += [f"## Change of architecture to {of}", table(others)]
     if all(of == architecture for of, _ in sections):
-        parts.append(f"No change of architecture: {architecture} has no image inside it.")
+        parts.append(
+            f"No change of architecture: {architecture} has no layer with an image as output."
+        )
     else:
         parts.append(CHANGE_OF_ARCHITECTURE)
     parts += [
         "## Explained variance of the reconstruction",
         _reconstruction_table(_reconstruction(outcomes)),
-        "1 - L / L(mean of the train rows), errors by layer deviation, whatever the loss was.",
+        "1 - L / L(mean of the train rows), where L is the squared error in units of each layer's "
+        "deviation, for every training loss.",
         f"![accuracy curves]({CURVE_PLOT})",
         f"![latent map]({LATENT_PLOT})",
         f"![reconstruction by layer]({LAYER_PLOT})",
@@ -214,7 +222,7 @@ def _text(
 
 
 def _learned(outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:
-    """The same for all jobs, which read the same zoo."""
+    """Description of the rows learned from, equal for all jobs because they read one zoo."""
     return next(iter(outcomes.values())).learned
 
 
@@ -223,33 +231,34 @@ def _sources(learned: Mapping[str, Any]) -> str:
     epochs = ", ".join(map(str, learned["epochs"]))
     return (
         f"Learned from {learned['rows']} train rows of {learned['models']} models with activation "
-        f"{values['activation']}, epochs {epochs}. All are fine-tuned as the best of these by val "
-        f"accuracy was trained, without dropout: {values['optimizer']}, rate {values['lr']:.3g}, "
+        f"{values['activation']}, epochs {epochs}. All are fine-tuned with the hyper-parameters of "
+        "the model with the best val accuracy, without dropout: "
+        f"{values['optimizer']}, learning rate {values['lr']:.3g}, "
         f"weight decay {values['weight_decay']:.3g}, init {values['init']}, "
         f"{values['train_fraction']:.0%} of the train images, batches of {values['batch_size']}."
     )
 
 
-def _sections(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows by architecture and image set, those of the zoo first."""
-    sections: dict[tuple[str, str], list[Row]] = {}
+def _sections(rows: Sequence[MethodRow]) -> dict[tuple[str, str], list[MethodRow]]:
+    """Rows by architecture and image set, with those of the zoo first."""
+    sections: dict[tuple[str, str], list[MethodRow]] = {}
     for row in rows:
         sections.setdefault((row.architecture, row.images), []).append(row)
     return sections
 
 
 def _reconstruction(outcomes: Mapping[Job, Outcome]) -> dict[str, Any]:
-    """By autoencoder, split and layer: mean and deviation over seeds."""
+    """Mean and deviation over seeds, by autoencoder, split and layer."""
     found: dict[str, dict[str, dict[str, list[float]]]] = {}
     for outcome in outcomes.values():
         for name, splits in outcome.reconstruction.items():
             for split, layers in splits.items():
                 for layer, share in layers.items():
-                    place = found.setdefault(name, {}).setdefault(split, {})
-                    place.setdefault(layer, []).append(share)
+                    shares = found.setdefault(name, {}).setdefault(split, {})
+                    shares.setdefault(layer, []).append(share)
     return {
         name: {
-            split: {layer: mean_and_spread(shares) for layer, shares in layers.items()}
+            split: {layer: mean_and_spread(values) for layer, values in layers.items()}
             for split, layers in splits.items()
         }
         for name, splits in found.items()
@@ -277,13 +286,13 @@ def _latents(outcomes: Mapping[Job, Outcome]) -> dict[str, dict[str, Any]]:
 
 
 def _principal(points: np.ndarray) -> np.ndarray:
-    """(N, 2); the second is 0 of points with a single dimension."""
+    """First two principal components, (N, 2); the second is 0 for points of one dimension."""
     centred = np.pad(points - points.mean(0), ((0, 0), (0, max(0, 2 - points.shape[1]))))
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     return centred @ axes[:2].T
 
 
-def _accuracy(rows: Sequence[Row], epoch: int) -> str:
+def _accuracy(rows: Sequence[MethodRow], epoch: int) -> str:
     values = [
         accuracy
         for row in rows

@@ -1,4 +1,4 @@
-"""`LEADERBOARD.md`: the main table of every benchmark result in a folder, and nothing else."""
+"""`LEADERBOARD.md`, made of the main table of every benchmark result in a folder."""
 
 import json
 import os
@@ -13,9 +13,25 @@ from .report import LAYOUTS, RESULT_NAME, summary_table, target_table
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
 HEADER = """# Leaderboard
 
-Made by `{command}` from result files alone; change nothing by hand. Every table names the command
-that measured it. Scores are on test splits, means over seeds ± their standard deviation; 95 %
-intervals are of the first seed, by bootstrap over test models, not rows.
+Generated from result files; do not edit by hand:
+
+    {command}
+
+The command below each table measured it. Scores are on test splits, as mean ± standard deviation
+over seeds. 95 % intervals are for the first seed, by bootstrap over test models, not rows.
+
+- Metrics: τ_b (tau_b) is Kendall's rank correlation with ties, R² the explained variance, MAE the
+  mean absolute error, MSE the mean squared error.
+- The ceiling of τ_b is that of predictors without ties of their own: where models have equal
+  targets, a ranking without ties stays below 1. A predictor that ties where the targets tie can
+  exceed it. *Within strata*: mean τ_b within groups of models with equal hyper-parameters.
+- Predictors: SNE is the set-based neural network encoder, NFN a neural functional network (HNP:
+  equivariant to reordered hidden units; NP: to reordered input and output units too), NFT a
+  neural functional transformer, DWSNet a deep weight-space network, MLP a multilayer perceptron,
+  boosting gradient-boosted trees.
+- Networks: CNN is a convolutional network, CNN-s the small CNN of the Model Zoos with 2,464
+  parameters, ViT a vision transformer, INR an implicit neural representation, a network that
+  stores one signal.
 """
 
 
@@ -23,11 +39,11 @@ def write_leaderboard(results: Path, out: Path) -> Path:
     """Write the leaderboard of all results below a folder.
 
     Args:
-        results: a folder of benchmark folders.
-        out: the file to write, replaced when whole.
+        results: folder with result files, at any depth.
+        out: Markdown file; an existing file is replaced only when the new one is complete.
 
     Raises:
-        ZooError: if there is no result, or a file is none.
+        ZooError: if there is no result, or a result file is not JSON.
     """
     scratch = out.with_name(f"{out.name}.tmp")
     scratch.write_text(leaderboard_text(results, out), encoding="utf-8")
@@ -36,27 +52,32 @@ def write_leaderboard(results: Path, out: Path) -> Path:
 
 
 def leaderboard_text(results: Path, out: Path) -> str:
-    """What `write_leaderboard` writes."""
+    """The text that `write_leaderboard` writes.
+
+    Args:
+        results: folder with result files, at any depth.
+        out: Markdown file, named in the text.
+    """
     command = f"weightzoo leaderboard {results} --out {out}"
-    sections = [*map(section, read_results(results)), *_generation_sections(results)]
+    sections = [*map(section, _read_results(results)), *_generation_sections(results)]
     return "\n".join([HEADER.format(command=command), *sections])
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """All results below a folder, by name of the benchmark."""
+def _read_results(folder: Path) -> list[dict[str, Any]]:
+    """All results below a folder, sorted by the name of the benchmark."""
     paths = sorted(folder.glob(f"**/{RESULT_NAME}"))
     results = [_read(path) for path in paths]
     known = [result for result in results if result is not None]
     if not known:
         raise ZooError(
-            f"no {RESULT_NAME} of a benchmark below {folder}: run one first, with `weightzoo "
-            f"benchmark NAME --out {folder / 'NAME'}`"
+            f"no {RESULT_NAME} of a benchmark below {str(folder)!r}: run one first, with "
+            f"`weightzoo benchmark NAME --out {folder / 'NAME'}`"
         )
     return sorted(known, key=lambda result: (result["benchmark"], result["command"]))
 
 
 def section(result: Mapping[str, Any]) -> str:
-    """One benchmark: its main table and what it rests on."""
+    """Section of one benchmark: its main table, command, test rows and machine."""
     main = {
         "matrix": summary_table,
         "rows": lambda result: target_table(result, result["target"]),
@@ -72,7 +93,7 @@ def section(result: Mapping[str, Any]) -> str:
 
 
 def _generation_sections(folder: Path) -> list[str]:
-    """The tables of generated networks, whose result files are of another format."""
+    """Sections of the generation benchmark, whose result files have another format."""
     found = [_json(path) for path in sorted(folder.glob(f"**/{generation_report.DATA}"))]
     ours = [data for data in found if isinstance(data, dict)]
     return [
@@ -83,7 +104,7 @@ def _generation_sections(folder: Path) -> list[str]:
 
 
 def _tested(result: Mapping[str, Any]) -> str:
-    """How many models and rows of each zoo were scored on the main target."""
+    """Number of models and rows of each zoo that were scored on the main target."""
     scored = {
         name: f"{name} {scores['models']} models / {scores['rows']} rows"
         for run in result["runs"]
@@ -94,7 +115,7 @@ def _tested(result: Mapping[str, Any]) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """A result of ours; None for a JSON file of something else."""
+    """A benchmark result; None if the JSON file holds something else."""
     data = _json(path)
     ours = isinstance(data, dict) and data.get("format") == BENCHMARK_FORMAT
     return data if ours and data.get("layout") in LAYOUTS else None
@@ -104,4 +125,6 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ZooError(f"{path} is no JSON: {error}") from error
+        raise ZooError(
+            f"{str(path)!r} is not JSON ({error}): remove it, or run the benchmark again"
+        ) from error

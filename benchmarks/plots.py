@@ -1,4 +1,4 @@
-"""One picture per benchmark, from its result alone."""
+"""One plot per benchmark, made from its result alone."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,17 @@ from ..tasks.inspection.plots import figure, save
 from .report import HEADS, cell, distinct, diverged_note, value_of
 
 WIDE = ("mse",)  # metrics that span powers of ten
-MARKERS, COLORS = "os^D", 10  # another marker where matplotlib's colors begin again
+MARKERS, COLORS = "os^D", 10  # the marker changes when matplotlib's colors repeat
 MATRIX_LIMITS = {"tau_b": (-1.0, 1.0)}
 
 
 def plot_result(result: Mapping[str, Any], path: Path) -> None:
-    """Draw matrices, bars or curves, as the result's layout asks for."""
+    """Draw matrices, bars or curves, depending on the layout of the result.
+
+    Args:
+        result: result of a benchmark.
+        path: PNG file to write.
+    """
     {"matrix": _matrices, "rows": _bars, "curve": _curves}[result["layout"]](result, path)
 
 
@@ -55,7 +60,7 @@ def _bars(result: Mapping[str, Any], path: Path) -> None:
     spreads = np.nan_to_num([found.spread(metric) for found in cells])
     means = np.nan_to_num([found.mean(metric) for found in cells])
     labels = [f"{name} {found.note}".strip() for name, found in zip(predictors, cells, strict=True)]
-    if metric in WIDE:  # the constant is tens of times as bad: a bar from 0 would show it alone
+    if metric in WIDE:  # the constant is tens of times as bad and would dwarf all other bars
         axis.errorbar(means, labels, xerr=spreads, fmt="o", color="C0", capsize=2)
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -69,7 +74,7 @@ def _bars(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _curves(result: Mapping[str, Any], path: Path) -> None:
-    """The main metric by number of train models."""
+    """The main metric over the number of train models."""
     from matplotlib.ticker import NullLocator
 
     metric, zoo = result["metric"], list(result["zoos"])[0]

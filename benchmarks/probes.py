@@ -1,11 +1,10 @@
 """Linear probes of weights, of their statistics and of a hyper-representation, by property.
 
-Source: arXiv 2110.15288, whose table it follows: W, s(W) and the embedding E, each read by the
-same linear probe (tasks/baselines/linear_probe.py): R2 for numbers, accuracy for categories.
-Differs from it:
-every feature enters as its quantile among the train rows. The models of a mixed zoo differ in scale
-by orders of magnitude, and a few of them would decide a fit to plain values (R2 below -30,000 on
-digits-cnn).
+Source: the table of arXiv 2110.15288. The same linear probe (tasks/baselines/linear_probe.py) reads
+the weights W, their statistics s(W) and the embedding E; the measure is R2 for numbers and accuracy
+for categories. Unlike there, every feature enters as its quantile among the train rows: models of a
+mixed zoo differ in scale by orders of magnitude, and a few of them would dominate a fit to plain
+values (R2 below -30,000 on digits-cnn).
 
 Shape letters: N rows, F features.
 """
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..loaders import ZooDataset
+from ..loaders import ZooDataset, load_zoo
 from ..tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from ..tasks.autoencoding.hyper_representation import ZooAutoencoder, train_hyper_representation
 from ..tasks.baselines.linear_probe import Features, LinearProbe, flat_weights, probe_statistics
@@ -27,7 +26,9 @@ from ..tasks.baselines.regressors import quantiles_of
 from ..tasks.scoring.metrics import accuracy, r2
 from ..tasks.scoring.targets import is_category, is_text
 from ..zoos.strict_json import json_text
+from .benchmark import BenchmarkOptions, BenchmarkOutcome, requested_zoo
 
+RECIPE, SMALL_MODELS = "digits-cnn", 160
 PROPERTIES = ("test_accuracy", "epoch", "generalization_gap", "frequency")
 FEATURES = {"W": flat_weights, "s(W)": probe_statistics}
 EMBEDDING = "E"
@@ -37,17 +38,17 @@ FEWEST_VALUES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """One property read from one kind of features.
+    """Scores of the probes of one property from one kind of features.
 
     Attributes:
-        target: the column.
-        features: "W", "s(W)" or "E".
-        measure: "R2" or "accuracy", on the test rows.
-        scores: by seed.
-        chance: what the mean of the train rows, or their commonest category, scores.
-        models: of the test split.
-        rows: of the test split.
-        seeds: of the autoencoders, and of the probes that have one.
+        target: column of the property.
+        features: kind of features, "W", "s(W)" or "E".
+        measure: measure on the test rows, "R2" or "accuracy".
+        scores: scores by seed.
+        chance: score of the train rows' mean, or of their most common category.
+        models: number of models in the test split.
+        rows: number of rows in the test split.
+        seeds: seeds of the autoencoders, and of the probes that have one.
     """
 
     target: str
@@ -60,6 +61,18 @@ class ProbeResult:
     seeds: tuple[int, ...]
 
 
+def probe_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
+    """Probe weights, their statistics and a hyper-representation of one zoo."""
+    folder = requested_zoo(options, RECIPE, SMALL_MODELS if options.small else None)
+    splits = load_zoo(folder)
+    assert isinstance(splits, dict)
+    settings = probe_settings(options.small)
+    results = probe_representations(splits, settings, options.seeds, options.progress)
+    left_out = not_finite(splits)
+    text = write_probe_report(options.out, folder.name, results, options.command, left_out)
+    return BenchmarkOutcome({"path": str(options.out / DATA)}, text, options.out / TABLE)
+
+
 def probe_representations(
     zoo: Mapping[str, ZooDataset],
     settings: AutoencoderSettings,
@@ -69,22 +82,24 @@ def probe_representations(
     """Train one autoencoder per seed and probe every property that varies and is finite.
 
     Args:
-        zoo: its splits; rows with status "diverged" are left out.
-        settings: of the autoencoders.
-        seeds: of the autoencoders and of the probes of categories.
-        progress: show bars on stderr.
+        zoo: splits of the zoo; rows with status "diverged" are left out.
+        settings: settings of the autoencoders.
+        seeds: seeds of the autoencoders and of the probes of categories.
+        progress: whether to show progress bars on stderr.
 
     Raises:
         KeyError: if a split is missing.
-        ValueError: if there is no such property, or the zoo is too small for the latent size.
+        ValueError: if no property varies and is finite, or the zoo has too few rows for the
+            latent size.
     """
     splits = _ok_rows(zoo)
     unknown = not_finite(zoo)
     targets = [name for name in varying(splits["train"]) if name not in unknown]
     if not targets:
         raise ValueError(
-            f"zoo {splits['train'].name!r} has no property to probe: of {list(PROPERTIES)} and its "
-            f"hyper-parameters none varies in the train rows and is finite (not finite: {unknown})"
+            f"zoo {splits['train'].name!r} has no property to probe: none of {list(PROPERTIES)} "
+            f"and its hyper-parameters varies in the train rows and is finite (not finite: "
+            f"{unknown})"
         )
     autoencoders = [
         train_hyper_representation(splits["train"], splits["val"], settings, seed) for seed in seeds
@@ -101,7 +116,7 @@ def probe_representations(
 
 
 def probe_settings(small: bool) -> AutoencoderSettings:
-    """A hyper-representation in which contrast counts: views are permuted, spans erased."""
+    """Settings of a contrastive hyper-representation, with permuted views and erased spans."""
     return AutoencoderSettings(
         shape={"latent": 64, "width": 64},
         aligned=False,
@@ -109,25 +124,28 @@ def probe_settings(small: bool) -> AutoencoderSettings:
         gamma=0.5,
         noise=0.05,
         epochs=12 if small else 100,
-        keep="last",  # probes read a latent vector, of which R2 of the reconstruction says little
+        keep="last",  # R2 of the reconstruction says little about the latent vector
     )
 
 
 def varying(train: ZooDataset) -> list[str]:
-    """The properties and hyper-parameters that differ between the rows."""
+    """Properties and hyper-parameters that differ between the rows."""
     return [
         name for name in _properties(train) if len(np.unique(train.columns[name])) >= FEWEST_VALUES
     ]
 
 
 def not_finite(zoo: Mapping[str, ZooDataset]) -> list[str]:
-    """The properties that some row with status ok does not have, as INRs have no accuracy."""
+    """Properties without a finite value in some row with status ok.
+
+    For example, implicit neural representations (INRs) have no accuracy.
+    """
     splits = _ok_rows(zoo)
     return [name for name in _properties(splits["train"]) if not _finite(splits, name)]
 
 
 def table(results: Sequence[ProbeResult]) -> str:
-    """Markdown: a line per property, a column per kind of features."""
+    """Markdown table with one row per property and one column per kind of features."""
     kinds = list(dict.fromkeys(result.features for result in results))
     head = ["property", "measure", "chance", *kinds]
     lines = [_line(head), _line(["---", "---"] + ["---:"] * (len(kinds) + 1))]
@@ -146,27 +164,31 @@ def write_probe_report(
     command: str,
     left_out: Sequence[str] = (),
 ) -> str:
-    """Write table and data to a folder; returns the table with what it rests on.
+    """Write report and data to a folder.
 
     Args:
-        folder: where.
-        zoo: its name.
-        results: of `probe_representations`.
-        command: what was typed.
-        left_out: properties of `not_finite`.
+        folder: output folder, created if missing.
+        zoo: name of the zoo.
+        results: results of `probe_representations`.
+        command: command line, for the report.
+        left_out: properties that `not_finite` lists.
+
+    Returns:
+        The report as Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
     first = results[0]
     text = (
         f"# Linear probes: {zoo}\n\nMade by `{command}`.\n\n{table(results)}\n"
-        f"On the {first.rows} rows with status ok of the {first.models} models of the test split, "
-        f"seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven statistics of "
-        "every tensor; E: latent vectors of a hyper-representation trained on the train split "
+        f"Tested on the {first.rows} rows with status ok of the test split's {first.models} "
+        f"models, seeds {', '.join(map(str, first.seeds))}. W: flat weights; s(W): seven "
+        "statistics of every tensor; E: latent vectors of a hyper-representation trained on the "
+        "train split "
         "without labels; every feature enters as its quantile among the train rows. ± is the "
-        "deviation over seeds; probes of numbers in closed form have none.\n"
+        "deviation over seeds; probes of numbers are solved in closed form and have none.\n"
     )
     if left_out:
-        text += f"\nLeft out, as not every row has a finite value: {', '.join(left_out)}.\n"
+        text += f"\nLeft out, because not every row has a finite value: {', '.join(left_out)}.\n"
     (folder / TABLE).write_text(text, encoding="utf-8")
     data = {"zoo": zoo, "command": command, "results": [asdict(result) for result in results]}
     (folder / DATA).write_text(json_text(data, indent=1), encoding="utf-8")
@@ -188,7 +210,7 @@ def _finite(splits: Mapping[str, ZooDataset], name: str) -> bool:
 
 
 class _Quantiles:
-    """Features of a dataset as quantiles among those of the train rows, computed once."""
+    """Features of a dataset as quantiles among the features of the train rows, computed once."""
 
     def __init__(self, features: Features, train: ZooDataset) -> None:
         self._features = features
@@ -243,3 +265,7 @@ def _spread(scores: Sequence[float]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+BENCHMARKS = {"hyper-representation-probes": probe_benchmark}
+"""Benchmarks of this module by name."""

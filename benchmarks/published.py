@@ -1,7 +1,8 @@
-"""Published figures that stand beside ours, each with its source.
+"""Published figures for comparison, each with its source.
 
-None of them was measured on the populations that a benchmark builds: they say what others report,
-not what to beat. Numbers that are only in images of tables are left out.
+None was measured on the populations that a benchmark builds: they show what others report, not
+what to beat. Numbers that exist only in images of tables are left out. NFN: neural functional
+network; SNE: set-based neural network encoder; INR: implicit neural representation.
 """
 
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ class PublishedFigure:
     """One number of a paper.
 
     Attributes:
-        method: what was measured.
-        value: the number.
-        metric: of what kind.
-        population: on what.
-        source: where it is printed.
-        ours: name of our predictor that comes closest, or "".
+        method: published method.
+        value: published number.
+        metric: metric of the number, "τ" (Kendall's rank correlation) or "MSE".
+        population: models that the number was measured on.
+        source: paper and table that print the number.
+        ours: name of the most similar predictor here, or "".
     """
 
     method: str
@@ -48,7 +49,7 @@ def _mse(method: str, value: float, source: str, ours: str) -> PublishedFigure:
 
 
 def _transfer(source: str, taus: tuple[float, ...]) -> list[PublishedFigure]:
-    """A row of the transfer table of Unterthiner et al."""
+    """One row of the transfer table of Unterthiner et al."""
     names = ("MNIST", "FMNIST", "CIFAR10", "SVHN")
     return [
         _tau(

@@ -1,4 +1,4 @@
-"""Benchmarks by name: what `weightzoo benchmark NAME` can run, imported when it is asked for."""
+"""Names of the benchmarks of `weightzoo benchmark NAME`; their modules are imported on demand."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -10,17 +10,18 @@ BENCHMARKS: dict[str, str] = {
     "cross-architecture": ".definitions",
     "inr-frequency": ".definitions",
     "data-efficiency": ".definitions",
-    "generation": ".representation_benchmarks",
-    "hyper-representation-probes": ".representation_benchmarks",
+    "generation": ".generation",
+    "hyper-representation-probes": ".probes",
+    "ranking": ".ranking.benchmark",
 }
-"""Module in this package, which holds the benchmark in its own `BENCHMARKS`, by name."""
+"""Module of each benchmark; the module holds it in its own `BENCHMARKS` under the same name."""
 
 
 def load_benchmark(name: str) -> Callable[..., Any]:
-    """The benchmark of a name; it takes `BenchmarkOptions` and returns a `BenchmarkOutcome`.
+    """The benchmark of that name, which maps `BenchmarkOptions` to a `BenchmarkOutcome`.
 
     Raises:
-        ValueError: if there is none; the names are listed.
+        ValueError: if the name is unknown; the error lists the known names.
     """
     if name not in BENCHMARKS:
         raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {name!r}")

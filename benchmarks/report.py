@@ -1,7 +1,8 @@
-"""The report of a benchmark: Markdown from the JSON result alone.
+"""Markdown report of a benchmark, made from its JSON result alone.
 
 A result holds `benchmark`, `question`, `layout`, `metric`, `target`, `command`, `seeds`, `zoos`,
-`runs`, times and `environment`, see `benchmarks.run_benchmark`.
+`runs`, times and `environment`, see `benchmark.Benchmark`. tau_b (τ_b) is Kendall's rank
+correlation with ties.
 """
 
 import math
@@ -18,48 +19,49 @@ from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 
 RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
 NOT_DEFINED = "–"
-HEADS = {"tau_b": "τ_b", "tau_share": "of ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
-TURNED = (
-    f"Turned, on {INVARIANCE_ROWS} test rows at most, {INVARIANCE_DRAWS} draws each: half the "
-    "squared distance between the outputs before and after hidden units are reordered, in units of "
-    "the outputs' variance over models; right permutations keep the function, wrong ones change "
-    "it. Equal numbers mean that the encoder tells neither."
+HEADS = {"tau_b": "τ_b", "tau_share": "τ_b / ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
+INVARIANCE_NOTE = (
+    "*Invariance error*: half the squared distance between an encoder's outputs before and after "
+    "hidden units are reordered, in units of the outputs' variance over models, on at most "
+    f"{INVARIANCE_ROWS} test rows with {INVARIANCE_DRAWS} permutations each. *Valid* permutations "
+    "preserve the network's function, *invalid* ones change it. Equal errors mean that the encoder "
+    "does not distinguish them."
 )
 VAL_WHOLE = (
-    "Only the train split shrinks: what is chosen on val, as the number of epochs, is chosen on "
-    "all of it at every share."
+    "Only the train split shrinks: choices on val, such as the number of epochs, use the whole val "
+    "split at every share."
 )
 NOT_COMPARABLE = (
-    "Published figures stand beside ours for orientation only: **the populations are not "
-    "comparable** (other networks, other images, far more models)."
+    "Published figures are for orientation only: **the populations are not comparable** (other "
+    "networks, other images, far more models)."
 )
 Result = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The scores of one predictor in one place, one per seed.
+    """The scores in one table cell, one per seed.
 
     Attributes:
-        scores: of the fits that have one.
-        diverged: how many fits have none because they diverged.
+        scores: scores of the fits that did not diverge.
+        diverged: number of fits without a score because they diverged.
     """
 
     scores: tuple[Mapping[str, Any], ...]
     diverged: int = 0
 
     def mean(self, metric: str) -> float:
-        """Over the seeds; NaN where a seed has none."""
+        """Mean over the seeds; NaN where a seed has no such metric."""
         values = self._values(metric)
         return statistics.fmean(values) if values else math.nan
 
     def spread(self, metric: str) -> float:
-        """Sample standard deviation over the seeds; NaN for less than two."""
+        """Sample standard deviation over the seeds; NaN for fewer than two."""
         values = self._values(metric)
         return statistics.stdev(values) if len(values) > 1 else math.nan
 
     def text(self, metric: str) -> str:
-        """Mean ± spread, and how many fits they leave out."""
+        """Mean ± spread, and the number of fits left out because they diverged."""
         if not math.isfinite(mean := self.mean(metric)):
             return self.note or NOT_DEFINED
         spread = self.spread(metric)
@@ -68,11 +70,11 @@ class Cell:
 
     @property
     def note(self) -> str:
-        """How many of the fits diverged; empty for none."""
+        """Number of fits that diverged, as text; empty for none."""
         return diverged_note([self])
 
     def interval(self, metric: str) -> str:
-        """The 95 % interval of the first seed; none where a seed diverged."""
+        """The 95 % interval of the first seed; a dash where a seed diverged."""
         ends = (self.scores[0].get("intervals") or {}).get(metric) if self.scores else None
         if not ends or None in ends or self.diverged:
             return NOT_DEFINED
@@ -87,9 +89,9 @@ def cell(runs: Iterable[Mapping[str, Any]], tested: str, **wanted: Any) -> Cell:
     """The scores of the runs with the wanted values, on one tested zoo.
 
     Args:
-        runs: of a result.
-        tested: name of a zoo.
-        **wanted: `predictor` by name, `sources` as a list, `target`, `fraction`.
+        runs: runs of a result.
+        tested: name of the tested zoo.
+        **wanted: required values: `predictor` by name, `sources` as a list, `target`, `fraction`.
     """
     found = [run for run in runs if all(value_of(run, key) == wanted[key] for key in wanted)]
     return Cell(
@@ -99,18 +101,28 @@ def cell(runs: Iterable[Mapping[str, Any]], tested: str, **wanted: Any) -> Cell:
 
 
 def diverged_note(cells: Sequence[Cell]) -> str:
-    """How many of all fits of some cells diverged; empty for none."""
+    """Number of fits of some cells that diverged, as text; empty for none."""
     diverged = sum(found.diverged for found in cells)
     return f"{diverged} of {diverged + sum(map(_count, cells))} diverged" if diverged else ""
 
 
 def value_of(run: Mapping[str, Any], key: str) -> Any:
-    """A field of a run; of the predictor its name."""
+    """A field of a run; for the predictor, its name.
+
+    Args:
+        run: run of a result.
+        key: name of the field.
+    """
     return run["predictor"]["name"] if key == "predictor" else run[key]
 
 
 def distinct(runs: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
-    """The values of a field in order of first appearance."""
+    """The values of a field in order of first appearance.
+
+    Args:
+        runs: runs of a result.
+        key: name of the field.
+    """
     values: list[Any] = []
     for run in runs:
         if (value := value_of(run, key)) not in values:
@@ -119,13 +131,18 @@ def distinct(runs: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with numbers to the right."""
+    """A Markdown table with right-aligned numbers.
+
+    Args:
+        head: titles of the columns.
+        rows: cells of each row, the first being its name.
+    """
     lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
     return "\n".join([*lines, *map(_line, rows)])
 
 
 def to_markdown(result: Result) -> str:
-    """The whole report."""
+    """The whole report as Markdown."""
     sections = [
         f"# {result['benchmark']}: {result['question']}",
         _circumstances(result),
@@ -136,13 +153,21 @@ def to_markdown(result: Result) -> str:
         "## The populations",
         _zoo_table(result),
         "## Published figures",
-        published_table(result),
+        _published_table(result),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
 def write_result(folder: Path, result: Result) -> Path:
-    """Write `result.json` and `report.md`, each replaced when whole; return the report's path."""
+    """Write `result.json` and `report.md`, each renamed into place when complete.
+
+    Args:
+        folder: existing output folder.
+        result: result of a benchmark.
+
+    Returns:
+        Path of the report.
+    """
     texts = {
         RESULT_NAME: json_text(result, indent=1) + "\n",
         REPORT_NAME: to_markdown(result),
@@ -154,8 +179,8 @@ def write_result(folder: Path, result: Result) -> Path:
     return folder / REPORT_NAME
 
 
-def matrix_tables(result: Result) -> str:
-    """A summary by predictor, and per predictor a table of sources by tested zoos."""
+def _matrix_tables(result: Result) -> str:
+    """A summary by predictor, and for each predictor a table of train zoos by test zoos."""
     runs, metric = result["runs"], result["metric"]
     parts = ["## Summary", summary_table(result)]
     for predictor in distinct(runs, "predictor"):
@@ -174,10 +199,10 @@ def matrix_tables(result: Result) -> str:
 
 
 def summary_table(result: Result) -> str:
-    """Means per predictor, trained on one zoo: over that zoo, and over others.
+    """Mean scores of each predictor trained on one zoo: on that zoo, and on the others.
 
-    Where predictors were also trained on all zoos but one, the mean over the ones left out has a
-    column of its own: means over different trainings do not compare.
+    Where predictors were also trained on all zoos but one, the mean over the zoos left out has a
+    column of its own, because means over different train sets are not comparable.
     """
     runs, metric = result["runs"], result["metric"]
     left_out = any(len(sources) > 1 for sources in distinct(runs, "sources"))
@@ -186,24 +211,26 @@ def summary_table(result: Result) -> str:
         own = [run for run in runs if value_of(run, "predictor") == predictor]
         single = [run for run in own if len(run["sources"]) == 1]
         several = [run for run in own if len(run["sources"]) > 1]
-        seen, others = transfer_cells(single, list(result["zoos"]))
-        row = [predictor, *(mean_text(cells, metric) for cells in (seen, others))]
-        row += [mean_text(others, "r2"), mean_text(others, "mae"), str(sum(map(_count, others)))]
+        seen, others = _transfer_cells(single, list(result["zoos"]))
+        row = [predictor, *(_mean_text(cells, metric) for cells in (seen, others))]
+        row += [_mean_text(others, "r2"), _mean_text(others, "mae"), str(sum(map(_count, others)))]
         if left_out:
-            row.append(mean_text(transfer_cells(several, list(result["zoos"]))[1], metric))
+            row.append(_mean_text(_transfer_cells(several, list(result["zoos"]))[1], metric))
         rows.append(row)
     head = ["predictor", f"{HEADS[metric]}, same zoo", f"{HEADS[metric]}, other zoos"]
-    head += ["R², other zoos", "MAE, other zoos", "scores of others"]
+    head += ["R², other zoos", "MAE, other zoos", "scores on other zoos"]
     head += [f"{HEADS[metric]}, trained on all others"] * left_out
     ceilings = [zoo["target"]["tau_max"] for zoo in result["zoos"].values() if zoo["target"]]
-    rows.append(["*ceiling of τ_b by ties*", f"{statistics.fmean(ceilings):.3f}"])
+    rows.append(
+        ["*ceiling of τ_b for predictors without ties*", f"{statistics.fmean(ceilings):.3f}"]
+    )
     return table(head, [row + [""] * (len(head) - len(row)) for row in rows])
 
 
-def transfer_cells(
+def _transfer_cells(
     runs: Sequence[Mapping[str, Any]], zoos: Sequence[str]
 ) -> tuple[list[Cell], list[Cell]]:
-    """The cells tested on a zoo trained on, and those on others."""
+    """Cells tested on a zoo that was trained on, and cells tested on other zoos."""
     seen, others = list[Cell](), list[Cell]()
     for sources in distinct(runs, "sources"):
         for name in zoos:
@@ -213,11 +240,11 @@ def transfer_cells(
     return seen, others
 
 
-def mean_text(cells: Sequence[Cell], metric: str) -> str:
-    """Mean over cells, ± the deviation over seeds of that mean.
+def _mean_text(cells: Sequence[Cell], metric: str) -> str:
+    """Mean over cells ± the deviation of that mean over seeds.
 
-    Where fits diverged, seeds have no means over the same cells: then it is the mean of the means
-    of what is left, without deviation.
+    Where fits diverged, the seeds have no means over the same cells. The text is then the mean of
+    the remaining cells' means, without a deviation.
     """
     note = diverged_note(cells)
     cells = [found for found in cells if found.scores]
@@ -231,8 +258,8 @@ def mean_text(cells: Sequence[Cell], metric: str) -> str:
     return f"{statistics.fmean(by_seed):.3f}{spread}"
 
 
-def row_tables(result: Result) -> str:
-    """One table per target: a predictor a row."""
+def _row_tables(result: Result) -> str:
+    """One table per target, with one row per predictor."""
     return "\n\n".join(
         f"## {target}\n\n{target_table(result, target)}"
         for target in distinct(result["runs"], "target")
@@ -240,7 +267,12 @@ def row_tables(result: Result) -> str:
 
 
 def target_table(result: Result, target: str) -> str:
-    """Scores of one target by predictor, the metric of the benchmark with its interval first."""
+    """Scores of one target by predictor, with the 95 % interval of the first metric.
+
+    Args:
+        result: result of a benchmark.
+        target: column that was predicted.
+    """
     runs = [run for run in result["runs"] if run["target"] == target]
     zoo = list(result["zoos"])[0]
     numbers = any("tau_b" in run["scores"].get(zoo, {}) for run in runs)
@@ -248,7 +280,7 @@ def target_table(result: Result, target: str) -> str:
     if result["metric"] == "mse":
         metrics = ["mse", "tau_b", "r2"]
     head = ["predictor", *(HEADS.get(name, name) for name in metrics), "95 % interval"]
-    extra = [("turned, right", "hidden"), ("turned, wrong", "uncoupled")]
+    extra = [("invariance error, valid", "hidden"), ("invariance error, invalid", "uncoupled")]
     shows_invariance = result["metric"] == "mse"
     head += [name for name, _ in extra] if shows_invariance else ["within strata"] * numbers
     rows = []
@@ -260,12 +292,12 @@ def target_table(result: Result, target: str) -> str:
         elif numbers:
             row += [_strata_text(found)]
         rows.append([*row, _seconds_text(runs, predictor)])
-    made = table([*head, "fit s"], rows)
-    return f"{made}\n\n{TURNED}" if shows_invariance else made
+    made = table([*head, "seconds of a fit"], rows)
+    return f"{made}\n\n{INVARIANCE_NOTE}" if shows_invariance else made
 
 
-def curve_tables(result: Result) -> str:
-    """Predictors by share of the train models."""
+def _curve_tables(result: Result) -> str:
+    """One row per predictor, one column per number of train models."""
     runs, metric = result["runs"], result["metric"]
     zoo = list(result["zoos"])[0]
     fractions = distinct(runs, "fraction")
@@ -284,11 +316,11 @@ def curve_tables(result: Result) -> str:
     return f"{table(head, rows)}\n\n{VAL_WHOLE}"
 
 
-LAYOUTS = {"matrix": matrix_tables, "rows": row_tables, "curve": curve_tables}
+LAYOUTS = {"matrix": _matrix_tables, "rows": _row_tables, "curve": _curve_tables}
 
 
-def published_table(result: Result) -> str:
-    """What papers print, ours beside it, and why they do not compare."""
+def _published_table(result: Result) -> str:
+    """Figures printed in papers beside ours, with a warning that they are not comparable."""
     figures = PUBLISHED.get(result["benchmark"], [])
     if not figures:
         return UNPRINTED.get(result["benchmark"], "None known.")
@@ -302,7 +334,7 @@ def published_table(result: Result) -> str:
             [f"{figure.method} ({figure.metric})", f"{figure.value:g}", shown or NOT_DEFINED]
             + [figure.population, figure.source]
         )
-    head = ["method", "published", "ours, same kind", "published on", "source"]
+    head = ["method", "published", "ours, same method", "published on", "source"]
     return f"{NOT_COMPARABLE}\n\n{table(head, rows)}"
 
 
@@ -312,12 +344,15 @@ def _circumstances(result: Result) -> str:
     return (
         f"`{result['command']}`, seeds {', '.join(map(str, result['seeds']))}; {len(done)} fits "
         f"({reused} from an earlier start), {sum(run['seconds'] or 0 for run in done):.0f} s of "
-        f"fitting; this start took {result['seconds']:.0f} s in all, {result['build_seconds']:.0f} "
-        f"s of them to build zoos, with {result['workers']} workers on {environment['machine']}, "
+        f"fitting; this start took {result['seconds']:.0f} s, "
+        f"{result['build_seconds']:.0f} s of them to build zoos, with {result['workers']} workers "
+        f"on {environment['machine']}, "
         f"torch {environment['torch']}, weightzoo {environment['weightzoo']} "
-        f"{environment.get('commit', '')[:10] or '(no commit known)'}. Means over seeds, ± their "
-        "standard deviation; 95 % intervals are of the first seed, by bootstrap over test models, "
-        "not rows."
+        f"{environment.get('commit', '')[:10] or '(no commit known)'}. Scores are mean ± "
+        "standard deviation over seeds; 95 % intervals are for the first seed, by bootstrap over "
+        "test models, not rows. τ_b: Kendall's rank correlation with ties; its ceiling is that of "
+        "predictors without ties of their own; within strata: mean τ_b within groups of models "
+        "with equal hyper-parameters; MAE, MSE: mean absolute and squared error."
     )
 
 
@@ -338,7 +373,7 @@ def _zoo_table(result: Result) -> str:
 
 
 def _refusals(result: Result) -> str:
-    """Why cells are empty, and which targets were left out."""
+    """Reasons for empty cells and for targets that were left out."""
     reasons: dict[str, str] = {}
     for run in result["runs"]:
         for reason in run["refused"].values():
@@ -348,7 +383,7 @@ def _refusals(result: Result) -> str:
 
 
 def _divergences(result: Result) -> str:
-    """Which fits have no score because they diverged, and what the first of each said."""
+    """Number of diverged fits of each predictor, with the first error."""
     lines = []
     for predictor in distinct(result["runs"], "predictor"):
         own = [run for run in result["runs"] if value_of(run, "predictor") == predictor]

@@ -1,6 +1,6 @@
-"""The runs of a benchmark: one predictor, fitted once, tested on one or more zoos.
+"""Runs of a benchmark. A run fits one predictor once and tests it on one or more zoos.
 
-A finished run is a JSON file; started again with the same code, a benchmark repeats none of them.
+A finished run is a JSON file. A benchmark that restarts with the same code repeats no such run.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
 from ..tasks.scoring.targets import is_category
 from ..tasks.training.encoder_making import describe_encoder
 from ..tasks.training.encoder_training import EncoderRegressor
-from ..tasks.training.invariance import Reorderings, invariance_errors
+from ..tasks.training.invariance import RandomPermutations, invariance_errors
 from ..zoos.errors import DivergedError, UnsuitableError
 from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
@@ -38,17 +38,18 @@ INVARIANCE_DRAWS, INVARIANCE_ROWS = 5, 64  # the paper's E.3 has 5 permutations
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One fit.
+    """One fit of a predictor, with its train and test zoos.
 
     Attributes:
-        predictor: what is fitted.
+        predictor: predictor to fit.
         sources: names of the zoos to train on.
-        tested: names of the zoos on whose test splits to score.
-        target: the column to predict.
-        seed: of the fit.
-        rows: "all" checkpoints, or only the "last" one of each model.
-        fraction: share of the train models to use, the same ones for all predictors.
-        turned: also measure how far reordered hidden units move the outputs of an encoder.
+        tested: names of the zoos whose test splits are scored.
+        target: column to predict.
+        seed: seed of the fit.
+        rows: "all" checkpoints, or the "last" one of each model.
+        fraction: share of the train models, in (0, 1]; all predictors get the same models.
+        measure_invariance: whether to also measure how much the outputs of an encoder change when
+            hidden units are reordered.
     """
 
     predictor: Predictor
@@ -58,16 +59,16 @@ class Run:
     seed: int
     rows: str = "all"
     fraction: float = 1.0
-    turned: bool = False
+    measure_invariance: bool = False
 
     @property
     def label(self) -> str:
-        """For a progress bar and a file name."""
+        """Text for a progress bar and a file name."""
         part = f" {self.fraction:g}" if self.fraction < 1 else ""
         return f"{self.predictor.name} {'+'.join(self.sources)} {self.target}{part} {self.seed}"
 
     def identity(self, zoos: Mapping[str, Path]) -> dict[str, Any]:
-        """What must be equal for a finished run to stand for this one."""
+        """Values that must be equal for a finished run to be reused in place of this one."""
         names = sorted({*self.sources, *self.tested})
         return {
             "predictor": describe_predictor(self.predictor),
@@ -77,7 +78,7 @@ class Run:
             "seed": self.seed,
             "rows": self.rows,
             "fraction": self.fraction,
-            "turned": self.turned,
+            "turned": self.measure_invariance,  # the key in earlier result files
             "zoos": {name: _fingerprint(zoos[name]) for name in names},
         }
 
@@ -89,23 +90,23 @@ def execute(
     workers: int = 1,
     progress: bool = True,
 ) -> list[dict[str, Any]]:
-    """Do all runs that this version and commit have not left in the folder yet.
+    """Execute all runs that this version and commit have not finished in the folder yet.
 
     Args:
-        runs: what to do.
-        zoos: folders by name.
-        folder: of the results, one file each.
-        workers: runs at a time, each in a process of its own with one thread.
+        runs: planned runs.
+        zoos: zoo folders by name.
+        folder: folder of the run files, created if missing.
+        workers: number of simultaneous runs, each in its own process with one thread.
         progress: whether to show progress on stderr.
 
     Returns:
-        The results in the order of the runs: what was run, by which `code` (version and commit;
-        what is not committed is not seen), `seconds` of the fit, and by tested zoo either
-        `scores`, or the reason in `refused` where the predictor cannot take it, or the reason in
-        `diverged` where the fit, or what it predicts, is not finite.
+        The results in the order of the runs. A result holds the run, its `code` (version and
+        commit, without uncommitted changes) and the `seconds` of the fit. For each tested zoo it
+        holds `scores`, or the reason in `refused` if the predictor does not accept the zoo, or the
+        reason in `diverged` if the fit or its predictions are not finite.
 
     Raises:
-        Exception: any other error of a predictor, since it is a bug and no result.
+        Exception: if a predictor fails in any other way, because that is a bug and no result.
     """
     folder.mkdir(parents=True, exist_ok=True)
     code = {"weightzoo": package_version(), "commit": commit()}
@@ -128,8 +129,8 @@ def describe_predictor(predictor: Predictor) -> dict[str, Any]:
     return json.loads(json_text(about, default=str))
 
 
-def part_of_models(dataset: ZooDataset, fraction: float) -> ZooDataset:
-    """The rows of a share of the models, at least ten; the same ones at every call."""
+def _part_of_models(dataset: ZooDataset, fraction: float) -> ZooDataset:
+    """The rows of a share of the models, at least ten; every call chooses the same models."""
     models = np.unique(dataset.columns["model_id"])
     count = min(len(models), max(10, round(fraction * len(models))))
     chosen = np.random.default_rng(0).permutation(models)[:count]
@@ -159,7 +160,7 @@ def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
         for name, zoo in splits.items()
         for split, rows in zoo.items()
     }
-    train = [part_of_models(kept[name, "train"], run.fraction) for name in run.sources]
+    train = [_part_of_models(kept[name, "train"], run.fraction) for name in run.sources]
     val = [kept[name, "val"] for name in run.sources]
     result: dict[str, Any] = {
         "seconds": None,
@@ -176,17 +177,17 @@ def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
         else:
             run.predictor.fit(train[0], val[0], run.target, run.seed)
     except (UnsuitableError, DivergedError) as error:
-        return result | {_place_of(error): dict.fromkeys(run.tested, str(error))}
+        return result | {_failure_kind(error): dict.fromkeys(run.tested, str(error))}
     result["seconds"] = time.perf_counter() - started
     for name in run.tested:
         try:
             result["scores"][name] = _scores(run, kept[name, "test"])
         except (UnsuitableError, DivergedError) as error:
-            result[_place_of(error)][name] = str(error)
+            result[_failure_kind(error)][name] = str(error)
     return result
 
 
-def _place_of(error: UnsuitableError | DivergedError) -> str:
+def _failure_kind(error: UnsuitableError | DivergedError) -> str:
     return "diverged" if isinstance(error, DivergedError) else "refused"
 
 
@@ -196,23 +197,23 @@ def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
     if kind == "number" and (odd := int((~np.isfinite(predicted)).sum())):
         raise DivergedError(f"{odd} of {len(predicted)} predictions are not finite")
     scores = Evaluator(run.target, kind).eval(evaluation_inputs(test, run.target, predicted))
-    if run.turned and isinstance(run.predictor, EncoderRegressor):
+    if run.measure_invariance and isinstance(run.predictor, EncoderRegressor):
         scores["invariance"] = _invariance(run.predictor, test)
     return scores
 
 
 def _invariance(regressor: EncoderRegressor, test: ZooDataset) -> dict[str, Any] | None:
-    """How far right and wrong permutations move the outputs; None if they are not known."""
+    """Invariance errors of valid and invalid permutations; None if none are known."""
     trained = regressor.trained
     weights = trained.scaler(test.weights(range(min(INVARIANCE_ROWS, len(test)))), test.layer_table)
     errors = {}
     for group in ("hidden", "uncoupled"):
         try:
-            reorderings = Reorderings([test], group, seed=0)
+            permutations = RandomPermutations([test], group, seed=0)
         except UnsuitableError:
             return None
         error, relative = invariance_errors(
-            trained.module, weights, test.layer_table, reorderings, INVARIANCE_DRAWS
+            trained.module, weights, test.layer_table, permutations, INVARIANCE_DRAWS
         )
         errors[group] = {"error": error, "relative": relative if np.isfinite(relative) else None}
     return errors
@@ -225,7 +226,7 @@ def _shown(result: dict[str, Any], bar: tqdm) -> dict[str, Any]:
 
 
 def _fingerprint(path: Path) -> str:
-    """Changes when the zoo does."""
+    """Text that changes when the zoo does."""
     index = path / INDEX_NAME
     if index.is_file():
         return hashlib.sha256(index.read_bytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The zoos of a benchmark: built once from embedded image sets, or the user's own."""
+"""Zoos of a benchmark, built once from embedded image sets, or given by the user."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ SHARES = {"train": 0.55, "val": 0.15, "test": 0.3}
 
 @dataclass(frozen=True, kw_only=True)
 class ZooPlan:
-    """A zoo that a benchmark builds if it is not there.
+    """A zoo that a benchmark builds if its folder is missing.
 
     Attributes:
-        name: of its folder, and in the tables.
-        recipe: what to train.
-        models: how many.
+        name: name of the folder and of the zoo in the tables.
+        recipe: recipe of the population.
+        models: number of models.
     """
 
     name: str
@@ -36,15 +36,15 @@ class ZooPlan:
 
 
 def plan(name: str, recipe: str, models: int, seed: int, **changes: Any) -> ZooPlan:
-    """A shipped recipe with other seed, image set or sizes.
+    """Plan of a shipped recipe with another seed, image set or size.
 
     Args:
-        name: of the zoo.
+        name: name of the zoo.
         recipe: name of the shipped recipe.
-        models: how many to train.
-        seed: of the population. Zoos of one benchmark need different ones: models of equal seed
-            and architecture start from equal weights.
-        **changes: fields of the recipe; without `split`, `SHARES`.
+        models: number of models to train.
+        seed: seed of the population. Zoos of one benchmark need different seeds, because models
+            of equal seed and architecture start from equal weights.
+        **changes: other fields of the recipe; `split` is `SHARES` unless it is given.
     """
     changed = {"split": SHARES} | changes
     return ZooPlan(
@@ -57,10 +57,16 @@ def plan(name: str, recipe: str, models: int, seed: int, **changes: Any) -> ZooP
 def provide_zoos(
     plans: Sequence[ZooPlan], folder: Path, workers: int = 1, progress: bool = True
 ) -> dict[str, Path]:
-    """Build the zoos of some plans that are not in the folder yet.
+    """Build the planned zoos that are not in the folder yet.
+
+    Args:
+        plans: planned zoos.
+        folder: folder that holds one zoo folder per plan.
+        workers: number of worker processes.
+        progress: whether to show progress on stderr.
 
     Returns:
-        Their folders by name.
+        The zoo folders by name.
 
     Raises:
         ZooError: if a folder holds another zoo, or a build fails.
@@ -74,7 +80,17 @@ def provide_zoos(
 def build_once(
     recipe: Recipe, folder: Path, models: int, workers: int | None = None, progress: bool = True
 ) -> Path:
-    """Build a zoo, unless a run before this one left the same; other code may have built it.
+    """Build a zoo, or use the same zoo of an earlier run, possibly built by other code.
+
+    Args:
+        recipe: recipe of the population.
+        folder: zoo folder.
+        models: number of models.
+        workers: number of worker processes; None takes one per core.
+        progress: whether to show progress on stderr.
+
+    Returns:
+        The zoo folder.
 
     Raises:
         ZooError: if the folder holds a zoo of another recipe or size, or the build fails.
@@ -91,7 +107,12 @@ def build_once(
 
 
 def warn_of_other_code(folder: Path, provenance: Mapping[str, Any]) -> None:
-    """Say on stderr if a zoo that is used again was built by another version or commit."""
+    """Warn on stderr if a reused zoo was built by another version or commit.
+
+    Args:
+        folder: zoo folder.
+        provenance: provenance in the header of the zoo.
+    """
     built, here = (
         f"weightzoo {code.get('weightzoo') or '(no version known)'} "
         f"{(code.get('commit') or '')[:10] or '(no commit known)'}"
@@ -99,14 +120,23 @@ def warn_of_other_code(folder: Path, provenance: Mapping[str, Any]) -> None:
     )
     if built != here:
         print(
-            f"weightzoo: {folder} was built by {built}, this is {here}: it is used as it is; "
-            "delete it to have it built anew",
+            f"weightzoo: {folder} was built by {built}, this is {here}: it is used unchanged; "
+            "delete it to build it again",
             file=sys.stderr,
         )
 
 
 def describe_zoo(path: Path, target: str) -> dict[str, Any]:
-    """What the report says of a zoo: counts by split, range and ceiling of the target."""
+    """Description of a zoo for the report: counts by split; mean and ceiling of the target.
+
+    Args:
+        path: zoo folder or file.
+        target: main target of the benchmark.
+
+    Raises:
+        ValueError: if the zoo lacks a split.
+        ZooError: if the zoo cannot be read.
+    """
     zoo = load_zoo(path)
     if missing := [split for split in SPLITS if split not in zoo]:
         raise ValueError(f"zoo {path} has no split {missing}: a benchmark needs all three")
@@ -125,7 +155,7 @@ def describe_zoo(path: Path, target: str) -> dict[str, Any]:
 
 
 def _describe_target(true: np.ndarray | None) -> dict[str, float] | None:
-    """Mean, deviation and ceiling of a number."""
+    """Mean, deviation and ceiling of tau_b of a numeric target."""
     if true is None or true.dtype.kind in "OUS":
         return None
     finite = np.asarray(true[np.isfinite(true)], np.float64)

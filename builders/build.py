@@ -30,7 +30,7 @@ RAY_DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Where the cohorts of a build are trained; none of it changes the result on a CPU.
+    """Place of training of a build's cohorts; on a CPU it does not change the result.
 
     Attributes:
         name: "process" (this machine) or "ray" (a cluster).
@@ -38,7 +38,7 @@ class Engine:
         workers: processes on CPU; None takes one per core of this machine, or what the cluster
             has; 1 trains in this process.
         cohort_size: models trained in step; None takes a size that suits the device.
-        ray_address: of a running Ray cluster; None starts one on this machine.
+        ray_address: address of a running Ray cluster; None starts one on this machine.
         progress: show a progress bar on stderr.
     """
 
@@ -50,9 +50,9 @@ class Engine:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse an unknown engine, a cluster that would not be used, and a GPU by number on Ray.
+        """Reject an unknown engine, an unused Ray address, and a GPU by number on Ray.
 
-        Ray hides from a task all GPUs but its own, which there is "cuda", whatever its number.
+        A Ray task sees its own GPU only, as "cuda", whatever its number.
         """
         if self.name not in ENGINES:
             raise BuildError(f"engine must be one of {ENGINES}, got {self.name!r}")
@@ -66,7 +66,7 @@ class Engine:
             )
 
     def models_in_step(self, job: TrainingJob) -> int:
-        """The size of a cohort; a driver without GPU does not know what those of a cluster hold."""
+        """Number of models in a cohort; without a local GPU the default of a cluster's GPUs."""
         if self.device != "cpu" and not torch.cuda.is_available():
             return self.cohort_size or GPU_COHORT
         batch_size = max(model.hyper_parameters.batch_size for model in job.models)
@@ -81,7 +81,15 @@ class Engine:
         image_set: DataSet,
         bar: Any,
     ) -> str:
-        """Train the cohorts; return the names of the devices that did."""
+        """Train the cohorts and return the names of the devices.
+
+        Args:
+            job: training job.
+            zoo: unfinished zoo that the rows are written to.
+            cohorts: positions of the models that are trained in step, by cohort.
+            image_set: image set or signal set of the job.
+            bar: progress bar that counts model-epochs.
+        """
         if self.name == "process":
             run_here(job, zoo, cohorts, self.device, self.workers, bar)
             return "cpu" if self.device == "cpu" else torch.cuda.get_device_name(self.device)
@@ -113,26 +121,26 @@ def build_zoo(
     """Train a population and write it as a zoo folder.
 
     A build that was killed goes on where it stopped when called again with the same arguments.
-    The same recipe on the same device gives the same columns, byte for byte, whatever the
-    engine and the number of workers, if convolutions are compiled for both or for neither (see
+    The same recipe on the same device gives the same columns, byte for byte, with any engine and
+    number of workers, if convolutions are compiled for both builds or for neither (see
     `convolution_c.convolution_code`).
 
     Args:
-        recipe: what to train.
-        out: the zoo folder to make.
+        recipe: recipe to train.
+        out: path of the new zoo folder.
         models: number of models; None takes the recipe's.
-        engine: "process" or "ray", see `Engine`.
-        device: "cpu" or a CUDA device.
+        engine: engine name, "process" or "ray", see `Engine`.
+        device: training device, "cpu" or a CUDA device.
         workers: processes on CPU; None takes one per available core, 1 trains in this process.
         cohort_size: models trained in step; None takes a size that suits the device.
-        ray_address: of a running Ray cluster; None starts one on this machine.
-        overwrite: replace a zoo at `out` when the new one is whole.
+        ray_address: address of a running Ray cluster; None starts one on this machine.
+        overwrite: replace a zoo at `out` when the new one is complete.
         progress: show a progress bar on stderr.
 
     Raises:
-        TypeError: if it is no recipe, such as the name of one.
-        RecipeError: if the recipe has not so many models.
-        BuildError: if `out` is taken, another builder is at work, the disk is full, or a
+        TypeError: if `recipe` is no recipe, such as the name of one.
+        RecipeError: if the recipe has fewer models.
+        BuildError: if `out` exists, another builder works in its folder, the disk is full, or a
             worker failed; nothing at `out` is touched then.
     """
     if not isinstance(recipe, Recipe):
@@ -153,10 +161,16 @@ def build_zoo(
 
 
 def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool = False) -> ZooIndex:
-    """Train what a job says and write it as a zoo folder; see `build_zoo`.
+    """Train the models of a job and write them as a zoo folder; see `build_zoo`.
+
+    Args:
+        job: training job.
+        out: path of the new zoo folder.
+        engine: engine that trains the cohorts.
+        overwrite: replace a zoo at `out` when the new one is complete.
 
     Raises:
-        BuildError: as `build_zoo`.
+        BuildError: if `out` exists, the disk is full, or a worker failed, as in `build_zoo`.
     """
     out = Path(out)
     image_set = load_data(job.recipe.images)
@@ -222,7 +236,7 @@ def _bar(job: TrainingJob, todo: Sequence[Sequence[int]], progress: bool) -> Any
 def _provenance(
     job: TrainingJob, image_set: DataSet, devices: str, started: datetime
 ) -> dict[str, Any]:
-    """Who made the zoo, with what, from what, when."""
+    """Code, device, images and times of the build."""
     return job.provenance() | {
         "device": devices,
         "images": {"name": image_set.name, "fingerprint": image_set.fingerprint},

@@ -1,13 +1,14 @@
-"""Estimates how long a build takes, from a few steps on made-up images: nothing is fetched.
+"""Size and estimated duration of a build, from a probe of a few steps on random images.
 
-The time of a step does not depend on what the pixels show, so a probe needs only their shape;
-how many images there are is published.
+Nothing is fetched or written. The time of a step does not depend on the pixel values, so a probe
+needs only the shape of the images; the sizes of the published sets are listed here.
 """
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -24,10 +25,10 @@ from .training.cohort import Cohort, cut_cohorts, steps_per_epoch
 from .training.cohort_size import cohort_size
 from .training.objectives import DataSet
 
-PROBE_SECONDS = 3.0  # a probe of the whole cohort is made if three steps take no longer
+PROBE_SECONDS = 3.0  # longest duration of three steps for which the whole cohort is probed
 SMALL_BATCH, EVALUATED = 8, 64
 STEPS = 3  # the first warms up
-PROBE_PIXELS = "digits" + IMAGE_SUFFIX  # stands for other grey images of 28x28 as signals
+PROBE_PIXELS = "digits" + IMAGE_SUFFIX  # signal set that replaces other grey images of 28x28
 TEST_IMAGES = {
     "ylecun/mnist": 10_000,
     "zalando-datasets/fashion_mnist": 10_000,
@@ -38,7 +39,7 @@ TEST_IMAGES = {
     "tanganke/stl10": 8_000,
     "zh-plus/tiny-imagenet": 10_000,
     "timm/eurosat-rgb": 5_400,
-}  # as published, by repository; tiny-imagenet's are those of its val split
+}  # published numbers, by repository; of tiny-imagenet the val split
 
 Sizes = tuple[int, int, int]
 
@@ -48,10 +49,10 @@ class Rates:
     """Images (or points) per second and core, over all models of a cohort.
 
     Attributes:
-        training: forward, backward and optimizer.
-        evaluation: forward alone.
-        models: of the cohort that was probed.
-        batch_size: that was probed.
+        training: rate of forward pass, backward pass and optimizer together.
+        evaluation: rate of the forward pass alone.
+        models: number of models in the probed cohort.
+        batch_size: batch size of the probe.
     """
 
     training: float
@@ -62,15 +63,58 @@ class Rates:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long a build takes.
+    """Estimated duration of a build.
 
     Attributes:
-        seconds: None if it cannot be said.
-        basis: what that rests on, or why not.
+        seconds: duration; None if it is unknown.
+        basis: description of the probe, or the reason for an unknown duration.
     """
 
     seconds: float | None
     basis: str
+
+
+def plan_build(
+    recipe: Recipe, models: int | None = None, device: str = "cpu", workers: int | None = None
+) -> dict[str, Any]:
+    """Describe what a build would make; nothing is fetched or written.
+
+    Args:
+        recipe: recipe of the build.
+        models: number of models; None takes the recipe's.
+        device: training device, "cpu" or a CUDA device.
+        workers: processes on CPU; None takes one per core.
+
+    Returns:
+        Plain data; "bytes" counts the weights, "seconds" is None where it is unknown.
+
+    Raises:
+        ValueError: if the number of models is not a whole number from 1, or leaves a split empty.
+    """
+    population = recipe.models(models)
+    estimate = estimate_build(recipe, population, device, workers)
+    table = recipe.architecture.layer_table()
+    rows = len(population) * len(recipe.checkpoints)
+    splits = [model.split for model in population]
+    return {
+        "recipe": recipe.name,
+        "architecture": recipe.architecture.name,
+        "parameters": table.parameters,
+        "models": len(population),
+        "splits": {split: splits.count(split) for split in recipe.split},
+        "epochs": recipe.epochs,
+        "rows": rows,
+        "bytes": rows * table.width * 4,
+        "seconds": None if estimate.seconds is None else float(f"{estimate.seconds:.3g}"),
+        "estimate": estimate.basis,
+    }
+
+
+def plan_text(plan: Mapping[str, Any]) -> str:
+    """Format a plan as text, one line per value."""
+    lines = {key: f"{value:,}" if type(value) is int else value for key, value in plan.items()}
+    lines["seconds"] = "unknown" if plan["seconds"] is None else _duration(plan["seconds"])
+    return "\n".join(f"{key:<14}{value}" for key, value in lines.items())
 
 
 def estimate_build(
@@ -79,16 +123,16 @@ def estimate_build(
     """Estimate the time of a build by a probe on this machine.
 
     Args:
-        recipe: what is to be trained.
-        models: its population.
-        device: "cpu" or a CUDA device.
+        recipe: recipe of the build.
+        models: models of its population.
+        device: training device, "cpu" or a CUDA device.
         workers: processes on CPU; None takes one per core.
     """
     sizes, data = part_sizes(recipe.images), _probe_data(recipe)
     if sizes is None or data is None:
         return Estimate(None, f"the size of {recipe.images!r} is not known without fetching it")
     if device != "cpu" and not torch.cuda.is_available():
-        return Estimate(None, f"there is no device {device!r} here to probe")
+        return Estimate(None, f"device {device!r} is not available here, so nothing can be probed")
     rates = probe(recipe, models, device)
     trained, evaluated = _work(recipe, models, sizes)
     cores = (workers or core_count()) if device == "cpu" else 1
@@ -103,7 +147,7 @@ def estimate_build(
 
 
 def part_sizes(name: str) -> Sizes | None:
-    """Train, val and test images, or points, of a set; None if unknown without fetching it."""
+    """Number of train, val and test images, or points; None if unknown without fetching the set."""
     if is_signal_set(name):
         return _signal_sizes(name)
     if name in HUB_SETS:
@@ -111,7 +155,11 @@ def part_sizes(name: str) -> Sizes | None:
         test = TEST_IMAGES.get(hub_set.repo)
         if test is None or hub_set.train_size is None:
             return None
-        return hub_set.train_size, hub_set.val_size or test, test  # without val, test stands in
+        return (
+            hub_set.train_size,
+            hub_set.val_size or test,
+            test,
+        )  # without val, test takes its role
     if name in GLYPH_SETS:
         return GLYPH_SIZES["train"], GLYPH_SIZES["val"], GLYPH_SIZES["test"]
     if name == "digits" or name.startswith(FOLDER):
@@ -121,12 +169,12 @@ def part_sizes(name: str) -> Sizes | None:
 
 
 def probe(recipe: Recipe, models: Sequence[Model], device: str = "cpu") -> Rates:
-    """Time a few steps of a cohort; of a single model on a small batch if that takes long.
+    """Time a few steps of a cohort, or of one model on a small batch if the cohort is slow.
 
     Args:
-        recipe: what is to be trained.
-        models: its population.
-        device: where.
+        recipe: recipe of the build.
+        models: models of its population.
+        device: training device, "cpu" or a CUDA device.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device == "cpu" else threads)
@@ -144,6 +192,14 @@ def probe(recipe: Recipe, models: Sequence[Model], device: str = "cpu") -> Rates
         torch.set_num_threads(threads)
 
 
+def _duration(seconds: float) -> str:
+    """Seconds, and the same in minutes, hours or days where they are many."""
+    for unit, length in {"days": 86_400, "hours": 3_600, "minutes": 60}.items():
+        if seconds >= 2 * length:
+            return f"{seconds:,.0f} ({seconds / length:.1f} {unit})"
+    return f"{seconds:,.1f}"
+
+
 def _timed(recipe: Recipe, models: Sequence[Model], batch_size: int, device: str) -> Rates:
     data = _probe_data(recipe, batch_size * STEPS)
     assert data is not None
@@ -159,7 +215,7 @@ def _timed(recipe: Recipe, models: Sequence[Model], batch_size: int, device: str
     cohort = Cohort(recipe, own, data, device)
     seconds = _seconds(cohort.epoch())
     started = time.perf_counter()
-    cohort.goal.evaluate(cohort.population, "test", None).tolist()
+    cohort.objective.evaluate(cohort.population, "test", None).tolist()
     evaluation = time.perf_counter() - started
     count = len(data.test_inputs) if isinstance(data, SignalSet) else len(data.test)
     batch_size = min(batch_size, len(data.inputs)) if isinstance(data, SignalSet) else batch_size
@@ -169,7 +225,7 @@ def _timed(recipe: Recipe, models: Sequence[Model], batch_size: int, device: str
 
 
 def _seconds(steps: Iterable[torch.Tensor]) -> float:
-    """Mean time of a step, without the first one where there are more."""
+    """Mean time of a step; the first one is left out if there are more."""
     marks = [time.perf_counter()]
     for losses in steps:
         losses.sum().item()  # waits for the device
@@ -181,7 +237,7 @@ def _seconds(steps: Iterable[torch.Tensor]) -> float:
 
 
 def _work(recipe: Recipe, models: Sequence[Model], sizes: Sizes) -> tuple[int, int]:
-    """Images trained on, and evaluated, by all models in the whole build."""
+    """Number of images trained on and evaluated, over all models in the whole build."""
     train, val, test = sizes
     seen = sum(steps_per_epoch(model, train)[1] for model in models)
     evaluated = seen + len(models) * (val + test)
@@ -189,7 +245,7 @@ def _work(recipe: Recipe, models: Sequence[Model], sizes: Sizes) -> tuple[int, i
 
 
 def _probe_data(recipe: Recipe, images: int = SMALL_BATCH) -> DataSet | None:
-    """Made-up images of the right shape, or signals; None if there is nothing to take."""
+    """Random images of the right shape, or signals; None if no signal set fits."""
     shapes = recipe.architecture.shapes()
     if is_signal_set(recipe.images):
         name = recipe.images if recipe.images == "sine" else PROBE_PIXELS
@@ -205,7 +261,7 @@ def _probe_data(recipe: Recipe, images: int = SMALL_BATCH) -> DataSet | None:
 
 
 def _signal_sizes(name: str) -> Sizes | None:
-    """Points: pixels to learn from, and by turns the middles between them."""
+    """Number of train, val and test points: pixels, and alternately the centres between them."""
     if name == "sine":
         data = load_signals(name)
         return len(data.inputs), len(data.val_inputs), len(data.test_inputs)

@@ -1,8 +1,8 @@
-"""Imports zoos that others published: one reader per format, one writer for all.
+"""Imports published zoos: one reader per format, one writer for all.
 
-A source is scanned for models and their properties; the models are sorted by name, given splits
-and grouped by layer table; then every checkpoint is read once, straight into its row of the zoo
-file. What cannot be read is left out, and the report says why.
+A source is scanned for models and their properties. The models are sorted by name, assigned to
+splits and grouped by layer table. Then every checkpoint is read once, directly into its row of the
+zoo file. Unreadable files are left out, and the report gives the reasons.
 """
 
 import hashlib
@@ -61,27 +61,27 @@ def import_zoo(
 ) -> ImportReport:
     """Import a published zoo as a zoo folder; as a folder of zoos if architectures differ.
 
-    An import that was killed goes on where it stopped when called again with the same arguments.
-    Models and splits do not depend on the order of files on a disk.
+    A killed import resumes when it is called again with the same arguments. Models and splits do
+    not depend on the order of files on a disk.
 
     Args:
-        format: one of `FORMATS`.
-        source: a folder, an archive (zip, tar, tar.gz, tar.xz) or a file, as the format has it.
-        out: the folder to make. If models differ in architecture, it receives one zoo folder for
-            each, and their splits are drawn over all models together.
-        split_file: CSV with the columns model_name and split; models not in it are refused.
-        seed: fixes the split where neither a file nor the source gives one.
+        format: format name, one of `FORMATS`.
+        source: path of a folder, an archive (zip, tar, tar.gz, tar.xz) or a file.
+        out: path of the new folder. If models differ in architecture, it contains one zoo folder
+            per architecture, and the splits are drawn over all models together.
+        split_file: CSV file with the columns model_name and split; other models are refused.
+        seed: seed of the split, if neither a file nor the source gives one.
         fractions: shares of models for train, val and test.
-        overwrite: replace a zoo at `out` when the new one is whole.
+        overwrite: replace a zoo at `out` when the new one is complete.
         strict: fail if models differ in architecture.
         progress: show a progress bar on stderr.
 
     Returns:
-        What came in, and what did not and why; `out/import_report.json` holds the same.
+        Imported zoos, and refused models with reasons, as in `out/import_report.json`.
 
     Raises:
-        BuildError: if the source is not of this format or truncated, no model in it can be
-            imported, `out` is taken, or the disk is full; nothing at `out` is touched then.
+        BuildError: if the source is truncated or of another format, no model in it can be
+            imported, `out` exists, or the disk is full; nothing at `out` changes then.
     """
     if format not in FORMATS:
         raise BuildError(f"format must be one of {list(FORMATS)}, got {format!r}")
@@ -115,7 +115,7 @@ def import_zoo(
 
 @dataclass(frozen=True)
 class _Import:
-    """An import that is under way."""
+    """An import in progress."""
 
     held: PartialFolder
     out: Path
@@ -166,7 +166,7 @@ class _Import:
     def _plan(
         self, scan: Scan, groups: Sequence[Group], split: dict[str, Any]
     ) -> list[PartialImport]:
-        """One zoo per group: in the folder itself if there is one, else in folders of it."""
+        """Plan one zoo per group: a single one in the folder itself, several in subfolders."""
         header = {"recipe": self._recipe(scan), "split": split}
         single = len(groups) == 1
         names = [""] if single else folder_names(groups)
@@ -184,7 +184,7 @@ class _Import:
         ]
 
     def _recipe(self, scan: Scan) -> dict[str, Any]:
-        """What stands where a built zoo has its recipe."""
+        """Description of the import, stored in place of a recipe."""
         source, format = self.reader.source.path.name, self.settings["format"]
         constants = {
             key: value
@@ -200,7 +200,7 @@ class _Import:
         }
 
     def _start(self, zoos: Sequence[PartialImport], overwrite: bool) -> Journal:
-        """Make the files, or go on with those of an earlier run of the same import."""
+        """Make the files, or resume those of an earlier run of the same import."""
         digest = hashlib.sha256()
         for zoo in zoos:
             for model in zoo.models:
@@ -252,7 +252,7 @@ class _Import:
         made: Sequence[ImportedZoo | None],
         report: ImportReport,
     ) -> None:
-        """Write the report beside the zoos, and a part of it into each of several."""
+        """Write the report beside the zoos, and its parts into each of several zoos."""
         if not report.zoos:
             self.held.forget_plan()
             raise BuildError(
@@ -266,7 +266,7 @@ class _Import:
 
 
 def _gaps(models: Sequence[FoundModel]) -> list[Remark]:
-    """Epochs that other models of a zoo have and a model lacks."""
+    """Missing epochs of each model, compared with the other models of its zoo."""
     every = sorted({epoch for model in models for epoch in model.epochs.tolist()})
     gaps = []
     for model in models:
@@ -276,11 +276,11 @@ def _gaps(models: Sequence[FoundModel]) -> list[Remark]:
 
 
 def _ranges(numbers: Sequence[int], every: Sequence[int]) -> str:
-    """Numbers as text; runs of neighbours in `every` as first-last."""
-    place = {number: index for index, number in enumerate(every)}
+    """Text of numbers, with runs of neighbours in `every` as first-last."""
+    index = {number: position for position, number in enumerate(every)}
     runs: list[list[int]] = []
     for number in numbers:
-        if runs and place[number] == place[runs[-1][-1]] + 1:
+        if runs and index[number] == index[runs[-1][-1]] + 1:
             runs[-1].append(number)
         else:
             runs.append([number])
@@ -298,5 +298,5 @@ def _bar(zoos: Sequence[PartialImport], journal: Journal, progress: bool) -> Any
 
 
 def _archive(source: Path) -> list[int] | None:
-    """Size and time of change of an archive, by which unpacked files are known to be its own."""
+    """Size and modification time of an archive, which identify its unpacked files."""
     return [source.stat().st_size, source.stat().st_mtime_ns] if source.is_file() else None

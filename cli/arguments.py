@@ -1,7 +1,7 @@
-"""What all commands have in common: how one is added, its input checked, its result printed.
+"""Shared parts of all commands: adding a command, checking its input, printing its result.
 
-The modules named `*_commands` that add commands import what a command needs when it runs, so that
-`weightzoo --help` loads no library.
+The other modules of this package import a command's libraries when it runs, so that
+`weightzoo --help` loads none.
 """
 
 import argparse
@@ -22,14 +22,15 @@ def add_command(
     """Add a command to the subparsers of `weightzoo`.
 
     Args:
-        commands: what `ArgumentParser.add_subparsers` returns.
-        name: of the command.
-        run: takes the options; returns the exit status, or None for 0.
-        text: what the command does; the list of all commands shows it up to the first semicolon.
-        example: a whole command line, shown below the options.
+        commands: result of `ArgumentParser.add_subparsers`.
+        name: name of the command.
+        run: function from the options to the exit status, or to None for 0.
+        text: description of the command; the list of all commands shows it up to the first
+            semicolon.
+        example: complete command line, shown below the options.
 
     Returns:
-        Its parser, to which arguments are added.
+        The parser of the command, for further arguments.
     """
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=text.split(";")[0], description=text, epilog=f"example: {example}"
@@ -42,12 +43,18 @@ def add_command(
 
 
 def print_result(options: argparse.Namespace, data: Any, text: str) -> None:
-    """Print data for machines (`--json`) or text for people, on stdout."""
+    """Print the result of a command on stdout.
+
+    Args:
+        options: options of the command.
+        data: result for `--json`.
+        text: result as text, printed without `--json`.
+    """
     print(json_text(data, indent=1) if options.json else text)
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """A type of arguments: whole numbers from `least`."""
+    """A type for `add_argument`: whole numbers from `least`."""
 
     def convert(text: str) -> int:
         try:
@@ -62,39 +69,39 @@ def whole(least: int) -> Callable[[str], int]:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse what cannot be a folder to write in, before any work.
+    """Refuse an output folder that cannot be one, before any work.
 
     Raises:
-        ValueError: if a file is there.
+        ValueError: if the path is a file.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, and {str(out)!r} is a file: choose another")
 
 
 def check_file(out: Path) -> None:
-    """Refuse what cannot be a file to write, before any work.
+    """Refuse an output file that cannot be written, before any work.
 
     Raises:
-        ValueError: if a folder is there, or there is none that would hold the file.
+        ValueError: if the path is a folder, or its parent folder is missing.
     """
     if out.is_dir():
         raise ValueError(f"--out must be a file, and {str(out)!r} is a folder: choose another")
     if not out.parent.is_dir():
         raise ValueError(
-            f"--out {str(out)!r} lies in no folder: make {str(out.parent)!r} first, or choose "
-            "another"
+            f"the folder of --out {str(out)!r} does not exist: make {str(out.parent)!r} first, or "
+            "choose another"
         )
 
 
 def check_device(device: str | None, here: bool = True) -> None:
-    """Refuse a device that there is not, before any work.
+    """Refuse a device that does not exist, before any work.
 
     Args:
-        device: its name; None is not looked at.
-        here: whether it has to be on this machine.
+        device: name of the device; None is not checked.
+        here: whether the device must exist on this machine.
 
     Raises:
-        ValueError: if the name is unknown, or there is no such device here.
+        ValueError: if the name is unknown, or this machine has no such device.
     """
     if device is None or device == "cpu":
         return
@@ -107,7 +114,10 @@ def check_device(device: str | None, here: bool = True) -> None:
     try:
         if here:
             torch.empty(1, device=known)
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+    except (
+        RuntimeError,
+        AssertionError,
+    ) as error:  # AssertionError comes from a torch without CUDA
         raise ValueError(
             f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): torch finds "
             f"{torch.cuda.device_count()} CUDA devices; cpu always works"

@@ -1,4 +1,4 @@
-"""The commands that compare: `benchmark` runs one, `leaderboard` gathers their results."""
+"""The commands `benchmark` and `leaderboard`."""
 
 import argparse
 import os
@@ -16,17 +16,17 @@ def add_benchmark_commands(commands: Any) -> None:
         commands,
         "leaderboard",
         _leaderboard,
-        "write the main table of every benchmark result below a folder as one Markdown file",
+        "write the main table of every benchmark result in a folder to one Markdown file",
         "weightzoo leaderboard results --out LEADERBOARD.md",
     )
     leaderboard.add_argument(
-        "results", type=Path, help="folder that holds the folders `weightzoo benchmark` wrote"
+        "results", type=Path, help="folder with the output folders of `weightzoo benchmark`"
     )
     leaderboard.add_argument(
         "--out",
         type=Path,
         default=Path("LEADERBOARD.md"),
-        help="Markdown file to write, replaced if it is there (default: LEADERBOARD.md)",
+        help="Markdown file to write or replace (default: LEADERBOARD.md)",
     )
 
 
@@ -35,33 +35,48 @@ def _add_benchmark(commands: Any) -> None:
         commands,
         "benchmark",
         _benchmark,
-        "build zoos, fit predictors to them, and compare these in tables; a benchmark that was "
-        "stopped goes on when started again",
+        "build zoos, fit predictors to them, and compare the predictors in tables; a stopped "
+        "benchmark continues when the same command is given again",
         "weightzoo benchmark cross-dataset --small --out results/cross-dataset",
     )
-    benchmark.add_argument("name", help="e.g. cross-dataset; a wrong one lists those there are")
+    benchmark.add_argument(
+        "name", help="benchmark to run, e.g. cross-dataset; an unknown name lists the known ones"
+    )
     benchmark.add_argument(
         "--out", type=Path, help="folder for zoos, result and report (default: weightzoo-NAME)"
     )
     benchmark.add_argument(
-        "--small", action="store_true", help="a small variant: about ten minutes on two cores"
+        "--small", action="store_true", help="run a small variant: about ten minutes on two cores"
     )
     benchmark.add_argument(
         "--seeds",
         type=whole(1),
         default=3,
-        help="times each predictor is fitted, with seeds from 0 (default: 3)",
+        help="number of fits of each predictor, with seeds from 0 (default: 3)",
     )
     benchmark.add_argument(
-        "--workers", type=whole(1), help="number of processes, on CPU (default: one per core)"
+        "--workers",
+        type=whole(1),
+        help="number of worker processes on the CPU (default: one per core)",
     )
     benchmark.add_argument(
         "--zoo",
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="a zoo of your own in place of those that are built, NAME for the tables; may be "
-        "given again",
+        help="your own zoo in place of the built ones, with its NAME in the tables; may be "
+        "repeated",
+    )
+    benchmark.add_argument(
+        "--matrix",
+        type=Path,
+        help="of the benchmark ranking: judge rankers on this matrix, HDF5 or CSV, and build none",
+    )
+    benchmark.add_argument(
+        "--scores",
+        type=Path,
+        help="of the benchmark ranking with --matrix: CSV table with the columns target, model and "
+        "one per score",
     )
 
 
@@ -72,6 +87,9 @@ def _benchmark(options: argparse.Namespace) -> None:
     benchmark = load_benchmark(options.name)
     out = options.out or Path(f"weightzoo-{options.name}")
     check_folder(out)
+    if options.matrix or options.scores:
+        _benchmark_matrix(options, out)
+        return
     zoos = dict(_named_zoo(text) for text in options.zoo)
     command = f"weightzoo benchmark {options.name}" + " --small" * options.small
     command += "".join(f" --zoo {text}" for text in options.zoo)
@@ -86,11 +104,23 @@ def _benchmark(options: argparse.Namespace) -> None:
         )
     )
     print_result(options, outcome.data, outcome.text)
-    print(f"report with plot: {outcome.path}", file=sys.stderr)
+    print(f"report: {outcome.path}", file=sys.stderr)
+
+
+def _benchmark_matrix(options: argparse.Namespace, out: Path) -> None:
+    from ..benchmarks.ranking.benchmark import benchmark_matrix
+
+    if options.name != "ranking" or options.matrix is None:
+        raise ValueError("--matrix is of the benchmark 'ranking', and --scores needs --matrix")
+    command = f"weightzoo benchmark ranking --matrix {options.matrix}"
+    command += f" --scores {options.scores}" if options.scores else ""
+    outcome = benchmark_matrix(options.matrix, options.scores, out, command)
+    print_result(options, outcome.data, outcome.text)
+    print(f"report: {outcome.path}", file=sys.stderr)
 
 
 def _named_zoo(text: str) -> tuple[str, Path]:
-    """NAME=PATH, or a path, whose last part is the name."""
+    """Name and path from NAME=PATH, or from a path whose last part is the name."""
     name, mark, path = text.partition("=")
     return (name, Path(path)) if mark else (Path(text).name, Path(text))
 

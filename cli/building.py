@@ -1,4 +1,4 @@
-"""The commands that make zoos: `list` the recipes, `build`, `finetune`, `sparsify`, `import`."""
+"""The commands that make zoos (`build`, `finetune`, `sparsify`, `import`), and `list`."""
 
 import argparse
 from dataclasses import replace
@@ -7,13 +7,13 @@ from typing import Any
 
 from .arguments import add_command, check_device, print_result, whole
 
-# As `builders.imports` has them, which imports torch.
+# A copy of the names in `builders.imports`, because that module imports torch.
 IMPORT_FORMATS = "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, state-dicts, hub"
 
 
 def add_building_commands(commands: Any) -> None:
     """Add `list`, `build`, `finetune`, `sparsify` and `import`."""
-    text = "list the shipped recipes: what `weightzoo build` can train"
+    text = "list the shipped recipes, which `weightzoo build` can train"
     add_command(commands, "list", _list, text, "weightzoo list")
     _add_build(commands)
     _add_finetune(commands)
@@ -26,23 +26,23 @@ def _add_build(commands: Any) -> None:
         commands,
         "build",
         _build,
-        "train a recipe's population and write it as a zoo; a build that was stopped goes on when "
-        "started again",
+        "train a recipe's population and write it as a zoo; a stopped build continues when the "
+        "same command is given again",
         "weightzoo build digits-mlp --models 100 --out mlps",
     )
     build.add_argument(
-        "recipe", help="name of a shipped recipe, see `weightzoo list`, or path of a .toml file"
+        "recipe", help="name of a shipped recipe (see `weightzoo list`), or path of a .toml file"
     )
     build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
     build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
     build.add_argument(
         "--precision",
-        help="of the numbers in training: float32 or bfloat16 (default: the recipe's)",
+        help="number type in training: float32 or bfloat16 (default: the recipe's)",
     )
     build.add_argument(
         "--dry-run",
         action="store_true",
-        help="say how many models, bytes and seconds the build would take, and stop",
+        help="print the number of models, bytes and seconds of the build, and stop",
     )
     _add_engine(build)
 
@@ -52,21 +52,24 @@ def _add_finetune(commands: Any) -> None:
         commands,
         "finetune",
         _finetune,
-        "continue to train a zoo's models, with another image set, and write them as a new zoo",
+        "train a zoo's models further on another image set, and write them as a new zoo",
         "weightzoo finetune mlps --images glyphs-digits --epochs 5 --out tuned",
     )
     finetune.add_argument(
         "--images",
         required=True,
-        help="image set to train on, e.g. glyphs-digits; a wrong one lists those there are",
+        help="image set to train on, e.g. glyphs-digits; an unknown name lists the known ones",
     )
-    finetune.add_argument("--epochs", type=int, required=True, help="passes over its images")
+    finetune.add_argument(
+        "--epochs", type=int, required=True, help="number of epochs, passes over the train images"
+    )
     finetune.add_argument(
         "--checkpoints",
         type=int,
         nargs="+",
         metavar="EPOCH",
-        help="epochs whose weights are stored, rising; 0 is before training (default: all, from 0)",
+        help="epochs whose weights are stored, ascending; 0 is before training (default: all, "
+        "from 0)",
     )
     _add_parents(finetune)
     _add_engine(finetune)
@@ -80,25 +83,29 @@ def _add_sparsify(commands: Any) -> None:
         "prune a zoo's models while they continue to train, and write them as a new zoo",
         "weightzoo sparsify mlps --method magnitude --sparsity 0.9 --out pruned",
     )
-    sparsify.add_argument("--method", required=True, help="variational-dropout or magnitude")
     sparsify.add_argument(
-        "--epochs", type=int, default=25, help="epochs of pruning and training (default: 25)"
+        "--method", required=True, help="pruning method: variational-dropout or magnitude"
+    )
+    sparsify.add_argument(
+        "--epochs",
+        type=int,
+        default=25,
+        help="number of epochs of pruning and training (default: 25)",
     )
     sparsify.add_argument(
         "--sparsity",
         type=float,
-        help="final share of weights pruned, between 0 and 1; of magnitude only, "
+        help="final share of pruned weights, between 0 and 1; only with magnitude, because "
         "variational-dropout finds its own (default: 0.8)",
     )
-    sparsify.add_argument(
-        "--images", help="image set to train on (default: what the zoo was trained on)"
-    )
+    sparsify.add_argument("--images", help="image set to train on (default: the zoo's own)")
     sparsify.add_argument(
         "--checkpoints",
         type=int,
         nargs="+",
         metavar="EPOCH",
-        help="epochs whose weights are stored, rising; 0 is before pruning (default: all, from 1)",
+        help="epochs whose weights are stored, ascending; 0 is before pruning (default: all, "
+        "from 1)",
     )
     _add_parents(sparsify)
     _add_engine(sparsify)
@@ -109,8 +116,8 @@ def _add_import(commands: Any) -> None:
         commands,
         "import",
         _import,
-        "turn networks that others published into a zoo; into a folder of zoos if their "
-        "architectures differ",
+        "convert published networks to a zoo; networks of several architectures become a folder "
+        "of zoos",
         "weightzoo import state-dicts checkpoints.zip --out imported",
     )
     import_.add_argument("format", help=f"format of the source: {IMPORT_FORMATS}")
@@ -119,59 +126,65 @@ def _add_import(commands: Any) -> None:
     import_.add_argument(
         "--split-file",
         type=Path,
-        help="CSV file with columns model_name, split (train, val or test); models that are not "
-        "in it are left out (default: the source's split, or else one drawn by --seed, "
-        "70 %% train, 15 %% val, 15 %% test)",
+        help="CSV file with columns model_name and split (train, val or test); models missing from "
+        "it are left out (default: the source's split, or one drawn with --seed: 70 %% train, "
+        "15 %% val, 15 %% test)",
     )
     import_.add_argument(
         "--seed", type=whole(0), default=0, help="seed of a drawn split (default: 0)"
     )
-    import_.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    import_.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
     import_.add_argument(
         "--strict", action="store_true", help="fail if the models differ in architecture"
     )
 
 
 def _add_parents(command: argparse.ArgumentParser) -> None:
-    """From which rows of a zoo a command starts, and as what zoo it writes their children."""
+    """Add the options for the parents' rows and the new zoo."""
     command.add_argument("zoo", type=Path, help="zoo folder to start from")
     command.add_argument("--out", type=Path, required=True, help="zoo folder to make")
     command.add_argument(
         "--where",
         metavar="CONDITION",
-        help="rows to start from, such as \"split == 'train' and test_accuracy > 0.5\"; of each "
-        "model the last such row is taken (default: all rows of finite weights)",
+        help="condition on the rows to start from, such as \"split == 'train' and test_accuracy > "
+        '0.5"; each model starts from its last such row (default: all rows with finite weights)',
     )
     command.add_argument(
         "--set",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="a hyper-parameter for all models instead of their own, such as lr=1e-4; may be "
-        "given again for others",
+        help="hyper-parameter for all models in place of their own, such as lr=1e-4; may be "
+        "repeated",
     )
 
 
 def _add_engine(command: argparse.ArgumentParser) -> None:
-    """Where a command trains, alike for all that train a population."""
-    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    """Add the options for device, workers and engine of a training command."""
     command.add_argument(
-        "--workers", type=whole(1), help="number of processes, on CPU (default: one per core)"
+        "--device", default="cpu", help="training device: cpu or cuda (default: cpu)"
     )
-    command.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    command.add_argument(
+        "--workers",
+        type=whole(1),
+        help="number of worker processes on the CPU (default: one per core)",
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
     command.add_argument(
         "--engine",
         default="process",
         choices=("process", "ray"),
-        help="train on this machine, or as tasks on a Ray cluster whose nodes have the same "
-        "weightzoo; they write rows themselves where they see the --out folder under the same "
-        "path, else send them to this machine (default: process)",
+        help="process trains on this machine; ray trains on a Ray cluster whose nodes have the "
+        "same "
+        "weightzoo: nodes that see the --out folder under the same path write rows there, others "
+        "send them to this machine (default: process)",
     )
     command.add_argument(
         "--ray-address",
         metavar="ADDRESS",
-        help="a running Ray cluster, HOST:PORT or auto; with --engine ray only (default: start one "
-        "on this machine)",
+        help="address of a running Ray cluster, HOST:PORT or auto; only with --engine ray "
+        "(default: "
+        "start a cluster on this machine)",
     )
 
 
@@ -201,7 +214,7 @@ def _build(options: argparse.Namespace) -> None:
     if options.precision is not None:
         recipe = replace(recipe, precision=options.precision)
     if options.dry_run:
-        from ..builders.build_plan import plan_build, plan_text
+        from ..builders.estimate import plan_build, plan_text
 
         plan = plan_build(recipe, options.models, options.device, options.workers)
         print_result(options, plan, plan_text(plan))
@@ -264,7 +277,7 @@ def _sparsify(options: argparse.Namespace) -> None:
 
 
 def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
-    """What the commands have in common that train a zoo's models on."""
+    """Arguments shared by the builders that train a zoo's models further."""
     from ..builders.build import Engine
     from ..builders.children.parents import parse_overrides
 
@@ -285,7 +298,7 @@ def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _condition(text: str | None) -> Any:
-    """A condition as builders take it: they know nothing of how loaders write one."""
+    """A condition as a function of columns, because builders cannot parse the text."""
     from ..loaders.dataset.conditions import rows_where
 
     return None if text is None else lambda columns: rows_where(text, columns)

@@ -20,7 +20,7 @@ from .arguments import (
 )
 
 QUICKSTART_RECIPE = "digits-cnn"
-# As `sampling` has them, which imports torch.
+# A copy of the names in `sampling`, because that module imports torch.
 SAMPLERS = "kde, kde-published, neighbours, gan, uniform, gaussian"
 
 
@@ -33,8 +33,8 @@ def add_model_commands(commands: Any) -> None:
         commands,
         "predict",
         _predict,
-        "predict a column of a zoo with a trained encoder: a CSV line per row on stdout, scores on "
-        "stderr",
+        "predict a column of a zoo with a trained encoder; prints one CSV line per row on stdout, "
+        "and scores on stderr",
         "weightzoo predict model mlps --split test > predicted.csv",
     )
     _add_model_and_zoo(predict)
@@ -56,7 +56,8 @@ def _add_quickstart(commands: Any) -> None:
         commands,
         "quickstart",
         _quickstart,
-        "build a small zoo of CNNs and predict their accuracy from their weights, in minutes",
+        "build a small zoo of CNNs (convolutional networks) and predict their accuracy from "
+        "weights",
         "weightzoo quickstart --models 100",
     )
     quickstart.add_argument(
@@ -65,12 +66,12 @@ def _add_quickstart(commands: Any) -> None:
         default=Path("weightzoo-quickstart"),
         help="folder for zoo, report and plots (default: weightzoo-quickstart)",
     )
-    quickstart.add_argument("--models", type=int, default=200, help="CNNs to train (default: 200)")
+    quickstart.add_argument("--models", type=int, default=200, help="number of CNNs (default: 200)")
     quickstart.add_argument(
         "--seeds",
         type=whole(1),
         default=3,
-        help="times each predictor is fitted, with seeds from 0 (default: 3)",
+        help="number of fits of each predictor, with seeds from 0 (default: 3)",
     )
 
 
@@ -85,79 +86,81 @@ def _add_train(commands: Any) -> None:
     train.add_argument(
         "encoder",
         help="encoder to train, e.g. sne, nfn-np or flat-mlp, or one of the autoencoders "
-        "hyper-representation and sane; a wrong one lists those there are",
+        "hyper-representation and sane; an unknown name lists the known ones",
     )
     train.add_argument(
         "zoo",
         nargs="+",
-        help="zoo file or folder, or org/name on the Hub; several if the encoder takes several "
-        "architectures",
+        help="zoo file or folder, or org/name on the Hub; several zoos only if the encoder accepts "
+        "several architectures",
     )
     train.add_argument(
         "--target",
         default="test_accuracy",
         metavar="COLUMN",
-        help="column to predict, see `weightzoo info ZOO`; not of autoencoders (default: "
+        help="column to predict (see `weightzoo info ZOO`); not for autoencoders (default: "
         "test_accuracy)",
     )
     train.add_argument(
-        "--out", type=Path, required=True, help="folder to make, for checkpoint and trained model"
+        "--out", type=Path, required=True, help="folder to make for checkpoint and trained model"
     )
     train.add_argument("--seed", type=whole(0), default=0, help="seed of the training (default: 0)")
     train.add_argument(
         "--rows",
         default="all",
-        help="rows to learn from: all, or last for the last checkpoint of each model; not of "
+        help="rows to learn from: all, or last (the last checkpoint of each model); not for "
         "autoencoders (default: all)",
     )
     train.add_argument(
         "--resume",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="go on from the checkpoint in --out, if there is one (default: --resume)",
+        help="continue from the checkpoint in --out, if it exists (default: --resume)",
     )
     _add_settings(train)
 
 
 def _add_settings(train: argparse.ArgumentParser) -> None:
-    """Settings that take the training's own default where they are not given."""
+    """Add the training settings, whose defaults depend on the encoder."""
     train.add_argument(
         "--epochs",
         type=int,
-        help="passes over the train rows, at most (default: 10, of autoencoders 50)",
+        help="largest number of passes over the train rows (default: 10; autoencoders 50)",
     )
     train.add_argument(
-        "--batch-size", type=int, help="rows per step, from 2 (default: 16, of autoencoders 32)"
+        "--batch-size", type=int, help="rows per step, at least 2 (default: 16; autoencoders 32)"
     )
     train.add_argument(
         "--lr",
         type=float,
-        help="peak learning rate (default: 0.006 of sne, 0.002 of autoencoders, else 0.001)",
+        help="peak learning rate (default: 0.001; sne 0.006, autoencoders 0.002)",
     )
     train.add_argument(
         "--invariance",
         type=float,
-        help="weight of the penalty on outputs that change when hidden units are reordered; not of "
+        help="weight of the penalty on outputs that change when hidden units are reordered; not "
+        "for "
         "autoencoders (default: 0)",
     )
     train.add_argument(
         "--scaling",
-        help="how weights are scaled: tensor, fan_in or none; not of autoencoders (default: tensor "
+        help="scaling of the weights: tensor, fan_in or none; not for autoencoders (default: "
+        "tensor "
         "for one architecture, fan_in for several)",
     )
     train.add_argument(
         "--loss",
-        help="auto, bce, mse or cross_entropy; auto takes what suits the target; not of "
+        help="loss: auto, bce, mse or cross_entropy; auto chooses by the target; not for "
         "autoencoders (default: auto)",
     )
-    train.add_argument("--device", help="cpu or cuda (default: cpu)")
+    train.add_argument("--device", help="training device: cpu or cuda (default: cpu)")
     train.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="argument of the encoder, the value as JSON or text, such as widths=[64,64]; may be "
-        "given again; a wrong key lists those there are",
+        help="argument of the encoder, with the value as JSON or text, such as widths=[64,64]; may "
+        "be repeated; an unknown key lists the known ones",
     )
 
 
@@ -172,28 +175,30 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument(
         "model",
         type=Path,
-        help="folder in which `weightzoo train` left a hyper-representation or sane",
+        help="folder of an autoencoder trained by `weightzoo train hyper-representation` or `sane`",
     )
-    sample.add_argument("--count", type=whole(1), default=100, help="models to keep (default: 100)")
+    sample.add_argument(
+        "--count", type=whole(1), default=100, help="number of models to keep (default: 100)"
+    )
     sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
     sample.add_argument(
         "--zoo",
         type=Path,
-        help="zoo whose train rows the sampler is fitted to (default: the one that the autoencoder "
-        "was trained on)",
+        help="zoo whose train rows the sampler is fitted to (default: the autoencoder's own zoo)",
     )
     sample.add_argument(
         "--sampler",
         default="kde",
-        help=f"how latent vectors are drawn: {SAMPLERS}; kde draws every dimension by itself, as "
-        "the papers say, kde-published takes all dimensions of one model and one noise, as their "
-        "code does (default: kde)",
+        help=f"sampler of latent vectors: {SAMPLERS}; kde (kernel density estimation) draws every "
+        "dimension separately, as the papers say; kde-published takes all dimensions from one "
+        "model with one noise, as their code does (default: kde)",
     )
     sample.add_argument(
         "--bandwidth",
         type=float,
-        help="deviation of the noise of kde and kde-published, from 0; published are 0.002 for "
-        "hyper-representations and 0.2 for SANE, both absolute (default: 0.002)",
+        help="deviation of the noise of kde and kde-published, at least 0; published values are "
+        "0.002 for hyper-representations and 0.2 for SANE (sequential autoencoder for neural "
+        "embeddings), both absolute (default: 0.002)",
     )
     sample.add_argument(
         "--bandwidth-unit",
@@ -204,28 +209,29 @@ def _add_sample(commands: Any) -> None:
         "--top",
         type=float,
         default=0.3,
-        help="share of the rows that the sampler is fitted to, the best by val accuracy, above 0, "
+        help="share of the rows with the best val accuracy that the sampler is fitted to, above 0, "
         "at most 1 (default: 0.3)",
     )
     sample.add_argument(
         "--draws",
         type=whole(1),
         default=1,
-        help="models drawn for each that is kept, the best on a few val images (default: 1)",
+        help="number of draws per kept model, which is the best on a few val images (default: 1)",
     )
     sample.add_argument("--seed", type=whole(0), default=0, help="seed of the draws (default: 0)")
-    sample.add_argument("--overwrite", action="store_true", help="replace a zoo that is there")
+    sample.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
 
 
 def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "model", help="folder in which `weightzoo train` left an encoder, or org/name on the Hub"
+        "model", help="folder of an encoder trained by `weightzoo train`, or org/name on the Hub"
     )
     command.add_argument("zoo", help="zoo file or folder, or org/name on the Hub")
     command.add_argument(
-        "--split", help="train, val or test, or a part such as train[:50%%] (default: all)"
+        "--split",
+        help="split to read: train, val or test, or a part such as train[:50%%] (default: all)",
     )
-    command.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    command.add_argument("--device", default="cpu", help="device: cpu or cuda (default: cpu)")
 
 
 def _quickstart(options: argparse.Namespace) -> None:
@@ -272,7 +278,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, Any]:
-    """KEY=VALUE, the value as JSON or else as text."""
+    """Keys and values from KEY=VALUE, the value parsed as JSON or kept as text."""
     pairs = {}
     for text in texts:
         key, mark, value = text.partition("=")

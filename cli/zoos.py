@@ -1,4 +1,4 @@
-"""The commands about a zoo that is there: `info`, `verify`, `plot`, `pull`, `push`, `card`."""
+"""The commands for existing zoos: `info`, `verify`, `plot`, `pull`, `push`, `card`."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ def add_zoo_commands(commands: Any) -> None:
         commands,
         "info",
         _info,
-        "say what a zoo holds: architecture, models, rows, splits, columns",
+        "print the contents of a zoo: architecture, models, rows, splits, columns",
         "weightzoo info mlps",
     )
     _add_zoo(info)
@@ -26,7 +26,7 @@ def add_zoo_commands(commands: Any) -> None:
         commands,
         "card",
         _card,
-        "write the dataset card of a zoo folder (README.md) again",
+        "write the dataset card (README.md) of a zoo folder again",
         "weightzoo card mlps",
     )
     card.add_argument("zoo", type=Path, help="zoo folder")
@@ -37,18 +37,18 @@ def _add_verify(commands: Any) -> None:
         commands,
         "verify",
         _verify,
-        "prove that a zoo is whole and its models work; files, checksums, splits and values are "
-        "checked, and that rebuilt models reach their test accuracy; exits with 1 if a check fails",
+        "check that a zoo is complete and its models work; checks files, checksums, splits and "
+        "values, and that rebuilt models reach their test accuracy; exits with 1 if a check fails",
         "weightzoo verify mlps --models 20",
     )
     verify.add_argument(
         "--models",
         type=whole(1),
         default=8,
-        help="rows whose model is rebuilt and tested (default: 8)",
+        help="number of random rows whose model is rebuilt and tested (default: 8)",
     )
     verify.add_argument(
-        "--seed", type=whole(0), default=0, help="seed of the choice of these rows (default: 0)"
+        "--seed", type=whole(0), default=0, help="seed for choosing these rows (default: 0)"
     )
     _add_zoo(verify)
 
@@ -58,10 +58,12 @@ def _add_plot(commands: Any) -> None:
         commands,
         "plot",
         _plot,
-        "draw accuracy distribution and training trajectories of a zoo",
+        "plot the accuracy distribution and training trajectories of a zoo",
         "weightzoo plot mlps --out mlps.png",
     )
-    plot.add_argument("--out", type=Path, help="PNG file to write (default: ZOO.png, here)")
+    plot.add_argument(
+        "--out", type=Path, help="PNG file to write (default: ZOO.png in this folder)"
+    )
     _add_zoo(plot)
     _add_name(plot)
 
@@ -75,9 +77,9 @@ def _add_pull(commands: Any) -> None:
         "weightzoo pull ORG/NAME --split train",
     )
     pull.add_argument("repo", help="dataset repository: org/name")
-    pull.add_argument("--split", help="download only train, val or test (default: all)")
+    pull.add_argument("--split", help="split to download: train, val or test (default: all)")
     pull.add_argument(
-        "--revision", help="tag, branch or commit (default: latest tag of our format's version)"
+        "--revision", help="tag, branch or commit (default: latest tag of this format version)"
     )
     _add_name(pull)
 
@@ -97,10 +99,10 @@ def _add_push(commands: Any) -> None:
     push.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace a zoo of the same name in the repository that holds other data",
+        help="replace a zoo in the repository that has the same name and other data",
     )
     push.add_argument("zoo", type=Path, help="zoo folder, or folder of zoo folders")
-    push.add_argument("repo", help="dataset repository to publish in, made if need be: org/name")
+    push.add_argument("repo", help="dataset repository to publish in, created if missing: org/name")
 
 
 def _add_zoo(command: argparse.ArgumentParser) -> None:
@@ -109,7 +111,7 @@ def _add_zoo(command: argparse.ArgumentParser) -> None:
 
 def _add_name(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--name", help="which zoo, where there are several (default: the only one)"
+        "--name", help="name of the zoo, if there are several (default: the only one)"
     )
 
 

@@ -1,7 +1,10 @@
-"""Reference encoders of weights; they know tensors and a layer table, never a file."""
+"""Reference encoders of weights, which read tensors and a layer table, never a file.
+
+SNE is the set-based neural network encoder, SANE the sequential autoencoder for neural embeddings.
+"""
 
 from .hyper_representation import HyperRepresentation
-from .invariance import half_squared_distance
+from .losses import half_squared_distance
 from .registry import ENCODERS, encoder_entry
 from .sane import SANE
 from .sne import SNE

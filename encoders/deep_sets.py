@@ -1,11 +1,11 @@
 """DeepSets: all weights of a network as one set.
 
-Source: Zaheer et al. 2017, arXiv:1703.06114, as baseline of weight-space papers (SNE,
-arXiv:2305.16625, gives no widths). Every value goes through one small perceptron, the mean over
-all values through another. With `codes="none"`, the published baseline, every order of the
-values is the same to it, and so are two layers that change places. Differs, on demand:
-`codes="layer"` tells values what tensor they are from, `codes="element"` also from which output
-and input, which makes it see every reordering.
+Source: Zaheer et al. 2017, arXiv:1703.06114, as a baseline of weight-space papers. (The paper of
+SNE, the set-based neural network encoder, arXiv:2305.16625, gives no widths.) One small perceptron
+encodes every value; another one reads the mean over all values. With `codes="none"`, the published
+baseline, the order of the values has no effect, nor has swapping two layers. Differs on request:
+`codes="layer"` adds the tensor of each value; `codes="element"` also adds its output and input
+unit, so that every reordering has an effect.
 
 Shape letters: B models, D length of the flat vector, P trained values, H width.
 """
@@ -21,20 +21,23 @@ from .parts.blocks import encoding, normalized_perceptron, perceptron
 from .parts.parameters import parameter_tensors, parameter_values
 
 CODES = ("none", "layer", "element")
-CODE_WIDTH = 16  # of each sinusoidal encoding
+CODE_WIDTH = 16  # width of each sinusoidal encoding
 CACHED_TABLES = 32
 
 
 class DeepSets(nn.Module):
-    """Takes any architecture: nothing in it depends on one."""
+    """Encoder of any architecture; no parameter depends on one."""
 
     def __init__(self, width: int = 64, codes: str = "none", outputs: int = 1) -> None:
         """Make an encoder.
 
         Args:
-            width: H, of every layer.
-            codes: one of `CODES`, what a value's surroundings say beside the value.
-            outputs: numbers to predict.
+            width: H, width of every layer.
+            codes: description of each value besides the value itself, one of `CODES`.
+            outputs: number of predicted values.
+
+        Raises:
+            ValueError: if `codes` is unknown, or a size is below 1.
         """
         super().__init__()
         if codes not in CODES:
@@ -47,7 +50,14 @@ class DeepSets(nn.Module):
         self.head = normalized_perceptron([width, width, width, outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Encode flat weight vectors (B, D) of one architecture as (B, H).
+        """Encode weights of one architecture.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Embeddings, (B, H).
 
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
@@ -55,22 +65,29 @@ class DeepSets(nn.Module):
         hidden = self.value(parameter_values(weights, layer_table)[..., None])
         if self.code is not None:
             hidden = hidden + self.code(
-                value_codes(layer_table, self.codes, weights.device).to(weights.dtype)
+                _value_codes(layer_table, self.codes, weights.device).to(weights.dtype)
             )
         return self.encoder(hidden).mean(dim=1)
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+        """Predict from weights.
 
-        The head's batch norm needs at least two models while in training mode.
+        In training mode the batch norm of the head needs at least two models.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))
 
 
 @lru_cache(maxsize=CACHED_TABLES)
-@torch.inference_mode(False)  # codes made while predicting serve training too
-def value_codes(layer_table: LayerTable, codes: str, device: torch.device) -> Tensor:
-    """What surrounds each trained value, (P, codes), float32: see `CODES`."""
+@torch.inference_mode(False)  # codes made in prediction can be reused in training
+def _value_codes(layer_table: LayerTable, codes: str, device: torch.device) -> Tensor:
+    """Codes of the trained values, (P, codes), float32; see `CODES`."""
     parts = [_tensor_codes(spec, codes) for spec in parameter_tensors(layer_table)]
     return torch.cat(parts).to(device)
 
@@ -80,7 +97,7 @@ def _code_width(codes: str) -> int:
 
 
 def _tensor_codes(spec: TensorSpec, codes: str) -> Tensor:
-    """(values, codes): kind and role one-hot, depth, and on demand output and input."""
+    """Codes, (values, codes): one-hot kind and role, depth, and for "element" output and input."""
     kind_and_role = torch.zeros(len(KINDS) + len(ROLES))
     kind_and_role[KINDS.index(spec.kind)] = 1
     kind_and_role[len(KINDS) + ROLES.index(spec.role)] = 1
@@ -88,6 +105,6 @@ def _tensor_codes(spec: TensorSpec, codes: str) -> Tensor:
     code = torch.cat([kind_and_role, depth]).expand(spec.size, -1)
     if codes == "layer":
         return code
-    place, inputs = torch.arange(spec.size), spec.size // max(1, spec.shape[0] if spec.shape else 1)
-    output, into = place // inputs, place % inputs
+    index, inputs = torch.arange(spec.size), spec.size // max(1, spec.shape[0] if spec.shape else 1)
+    output, into = index // inputs, index % inputs
     return torch.cat([code, encoding(output, CODE_WIDTH), encoding(into, CODE_WIDTH)], dim=1)

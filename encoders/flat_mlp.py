@@ -1,8 +1,8 @@
-"""Flat MLP: all weights of a network as one vector, the plainest learned encoder.
+"""Flat MLP (multilayer perceptron): all weights of a network as one vector.
 
-The baseline called MLP in most papers on weight spaces, e.g. Navon et al. 2023,
-arXiv:2301.12780, and SNE, arXiv:2305.16625. It knows nothing of neurons: another order of the
-hidden units is another input.
+This simplest learned encoder is the baseline called MLP in most papers on weight spaces, e.g. Navon
+et al. 2023, arXiv:2301.12780, and SNE (the set-based neural network encoder), arXiv:2305.16625. It
+has no notion of neurons: another order of the hidden units is another input.
 
 Shape letters: B models, D length of the flat vector, P trained values, H width of the encoding.
 """
@@ -26,9 +26,9 @@ class FlatMLP(nn.Module):
         """Make the perceptron.
 
         Args:
-            layer_table: of the architecture.
-            widths: of the hidden layers; the last is H.
-            outputs: numbers to predict.
+            layer_table: layer table of the architecture.
+            widths: widths of the hidden layers; the last is H.
+            outputs: number of predicted values.
         """
         super().__init__()
         self.config: dict[str, Any] = {"widths": list(widths), "outputs": outputs}
@@ -38,14 +38,29 @@ class FlatMLP(nn.Module):
         self.head = perceptron([[values, *widths][-1], outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Encode flat weight vectors (B, D) as (B, H).
+        """Encode weights of the architecture.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Embeddings, (B, H).
 
         Raises:
-            ValueError: if the weights are of another architecture.
+            ValueError: if the weights belong to another architecture.
         """
         check_same_table(layer_table, self.layer_table, "FlatMLP", SEVERAL)
         return self.encoder(parameter_values(weights, layer_table))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation."""
+        """Predict from weights.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Predictions, (B, outputs), without a final activation.
+        """
         return self.head(self.embed(weights, layer_table))

@@ -1,11 +1,11 @@
 """Hyper-representations: an autoencoder of whole networks, one token per neuron.
 
-Sources: Schürholt et al. 2021, arXiv 2110.15288, and 2022, arXiv 2209.14733. A neuron's weights and
-bias are embedded by a linear layer of its own layer; a transformer mixes the tokens, which are
-compressed into one latent vector; the decoder mirrors all of it. Differs from the published code:
-compression "token" takes effect, and attention is always between the tokens of a model, never
-across the batch, as it is there with `transformer_type="pytorch"` (both were defects). Blocks
-normalise before attention, as the published code does by default.
+Sources: Schürholt et al. 2021, arXiv:2110.15288, and 2022, arXiv:2209.14733. A linear layer per
+network layer embeds the weights and bias of each neuron. A transformer mixes the tokens, which are
+compressed into one latent vector. The decoder mirrors the encoder. Differs from the published code,
+which has two defects: there compression "token" has no effect, and with
+`transformer_type="pytorch"` attention is across the batch; here it is always between the tokens of
+a model. Blocks normalise before attention, as the published code does by default.
 
 Shape letters: B models in the batch, N tokens, S values per token, H width, Z latent size.
 """
@@ -21,10 +21,17 @@ POSITION_SCALE = 0.02
 
 
 class LayerEmbeddings(nn.Module):
-    """A linear layer per network layer, between the values of its tokens and the width H."""
+    """One linear layer per network layer, between the values of its tokens and the width H."""
 
     def __init__(self, mask: Tensor, layer: Tensor, width: int, inverse: bool) -> None:
-        """Make one linear layer per run of equal `layer`; `inverse` goes from H to values."""
+        """Make the linear layers.
+
+        Args:
+            mask: mask of real values, which come first in a token, (N, S), bool.
+            layer: layer index of every token, (N,); the tokens of a layer are side by side.
+            width: H, width of the embedded tokens.
+            inverse: direction; True maps embedded tokens to values, False values to tokens.
+        """
         super().__init__()
         _, counts = layer.unique_consecutive(return_counts=True)
         self.counts = counts.tolist()
@@ -50,10 +57,10 @@ class LayerEmbeddings(nn.Module):
 
 
 class HyperRepresentation(nn.Module):
-    """The autoencoder.
+    """Autoencoder of networks of one architecture.
 
     Attributes:
-        latent: Z.
+        latent: Z, latent size.
     """
 
     def __init__(
@@ -70,23 +77,24 @@ class HyperRepresentation(nn.Module):
         compression: str = "linear",
         bottleneck: str = "bounded",
     ) -> None:
-        """Make an autoencoder of one architecture.
+        """Make the autoencoder.
 
         Args:
-            mask: (N, S), bool, true on real values, which come first in a token.
-            layer: (N,), equal for the tokens of one layer, which lie side by side.
-            latent: Z.
-            width: H.
-            heads: of every attention.
-            blocks: of the encoder, and as many of the decoder.
+            mask: mask of real values, which come first in a token, (N, S), bool.
+            layer: layer index of every token, (N,); the tokens of a layer are side by side.
+            latent: Z, latent size.
+            width: H, width of the embedded tokens.
+            heads: number of heads of every attention.
+            blocks: number of blocks of the encoder, and of the decoder.
             feed_forward: width of the feed-forward layers; None takes 2 H.
-            dropout: rate, while training.
-            compression: how tokens become one vector: "linear", all tokens side by side;
-                "token", one more token that looks at the others; "average".
-            bottleneck: "bounded" keeps the latent vector within -1 and 1 by tanh.
+            dropout: dropout rate in training mode.
+            compression: method that makes one vector of the tokens: "linear" concatenates them;
+                "token" adds one token that attends to the others; "average" averages them.
+            bottleneck: range of the latent vector: "bounded" is within -1 and 1 by tanh; "linear"
+                is unbounded.
 
         Raises:
-            ValueError: if an option is unknown or a size below 1.
+            ValueError: if an option is unknown, or a size is below 1.
         """
         super().__init__()
         if compression not in COMPRESSIONS or bottleneck not in BOTTLENECKS or latent < 1:
@@ -122,6 +130,6 @@ class HyperRepresentation(nn.Module):
         return self.output.values(self.decoder(x + self.decoder_position))
 
     def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent vectors (B, Z) and reconstructed tokens (B, N, S)."""
+        """Map tokens (B, N, S) to latent vectors (B, Z) and reconstructed tokens (B, N, S)."""
         latent = self.encode(values)
         return latent, self.decode(latent)

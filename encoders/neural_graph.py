@@ -1,20 +1,21 @@
 """Neural graph: message passing over the units and weights of a network of any architecture.
 
 Sources: Kofinas et al. 2024, "Graph Neural Networks for Learning Equivariant Representations of
-Neural Networks", arXiv:2403.12143 (units as nodes with their biases, weights as edges with kernels
-filled up to the largest, edges updated with the nodes), and Lim et al. 2024, "Graph Metanetworks",
+Neural Networks", arXiv:2403.12143 (units and their biases as nodes, weights as edges with kernels
+padded to the largest, edges updated with the nodes), and Lim et al. 2024, "Graph Metanetworks",
 arXiv:2312.04501 (norms and attention as part of the graph). One round, for the edges e_oi from unit
 i to unit o, with W linear:
 
     u_oi = relu(W_1 e_oi + W_2 h_o + W_3 h_i)             e_oi <- e_oi + W_4 u_oi
     h_o  <- h_o + MLP(LayerNorm(h_o), mean_i u_oi, mean_o' u_o'o)
 
-`weight_graph.py` reads the graph from the layer table. Differs: edges are dense between two sets of
-units, so no sparse library is needed; messages are averages; the parameters of a round are shared
-by all layers, whose kind and depth are codes; the output averages over sets and over their edges.
+`weight_graph.py` reads the graph from the layer table. Differs: edges between two sets of units are
+dense, so no sparse library is needed; messages are averages; all layers share the parameters of a
+round, and codes give their kind and depth; the output averages over sets and over their edges.
 
-Reordering hidden units changes nothing. Inputs, outputs and places of position embeddings are
-known by their number. Memory goes by the number of weights divided by values per pair, times H.
+Reordering hidden units does not change the output. Inputs, outputs and positions of position
+embeddings are identified by their number. Memory is proportional to H times the number of weights
+divided by the values per pair.
 
 Shape letters: B models, D length of the flat vector, U units of a set, O and I units of the sets
 that edges join, H width.
@@ -28,16 +29,28 @@ from torch import Tensor, nn
 from ..zoos.networks.layer_table import KINDS, LayerTable
 from .parts.blocks import encoding, normalized_perceptron, perceptron
 from .parts.parameters import check_weights
-from .parts.weight_graph import VECTOR_VALUES, Edges, WeightGraph, kind_index, numbers, weight_graph
+from .parts.weight_graph import (
+    VECTOR_VALUES,
+    Edges,
+    WeightGraph,
+    kind_index,
+    unit_numbers,
+    weight_graph,
+)
 
-DEPTH, NUMBER = range(2)  # the encodings, each with its own start
+DEPTH, NUMBER = range(2)  # indices of the encodings, each with its own start
 
 
 class GraphInput(nn.Module):
-    """Weights to the features that nodes and edges start with."""
+    """Maps weights to the first features of nodes and edges."""
 
     def __init__(self, width: int, max_values: int) -> None:
-        """Make the linear layers, and one code per kind of tensor."""
+        """Make the linear layers, and one code per kind of tensor.
+
+        Args:
+            width: H, width of nodes and edges.
+            max_values: largest number of values per pair of units.
+        """
         super().__init__()
         self.width, self.max_values = width, max_values
         self.vectors = nn.ModuleList(nn.Linear(VECTOR_VALUES, width) for _ in range(2 * len(KINDS)))
@@ -45,11 +58,19 @@ class GraphInput(nn.Module):
         self.kind = nn.Embedding(2 * len(KINDS), width)
 
     def nodes(self, weights: Tensor, graph: WeightGraph) -> list[Tensor]:
-        """One (B, U, H) per set of units."""
+        """Make the features of nodes.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            graph: graph of the architecture.
+
+        Returns:
+            Features (B, U, H) of every set of units.
+        """
         nodes = []
         for depth, units in enumerate(graph.sets):
             code = encoding(torch.tensor([depth], device=weights.device), self.width, DEPTH)
-            code = code + encoding(numbers(units, weights.device), self.width, NUMBER)
+            code = code + encoding(unit_numbers(units, weights.device), self.width, NUMBER)
             node = code.to(weights.dtype).expand(len(weights), -1, -1)
             for spec in units.vectors:
                 node = node + self.vectors[kind_index(spec)](units.values(spec, weights))
@@ -57,7 +78,15 @@ class GraphInput(nn.Module):
         return nodes
 
     def edges(self, weights: Tensor, graph: WeightGraph) -> list[Tensor]:
-        """One (B, O, I, H) per joining tensor."""
+        """Make the features of edges.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            graph: graph of the architecture.
+
+        Returns:
+            Features (B, O, I, H) of every tensor that joins two sets.
+        """
         edges = []
         for one in graph.edges:
             depth = torch.tensor([one.spec.depth], device=weights.device)
@@ -70,7 +99,12 @@ class GraphRound(nn.Module):
     """One round of messages."""
 
     def __init__(self, width: int, last: bool) -> None:
-        """Make its layers; the last round leaves edges as they are."""
+        """Make the layers of the round.
+
+        Args:
+            width: H, width of nodes and edges.
+            last: whether this is the last round, which does not update edges.
+        """
         super().__init__()
         self.edge = nn.Linear(width, width)
         self.out = nn.Linear(width, width, bias=False)
@@ -82,7 +116,16 @@ class GraphRound(nn.Module):
     def forward(
         self, nodes: list[Tensor], edges: list[Tensor], graph: WeightGraph
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Update nodes (B, U, H) and edges (B, O, I, H); also the averages (B, H) of messages."""
+        """Send messages along the edges.
+
+        Args:
+            nodes: features (B, U, H) of every set of units.
+            edges: features (B, O, I, H) of every tensor that joins two sets.
+            graph: graph of the architecture.
+
+        Returns:
+            Updated nodes, updated edges, and the average message (B, H) of every such tensor.
+        """
         read = [torch.zeros_like(node) for node in nodes]
         written = [torch.zeros_like(node) for node in nodes]
         outs, intos = [self.out(node) for node in nodes], [self.into(node) for node in nodes]
@@ -101,13 +144,13 @@ class GraphRound(nn.Module):
         return nodes, updated, averages
 
     def _message(self, one: Edges, edge: Tensor, outs: list[Tensor], intos: list[Tensor]) -> Tensor:
-        """(B, O, I, H)."""
+        """Messages along the edges of one tensor, (B, O, I, H)."""
         ends = outs[one.target][:, :, None] + intos[one.source][:, None]
         return torch.relu(self.edge(edge) + ends)
 
 
 class NeuralGraph(nn.Module):
-    """Takes any architecture whose graph the layer table tells."""
+    """Encoder of any architecture whose graph can be read from the layer table."""
 
     def __init__(
         self, width: int = 32, rounds: int = 3, max_kernel: int = 8, outputs: int = 1
@@ -115,10 +158,13 @@ class NeuralGraph(nn.Module):
         """Make an encoder.
 
         Args:
-            width: H, of nodes and edges.
-            rounds: of messages; reach from one end of a network to the other takes one per layer.
-            max_kernel: side of the largest kernel, patch, or image that a linear layer flattens.
-            outputs: numbers to predict.
+            width: H, width of nodes and edges.
+            rounds: number of rounds of messages; a message passes one layer per round.
+            max_kernel: largest side of a kernel, patch, or flattened image.
+            outputs: number of predicted values.
+
+        Raises:
+            ValueError: if a size is below 1.
         """
         super().__init__()
         if min(width, rounds, max_kernel) < 1:
@@ -139,10 +185,17 @@ class NeuralGraph(nn.Module):
         self.head = normalized_perceptron([2 * width, 2 * width, outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Encode flat weight vectors (B, D) of one architecture as (B, 2 H).
+        """Encode weights of one architecture.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Embeddings, (B, 2 H).
 
         Raises:
-            ValueError: if `weights` and `layer_table` disagree, or the table tells no graph.
+            ValueError: if `weights` and `layer_table` disagree, or the table gives no graph.
         """
         check_weights(weights, layer_table)
         graph = weight_graph(layer_table)
@@ -152,14 +205,21 @@ class NeuralGraph(nn.Module):
             nodes, edges, averages = one(nodes, edges, graph)
         sets = torch.stack([node.mean(dim=1) for node in nodes], dim=1)
         of_nodes = self.node_output(sets).mean(dim=1)
-        if not averages:  # vectors alone
+        if not averages:  # the network has vectors only
             return torch.cat([of_nodes, torch.zeros_like(of_nodes)], dim=1)
         of_edges = self.edge_output(torch.stack(averages, dim=1)).mean(dim=1)
         return torch.cat([of_nodes, of_edges], dim=1)
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+        """Predict from weights.
 
-        The head's batch norm needs at least two models while in training mode.
+        In training mode the batch norm of the head needs at least two models.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))

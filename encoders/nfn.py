@@ -1,16 +1,18 @@
-"""NFN: networks of permutation-equivariant layers on weights, for one architecture.
+"""NFN (neural functional network): permutation-equivariant layers on weights of one architecture.
 
 Source: Zhou et al. 2023, "Permutation Equivariant Neural Functionals", arXiv:2302.14040: NF-layers
-(`equivariant.py`) with ReLU, averages over units, a perceptron of 1000-1000; channels 16, 16, 5 are
-those of its generalization task. The kernel of a convolution is channels.
+(`equivariant.py`) with ReLU, averages over units, and a perceptron of widths 1000 and 1000. The
+channels 16, 16, 5 are those of its generalization task. The kernel of a convolution is a channel
+dimension.
 
-- `symmetry="hnp"`: hidden units alone may be reordered. Input and output units are told apart:
-  their axes are channels too.
-- `symmetry="np"`: input and output units may be reordered as well, so it cannot tell which input
-  or class a weight belongs to. The position embedding of the paper's NP variant is left out.
+- `symmetry="hnp"` (hidden-neuron permutation): only hidden units can be reordered. Input and output
+  units are distinguished: their axes are channels too.
+- `symmetry="np"` (neuron permutation): input and output units can be reordered as well, so the
+  inputs or classes of a weight cannot be distinguished. The position embedding of the paper's NP
+  variant is left out.
 
-Differs: a slot has the same channels after the first layer, whatever its kernel and, with hnp, its
-inputs or outputs; the paper keeps so many per kernel value, input and output.
+Differs: a slot has the same channels after the first layer, whatever its kernel and, with "hnp",
+its inputs or outputs; the paper has this number of channels per kernel value, input and output.
 
 Shape letters: B models, D length of the flat vector, O and I units out and in, K values per pair,
 H width of the encoding.
@@ -45,14 +47,14 @@ class NFN(nn.Module):
         """Make the network.
 
         Args:
-            layer_table: of the architecture, a chain of convolutional and linear layers.
-            symmetry: one of `SYMMETRIES`, which units may be reordered.
-            channels: of each NF-layer.
-            head: widths of the perceptron's hidden layers.
-            outputs: numbers to predict.
+            layer_table: layer table of a chain of convolutional and linear layers.
+            symmetry: units that can be reordered, one of `SYMMETRIES`.
+            channels: number of channels of each NF-layer.
+            head: widths of the hidden layers of the perceptron.
+            outputs: number of predicted values.
 
         Raises:
-            UnsuitableError: if the architecture is no such chain.
+            UnsuitableError: if the architecture is no chain of such layers.
             ValueError: if the symmetry is unknown.
         """
         super().__init__()
@@ -71,18 +73,32 @@ class NFN(nn.Module):
         self.head = normalized_perceptron([self.encoder.width, *head, outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Encode flat weight vectors (B, D) as (B, H), unchanged by reordered units.
+        """Encode weights of the architecture.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Embeddings, (B, H), which reordered units do not change.
 
         Raises:
-            ValueError: if the weights are of another architecture.
+            ValueError: if the weights belong to another architecture.
         """
         check_same_table(layer_table, self.layer_table, "NFN", SEVERAL)
         check_weights(weights, layer_table)
         return self.encoder(self.space.tensors(weights))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+        """Predict from weights.
 
-        The head's batch norm needs at least two models while in training mode.
+        In training mode the batch norm of the head needs at least two models.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))

@@ -1,10 +1,10 @@
-"""Padded MLP: the flat MLP made to take any architecture, by cutting or padding its input.
+"""Padded MLP: a flat multilayer perceptron that cuts or pads its input for any architecture.
 
-A control for transfer between architectures, where the flat MLP of most papers is not defined:
-the trained values lie at other places in another architecture, so whatever still transfers is not
-owed to places. Not from a paper.
+It is a control for transfer between architectures, for which the flat MLP of most papers is not
+defined. The trained values have other positions in another architecture, so any transfer that
+remains does not depend on positions. Not from a paper.
 
-Shape letters: B models, P trained values, H width of the encoding.
+Shape letters: B models, D length of the flat vector, H width of the encoding.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from .parts.parameters import parameter_values
 
 
 class PaddedMLP(nn.Module):
-    """A perceptron over the first trained values; a shorter network is padded with zeros."""
+    """A perceptron over the first trained values; shorter networks are padded with zeros."""
 
     def __init__(
         self, length: int = 4096, widths: Sequence[int] = (256, 256), outputs: int = 1
@@ -27,9 +27,9 @@ class PaddedMLP(nn.Module):
         """Make the perceptron.
 
         Args:
-            length: trained values that it looks at.
-            widths: of the hidden layers; the last is H.
-            outputs: numbers to predict.
+            length: number of trained values that it reads.
+            widths: widths of the hidden layers; the last is H.
+            outputs: number of predicted values.
         """
         super().__init__()
         self.config: dict[str, Any] = {
@@ -42,10 +42,26 @@ class PaddedMLP(nn.Module):
         self.head = normalized_perceptron([[length, *widths][-1], outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Encode flat weight vectors (B, D) of one architecture as (B, H)."""
+        """Encode weights of one architecture.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Embeddings, (B, H).
+        """
         values = parameter_values(weights, layer_table)[:, : self.length]
         return self.encoder(F.pad(values, (0, self.length - values.shape[1])))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation."""
+        """Predict from weights.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Predictions, (B, outputs), without a final activation.
+        """
         return self.head(self.embed(weights, layer_table))

@@ -1,8 +1,9 @@
-"""Encoders that predict, by the name that the command line knows.
+"""Registry of the encoders that predict properties, by their names on the command line.
 
 An encoder is an `nn.Module` with `forward(weights (B, D), layer_table) -> (B, outputs)`,
-`embed(weights, layer_table) -> (B, H)` and `config`, the constructor's arguments as plain JSON
-values. One that needs a layer table is made for that architecture and takes it first.
+`embed(weights, layer_table) -> (B, H)` and `config`, the arguments of its constructor as plain JSON
+values. An encoder that needs a layer table is made for that architecture and takes it as its first
+argument.
 """
 
 from collections.abc import Mapping
@@ -17,15 +18,15 @@ from ..zoos.networks.layer_table import LayerTable
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderEntry:
-    """What is known of an encoder before it is imported.
+    """Description of an encoder, known before the encoder is imported.
 
     Attributes:
-        module: its module in this package.
-        class_name: its class there.
+        module: name of its module in this package.
+        class_name: name of its class in the module.
         needs_layer_table: whether the constructor takes the layer table first.
         several_architectures: whether one instance encodes networks of several architectures.
-        options: constructor arguments that the name stands for.
-        summary: one line about it.
+        summary: description in one line.
+        options: constructor arguments that belong to the name.
     """
 
     module: str
@@ -46,12 +47,13 @@ class EncoderEntry:
         """Make an untrained encoder.
 
         Args:
-            layer_table: of the architecture; needed if `needs_layer_table`, else ignored.
-            options: constructor arguments, over those the name stands for.
+            layer_table: layer table of the architecture; required if `needs_layer_table`, else
+                ignored.
+            **options: constructor arguments, which override those of the entry.
 
         Raises:
-            ValueError: if it needs a layer table and gets none.
-            UnsuitableError: if it cannot take the architecture.
+            ValueError: if a layer table is required and missing.
+            UnsuitableError: if the encoder cannot take the architecture.
         """
         arguments = {**self.options, **options}
         if not self.needs_layer_table:
@@ -67,7 +69,7 @@ class EncoderEntry:
 def _entry(
     module: str, class_name: str, summary: str, *, bound: bool = False, **options: Any
 ) -> EncoderEntry:
-    """An encoder that is bound to one architecture, or to none."""
+    """Make an entry; a bound encoder is made for one architecture."""
     return EncoderEntry(
         module=module,
         class_name=class_name,
@@ -108,10 +110,10 @@ ENCODERS: dict[str, EncoderEntry] = {
 
 
 def encoder_entry(name: str) -> EncoderEntry:
-    """The entry of a name.
+    """Return the entry of a name.
 
     Raises:
-        ValueError: if there is none; the message lists the names.
+        ValueError: if there is no such encoder; the message lists the names.
     """
     if name not in ENCODERS:
         raise ValueError(f"encoder must be one of {list(ENCODERS)}, got {name!r}")

@@ -1,11 +1,11 @@
-"""SANE: an autoencoder of networks as sequences of tokens, window by window.
+"""SANE (sequential autoencoder for neural embeddings): networks as sequences of tokens, in windows.
 
-Source: Schürholt et al. 2024, arXiv 2406.09997. Every token keeps a latent vector of its own, so
-that a network of any size is encoded in windows. A token's code says where it is: its index n among
-all tokens, the depth l of its layer and its index k in the layer (`RowChunks` also numbers as the
-published code does, where l counts matrices and k is the neuron); half of the width holds the sum
-of the codes of n and l, half the code of k. Differs from the published code: tokens beyond the
-ends of the network, which a halo may reach, are hidden from the attention.
+Source: Schürholt et al. 2024, arXiv:2406.09997. Every token has its own latent vector, so networks
+of any size are encoded in windows. The code of a token gives its position: its index n among all
+tokens, the depth l of its layer and its index k in the layer. (`RowChunks` can also number tokens
+as the published code does: there l counts matrices, and k is the neuron.) One half of the width
+holds the sum of the codes of n and l, the other half the code of k. Differs from the published
+code: tokens beyond the ends of the network, which a halo can reach, are masked in the attention.
 
 Shape letters: B windows in the batch, W tokens of a window, S values per token, H width, Z latent
 size per token.
@@ -20,10 +20,15 @@ POSITION_SCALE = 0.02
 
 
 class PositionCodes(nn.Module):
-    """Learned codes of (n, l, k)."""
+    """Learned codes of positions (n, l, k)."""
 
     def __init__(self, sizes: tuple[int, int, int], width: int) -> None:
-        """Make tables for numbers below `sizes`; `width` is even."""
+        """Make the tables of codes.
+
+        Args:
+            sizes: number of possible values of n, l and k.
+            width: H, even.
+        """
         super().__init__()
         self.sizes = sizes
         tables = [nn.Embedding(size, width // 2) for size in sizes]
@@ -32,7 +37,7 @@ class PositionCodes(nn.Module):
         self.tables = nn.ModuleList(tables)
 
     def forward(self, position: Tensor) -> Tensor:
-        """Map (..., 3) to (..., H)."""
+        """Map positions (..., 3) to codes (..., H)."""
         n, level, k = (
             table(part) for table, part in zip(self.tables, position.unbind(-1), strict=True)
         )
@@ -40,10 +45,10 @@ class PositionCodes(nn.Module):
 
 
 class SANE(nn.Module):
-    """The autoencoder of windows.
+    """Autoencoder of windows.
 
     Attributes:
-        latent: Z.
+        latent: Z, latent size per token.
     """
 
     def __init__(
@@ -57,19 +62,19 @@ class SANE(nn.Module):
         blocks: int = 2,
         dropout: float = 0.0,
     ) -> None:
-        """Make an autoencoder; the paper has widths of 1024 to 2048 and latents of 128.
+        """Make the autoencoder; the paper has widths of 1024 to 2048 and latent sizes of 128.
 
         Args:
-            token_size: S.
-            positions: how many n, l and k there are.
-            latent: Z.
+            token_size: S, values per token.
+            positions: number of possible values of n, l and k.
+            latent: Z, latent size per token.
             width: H, even.
-            heads: of every attention.
-            blocks: of the encoder, and as many of the decoder.
-            dropout: rate, while training.
+            heads: number of heads of every attention.
+            blocks: number of blocks of the encoder, and of the decoder.
+            dropout: dropout rate in training mode.
 
         Raises:
-            ValueError: if the width is odd or a size below 1.
+            ValueError: if the width is odd, or a size is below 1.
         """
         super().__init__()
         if width % 2 or min(token_size, latent, *positions) < 1:
@@ -91,28 +96,46 @@ class SANE(nn.Module):
         """Map windows to latent vectors.
 
         Args:
-            values: (B, W, S).
-            position: (B, W, 3) or (W, 3), int64.
-            mask: (B, W, S) or (W, S), bool, true on real values.
+            values: values of the tokens, (B, W, S).
+            position: positions (n, l, k) of the tokens, (B, W, 3) or (W, 3), int64.
+            mask: mask of real values, (B, W, S) or (W, S), bool.
 
         Returns:
-            (B, W, Z).
+            Latent vectors, (B, W, Z).
         """
         x = self.embedding(values) + self.position(position)
         return self.compress(self.encoder(x, _padding(mask, len(values))))
 
     def decode(self, latent: Tensor, position: Tensor, mask: Tensor) -> Tensor:
-        """Map latent vectors (B, W, Z) to values (B, W, S); other arguments as for `encode`."""
+        """Map latent vectors to windows.
+
+        Args:
+            latent: latent vectors, (B, W, Z).
+            position: positions (n, l, k) of the tokens, (B, W, 3) or (W, 3), int64.
+            mask: mask of real values, (B, W, S) or (W, S), bool.
+
+        Returns:
+            Reconstructed values, (B, W, S).
+        """
         x = self.decompress(latent) + self.decoder_position(position)
         return self.output(self.decoder(x, _padding(mask, len(latent))))
 
     def forward(self, values: Tensor, position: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent vectors (B, W, Z) and reconstructed values (B, W, S)."""
+        """Encode windows and reconstruct them.
+
+        Args:
+            values: values of the tokens, (B, W, S).
+            position: positions (n, l, k) of the tokens, (B, W, 3) or (W, 3), int64.
+            mask: mask of real values, (B, W, S) or (W, S), bool.
+
+        Returns:
+            Latent vectors, (B, W, Z), and reconstructed values, (B, W, S).
+        """
         latent = self.encode(values, position, mask)
         return latent, self.decode(latent, position, mask)
 
 
 def _padding(mask: Tensor, windows: int) -> Tensor | None:
-    """(B, W), true on tokens without a real value; None if there are none."""
+    """Mask of tokens without a real value, (B, W); None if there are none."""
     empty = ~mask.any(-1)
     return empty.expand(windows, -1) if bool(empty.any()) else None

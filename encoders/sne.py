@@ -3,38 +3,40 @@
 Source: Andreis, Bedionita, Torr, Hwang, "Set-based Neural Network Encoding Without Weight
 Tying", NeurIPS 2024, arXiv:2305.16625. Tensors are cut into chunks; chunks become vectors, the
 chunks of a tensor become one vector, weight and bias of a layer become one, and the layers of
-the network become one. Equation numbers below are the paper's. Left open there, chosen here:
+the network become one. Equation numbers below are the paper's. Our choices where the paper is
+silent:
 
-- How tensors are cut is told in `chunk_plan.py`; a convolution enters value by value like any
-  other tensor, so that one encoder serves every kernel size.
-- `positions="layer"` encodes layer type and level alone, the encodings that the equations name:
-  the order of values in a chunk and of chunks in a tensor is then invisible, and with it which
-  weight meets which. `positions="element"` also encodes both places. `positions="none"` encodes
-  nothing: all that is left is which values lie in one chunk, tensor and layer. With
-  `hierarchy=False` besides, all that is left is which lie in one chunk. "Without positional and
-  hierarchical encoding", the paper's ablation, can be read as either.
-- Each sinusoidal encoding counts from its own start; a role encoding tells weight from bias.
-- The head starts with a batch norm, unless `head_norm=False`: after four poolings embeddings
-  differ little from each other against what they share, and without it training often stays
-  at the constant.
+- `chunk_plan.py` describes how tensors are cut. A convolution enters value by value like any other
+  tensor, so that one encoder serves every kernel size.
+- `positions="layer"` encodes layer type and level alone, the encodings that the equations name. The
+  order of values in a chunk and of chunks in a tensor then has no effect, so the connectivity of
+  weights is invisible. `positions="element"` also encodes both orders. `positions="none"` encodes
+  nothing: only the grouping of values in chunks, tensors and layers remains. With `hierarchy=False`
+  in addition, only the grouping in chunks remains. "Without positional and hierarchical encoding",
+  the paper's ablation, can mean either.
+- Each sinusoidal encoding has its own start; a role encoding distinguishes weight and bias.
+- The head starts with a batch norm, unless `head_norm=False`: after four poolings the differences
+  between embeddings are small against what they share, and without the norm training often stays
+  at the constant prediction.
 
 Differs from the paper by default: the chunk size counts values in convolutions too, which keeps
 their chunks as small as those of linear layers. With `conv_chunk="kernels"` it counts kernels
 there, as in the paper.
 
-Differs from the paper on demand only:
+Differs from the paper on request only:
 
-- `features="scales"` shows every value on four logarithmic scales, because the layer norm of
-  w x + b over a scalar x keeps little but its sign once x is large, and adds to each chunk's vector
-  a linear map of its averages on them and of their sizes.
+- `features="scales"` encodes every value on four logarithmic scales, because the layer norm of
+  w x + b over a scalar x keeps little but its sign for large x. It also adds a linear map of the
+  averages of a chunk, on these scales, of its values and of their magnitudes to its vector.
 - `norm="pre"` (`set_functions.py`), `align="row"` (`chunk_plan.py`).
 - `element_size=8` makes eight consecutive values one element of a chunk: an eighth of the elements.
 
-Memory grows with the number of values, not with its square, since attention never holds its
-matrix: a training step at H = 32 took 6 KB per value and model at chunk sizes 32 and 128 alike
-(CNN-l, 10,853 values, 4 models: 317 and 274 MB; a ViT of 45,946, 1 model: 283 and 281 MB), and
-1.4 KB with elements of eight values. Time also grows with the chunk size and with the number of
-chunks of the largest tensor.
+Memory grows with the number of values, not with its square, because attention never stores its
+matrix. A training step at H = 32 took 6 KB per value and model at chunk sizes 32 and 128 alike
+(CNN-l, the larger published convolutional network, of 10,853 values, 4 models: 317 and 274 MB; a
+vision transformer, ViT, of 45,946 values, 1 model: 283 and 281 MB), and 1.4 KB with elements of
+eight values. Time also grows with the chunk size and with the number of chunks of the largest
+tensor.
 
 Shape letters: B models, D length of the flat vector, N chunks, S values of a chunk, T tensors,
 L layers, M sets of a rectangle, H width of the encoding.
@@ -57,11 +59,11 @@ from .parts.set_functions import PMA, SetToSet
 POSITIONS = ("element", "layer", "none")
 FEATURES = ("value", "scales")
 SCALES = (0.1, 1.0, 10.0, 100.0)
-TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # the encodings, each with its own start
+TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # indices of the encodings, each with its own start
 
 
 class ChunkEncoder(nn.Module):
-    """Chunks to vectors, Gamma[Phi_2(encodings + Phi_1(values))] (eqs. 2 to 6)."""
+    """Maps chunks to vectors, Gamma[Phi_2(encodings + Phi_1(values))] (eqs. 2 to 6)."""
 
     def __init__(
         self,
@@ -73,7 +75,20 @@ class ChunkEncoder(nn.Module):
         features: str,
         element_size: int,
     ) -> None:
-        """Make Phi_1, Phi_2 and the pooling."""
+        """Make Phi_1, Phi_2 and the pooling.
+
+        Args:
+            width: H, width of every vector.
+            heads: number of attention heads; divides the width.
+            blocks: number of set attention blocks per set-to-set function.
+            norm: position of the layer norms, one of `set_functions.NORMS`.
+            positions: encoded positions, one of `POSITIONS`.
+            features: features of a value, one of `FEATURES`.
+            element_size: number of values per element.
+
+        Raises:
+            ValueError: if norm is "pre" and features are "value".
+        """
         super().__init__()
         self.width, self.positions, self.element_size = width, positions, element_size
         scales = features == "scales"
@@ -87,11 +102,19 @@ class ChunkEncoder(nn.Module):
         self.averages = nn.Linear(2 * len(SCALES), width) if scales else None
 
     def forward(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
-        """Map (B, D) to (B, N, H), all chunks of like length in one batch of sets."""
+        """Encode chunks; all chunks of similar length are one batch of sets.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            plan: chunks, tensors and layers of the architecture.
+
+        Returns:
+            Chunk vectors, (B, N, H).
+        """
         codes = self._chunk_codes(plan)
 
         def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
-            features = sets if self.mix is None else on_scales(sets)
+            features = sets if self.mix is None else _on_scales(sets)
             elements, filled = _elements(features, mask, self.element_size)
             hidden = self.values(elements if self.mix is None else self.mix(elements), filled)
             code = codes[rectangle.sets, None] + self._element_codes(hidden)
@@ -104,30 +127,45 @@ class ChunkEncoder(nn.Module):
         return plan.values.map(weights[..., None], encode)
 
     def _chunk_codes(self, plan: ChunkPlan) -> Tensor:
-        """(N, H)."""
+        """Codes of the chunks, (N, H)."""
         code = encoding(plan.kind, self.width, TYPE) + encoding(plan.level, self.width, LEVEL)
         if self.positions == "element":
-            code = code + encoding(plan.place, self.width, CHUNK)
+            code = code + encoding(plan.chunk_index, self.width, CHUNK)
         return code
 
     def _element_codes(self, sets: Tensor) -> Tensor | float:
-        """(S, H) for sets (M, S, H), or nothing to add."""
+        """Codes (S, H) of the elements of sets (M, S, H); 0 without element positions."""
         if self.positions != "element":
             return 0.0
         return encoding(torch.arange(sets.shape[1], device=sets.device), self.width, ELEMENT)
 
 
 class TensorEncoder(nn.Module):
-    """Chunk vectors to tensor vectors, Gamma[level + Phi_3(chunks)] (eq. 7, "layer encoder")."""
+    """Maps chunk to tensor vectors, Gamma[level + Phi_3(chunks)] (eq. 7, "layer encoder")."""
 
     def __init__(self, width: int, heads: int, blocks: int, norm: str) -> None:
-        """Make Phi_3 and the pooling."""
+        """Make Phi_3 and the pooling.
+
+        Args:
+            width: H, width of every vector.
+            heads: number of attention heads; divides the width.
+            blocks: number of set attention blocks.
+            norm: position of the layer norms, one of `set_functions.NORMS`.
+        """
         super().__init__()
         self.chunks = SetToSet(width, width, heads, blocks, norm)
         self.pool = PMA(width, heads, norm)
 
     def forward(self, chunks: Tensor, plan: ChunkPlan) -> Tensor:
-        """Map (B, N, H) to (B, T, H)."""
+        """Encode tensors.
+
+        Args:
+            chunks: chunk vectors, (B, N, H).
+            plan: chunks, tensors and layers of the architecture.
+
+        Returns:
+            Tensor vectors, (B, T, H).
+        """
         level = encoding(plan.tensor_level, chunks.shape[-1], LEVEL)
 
         def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
@@ -139,16 +177,31 @@ class TensorEncoder(nn.Module):
 
 
 class LayerEncoder(nn.Module):
-    """Tensor vectors to layer vectors (appendix J, "separated layer encoder")."""
+    """Maps tensor to layer vectors (appendix J, "separated layer encoder")."""
 
     def __init__(self, width: int, heads: int, blocks: int, norm: str) -> None:
-        """Make the set function and the pooling."""
+        """Make the set function and the pooling.
+
+        Args:
+            width: H, width of every vector.
+            heads: number of attention heads; divides the width.
+            blocks: number of set attention blocks.
+            norm: position of the layer norms, one of `set_functions.NORMS`.
+        """
         super().__init__()
         self.tensors = SetToSet(width, width, heads, blocks, norm)
         self.pool = PMA(width, heads, norm)
 
     def forward(self, tensors: Tensor, plan: ChunkPlan) -> Tensor:
-        """Map (B, T, H) to (B, L, H)."""
+        """Encode layers.
+
+        Args:
+            tensors: tensor vectors, (B, T, H).
+            plan: chunks, tensors and layers of the architecture.
+
+        Returns:
+            Layer vectors, (B, L, H).
+        """
         tensors = tensors + encoding(plan.role, tensors.shape[-1], ROLE)
         return plan.tensors.map(
             tensors, lambda sets, mask, _: self.pool(self.tensors(sets, mask), mask)
@@ -156,22 +209,37 @@ class LayerEncoder(nn.Module):
 
 
 class NetworkEncoder(nn.Module):
-    """Vectors of layers to the network's, Gamma[Phi_4(level + layers)] (eq. 9)."""
+    """Maps layer vectors to the network vector, Gamma[Phi_4(level + layers)] (eq. 9)."""
 
     def __init__(self, width: int, heads: int, blocks: int, norm: str) -> None:
-        """Make Phi_4 and the pooling."""
+        """Make Phi_4 and the pooling.
+
+        Args:
+            width: H, width of every vector.
+            heads: number of attention heads; divides the width.
+            blocks: number of set attention blocks.
+            norm: position of the layer norms, one of `set_functions.NORMS`.
+        """
         super().__init__()
         self.layers = SetToSet(width, width, heads, blocks, norm)
         self.pool = PMA(width, heads, norm)
 
     def forward(self, layers: Tensor, level: Tensor) -> Tensor:
-        """Map (B, L, H) of layers at depths (L,) to (B, H)."""
+        """Encode networks.
+
+        Args:
+            layers: layer vectors, (B, L, H).
+            level: depth of each layer, (L,).
+
+        Returns:
+            Network vectors, (B, H).
+        """
         sets = layers + encoding(level, layers.shape[-1], LEVEL)
         return self.pool(self.layers(sets, None), None)
 
 
 class SNE(nn.Module):
-    """The whole encoder with a small head; nothing in it depends on an architecture."""
+    """The whole encoder with a small head; no parameter depends on an architecture."""
 
     def __init__(
         self,
@@ -194,23 +262,26 @@ class SNE(nn.Module):
         """Make an encoder.
 
         Args:
-            width: H, width of every vector on the way.
-            heads: of every attention; divides `width`.
-            chunk_size: values per chunk; a convolution's chunk holds whole kernels.
-            positions: one of `POSITIONS`, what the encodings tell apart.
-            outputs: numbers to predict.
-            blocks: set attention blocks per set-to-set function; the paper has 2.
-            align: one of `chunk_plan.ALIGNMENTS`, what is cut by itself.
-            features: one of `FEATURES`, how a value enters.
-            norm: one of `set_functions.NORMS`, where layer norms stand.
-            head: widths of the head's hidden layers; None takes one of 4 H. The paper's for
-                INRs is (512, 512).
+            width: H, width of every vector.
+            heads: number of attention heads; divides the width.
+            chunk_size: number of values per chunk; a chunk of a convolution holds whole kernels.
+            positions: encoded positions, one of `POSITIONS`.
+            outputs: number of predicted values.
+            blocks: number of set attention blocks per set-to-set function; the paper has 2.
+            align: unit that is cut by itself, one of `chunk_plan.ALIGNMENTS`.
+            features: features of a value, one of `FEATURES`.
+            norm: position of the layer norms, one of `set_functions.NORMS`.
+            head: widths of the hidden layers of the head; None takes one layer of 4 H. The paper
+                has (512, 512) for implicit neural representations (INRs).
             head_norm: whether the head starts with a batch norm.
-            element_size: consecutive values of a chunk that enter as one element; the paper's
-                elements are single values.
-            hierarchy: whether chunks become tensors, tensors layers and layers the network; if
-                not, all chunks are one set, whose vectors go where those of layers went.
-            conv_chunk: one of `chunk_plan.CONV_CHUNKS`, what `chunk_size` counts in a convolution.
+            element_size: number of consecutive values per element of a chunk; the paper has 1.
+            hierarchy: whether chunks become tensors, tensors layers and layers the network; False
+                makes all chunks one set, whose vectors replace those of layers.
+            conv_chunk: unit that `chunk_size` counts in a convolution, one of
+                `chunk_plan.CONV_CHUNKS`.
+
+        Raises:
+            ValueError: if an option is unknown, or a size is below 1.
         """
         super().__init__()
         for name, value, allowed in (
@@ -254,7 +325,14 @@ class SNE(nn.Module):
         self.head = make_head([width, *hidden, outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Encode flat weight vectors (B, D) of one architecture as (B, H).
+        """Encode weights of one architecture.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Embeddings, (B, H).
 
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
@@ -265,7 +343,15 @@ class SNE(nn.Module):
         return self.encode(weights, plan)
 
     def encode(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
-        """Encode flat weight vectors (B, D) as cut by a plan: (B, H)."""
+        """Encode weights that are cut by a given plan.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            plan: chunks, tensors and layers of the architecture.
+
+        Returns:
+            Embeddings, (B, H).
+        """
         if self.config["positions"] == "none":
             plan = plan.without_codes()
         chunks = self.chunks(weights, plan)
@@ -274,25 +360,32 @@ class SNE(nn.Module):
         return self.network(self.layers(self.tensors(chunks, plan), plan), plan.layer_level)
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+        """Predict from weights.
 
-        The head's batch norm needs at least two models while in training mode.
+        In training mode the batch norm of the head needs at least two models.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))
 
 
-def on_scales(values: Tensor) -> Tensor:
-    """Values x, (..., 1), as asinh(s x) at several scales s, each 1 at x = 1: (..., scales)."""
+def _on_scales(values: Tensor) -> Tensor:
+    """Features asinh(s x) / asinh(s) of values x (..., 1) at several scales s, (..., scales)."""
     scales = torch.tensor(SCALES, dtype=values.dtype, device=values.device)
     return torch.asinh(values * scales) / torch.asinh(scales)
 
 
 def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
-    """Every `size` values (M, S, F) as one element (M, S / size, size F); the last is filled up."""
+    """Join `size` values (M, S, F) to one element (M, S / size, size F); the last is padded."""
     if size == 1:
         return features, mask
     if mask is not None:
-        features = features * mask[..., None]  # what stands in padding must not enter
+        features = features * mask[..., None]  # values in the padding must have no effect
         mask = functional.pad(mask, (0, -mask.shape[1] % size))
         mask = mask.unflatten(1, (-1, size)).any(dim=2)
     features = functional.pad(features, (0, 0, 0, -features.shape[1] % size))
@@ -300,7 +393,7 @@ def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor,
 
 
 def _average_sizes(features: Tensor, mask: Tensor | None) -> Tensor:
-    """Means over the elements of features (M, S, F) and of their sizes: (M, 2 F)."""
+    """Means over elements of the features (M, S, F) and of their magnitudes, (M, 2 F)."""
     both = torch.cat([features, features.abs()], dim=-1)
     if mask is None:
         return both.mean(dim=1)

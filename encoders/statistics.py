@@ -1,8 +1,9 @@
-"""Weight statistics: seven numbers per tensor, the strong baseline of every learned encoder.
+"""Weight statistics: seven numbers per tensor, a strong baseline for learned encoders.
 
 Source: Unterthiner et al. 2020, "Predicting Neural Network Accuracy from Weights",
-arXiv:2002.11448, with the unbiased variance of the NFN code (arXiv:2302.14040), which the
-baselines called StatNN use. Reordering the values of a tensor changes nothing.
+arXiv:2002.11448, with the unbiased variance of the NFN code (neural functional networks,
+arXiv:2302.14040), which the baselines called StatNN use. Reordering the values of a tensor does not
+change its statistics.
 
 Shape letters: B models, D length of the flat vector, T parameter tensors, V values of a tensor.
 """
@@ -22,17 +23,17 @@ STATISTICS = ("mean", "variance", *(f"quantile_{level}" for level in QUANTILES))
 def layer_statistics(
     weights: Tensor, layer_table: LayerTable, quantiles: Sequence[float] = QUANTILES
 ) -> Tensor:
-    """Summarise every parameter tensor by mean, variance and five quantiles.
+    """Summarise every parameter tensor by mean, variance and quantiles.
 
     Args:
-        weights: (B, D), flat weight vectors of one architecture.
-        layer_table: its layer table; buffers are left out.
-        quantiles: levels in [0, 1].
+        weights: flat weight vectors of one architecture, (B, D).
+        layer_table: layer table of the architecture; buffers are left out.
+        quantiles: quantile levels in [0, 1], by default five.
 
     Returns:
-        (B, 7 * T), float32: the `STATISTICS` of the first tensor, then of the second, and so on
-        (for other quantiles than five, 2 + their number in place of 7).
-        The variance of a single value is 0; quantiles are interpolated linearly.
+        Statistics, (B, 7 * T), float32: `STATISTICS` of the first tensor, then of the second, and
+        so on. For another number of quantiles 7 becomes 2 plus that number. The variance of a
+        single value is 0; quantiles are interpolated linearly.
 
     Raises:
         ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
@@ -44,16 +45,16 @@ def layer_statistics(
 
 
 def _summary(values: Tensor, quantiles: Sequence[float]) -> Tensor:
-    """(B, V) to (B, 7)."""
+    """Statistics (B, 7) of values (B, V)."""
     variance, mean = torch.var_mean(values, dim=1, correction=min(1, values.shape[1] - 1))
     return torch.cat([mean[:, None], variance[:, None], _quantiles(values, quantiles)], dim=1)
 
 
 def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
-    """(B, V) to (B, levels); torch.quantile refuses large tensors."""
+    """Quantiles (B, levels) of values (B, V); torch.quantile rejects large tensors."""
     ordered = values.sort(dim=1).values
-    place = torch.tensor(levels, dtype=torch.float64) * (values.shape[1] - 1)
-    below = place.floor().long().to(values.device)
-    above = place.ceil().long().to(values.device)
-    share = (place - place.floor()).to(values)
+    position = torch.tensor(levels, dtype=torch.float64) * (values.shape[1] - 1)
+    below = position.floor().long().to(values.device)
+    above = position.ceil().long().to(values.device)
+    share = (position - position.floor()).to(values)
     return torch.lerp(ordered[:, below], ordered[:, above], share)

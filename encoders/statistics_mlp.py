@@ -1,9 +1,9 @@
 """StatNet: a perceptron on weight statistics.
 
-Source: the baseline StatNN of the NFN paper, Zhou et al. 2023, arXiv:2302.14040, after
-Unterthiner et al. 2020, arXiv:2002.11448: seven statistics per tensor, two hidden layers of
-1,000. Differs: the statistics enter through a batch norm, since they spread over orders of
-magnitude; the sigmoid on top is the loss's.
+Source: the baseline StatNN of the NFN paper (neural functional networks), Zhou et al. 2023,
+arXiv:2302.14040, after Unterthiner et al. 2020, arXiv:2002.11448: seven statistics per tensor, two
+hidden layers of 1,000. Differs: a batch norm scales the statistics, which span orders of magnitude;
+the final sigmoid is part of the loss.
 
 Shape letters: B models, D length of the flat vector, T parameter tensors, H width.
 """
@@ -25,9 +25,9 @@ class StatisticsMLP(nn.Module):
         """Make the perceptron.
 
         Args:
-            layer_table: of the architecture.
-            width: H, of both hidden layers.
-            outputs: numbers to predict.
+            layer_table: layer table of the architecture.
+            width: H, width of both hidden layers.
+            outputs: number of predicted values.
         """
         super().__init__()
         self.config: dict[str, Any] = {"width": width, "outputs": outputs}
@@ -38,18 +38,32 @@ class StatisticsMLP(nn.Module):
         self.head = perceptron([width, outputs])
 
     def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Encode flat weight vectors (B, D) as (B, H).
+        """Encode weights of the architecture.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Embeddings, (B, H).
 
         Raises:
-            ValueError: if the weights are of another architecture.
+            ValueError: if the weights belong to another architecture.
         """
         check_same_table(layer_table, self.layer_table, "StatisticsMLP", SEVERAL)
         statistics = layer_statistics(weights, layer_table).to(self.norm.weight.dtype)
         return self.encoder(self.norm(statistics))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
-        """Predict from flat weight vectors (B, D): (B, outputs), without a final activation.
+        """Predict from weights.
 
-        The batch norm needs at least two models while in training mode.
+        In training mode the batch norm needs at least two models.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))

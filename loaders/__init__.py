@@ -1,4 +1,7 @@
-"""Reads zoos: rows, state dicts, modules, layer sets; on the CPU or a device."""
+"""Loaders of zoos: rows, state dicts, modules and layer sets, on the CPU or a device.
+
+A layer set is the weights of a network as a set of tokens, with the layer of every token.
+"""
 
 from .batching.device import DeviceLoader
 from .batching.mixed import MixedLoader

@@ -1,4 +1,4 @@
-"""`load_zoo`: open a zoo from the disk or the Hub as a dataset, and join datasets.
+"""`load_zoo` opens a zoo from disk or the Hub as a dataset; `concatenate_zoos` joins datasets.
 
 Shape letters: N rows of a dataset.
 """
@@ -80,31 +80,34 @@ def load_zoo(
     in_memory: bool = False,
     verify_on_read: bool | None = None,
 ) -> Any:
-    """Open a zoo; no weights are read until they are asked for.
+    """Open a zoo; weights are read only when they are needed.
 
-    Of a split of up to 16 files all are checked at once; of more, each when it is first read.
+    The files of a split of up to 16 files are all checked at once. The files of a larger split are
+    checked one by one, when they are first read.
 
     Args:
         path_or_repo: a zoo file, a zoo folder (one with `zoo.json`), a folder of zoo folders, or
-            a Hub repository, "org/name" or "hf://datasets/org/name". A path that exists wins.
-        name: which zoo of a folder of zoo folders or of a repository; may be left out if there
-            is only one.
-        split: "train", "val" (or "validation", the Hub's word) or "test"; None takes all. A part
-            of a split is "train[:50%]" or "train[10:20]", a sum "train[:50%]+val". Slices count
-            models in the order of the file and never cut one: all checkpoints of a model are in
-            or out. Percent of the number of models are rounded down.
+            a Hub repository, "org/name" or "hf://datasets/org/name". An existing local path takes
+            precedence.
+        name: name of the zoo in a folder of zoo folders or in a repository; optional if there is
+            only one.
+        split: "train", "val" ("validation" on the Hub) or "test"; None takes all. A part of a
+            split is "train[:50%]" or "train[10:20]", a sum "train[:50%]+val". Slices count models
+            in the order of the file and keep all checkpoints of a model together. A percentage of
+            the number of models is rounded down.
         revision: tag, branch or commit of the repository.
-        streaming: read a repository row by row without keeping it, as a stock `IterableDataset`.
-        columns: scalar columns to read; None reads all. The weights are always there.
-        cache_dir: where downloads are kept; None takes the Hub's own place.
-        token: for a private repository; None takes the one that is logged in.
+        streaming: read a repository row by row, without storing it, as a stock `IterableDataset`.
+        columns: scalar columns to read; None reads all. The weights are always included.
+        cache_dir: folder for downloads; None takes the default cache of the Hub client.
+        token: token for a private repository; None takes the token of the logged-in user.
         in_memory: copy the weights of the opened files to memory at once, for slow disks.
-        verify_on_read: how a batch is read from files that may change. False reads mapped files:
-            one that was written to or replaced gives an error instead of a wrong batch, but one
-            that is cut short while a batch is copied, or whose disk fails, ends the process by
-            SIGBUS. True reads without a map, at half the speed or less, and makes an error of
-            these too. None does so on network mounts only. Replace a zoo by renaming, never
-            write into its files: what writes through a map of its own is not always noticed.
+        verify_on_read: read without a memory map, for files that may change. False reads mapped
+            files: a file that was written to or replaced raises an error instead of giving a wrong
+            batch, but a file that is truncated while a batch is copied, or whose disk fails, ends
+            the process with SIGBUS. True reads without a map, at half the speed or less, and
+            raises an error in these cases too. None reads without a map on network mounts only.
+            Replace a zoo by renaming and never write into its files: a change made through another
+            memory map is not always noticed.
 
     Returns:
         The split's dataset, or with split None a dict of every split that has rows.
@@ -113,7 +116,7 @@ def load_zoo(
         TypeError: if columns is a text, or split is none.
         ZooNotFoundError: if there is no zoo at the path.
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
-        ValueError: if name or split is not one of those there are, which are listed.
+        ValueError: if there is no such name or split; the message lists those there are.
     """
     if isinstance(columns, str):
         raise TypeError(f"columns must be a list of names, got the text {columns!r}: [{columns!r}]")
@@ -130,18 +133,18 @@ def load_zoo(
             str(path_or_repo), name, only, revision=revision, cache_dir=cache_dir, token=token
         )
     elif revision is not None:
-        raise ValueError(f"a zoo on the disk has no revision {revision!r}: leave it out")
+        raise ValueError(f"a zoo on disk has no revision {revision!r}: leave it out")
     else:
         path = find_zoo(Path(path_or_repo), name)
     return _load(path, parts, columns, in_memory, verify_on_read)
 
 
 def concatenate_zoos(zoos: Sequence[ZooDataset], *, same_ids: str = "refuse") -> ZooDataset:
-    """Join datasets of equal layer tables, one after the other.
+    """Join datasets with equal layer tables, one after the other.
 
-    The result has name, format and tokenizer of the first. Where a dataset lacks a column of
-    another, its rows have missing values: NaN for numbers, which makes whole numbers float64, and
-    "" for text; lineage says "trained".
+    The result takes name, format and tokenizer from the first dataset. Where a dataset lacks a
+    column of another, its rows have missing values: NaN for numbers, which makes whole numbers
+    float64, and "" for text; the lineage of such rows is "trained".
 
     Args:
         zoos: datasets of one architecture, such as a zoo and its children.
@@ -150,8 +153,8 @@ def concatenate_zoos(zoos: Sequence[ZooDataset], *, same_ids: str = "refuse") ->
             `zoo_model_id`; "keep" leaves the ids, and adds the column `zoo`.
 
     Raises:
-        TypeError: if it is no sequence of datasets.
-        ValueError: if there is no dataset, two differ in layer table or part of the weights, ids
+        TypeError: if `zoos` is no sequence of datasets.
+        ValueError: if there is no dataset, two differ in layer table or window of the weights, ids
             are shared and that is refused, or a column holds text in one and numbers in another.
 
     Example:
@@ -190,7 +193,7 @@ def _load(
     in_memory: bool,
     verify_on_read: bool | None,
 ) -> Any:
-    """The datasets of a zoo on the disk: one by a split expression, or all."""
+    """The dataset of a split expression, or a dict of all splits, of a zoo on disk."""
     if parts is None:
         found = open_splits(path, None, columns, in_memory, verify_on_read)
         return {split: _dataset(opened) for split, opened in found.items()}
@@ -212,6 +215,6 @@ def _sliced(dataset: ZooDataset, part: SplitPart) -> ZooDataset:
 def _check_joinable(one: ZooDataset, other: ZooDataset) -> None:
     if other.layer_table != one.layer_table or other.source.window != one.source.window:
         raise ValueError(
-            f"zoos {one.name!r} and {other.name!r} differ in their layer table or part of it: "
-            "mixed architectures are read by MixedLoader"
+            f"zoos {one.name!r} and {other.name!r} differ in their layer table or window: "
+            "use MixedLoader for different architectures"
         )

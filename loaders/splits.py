@@ -1,8 +1,7 @@
-"""Parts of splits by name: `"train"`, `"train[:50%]"`, `"train[10:20]"`, `"train[:50%]+val"`.
+"""Split expressions: `"train"`, `"train[:50%]"`, `"train[10:20]"`, `"train[:50%]+val"`.
 
-A slice counts models, not rows, in the order in which models appear, and never cuts one: all
-checkpoints of a model stay together. Percent are rounded down, so that `[:33%]` and `[33%:]`
-share no model and lose none.
+A slice counts models, not rows, in the order in which models appear. All checkpoints of a model
+stay together. Percentages are rounded down, so `[:33%]` and `[33%:]` share no model and lose none.
 
 Shape letters: N rows.
 """
@@ -27,8 +26,8 @@ class SplitPart:
 
     Attributes:
         split: one of `SPLITS`.
-        start: first model as a number or percentage, None for the first of all.
-        stop: one past the last, None for the end.
+        start: first model, as a number or percentage; None starts at the first model.
+        stop: one past the last model, likewise; None stops after the last model.
     """
 
     split: str
@@ -37,27 +36,27 @@ class SplitPart:
 
     @property
     def whole(self) -> bool:
-        """Whether it is the split without a slice."""
+        """Whether the term has no slice."""
         return self.start is None and self.stop is None
 
     def __str__(self) -> str:
-        """As it is written."""
+        """The term as it is written in a split expression."""
         return self.split if self.whole else f"{self.split}[{self.start or ''}:{self.stop or ''}]"
 
     def rows(self, model_id: np.ndarray) -> np.ndarray:
         """Find the rows of the models in the slice.
 
         Args:
-            model_id: (N,), of every row of the split.
+            model_id: model number of every row of the split, (N,).
 
         Returns:
-            Row numbers in rising order.
+            Row numbers in ascending order.
 
         Raises:
             ValueError: if the slice holds no model.
         """
         ids, first, model = np.unique(model_id, return_index=True, return_inverse=True)
-        rank = np.empty(len(ids), np.int64)  # of each model in the order of appearance
+        rank = np.empty(len(ids), np.int64)  # order in which each model first appears
         rank[np.argsort(first)] = np.arange(len(ids))
         start, stop, _ = slice(*self._bounds(len(ids))).indices(len(ids))
         if start >= stop:
@@ -72,12 +71,12 @@ def parse_split(text: str) -> list[SplitPart]:
     """Read a split expression.
 
     Args:
-        text: names of splits ("validation", the Hub's word, is "val"), each with an optional
-            slice of models `[start:stop]`, in numbers or percent, joined by `+`.
+        text: names of splits ("validation" on the Hub is "val"), joined by `+`, each with an
+            optional slice of models `[start:stop]`, in numbers or percent.
 
     Raises:
-        TypeError: if it is no text.
-        ValueError: if a name is no split, or a slice is no slice.
+        TypeError: if `text` is no text.
+        ValueError: if a name is no split, or a slice is malformed.
     """
     if not isinstance(text, str):
         raise TypeError(f"split must be a text such as 'train' or 'train+val', got {text!r}")
@@ -90,17 +89,17 @@ def _part(term: str, text: str) -> SplitPart:
         close = get_close_matches(term.partition("[")[0], _WORDS, n=1)
         meant = f", did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"split must be one of {SPLITS}, got {text!r}{meant}; a slice of its models is written "
-            "'train[:50%]' or 'train[10:20]', a sum 'train+val'"
+            f"split must be one of {SPLITS}, got {text!r}{meant}; write a slice of models as "
+            "'train[:50%]' or 'train[10:20]', a sum as 'train+val'"
         )
     for bound in match.groups()[1:]:
         if bound is not None and bound.endswith("%") and not -100 <= int(bound[:-1]) <= 100:
-            raise ValueError(f"split {text!r}: percent go from -100 to 100, got {bound!r}")
+            raise ValueError(f"split {text!r}: percentages must be from -100 to 100, got {bound!r}")
     return SplitPart(_WORDS[match[1]], match[2], match[3])
 
 
 def _bound(bound: str | None, models: int) -> int | None:
-    """A bound in models; a percentage from the end counts from there."""
+    """A bound as a number of models; a negative percentage counts from the end."""
     if bound is None or not bound.endswith("%"):
         return None if bound is None else int(bound)
     percent = int(bound[:-1])

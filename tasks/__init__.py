@@ -1,4 +1,4 @@
-"""What one does with a zoo: joins loaders and encoders."""
+"""Tasks on zoos, built on loaders and encoders: training, prediction, generation, inspection."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the commands here are to start quickly."""
+    """Import a public name on its first use, so that commands start quickly."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

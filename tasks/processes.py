@@ -1,32 +1,87 @@
-"""Processes that fit predictors, and the threads of torch that each uses."""
+"""Worker processes that fit predictors, and the number of torch threads."""
 
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, TypeVar
 
 import torch
 
-from ..builders.engines.process_engine import start_worker
+from ..builders.engines.worker_processes import Worker, answering, started_workers
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class WorkerPool:
+    """Worker processes that apply functions to items."""
+
+    workers: Sequence[Worker]
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Apply a function to every item, and give the results in the order of the items.
+
+        Args:
+            function: function that pickle can name, or a partial of one.
+            items: arguments of the function, one per call.
+
+        Raises:
+            WorkerError: if a worker was killed.
+            Exception: the first error of a call, with the traceback of its worker as a note.
+        """
+        waiting, done, given = enumerate(items), dict[int, Result](), 0
+        busy, idle = dict[Worker, int](), self.workers
+        while True:
+            for worker, (index, item) in zip(idle, waiting, strict=False):
+                worker.send((function, item))
+                busy[worker] = index
+            if not busy:
+                return
+            idle = answering(list(busy))
+            for worker in idle:
+                done[busy.pop(worker)] = _result(worker)
+            while given in done:
+                yield done.pop(given)
+                given += 1
 
 
 @contextmanager
-def worker_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool whose processes end with this one, also when it is killed.
+def worker_pool(workers: int) -> Iterator[WorkerPool]:
+    """Worker processes that are killed when the block is left, or this process ends.
 
-    When the block is left by an error, what has not begun is dropped.
+    Args:
+        workers: number of processes, with one thread of torch each.
     """
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, start_worker)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    with started_workers(workers, _apply) as running:
+        yield WorkerPool(running)
+
+
+def _result(worker: Worker) -> Any:
+    """The result that a worker sends; its error is raised."""
+    result, error = worker.receive()
+    if error is not None:
+        raise error
+    return result
+
+
+def _apply(pipe: Connection) -> None:
+    """Call the functions that come through a pipe, and send what `_result` takes."""
+    while True:
+        function, item = pipe.recv()
+        try:
+            answer: tuple[Any, Exception | None] = function(item), None
+        except Exception as error:
+            error.add_note(f"in a worker process:\n{traceback.format_exc()}")
+            answer = None, error
+        pipe.send(answer)
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use `count` threads of torch inside the block."""
+    """Use `count` torch threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,6 +1,7 @@
-"""Kinds of training by name: what `weightzoo train NAME` can train, imported when it is asked for.
+"""Kinds of training by the NAME in `weightzoo train NAME`, imported on use.
 
-A kind is a function of its name and `TrainOptions`; it returns plain data to print.
+SANE is the sequential autoencoder for neural embeddings, arXiv 2406.09997. A kind is a function of
+its name and `TrainOptions` that returns plain data to print.
 """
 
 from collections.abc import Callable
@@ -16,14 +17,14 @@ TRAIN_KINDS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(ENCODERS, PROPERTY),
     **dict.fromkeys(("hyper-representation", "sane"), AUTOENCODER),
 }
-"""Module in this package, and function in it, by name."""
+"""Module in this package, and function in the module, by name."""
 
 
 def train_kind(name: str) -> Callable[..., dict[str, Any]]:
-    """The kind of training of a name; it takes `TrainOptions`.
+    """The function of `TrainOptions` that trains the kind of this name.
 
     Raises:
-        ValueError: if there is none; the names are listed.
+        ValueError: if there is no such kind; the names are listed.
     """
     if name not in TRAIN_KINDS:
         raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {name!r}")

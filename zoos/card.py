@@ -58,14 +58,14 @@ MEANINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class CardZoo:
-    """What a card needs to know of one zoo.
+    """Facts of one zoo for its card.
 
     Attributes:
-        name: of the config by which people load it.
+        name: name of the config under which users load it.
         index: its files.
         header: the root attributes of any of its files.
         columns: numpy dtype of each scalar column, `object` for text, in file order.
-        num_bytes: of the rows of each split in memory, as Arrow holds them.
+        num_bytes: size of the rows of each split in Arrow's memory layout.
         has_plot: whether `PLOT_NAME` lies beside its files.
     """
 
@@ -80,7 +80,13 @@ class CardZoo:
 def read_card_zoo(
     folder: Path, index: ZooIndex, name: str | None = None, has_plot: bool = False
 ) -> CardZoo:
-    """Read of a zoo's files what its card says of them.
+    """Read the facts of a zoo for its card.
+
+    Args:
+        folder: zoo folder.
+        index: index of the zoo.
+        name: name of the config; None takes the zoo's name.
+        has_plot: whether `PLOT_NAME` lies beside the files.
 
     Raises:
         ZooNotFoundError: if a file of the index is missing.
@@ -224,9 +230,9 @@ def _with(entries: Any, entry: dict[str, Any]) -> list[dict[str, Any]]:
     names = [old.get("config_name") for old in entries]
     if entry["config_name"] not in names:
         return [*entries, entry]
-    place = names.index(entry["config_name"])
-    kept = {"default": True} if entries[place].get("default") else {}
-    return [*entries[:place], entry | kept, *entries[place + 1 :]]
+    index = names.index(entry["config_name"])
+    kept = {"default": True} if entries[index].get("default") else {}
+    return [*entries[:index], entry | kept, *entries[index + 1 :]]
 
 
 def _files(zoo: CardZoo, folder: str) -> list[dict[str, Any]]:
@@ -389,8 +395,8 @@ train = load_dataset("{repo}", "{name}", split="train", streaming=True)
 
 _SHARED_SEEDS = (
     "\nEvery combination of the grid has the same seeds, so models of different splits start from "
-    "the\nsame random draws: an encoder may read from the places of weights here what it cannot "
-    "read\nof models that start apart."
+    "the\nsame random draws: an encoder may use the positions of weights here in ways that "
+    "fail\non models with different initial weights."
 )
 _DESCENDED = (
     " Made from an imported zoo: see the licence of those who published that, and cite them."

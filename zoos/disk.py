@@ -31,11 +31,20 @@ def sync_tree(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a small file: after a kill or a power cut it is there whole or not at all."""
+    """Write a small file atomically: after a kill or a power cut it is complete or absent.
+
+    Args:
+        path: path of the file; an existing one is replaced.
+        data: bytes of the file.
+    """
     partial = path.with_name(path.name + ".tmp")
-    partial.write_bytes(data)
-    sync(partial)
-    os.replace(partial, path)
+    try:
+        partial.write_bytes(data)
+        sync(partial)
+        os.replace(partial, path)
+    except OSError:  # a part of a file on a full disk helps nobody
+        partial.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 
@@ -77,7 +86,13 @@ def _copy_some(reader: int, writer: int, start: int, target_start: int, size: in
 
 
 def write_all(handle: int, data: bytes | memoryview, start: int) -> int:
-    """Write all bytes of `data` from byte `start` of an open file on; return their number."""
+    """Write bytes into an open file and return their number.
+
+    Args:
+        handle: descriptor of the file.
+        data: bytes to write.
+        start: position of the first byte in the file.
+    """
     view, done = memoryview(data).cast("B"), 0
     while done < len(view):
         done += os.pwrite(handle, view[done:], start + done)

@@ -30,3 +30,7 @@ class UnsuitableError(ZooError, ValueError):
 
 class DivergedError(ZooError, RuntimeError):
     """A training, or what it predicts, went to infinity or NaN."""
+
+
+class MergeError(ZooError, ValueError):
+    """Models cannot be merged or mixed as asked; nothing was written under the final name."""

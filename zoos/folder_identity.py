@@ -127,7 +127,11 @@ def check_discardable(folder: Path, out: Path, identity: Identity, overwrite: bo
             f"{folder} holds an unfinished {work.commands[0]} of {work.source!r} "
             f"{work.difference(identity)}: finish it with its own command and settings, {_TODO}"
         )
-    names = sorted(entry.name for entry in folder.iterdir() if entry.name != LOCK_NAME)
+    unused = (
+        LOCK_NAME,
+        f"{IDENTITY_NAME}.tmp",
+    )  # all that a command leaves before it says its name
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name not in unused)
     if work is not None or not names:
         return
     foreign = [name for name in names if not _is_own(folder / name)]

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -70,15 +71,15 @@ _JSON_ATTRIBUTES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ZooHeader:
-    """What a zoo file says of itself in its root attributes.
+    """Description of a zoo file in its root attributes.
 
     Attributes:
         architecture: from which the torch module is rebuilt; None if only the layer table is
             known (an imported zoo).
-        layer_table: where each tensor lies in a row of `weights`.
+        layer_table: position of each tensor in a row of `weights`.
         hyper_parameters: names of the columns that are hyper-parameters.
         recipe: the resolved recipe, plain data.
-        split: how models were assigned to splits: {by, fractions, seed}.
+        split: assignment of models to splits: {by, fractions, seed}.
         provenance: versions, device, times, image-set fingerprint, plain data.
         checksums: "sha256:..." of each column, see `checksum`; empty while a build runs.
     """
@@ -97,7 +98,7 @@ class ZooFile:
     """A checked zoo file; holds no open handle, so it pickles and survives fork and spawn.
 
     Attributes:
-        path: where it lies.
+        path: path of the file.
         header: its root attributes.
         rows: N.
         columns: numpy dtype of each scalar column, `object` for text, in file order.
@@ -198,7 +199,11 @@ def changed_file(path: Path) -> ZooFormatError:
 
 
 def check_format_version(path: Path, version: str) -> None:
-    """Refuse another major version, and say who reads it.
+    """Reject a file of another major version.
+
+    Args:
+        path: path of the file, for the message.
+        version: format version of the file.
 
     Raises:
         ZooFormatError: if the version is not of the major version of `FORMAT_VERSION`.
@@ -237,7 +242,7 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
     The room is reserved on the disk, so that a disk too small is found out at once.
 
     Args:
-        path: where; an existing file is replaced.
+        path: path of the file; an existing one is replaced.
         header: root attributes.
         columns: every scalar column, (N,) each, numbers or str objects, in file order.
 
@@ -251,14 +256,17 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
     if not header.checksums:
         _check_room_for_checksums(header, [*columns, WEIGHTS])
     shape = (rows, header.layer_table.width)
-    with h5py.File(
-        path,
-        "w",
-        libver=("v110", "v110"),
-        track_order=True,
-        alignment_threshold=min(ALIGNMENT_BYTES, math.prod(shape) * 4),  # small weights too
-        alignment_interval=ALIGNMENT_BYTES,
-    ) as file:
+    with (
+        _system_errors(path),
+        h5py.File(
+            path,
+            "w",
+            libver=("v110", "v110"),
+            track_order=True,
+            alignment_threshold=min(ALIGNMENT_BYTES, math.prod(shape) * 4),  # small weights too
+            alignment_interval=ALIGNMENT_BYTES,
+        ) as file,
+    ):
         file.attrs["format_version"] = FORMAT_VERSION
         _write_header(file, header)
         for name, column in columns.items():
@@ -266,6 +274,19 @@ def create_zoo_file(path: Path, header: ZooHeader, columns: Mapping[str, Column]
             file[name][...] = column
         offset = _create_dataset(file, WEIGHTS, shape, np.dtype("<f4")).id.get_offset()
     _reserve(path, offset, shape[0] * shape[1] * 4)
+
+
+@contextmanager
+def _system_errors(path: Path) -> Iterator[None]:
+    """Raise what the system said where HDF5 reports it within a page of its own text."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError for a disk that is full at a flush
+        found = re.search(r"errno = (\d+)", str(error))
+        if found is None:
+            raise
+        number = int(found.group(1))
+        raise OSError(number, os.strerror(number), str(path)) from error
 
 
 def finish_zoo_file(
@@ -328,12 +349,12 @@ def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
 
 def _copy_rows(source: ZooFile, target: ZooFile, runs: list[tuple[int, int]]) -> None:
     """Copy runs of rows one after another into a file that has room for them."""
-    row_bytes, place = source.width * 4, target.weights_offset
+    row_bytes, target_start = source.width * 4, target.weights_offset
     for start, stop in runs:
         size = (stop - start) * row_bytes
         first = source.weights_offset + start * row_bytes
-        copy_range(source.path, target.path, first, place, size)
-        place += size
+        copy_range(source.path, target.path, first, target_start, size)
+        target_start += size
 
 
 @contextmanager
@@ -352,10 +373,13 @@ def write_zoo_file(
     """Write a whole small zoo at once: under a temporary name, renamed when whole.
 
     Args:
-        path: where; an existing file is replaced in the end.
+        path: path of the file; an existing one is replaced at the end.
         header: root attributes; its checksums are computed here.
         columns: scalar columns, (N,) each.
-        weights: (N, D), float32.
+        weights: weights, (N, D), float32.
+
+    Raises:
+        ZooFormatError: if the weights do not fit the columns or the layer table.
     """
     weights = weights.astype("<f4", copy=False)
     if weights.shape != (len(next(iter(columns.values()), ())), header.layer_table.width):
@@ -423,7 +447,7 @@ def _text_spans(file: h5py.File, size_bytes: int) -> list[tuple[int, int]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open for reading, with HDF5's own complaints in our words."""
+    """Open a file for reading; HDF5's errors become `ZooFormatError`."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:

@@ -25,7 +25,7 @@ def check_text_heaps(path: Path, spans: list[tuple[int, int]]) -> None:
     """Follow the objects of every collection.
 
     Args:
-        path: of an HDF5 file.
+        path: path of an HDF5 file.
         spans: first byte and one past the last, of the parts of the file where text may lie.
 
     Raises:
@@ -33,44 +33,44 @@ def check_text_heaps(path: Path, spans: list[tuple[int, int]]) -> None:
     """
     with path.open("rb") as file:
         for start, stop in spans:
-            for block, places, sizes in _collections(file, start, stop):
-                if not _are_filled(block, places, sizes):
+            for block, starts, sizes in _collections(file, start, stop):
+                if not _are_filled(block, starts, sizes):
                     raise ZooFormatError(f"{path} is corrupt in its text: copy or build it again")
 
 
 def _collections(
     file: BinaryIO, start: int, stop: int
 ) -> Iterator[tuple[bytes, np.ndarray, np.ndarray]]:
-    """Blocks of a span, with places and sizes of the whole collections in each."""
+    """Blocks of a span, with starts and sizes of the whole collections in each."""
     least = BLOCK_BYTES
     while start < stop:
         file.seek(start)
         block = file.read(min(least, stop - start))
         if len(block) < min(least, stop - start):
             stop = start + len(block)  # the file ends before the span
-        places, sizes, place = [], [], block.find(_START)
-        while place >= 0:
-            size = int.from_bytes(block[place + 8 : place + HEADER_BYTES], "little")
-            size = min(max(size, HEADER_BYTES), stop - start - place)  # a damaged size is found out
-            if place + size > len(block):
+        starts, sizes, at = [], [], block.find(_START)
+        while at >= 0:
+            size = int.from_bytes(block[at + 8 : at + HEADER_BYTES], "little")
+            size = min(max(size, HEADER_BYTES), stop - start - at)  # a damaged size is found out
+            if at + size > len(block):
                 break
-            places.append(place)
+            starts.append(at)
             sizes.append(size)
-            place = block.find(_START, place + size)
-        yield block, np.array(places, np.int64), np.array(sizes, np.int64)
-        if place < 0:  # a signature may be cut in two
+            at = block.find(_START, at + size)
+        yield block, np.array(starts, np.int64), np.array(sizes, np.int64)
+        if at < 0:  # a signature may be cut in two
             start += len(block) - (len(_START) - 1 if start + len(block) < stop else 0)
         else:
-            start, least = start + place, max(BLOCK_BYTES, size)
+            start, least = start + at, max(BLOCK_BYTES, size)
 
 
-def _are_filled(block: bytes, places: np.ndarray, sizes: np.ndarray) -> bool:
+def _are_filled(block: bytes, starts: np.ndarray, sizes: np.ndarray) -> bool:
     """Whether objects fill their collections exactly."""
-    shifts = places % 8
+    shifts = starts % 8
     return all(  # one shift, where HDF5 aligns what it writes
         _end_well(
             np.frombuffer(block, "<u8", (len(block) - shift) // 8, shift),
-            places[shifts == shift] // 8,
+            starts[shifts == shift] // 8,
             sizes[shifts == shift],
         )
         for shift in np.unique(shifts).tolist()

@@ -91,6 +91,10 @@ class ZooIndex:
     def open(self, folder: Path, split: str | None = None) -> list[ZooFile]:
         """Check and open the files of one split, or of all, in index order.
 
+        Args:
+            folder: zoo folder.
+            split: split of the files; None takes all splits.
+
         Raises:
             ZooNotFoundError: if a listed file is missing.
             ZooFormatError: if a file has another size or number of rows than listed, or the
@@ -122,7 +126,14 @@ def _where_instead(folder: Path) -> str:
 
 
 def describe_shard(folder: Path, name: str, split: str, models: int) -> Shard:
-    """Measure a finished file for the index."""
+    """Describe a finished file for the index.
+
+    Args:
+        folder: zoo folder.
+        name: name of the file.
+        split: split of its rows.
+        models: number of its models.
+    """
     path = folder / name
     digest = file_sha256(path)
     size = path.stat().st_size
@@ -137,7 +148,13 @@ def file_sha256(path: Path) -> str:
 
 
 def shard_name(split: str, index: int, count: int) -> str:
-    """The file name of a shard, as the Hub's conventions have it."""
+    """File name of a shard in the Hub's conventions.
+
+    Args:
+        split: split of its rows, one of `SPLITS`.
+        index: number of the shard in its split, from 0.
+        count: number of shards of the split.
+    """
     return f"{FILE_SPLITS[split]}-{index:05d}-of-{count:05d}.h5"
 
 

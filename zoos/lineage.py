@@ -1,8 +1,8 @@
 """Lineage: where the rows of a zoo come from, as four optional columns.
 
-A fine-tuned, pruned, merged or generated population is a zoo like any other; these columns say
-how each row was made and from which row of which zoo. A file has all four or none; without them
-every row was trained from an initial state of its own.
+A fine-tuned, pruned, merged or generated population is a zoo like any other. These columns give the
+origin of each row and name its parent row and zoo. A file has all four columns or none; without
+them every row was trained from an initial state of its own.
 
 Shape letters: N rows, M models.
 """

@@ -81,7 +81,11 @@ class PartialFolder:
         return self._is_whole and not self.finished.exists()
 
     def claim(self, identity: Identity, overwrite: bool) -> None:
-        """Take the folder for a command, and go on with the renaming if a kill ended that.
+        """Claim the folder for a command, and resume the renaming if a kill interrupted it.
+
+        Args:
+            identity: command that needs the folder.
+            overwrite: replace a zoo at `out`, and discard another command's unfinished work.
 
         Raises:
             BuildError: if `out` is taken, or another command's work is in the folder.

@@ -65,7 +65,7 @@ class HyperParameters:
             all steps of training: "onecycle" also moves the momentum of sgd and beta1 of Adam.
         weight_decay: L2 coefficient added to the gradient, as in torch.optim; of "adamw"
             decoupled from it.
-        momentum: of sgd; the others ignore it.
+        momentum: momentum of sgd; the others ignore it.
         augmentation: a name in `AUGMENTATIONS`, of the train images: "crop_flip" pads by 4,
             crops and mirrors, "flip_rotate" mirrors and rotates by up to 20 degrees.
         dropout: rate in [0, 1) of every dropout layer.

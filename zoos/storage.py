@@ -39,7 +39,7 @@ def check_holes(path: Path, spans: list[tuple[int, int]]) -> None:
     """Refuse a sparse file whose holes would have to be searched for text.
 
     Args:
-        path: of the file.
+        path: path of the file.
         spans: first byte and one past the last, of the parts of the file where text may lie.
 
     Raises:
@@ -57,7 +57,7 @@ def check_claims(path: Path, columns: list[h5py.Dataset], text_room: int) -> Non
     """Refuse columns that would take far more memory than the file takes on the disk.
 
     Args:
-        path: of the file.
+        path: path of the file.
         columns: its scalar columns, (N,) each.
         text_room: bytes of the file where text may lie.
 
@@ -68,7 +68,7 @@ def check_claims(path: Path, columns: list[h5py.Dataset], text_room: int) -> Non
     claimed = sum(column.size * column.dtype.itemsize for column in columns)
     if not _may_claim(path, claimed):
         raise ZooFormatError(
-            f"{path} claims {claimed} bytes of columns, of which almost nothing lies on the disk: "
+            f"{path} claims {claimed} bytes of columns, but hardly any are on the disk: "
             "copy or build it again"
         )
     texts = [column for column in columns if column.dtype.kind == "O"]
@@ -82,7 +82,12 @@ def check_claims(path: Path, columns: list[h5py.Dataset], text_room: int) -> Non
 
 
 def holds_data(path: Path, wanted: int) -> bool:
-    """Whether so many bytes of a file are data, not holes."""
+    """Whether a file holds at least a number of bytes of data, without holes.
+
+    Args:
+        path: path of the file.
+        wanted: number of bytes.
+    """
     if not hasattr(os, "SEEK_DATA"):  # Windows
         return path.stat().st_size >= wanted
     with path.open("rb") as file:

@@ -86,7 +86,7 @@ def create_files(
     """Make the planned files, with room for every row.
 
     Args:
-        folder: where; made if it is not there.
+        folder: folder of the files; it is made if it does not exist.
         plans: the files.
         header: root attributes, without checksums.
         columns: gives the scalar columns of a file; those not known yet may be replaced when it
@@ -314,7 +314,7 @@ def _find_weights(path: Path, size: int) -> tuple[int, int]:
     message = re.compile(rb"[\x03\x04]\x01(.{8})" + re.escape(size.to_bytes(8, "little")), re.S)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         found = {int.from_bytes(match[1], "little") for match in message.finditer(mapped)}
-        places = {start for start in found if 0 < start <= len(mapped) - size}
-    if len(places) != 1:
+        starts = {start for start in found if 0 < start <= len(mapped) - size}
+    if len(starts) != 1:
         raise BuildError(f"{path} is damaged, and its rows cannot be found: {_ANEW}")
-    return places.pop(), size
+    return starts.pop(), size

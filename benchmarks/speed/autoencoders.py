@@ -58,38 +58,38 @@ def main() -> None:
     """Run the parts, each in its own process, and print the table."""
     args = _arguments()
     if args.part:
-        print(json.dumps(run_part(args.part, args.file, args.seconds)))
+        print(json.dumps(_run_part(args.part, args.file, args.seconds)))
         return
     results = {}
     with tempfile.TemporaryDirectory(prefix="autoencoders_", dir=args.folder) as folder:
         small, large = Path(folder) / "cnn-s.h5", Path(folder) / "resnet18.h5"
-        write_rows(small, preset("cnn-s"), args.rows)
-        write_rows(large, preset("resnet18"), RESNET_ROWS)
+        _write_rows(small, preset("cnn-s"), args.rows)
+        _write_rows(large, preset("resnet18"), RESNET_ROWS)
         for part in PARTS:
             results[part] = _in_process(part, small if part == PARTS[0] else large, args.seconds)
     print(f"{machine()}; torch {torch.__version__}, 1 thread; seed {SEED}\n")
-    print(table(results))
+    print(_table(results))
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
 
 
-def run_part(part: str, path: Path, seconds: float) -> dict[str, Any]:
+def _run_part(part: str, path: Path, seconds: float) -> dict[str, Any]:
     """Measure one part in this process."""
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
     rows = load_zoo(path, split="train")
     assert isinstance(rows, ZooDataset)
-    before = peak_bytes()
+    before = _peak_bytes()
     if part == "windows":
-        result = read_windows(rows, seconds)
+        result = _read_windows(rows, seconds)
     elif part == "sane":
-        result = train_sane(rows, seconds)
+        result = _train_sane(rows, seconds)
     else:
-        result = train_models(rows, seconds)
-    return result | {"peak_bytes": peak_bytes(), "start_bytes": before}
+        result = _train_models(rows, seconds)
+    return result | {"peak_bytes": _peak_bytes(), "start_bytes": before}
 
 
-def train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
+def _train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     """Steps of a hyper-representation on whole models."""
     settings = AutoencoderSettings(aligned=False, progress=False)
     canonical = Canonical.fit(rows, aligned=False)
@@ -97,12 +97,12 @@ def train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     mean = canonical.standardization.apply(weights).mean(0)
     autoencoder = ZooAutoencoder(canonical, make_module(rows.layer_table, settings), settings, mean)
     training = ModelTraining(autoencoder, rows, rows.select([0, 1]), weights, SEED)
-    rate = steps_per_second(training, settings.batch_size, seconds)
+    rate = _steps_per_second(training, settings.batch_size, seconds)
     return {"per_second": rate * settings.batch_size, "unit": "models/s"}
 
 
-def read_windows(rows: ZooDataset, seconds: float) -> dict[str, Any]:
-    """Windows from the file, one random row and place each."""
+def _read_windows(rows: ZooDataset, seconds: float) -> dict[str, Any]:
+    """Windows from the file, each at a random position of a random row."""
     generator = torch.Generator().manual_seed(SEED)
     with WindowReader(rows, TOKEN_SIZE, WINDOW) as reader:
         start = time.perf_counter()
@@ -113,7 +113,7 @@ def read_windows(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     return {"per_second": counts.windows / elapsed, "unit": "windows/s"} | _bytes(counts)
 
 
-def train_sane(rows: ZooDataset, seconds: float) -> dict[str, Any]:
+def _train_sane(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     """Steps of a small SANE on windows from the file."""
     settings = SequenceSettings(
         shape=SMALL_SANE,
@@ -129,14 +129,14 @@ def train_sane(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
     training = SequenceTraining(autoencoder, rows, rows.select([0, 1]), SEED)
     batch = min(WINDOWS_PER_STEP, len(rows))
-    rate = steps_per_second(training, batch, seconds)
+    rate = _steps_per_second(training, batch, seconds)
     assert training.reader is not None
     counts = training.reader.counts
     training.close()
     return {"per_second": rate * batch, "unit": "windows/s"} | _bytes(counts)
 
 
-def steps_per_second(training: AutoencoderTraining, batch: int, seconds: float) -> float:
+def _steps_per_second(training: AutoencoderTraining, batch: int, seconds: float) -> float:
     """Rate of whole steps after a first one."""
     generator = torch.Generator().manual_seed(SEED)
 
@@ -152,7 +152,7 @@ def steps_per_second(training: AutoencoderTraining, batch: int, seconds: float) 
     return count / elapsed
 
 
-def write_rows(path: Path, architecture: Architecture, rows: int) -> None:
+def _write_rows(path: Path, architecture: Architecture, rows: int) -> None:
     """A zoo file of random weights, row by row."""
     header = ZooHeader(architecture=architecture, layer_table=architecture.layer_table())
     columns: dict[str, np.ndarray] = {
@@ -172,8 +172,8 @@ def write_rows(path: Path, architecture: Architecture, rows: int) -> None:
     finish_zoo_file(path, header, {})
 
 
-def table(results: dict[str, dict[str, Any]]) -> str:
-    """Markdown."""
+def _table(results: dict[str, dict[str, Any]]) -> str:
+    """The results as a Markdown table."""
     head = "| part | rate | peak MB (at start) | read / window's bytes | pages / window's bytes |"
     lines = [head, "|---|---:|---:|---:|---:|"]
     for part, found in results.items():
@@ -186,7 +186,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def peak_bytes() -> int:
+def _peak_bytes() -> int:
     """Largest resident memory of this process so far, mapped file pages included.
 
     Not `ru_maxrss`, which a child process inherits from its parent.
@@ -196,7 +196,7 @@ def peak_bytes() -> int:
 
 
 def _bytes(counts: Any) -> dict[str, float]:
-    """What was read over the bytes of the values in the windows."""
+    """Bytes read, as multiples of the bytes of the windows' values."""
     return {
         "read_share": counts.read_bytes / counts.value_bytes,
         "page_share": counts.page_bytes / counts.value_bytes,
@@ -215,8 +215,8 @@ def _in_process(part: str, path: Path, seconds: float) -> dict[str, Any]:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rows", type=int, default=512, help="CNN-s rows (default: 512)")
-    parser.add_argument("--seconds", type=float, default=10, help="per part (default: 10)")
-    parser.add_argument("--folder", type=Path, help="for the files (default: the system's)")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per part (default: 10)")
+    parser.add_argument("--folder", type=Path, help="folder for the files (default: the system's)")
     parser.add_argument("--json", type=Path, help="file for the numbers")
     parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)

@@ -5,7 +5,7 @@
 Writes a synthetic zoo to a temporary folder and reads random batches of it, weights alone and
 with all columns of numbers. On CUDA every 16th batch waits for the device. The limits:
 
-- resident mode: copies within the device of as many bytes as a batch, from one place to another;
+- resident mode: copies of as many bytes as a batch within the device;
 - streaming mode: copies of one pinned batch to the device, over and over;
 - on the CPU: `np.take` from a memmap into one buffer.
 
@@ -48,7 +48,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="device_loader_", dir=args.folder) as folder:
         path = Path(folder) / "train.h5"
         write_zoo(path, args.rows, args.width)
-        for title, rates in measured(open_zoo_file(path), args):
+        for title, rates in _measured(open_zoo_file(path), args):
             limit, ours = list(rates)[:2]
             result[title] = summary(rates, limit, ours)
             print(f"\n**{title}**\n\n{table(result[title], 4 * args.width)}", flush=True)
@@ -56,19 +56,19 @@ def main() -> None:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measured(
+def _measured(
     file: ZooFile, args: argparse.Namespace
 ) -> Iterator[tuple[str, dict[str, list[float]]]]:
-    """Title and rates by reader of every table; the limit first, ours second."""
+    """Title and rates by reader of every table, the limit first, our loader second."""
     if args.cold:
-        yield "cold disk", cold_rates(file, args)
+        yield "cold disk", _cold_rates(file, args)
         return
     for mode in ("resident", "streaming"):
-        readers = mode_readers(file, args, mode)
+        readers = _mode_readers(file, args, mode)
         yield f"{mode} mode", measure(readers, args.batch, args.rounds, args.seconds)
 
 
-def mode_readers(file: ZooFile, args: argparse.Namespace, mode: str) -> list[Reader]:
+def _mode_readers(file: ZooFile, args: argparse.Namespace, mode: str) -> list[Reader]:
     """The limit of a mode, and our loaders in it."""
     dataset = load_zoo(file.path, split="train")
     loaders = {
@@ -76,17 +76,17 @@ def mode_readers(file: ZooFile, args: argparse.Namespace, mode: str) -> list[Rea
         "with all numbers": {},
         "with layer sets": {"columns": [], "transform": _tokenizer(dataset)},
     }
-    readers = [limit(file, args, mode)]
+    readers = [_limit_reader(file, args, mode)]
     for what, options in loaders.items():
         loader = DeviceLoader(dataset, args.batch, args.device, mode=mode, **options)
         if loader.mode != mode:
             raise SystemExit(f"{args.rows} rows do not fit {args.device}: take fewer --rows")
-        readers.append(Reader(f"{mode}, {what}", synchronised(endless(loader), args)))
+        readers.append(Reader(f"{mode}, {what}", _synchronised(_endless(loader), args)))
     return readers
 
 
-def cold_rates(file: ZooFile, args: argparse.Namespace) -> dict[str, list[float]]:
-    """Rows per second of every way through a file of which no page is in memory at first.
+def _cold_rates(file: ZooFile, args: argparse.Namespace) -> dict[str, list[float]]:
+    """Rows per second of every order of reading a file whose pages are not in memory at first.
 
     Pages that a process has mapped are not dropped, so each turn opens the file anew.
     """
@@ -98,7 +98,7 @@ def cold_rates(file: ZooFile, args: argparse.Namespace) -> dict[str, list[float]
     rates: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(args.rounds):
         for name, way in ways.items():
-            forget(file)
+            _forget(file)
             dataset = load_zoo(file.path, split="train", columns=[])
             loader = DeviceLoader(dataset, args.batch, shuffle=way, mode="streaming")
             start, rows = time.perf_counter(), 0
@@ -111,47 +111,47 @@ def cold_rates(file: ZooFile, args: argparse.Namespace) -> dict[str, list[float]
     return rates
 
 
-def limit(file: ZooFile, args: argparse.Namespace, mode: str) -> Reader:
+def _limit_reader(file: ZooFile, args: argparse.Namespace, mode: str) -> Reader:
     """The machine's limit for a mode."""
     if args.device == "cpu":
-        return Reader(MEMMAP, memmap_batches(file, args.batch))
+        return Reader(MEMMAP, _memmap_batches(file, args.batch))
     shape = (args.batch, file.width)
     target = torch.empty(shape, device=args.device)
     if mode == "resident":
         source, name = torch.zeros(shape, device=args.device), COPY_WITHIN
     else:
         source, name = torch.zeros(shape, pin_memory=True), COPY_TO
-    return Reader(name, synchronised(copies(source, target), args))
+    return Reader(name, _synchronised(_copies(source, target), args))
 
 
-def copies(source: torch.Tensor, target: torch.Tensor) -> Iterator[torch.Tensor]:
-    """One copy over and over."""
+def _copies(source: torch.Tensor, target: torch.Tensor) -> Iterator[torch.Tensor]:
+    """The same copy, repeated endlessly."""
     while True:
         yield target.copy_(source, non_blocking=True)
 
 
-def endless(loader: DeviceLoader) -> Iterator[Any]:
-    """Pass after pass."""
+def _endless(loader: DeviceLoader) -> Iterator[Any]:
+    """Endless passes over a loader."""
     while True:
         yield from loader
 
 
-def synchronised(batches: Iterator[Any], args: argparse.Namespace) -> Iterator[Any]:
-    """On CUDA, waits for the device every 16 batches, so that enqueueing is not taken for doing."""
+def _synchronised(batches: Iterator[Any], args: argparse.Namespace) -> Iterator[Any]:
+    """Batches that on CUDA wait for the device every 16, so that finished work is measured."""
     for number, batch in enumerate(batches, 1):
         if args.device != "cpu" and number % 16 == 0:
             torch.cuda.synchronize()
         yield batch
 
 
-def forget(file: ZooFile) -> None:
+def _forget(file: ZooFile) -> None:
     """Drop a file's pages from memory."""
     with file.path.open("rb") as opened:
         os.fsync(opened.fileno())
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def memmap_batches(file: ZooFile, batch: int) -> Iterator[np.ndarray]:
+def _memmap_batches(file: ZooFile, batch: int) -> Iterator[np.ndarray]:
     """The limit on the CPU."""
     rows, buffer = np.asarray(file.map_weights()), np.empty((batch, file.width), np.float32)
     rng = np.random.default_rng(SEED)

@@ -2,9 +2,9 @@
 
     python benchmarks/speed/encoders.py --rounds 5 --seconds 0.3
 
-Encoders take turns in every round, so that what else the machine does hits all alike; a ratio is
+Encoders take turns in every round, so that other load on the machine affects all alike; a ratio is
 the median over rounds. Forward is without gradient; a step is forward, backward and AdamW on one
-batch. Memory is what a forked process needs for one step above what it had (Linux).
+batch. Memory is the peak of one step in a forked process above its memory before (Linux).
 """
 
 import argparse
@@ -28,7 +28,7 @@ from weightzoo.zoos.networks.presets import preset
 
 PRESETS = ("cnn-s", "inr")
 UNIT = "deepsets"
-SCALE = 0.1  # of the random weights
+SCALE = 0.1  # deviation of the random weights
 SEED = 0
 ENTRIES = ENCODERS | {
     "sne, 8 values an element": replace(
@@ -41,40 +41,40 @@ def main() -> None:
     """Measure and print tables."""
     options = _parser().parse_args()
     torch.set_num_threads(1)
-    memory = {name: memories(name, options.batch) for name in options.presets}
+    memory = {name: _memories(name, options.batch) for name in options.presets}
     results = {
-        name: benchmark(name, memory[name], options.batch, options.rounds, options.seconds)
+        name: _measured(name, memory[name], options.batch, options.rounds, options.seconds)
         for name in options.presets
     }
     print(f"{machine()}; torch {torch.__version__}, one thread; batch {options.batch}, seed {SEED}")
     for name, rows in results.items():
-        print(f"\n{name}, D={preset(name).layer_table().width:,}\n\n{table(rows)}")
+        print(f"\n{name}, D={preset(name).layer_table().width:,}\n\n{_table(rows)}")
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
 
 
-def memories(name: str, batch: int) -> dict[str, float]:
+def _memories(name: str, batch: int) -> dict[str, float]:
     """Megabytes of a step of every encoder; before any rate, whose freed memory would be reused."""
     linear = nn.Linear(1, 1)  # torch loads parts of itself at the first step
     linear(torch.zeros(1, 1)).sum().backward()
     torch.optim.AdamW(linear.parameters()).step()
     layer_table = preset(name).layer_table()
     return {
-        encoder: step_megabytes(make, layer_table, batch)
-        for encoder, make in makers(layer_table).items()
+        encoder: _step_megabytes(make, layer_table, batch)
+        for encoder, make in _makers(layer_table).items()
     }
 
 
-def benchmark(
+def _measured(
     name: str, memory: dict[str, float], batch: int, rounds: int, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Rates, ratios and memory of every encoder that takes the architecture."""
+    """Rates, ratios and memory of every encoder that accepts the architecture."""
     layer_table = preset(name).layer_table()
-    encoders = makers(layer_table)
+    encoders = _makers(layer_table)
     rates = {}
     for mode in ("forward", "step"):
         readers = [
-            Reader(encoder, batches(make, layer_table, batch, mode == "step"))
+            Reader(encoder, _batches(make, layer_table, batch, mode == "step"))
             for encoder, make in encoders.items()
         ]
         rates[mode] = measure(readers, batch, rounds, seconds)
@@ -89,14 +89,14 @@ def benchmark(
     }
 
 
-def makers(layer_table: LayerTable) -> dict[str, Callable[[], nn.Module]]:
-    """How to make each encoder that takes the architecture."""
+def _makers(layer_table: LayerTable) -> dict[str, Callable[[], nn.Module]]:
+    """Constructors of the encoders that accept the architecture."""
     made: dict[str, Callable[[], nn.Module]] = {}
     for name, entry in ENTRIES.items():
         make = partial(_make, entry, layer_table)
         try:
             make()
-        except ValueError:  # an architecture that it does not take
+        except ValueError:  # the encoder does not accept the architecture
             continue
         made[name] = make
     return made
@@ -107,7 +107,7 @@ def _make(entry: EncoderEntry, layer_table: LayerTable) -> nn.Module:
     return entry.make(layer_table)
 
 
-def batches(
+def _batches(
     make: Callable[[], nn.Module], layer_table: LayerTable, batch: int, train: bool
 ) -> Iterator[None]:
     """Endless steps, or passes without gradient, on one batch."""
@@ -124,7 +124,7 @@ def batches(
         yield
 
 
-def step_megabytes(make: Callable[[], nn.Module], layer_table: LayerTable, batch: int) -> float:
+def _step_megabytes(make: Callable[[], nn.Module], layer_table: LayerTable, batch: int) -> float:
     """Peak of a training step above what the process held before it, in a process of its own."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -140,7 +140,7 @@ def _measure_step(
 ) -> None:
     before = _resident_kilobytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    next(batches(make, layer_table, batch, True))
+    next(_batches(make, layer_table, batch, True))
     sender.send((_resident_kilobytes("VmHWM") - before) / 1024)
 
 
@@ -157,8 +157,8 @@ def _rates(rates: dict[str, list[float]], encoder: str, mode: str) -> dict[str, 
     }
 
 
-def table(rows: dict[str, dict[str, float]]) -> str:
-    """Markdown."""
+def _table(rows: dict[str, dict[str, float]]) -> str:
+    """The results as a Markdown table."""
     lines = [
         "| encoder | parameters | forward, models/s | × DeepSets | step, models/s | × DeepSets "
         "| step, MB |",

@@ -35,19 +35,19 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         tree = Path(folder) / "tree"
-        write_tree(tree, options.models, options.checkpoints)
+        _write_tree(tree, options.models, options.checkpoints)
         rows = options.models * options.checkpoints
         sides: dict[str, Callable[[], object]] = {
-            "torch.load, weights_only": lambda: load_all(tree, weights_only=True),
-            "torch.load, any pickle": lambda: load_all(tree, weights_only=False),
-            "import, whole": lambda: import_once(tree),
+            "torch.load, weights_only": lambda: _load_all(tree, weights_only=True),
+            "torch.load, any pickle": lambda: _load_all(tree, weights_only=False),
+            "import, whole": lambda: _import_once(tree),
         }
-        seconds = measure(sides, options.rounds)
-        report(seconds, rows)
+        seconds = _measure(sides, options.rounds)
+        _report(seconds, rows)
         for times in (2, 8):
             path = Path(folder) / f"tree-{times}"
-            write_tree(path, times * options.models, options.checkpoints)
-            traced, resident = _in_new_process(peak_memory, path)
+            _write_tree(path, times * options.models, options.checkpoints)
+            traced, resident = _in_new_process(_peak_memory, path)
             print(
                 f"{times * rows} rows, {times * rows * 2464 * 4 / 1e6:.0f} MB of weights: peak "
                 f"above the start {traced / 1e6:.1f} MB traced by Python, "
@@ -55,7 +55,7 @@ def main() -> None:
             )
 
 
-def write_tree(folder: Path, models: int, checkpoints: int) -> None:
+def _write_tree(folder: Path, models: int, checkpoints: int) -> None:
     """Write ray-tune folders of the published structure."""
     network = cnn_s(1).module()
     published = dict(zip((0, 3, 6, 9, 11), _layers(network), strict=True))
@@ -67,8 +67,8 @@ def write_tree(folder: Path, models: int, checkpoints: int) -> None:
         lines = []
         for epoch in range(checkpoints):
             state = {
-                f"module_list.{place}.{role}": torch.randn(shape)
-                for place, layer in published.items()
+                f"module_list.{position}.{role}": torch.randn(shape)
+                for position, layer in published.items()
                 for role, shape in layer.items()
             }
             (trial / f"checkpoint_{epoch:06d}").mkdir()
@@ -78,20 +78,20 @@ def write_tree(folder: Path, models: int, checkpoints: int) -> None:
         (trial / "result.json").write_text("\n".join(lines))
 
 
-def load_all(tree: Path, weights_only: bool) -> None:
+def _load_all(tree: Path, weights_only: bool) -> None:
     """Load every checkpoint and drop it."""
     for path in sorted(tree.glob("*/checkpoint_*/checkpoints")):
         torch.load(path, weights_only=weights_only)
 
 
-def import_once(tree: Path) -> None:
+def _import_once(tree: Path) -> None:
     """Import the tree and remove the zoo."""
     out = tree.with_name("out")
     import_zoo("modelzoos-raw", tree, out, progress=False)
     shutil.rmtree(out)
 
 
-def measure(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _measure(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     """Seconds of every side in every round; a first round warms up and does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
@@ -103,10 +103,10 @@ def measure(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, li
     return seconds
 
 
-def peak_memory(tree: Path) -> tuple[int, int]:
+def _peak_memory(tree: Path) -> tuple[int, int]:
     """Peak bytes above the start of an import: traced by Python, and anonymous in all (Linux)."""
-    write_tree(tree.with_name("small"), 2, 2)
-    import_once(tree.with_name("small"))  # imports of libraries do not count
+    _write_tree(tree.with_name("small"), 2, 2)
+    _import_once(tree.with_name("small"))  # imports of libraries do not count
     shutil.rmtree(tree.with_name("small"))
     before, peak, ended = _anonymous_bytes(), [0], threading.Event()
 
@@ -116,11 +116,11 @@ def peak_memory(tree: Path) -> tuple[int, int]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    import_once(tree)
+    _import_once(tree)
     ended.set()
     watcher.join()
     tracemalloc.start()
-    import_once(tree)
+    _import_once(tree)
     return tracemalloc.get_traced_memory()[1], peak[0] - before
 
 
@@ -131,7 +131,7 @@ def _anonymous_bytes() -> int:
     return next((int(line.split()[1]) * 1024 for line in lines if "RssAnon" in line), 0)
 
 
-def report(seconds: dict[str, list[float]], rows: int) -> None:
+def _report(seconds: dict[str, list[float]], rows: int) -> None:
     """Print rows per second of each side, and the ratio to the first."""
     first = statistics.median(next(iter(seconds.values())))
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, {rows} checkpoints")
@@ -156,9 +156,11 @@ def _in_new_process(function: Callable[[Path], tuple[int, int]], path: Path) -> 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--models", type=int, default=20, help="models in the tree (default 20)")
-    parser.add_argument("--checkpoints", type=int, default=50, help="of each model (default 50)")
+    parser.add_argument(
+        "--checkpoints", type=int, default=50, help="checkpoints of each model (default 50)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
-    parser.add_argument("--folder", type=Path, default=None, help="where the trees are written")
+    parser.add_argument("--folder", type=Path, default=None, help="folder for the trees")
     return parser.parse_args()
 
 

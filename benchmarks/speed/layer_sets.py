@@ -1,4 +1,4 @@
-"""Layer sets beside flat batches: what it costs to cut a batch into tokens.
+"""Cost of layer sets (each layer as a set of weight chunks) relative to flat batches.
 
     python benchmarks/speed/layer_sets.py [--architecture cnn-s|resnet18] [--batch 256]
         [--json FILE]
@@ -67,13 +67,13 @@ def main() -> None:
     table = layer_table(args.architecture)
     with tempfile.TemporaryDirectory(prefix="layer_sets_") as folder:
         path = Path(folder) / "train.h5"
-        write_zoo(path, table, args.rows)
+        _write_zoo(path, table, args.rows)
         for title, runs, base in (
-            ("random batches from the file", file_runs(path, table, args.batch), FLAT),
-            ("flat rows in memory", memory_runs(table, args.batch), MEMCPY),
+            ("random batches from the file", _file_runs(path, table, args.batch), FLAT),
+            ("flat rows in memory", _memory_runs(table, args.batch), MEMCPY),
         ):
-            result[title] = summary(measure(runs, args.rounds, args.seconds), args.batch, base)
-            print(f"\n**{title}**\n\n{markdown(result[title], base)}", flush=True)
+            result[title] = _summary(_measure(runs, args.rounds, args.seconds), args.batch, base)
+            print(f"\n**{title}**\n\n{_markdown(result[title], base)}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -94,7 +94,7 @@ def layer_table(name: str) -> LayerTable:
         return LayerTable.from_module(nn.Sequential(*layers, nn.Linear(512, 10)))
 
 
-def write_zoo(path: Path, table: LayerTable, rows: int) -> None:
+def _write_zoo(path: Path, table: LayerTable, rows: int) -> None:
     """Write a zoo file of random weights, row by row."""
     header = ZooHeader(
         architecture=None,
@@ -112,8 +112,8 @@ def write_zoo(path: Path, table: LayerTable, rows: int) -> None:
     finish_zoo_file(path, header, {})
 
 
-def tokenizers(table: LayerTable) -> dict[str, Tokenizer]:
-    """Every tokenizer with a usual size, by what the table calls it."""
+def _tokenizers(table: LayerTable) -> dict[str, Tokenizer]:
+    """Every tokenizer with a usual size, by its name in the table."""
     size = 64 if table.width < 10_000 else 288
     found = {
         "`Chunks(32)`": Chunks(table, 32),
@@ -129,8 +129,8 @@ def _shape(tokenizer: Tokenizer) -> str:
     return f"{tokenizer.shape[0]} × {tokenizer.shape[1]} ({size:.2f} D)"
 
 
-def file_runs(path: Path, table: LayerTable, batch: int) -> dict[str, Run]:
-    """Reads of one random batch each, that keep nothing of the batch before."""
+def _file_runs(path: Path, table: LayerTable, batch: int) -> dict[str, Run]:
+    """Runs that read one random batch each and keep nothing of the batch before."""
     zoo = load_zoo(path, split="train")
     source, rng = zoo.source, np.random.default_rng(SEED)
     order = [rng.choice(len(zoo), batch, replace=False) for _ in range(200)]
@@ -151,7 +151,7 @@ def file_runs(path: Path, table: LayerTable, batch: int) -> dict[str, Run]:
         COPIED: lambda: np.copyto(copy, source.take(index())),
     }
     mapped = np.asarray(open_zoo_file(path).map_weights())
-    for name, tokenizer in tokenizers(table).items():
+    for name, tokenizer in _tokenizers(table).items():
         runs[name] = cut(tokenizer)
         if table.width > 2**14:
             runs[f"{name}, from the map"] = cut_mapped(tokenizer)
@@ -161,12 +161,12 @@ def file_runs(path: Path, table: LayerTable, batch: int) -> dict[str, Run]:
     return runs
 
 
-def memory_runs(table: LayerTable, batch: int) -> dict[str, Run]:
+def _memory_runs(table: LayerTable, batch: int) -> dict[str, Run]:
     """Cuts and joins of the same rows; checks first that they are exact."""
     weights = torch.randn(batch, table.width)
     copy = torch.empty_like(weights)
     runs: dict[str, Run] = {MEMCPY: lambda: copy.copy_(weights)}
-    for name, tokenizer in tokenizers(table).items():
+    for name, tokenizer in _tokenizers(table).items():
         values = tokenizer(weights)["values"]
         if not torch.equal(tokenizer.inverse(values), weights):
             raise SystemExit(f"{name} does not give back the weights")
@@ -179,7 +179,7 @@ def _bound(function: Callable[[Tensor], Any], argument: Tensor) -> Run:
     return lambda: function(argument)
 
 
-def measure(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, list[float]]:
+def _measure(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, list[float]]:
     """Seconds per run in every round, runs taking turns; the first round is thrown away."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for round_ in range(-1, rounds):
@@ -194,7 +194,7 @@ def measure(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, list
     return times
 
 
-def summary(
+def _summary(
     times: dict[str, list[float]], batch: int, base: str
 ) -> dict[str, dict[str, float | None]]:
     """Median rate, and median over rounds of the ratio of times to the base's."""
@@ -212,8 +212,8 @@ def _ratio(above: list[float], below: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
-def markdown(numbers: dict[str, dict[str, Any]], base: str) -> str:
-    """A table; what goes through the dataset is also compared with its flat batches."""
+def _markdown(numbers: dict[str, dict[str, Any]], base: str) -> str:
+    """The results as a Markdown table, with runs through the dataset compared with flat batches."""
     lines = [f"| run | rows/s | time × {base} |", "|---|---|---|"]
     for name, row in numbers.items():
         through = row["times_dataset"]

@@ -1,4 +1,4 @@
-"""Other ways to read the rows of a zoo file, as one writes them without this package.
+"""Readers of a zoo file's rows that do not use this package.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -25,7 +25,13 @@ def model_count(file: ZooFile) -> int:
 
 
 def stock_dataset(folder: Path, file: ZooFile, every_column: bool) -> Any:
-    """The file through `load_dataset`, memory-mapped Arrow in torch format."""
+    """The file through `load_dataset`, memory-mapped Arrow in torch format.
+
+    Args:
+        folder: folder for the cache.
+        file: zoo file.
+        every_column: whether to read all columns or the weights alone.
+    """
     import datasets
 
     options: dict[str, Any] = {"cache_dir": str(folder / "cache"), "split": "train"}
@@ -36,7 +42,12 @@ def stock_dataset(folder: Path, file: ZooFile, every_column: bool) -> Any:
 
 
 def stock_stream(file: ZooFile, every_column: bool) -> Any:
-    """The file through `load_dataset(streaming=True)`, whole batches as numpy, in file order."""
+    """The file through `load_dataset(streaming=True)`, whole batches as numpy, in file order.
+
+    Args:
+        file: zoo file.
+        every_column: whether to read all columns or the weights alone.
+    """
     import datasets
 
     options: dict[str, Any] = {"split": "train", "streaming": True}
@@ -46,17 +57,22 @@ def stock_stream(file: ZooFile, every_column: bool) -> Any:
 
 
 class H5pyRows(Dataset[dict[str, Any]]):
-    """What one writes first: an open h5py file, one read per value."""
+    """The simplest reader: an open h5py file, one read per value."""
 
     def __init__(self, path: Path, columns: list[str]) -> None:
-        """Open the file and the datasets."""
+        """Open the file and its datasets.
+
+        Args:
+            path: zoo file.
+            columns: names of the columns to read.
+        """
         file = h5py.File(path, "r")
         text = {name for name in columns if h5py.check_string_dtype(file[name].dtype)}
         self._columns = {n: file[n].asstr() if n in text else file[n] for n in columns}
         self._weights = file[WEIGHTS]
 
     def __len__(self) -> int:
-        """N."""
+        """Number of rows N."""
         return len(self._weights)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -69,7 +85,13 @@ class StateDicts(Dataset[dict[str, Any]]):
     """The list of state dicts that `torch.load` gives, flattened on access."""
 
     def __init__(self, folder: Path, file: ZooFile, every_column: bool) -> None:
-        """Save the first rows as such a list, unless it is there, and load it."""
+        """Save the first rows as such a list unless it exists, and load it.
+
+        Args:
+            folder: folder for the files.
+            file: zoo file whose rows are copied.
+            every_column: whether to keep all columns or the weights alone.
+        """
         path = folder / "models.pt"
         if not path.exists():
             torch.save(list(_models(file)), path)
@@ -91,17 +113,23 @@ class SafetensorsFiles(Dataset[dict[str, Any]]):
     """One safetensors file per model, flattened on access; properties in a list."""
 
     def __init__(self, folder: Path, file: ZooFile, every_column: bool) -> None:
-        """Write the files, unless they are there."""
+        """Write the files unless they exist.
+
+        Args:
+            folder: folder for the files.
+            file: zoo file whose rows are copied.
+            every_column: whether to keep all columns or the weights alone.
+        """
         from safetensors.torch import save_file
 
         self._folder = folder / "safetensors"
         self._properties: list[dict[str, Any]] = []
         write = not self._folder.exists()
         self._folder.mkdir(exist_ok=True)
-        for place, model in enumerate(_models(file)):
+        for index, model in enumerate(_models(file)):
             self._properties.append(model["properties"] if every_column else {})
             if write:
-                save_file(model["state_dict"], self._folder / f"{place}.safetensors")
+                save_file(model["state_dict"], self._folder / f"{index}.safetensors")
 
     def __len__(self) -> int:
         """Number of models."""
@@ -122,7 +150,13 @@ class WebShards:
     installed = find_spec("webdataset") is not None
 
     def __init__(self, folder: Path, file: ZooFile, every_column: bool) -> None:
-        """Write the shards, unless they are there."""
+        """Write the shards unless they exist.
+
+        Args:
+            folder: folder for the files.
+            file: zoo file whose rows are copied.
+            every_column: whether to keep all columns or the weights alone.
+        """
         import webdataset
 
         self._folder, self._every_column = folder / "webdataset", every_column
@@ -131,13 +165,13 @@ class WebShards:
         self._folder.mkdir()
         pattern = str(self._folder / "train-%05d.tar")
         with webdataset.ShardWriter(pattern, maxsize=2**28, verbose=0) as writer:
-            for place, model in enumerate(_models(file)):
+            for index, model in enumerate(_models(file)):
                 flat = torch.cat([tensor.flatten() for tensor in model["state_dict"].values()])
                 row = {"weights.npy": flat.numpy(), "columns.json": model["properties"]}
-                writer.write({"__key__": f"{place:06d}"} | row)
+                writer.write({"__key__": f"{index:06d}"} | row)
 
     def rows(self, shuffled: int = 0) -> Any:
-        """A pass over the models; shuffled are the shards, and models within so many."""
+        """A pass over the models, with shards and `shuffled` models at a time in random order."""
         import webdataset
 
         urls = sorted(map(str, self._folder.iterdir()))
@@ -157,12 +191,12 @@ class WebShards:
 
 
 def _models(file: ZooFile) -> Any:
-    """Properties and state dict of the first rows, whose names sort in the order of the table."""
+    """Properties and state dict of the first rows; names sort in the order of the layer table."""
     count, table = model_count(file), file.header.layer_table
     columns = {name: column[:count].tolist() for name, column in file.read_columns().items()}
-    order = {tensor.name: f"{place:03d}.{tensor.name}" for place, tensor in enumerate(table)}
-    for place in range(count):
-        tensors = table.split(torch.from_numpy(np.array(file.map_weights()[place])))
+    order = {tensor.name: f"{index:03d}.{tensor.name}" for index, tensor in enumerate(table)}
+    for index in range(count):
+        tensors = table.split(torch.from_numpy(np.array(file.map_weights()[index])))
         state = {order[name]: tensor.clone() for name, tensor in tensors.items()}
-        properties = {name: column[place] for name, column in columns.items()}
+        properties = {name: column[index] for name, column in columns.items()}
         yield {"state_dict": state, "properties": properties}

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from weightzoo.builders.engines.process_engine import ALLOCATOR
+from weightzoo.builders.engines.worker_processes import ALLOCATOR
 from weightzoo.builders.population import convolution_c
 from weightzoo.builders.training.cohort import cut_cohorts, train_cohort
 from weightzoo.builders.training.cohort_size import cohort_size
@@ -75,7 +75,7 @@ def main() -> None:
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _one_thread) as pool:
         for name in options.nets:
             models = _model_count(options, name)
-            results[name] = measure(_sides(pool, name, models, cores), options.rounds, name)
+            results[name] = _measure(_sides(pool, name, models, cores), options.rounds, name)
     _report(options, results, cores)
     if options.json:
         with open(options.json, "w") as file:
@@ -83,7 +83,12 @@ def main() -> None:
 
 
 def train_population(name: str, positions: Sequence[int]) -> None:
-    """Train all models in cohorts of the size that the builder takes for a whole zoo."""
+    """Train models in cohorts of the size that the builder chooses for a whole zoo.
+
+    Args:
+        name: name of the net, a key of `NETS`.
+        positions: positions of the models in the zoo.
+    """
     recipe, data = _recipe(name), _data(name)
     models = [_models(NETS[name])[position] for position in positions]
     size = cohort_size(recipe.architecture, NETS[name].batch_size, WHOLE_ZOO, "cpu")
@@ -92,7 +97,12 @@ def train_population(name: str, positions: Sequence[int]) -> None:
 
 
 def train_singly(name: str, positions: Sequence[int]) -> None:
-    """Train one after another, and evaluate each at the end as the population does."""
+    """Train models one after another, and evaluate each at the end as the population does.
+
+    Args:
+        name: name of the net, a key of `NETS`.
+        positions: positions of the models in the zoo.
+    """
     recipe, data = _recipe(name), _data(name)
     for position in positions:
         model = _models(NETS[name])[position]
@@ -114,7 +124,7 @@ def _evaluate(module: torch.nn.Module, model: Model, data: DataSet) -> None:
             (logits.argmax(1) == labels).sum()
 
 
-def measure(sides: dict[str, Callable[[], float]], rounds: int, name: str) -> Seconds:
+def _measure(sides: dict[str, Callable[[], float]], rounds: int, name: str) -> Seconds:
     """(seconds, processor seconds) of every side in every round, alternating; one warms up."""
     seconds: Seconds = {side: [] for side in sides}
     for round_ in tqdm(range(rounds + 1), desc=name, file=sys.stderr):
@@ -126,7 +136,7 @@ def measure(sides: dict[str, Callable[[], float]], rounds: int, name: str) -> Se
     return seconds
 
 
-def processor_seconds(train: Callable[[str, Sequence[int]], None], *arguments: Any) -> float:
+def _processor_seconds(train: Callable[[str, Sequence[int]], None], *arguments: Any) -> float:
     """What a call takes of this process's processor."""
     start = time.process_time()
     train(*arguments)
@@ -140,7 +150,7 @@ def _sides(
 
     def run(train: Any, parts: list[list[int]]) -> Callable[[], float]:
         def all_parts() -> float:
-            futures = [pool.submit(processor_seconds, train, name, part) for part in parts]
+            futures = [pool.submit(_processor_seconds, train, name, part) for part in parts]
             return sum(future.result() for future in futures)
 
         return all_parts

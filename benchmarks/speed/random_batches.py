@@ -7,7 +7,7 @@ Writes a synthetic zoo (random weights, the real columns) to a temporary folder,
 batches from it with every reader in turn, several rounds, and prints the median rates and ratios
 as Markdown tables: weights alone, all columns, one layer or tenth of every row. All readers run
 with one thread, with the file in the page cache; a reader whose batch takes longer than its time
-is given one batch per round. Readers of streams (webdataset, `datasets` streaming) do not read at
+reads one batch per round. Readers of streams (webdataset, `datasets` streaming) do not read at
 random, but in file order or shuffled within a buffer. webdataset is left out if it is not
 installed (`pip install weightzoo[bench]`).
 
@@ -51,7 +51,7 @@ PART_LIMIT = "(a) numpy memmap, `rows[index, start:stop]`"
 OURS = "ours, `DataLoader`"
 OUR_ORDER = "ours, `DataLoader(batch_sampler=BatchOrder)`"
 TABLES = {"weights": "weights alone", "columns": "all columns", "parts": "a part of every row"}
-MOST_BYTES_TO_WORKERS = 2**26  # of a batch that worker processes pass on
+MOST_BYTES_TO_WORKERS = 2**26  # largest batch that worker processes pass on
 OUR_PART = "ours, `ds.window(start, stop)`, `ds.__getitems__`"
 
 
@@ -63,33 +63,33 @@ def main() -> None:
     print(result["header"], flush=True)
     with tempfile.TemporaryDirectory(prefix="random_batches_", dir=args.folder) as folder:
         if args.shards > 1:
-            result |= measure_shards(Path(folder) / "zoo", args)
+            result |= _measure_shards(Path(folder) / "zoo", args)
         else:
-            result |= measure_file(Path(folder), args)
+            result |= _measure_file(Path(folder), args)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def measure_file(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+def _measure_file(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """The tables of one file, printed and returned."""
     path = folder / "train.h5"
     write_zoo(path, args.rows, args.width)
     file, found = open_zoo_file(path), {}
     for title, every_column in (("weights", False), ("columns", True)):
         if title in args.tables:
-            readers = make_readers(folder, file, args, every_column)
+            readers = _make_readers(folder, file, args, every_column)
             rates = measure(readers, args.batch, args.rounds, args.seconds)
             found[title] = summary(rates, LIMIT, OURS)
             print(f"\n**{TABLES[title]}**\n\n{table(found[title], 4 * args.width)}", flush=True)
     if "parts" in args.tables:
-        title, start, stop = largest_part(file)
-        rates = measure(part_readers(file, args, start, stop), args.batch, args.rounds, 0.3)
+        title, start, stop = _largest_part(file)
+        rates = measure(_part_readers(file, args, start, stop), args.batch, args.rounds, 0.3)
         found[title] = summary(rates, PART_LIMIT, OUR_PART)
         print(f"\n**{title}**\n\n{table(found[title], 4 * (stop - start))}", flush=True)
     return found
 
 
-def largest_part(file: ZooFile) -> tuple[str, int, int]:
+def _largest_part(file: ZooFile) -> tuple[str, int, int]:
     """The layer tensor nearest to a tenth of the row, or a tenth if there is but one."""
     tensors = file.header.layer_table.tensors
     if len(tensors) == 2:
@@ -100,8 +100,8 @@ def largest_part(file: ZooFile) -> tuple[str, int, int]:
     return title, part.offset, part.offset + part.size
 
 
-def measure_shards(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """What many files cost: opening, the first reads, random batches."""
+def _measure_shards(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Seconds to open many files and read first rows, and rates of random batches."""
     write_sharded_zoo(folder, args.rows, args.width, args.shards)
     seconds, clock = {}, time.perf_counter()
     dataset = load_zoo(folder, split="train")
@@ -109,8 +109,8 @@ def measure_shards(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     dataset.columns["epoch"]
     seconds["open every file, read all columns"] = time.perf_counter() - clock
     readers = [
-        Reader("ours, weights alone", each_batch(args, dataset.select_columns([]).__getitems__)),
-        Reader("ours, all columns", each_batch(args, dataset.__getitems__)),
+        Reader("ours, weights alone", _each_batch(args, dataset.select_columns([]).__getitems__)),
+        Reader("ours, all columns", _each_batch(args, dataset.__getitems__)),
     ]
     rates = measure(readers, args.batch, args.rounds, args.seconds)
     numbers = summary(rates, readers[0].name, readers[0].name)
@@ -119,77 +119,77 @@ def measure_shards(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     return {"seconds": seconds, "shards": numbers}
 
 
-def make_readers(
+def _make_readers(
     folder: Path, file: ZooFile, args: argparse.Namespace, every_column: bool
 ) -> list[Reader]:
     """Every reader over the same rows and columns; checks first that they read the same."""
     batch = args.batch
     ours = load_zoo(file.path, split="train", columns=None if every_column else [])
     readers = [
-        Reader(LIMIT, each_batch(args, memmap_reader(file, batch))),
-        Reader(OURS, loop(ours, batch)),
-        Reader(OUR_ORDER, ordered(ours, batch)),
-        Reader("ours, `ds.__getitems__`", each_batch(args, ours.__getitems__)),
-        Reader("ours, `DeviceLoader`, streaming", device_loop(ours, batch, "streaming")),
+        Reader(LIMIT, _each_batch(args, _memmap_reader(file, batch))),
+        Reader(OURS, _loop(ours, batch)),
+        Reader(OUR_ORDER, _ordered(ours, batch)),
+        Reader("ours, `ds.__getitems__`", _each_batch(args, ours.__getitems__)),
+        Reader("ours, `DeviceLoader`, streaming", _device_loop(ours, batch, "streaming")),
     ]
     if not every_column:
-        readers.append(Reader("ours, layer sets, `DataLoader`", layer_sets(ours, batch)))
+        readers.append(Reader("ours, layer sets, `DataLoader`", _layer_set_batches(ours, batch)))
     if args.peers:
-        readers += peer_readers(folder, file, ours, args, every_column)
+        readers += _peer_readers(folder, file, ours, args, every_column)
     return readers
 
 
-def peer_readers(
+def _peer_readers(
     folder: Path, file: ZooFile, ours: ZooDataset, args: argparse.Namespace, every_column: bool
 ) -> list[Reader]:
-    """The readers of others."""
+    """Readers of other libraries."""
     batch = args.batch
     stock = stock_dataset(folder, file, every_column)
     rows = H5pyRows(file.path, list(ours.columns))
     models = StateDicts(folder, file, every_column)
     files = SafetensorsFiles(folder, file, every_column)
-    check_equal({"stock": stock, "h5py": rows, "list": models, "files": files}, ours, file)
+    _check_equal({"stock": stock, "h5py": rows, "list": models, "files": files}, ours, file)
     stream = stock_stream(file, every_column)
-    check_stream("stock streaming", stream, ours)
+    _check_stream("stock streaming", stream, ours)
     readers = [
-        Reader("(b) stock `datasets`, torch, `DataLoader`", loop(stock, batch)),
-        Reader("(b) the same, `ds[indices]`", each_batch(args, stock.__getitem__)),
-        Reader("(b) stock `datasets`, streaming, numpy, in file order", endless(stream, batch)),
-        Reader("(c) h5py row by row, `DataLoader`", loop(rows, batch)),
-        Reader("(d) list of state dicts, `DataLoader`", loop(models, batch)),
-        Reader("(e) one safetensors file per model, `DataLoader`", loop(files, batch)),
+        Reader("(b) stock `datasets`, torch, `DataLoader`", _loop(stock, batch)),
+        Reader("(b) the same, `ds[indices]`", _each_batch(args, stock.__getitem__)),
+        Reader("(b) stock `datasets`, streaming, numpy, in file order", _endless(stream, batch)),
+        Reader("(c) h5py row by row, `DataLoader`", _loop(rows, batch)),
+        Reader("(d) list of state dicts, `DataLoader`", _loop(models, batch)),
+        Reader("(e) one safetensors file per model, `DataLoader`", _loop(files, batch)),
     ]
     if 4 * batch * file.width < MOST_BYTES_TO_WORKERS:
-        readers.append(Reader("(b) stock, `DataLoader`, 2 workers", loop(stock, batch, workers=2)))
+        readers.append(Reader("(b) stock, `DataLoader`, 2 workers", _loop(stock, batch, workers=2)))
     if WebShards.installed:
         shards = WebShards(folder, file, every_column)
-        check_stream("webdataset", shards.rows(), ours)
+        _check_stream("webdataset", shards.rows(), ours)
         readers.append(Reader("(f) webdataset, shuffled within 1,000", shards.batches(batch)))
     else:
         print("webdataset is not installed: it is left out", file=sys.stderr)
     return readers
 
 
-def part_readers(file: ZooFile, args: argparse.Namespace, start: int, stop: int) -> list[Reader]:
+def _part_readers(file: ZooFile, args: argparse.Namespace, start: int, stop: int) -> list[Reader]:
     """Readers of a part of every row."""
     rows, batch = np.asarray(file.map_weights()), args.batch
     part = load_zoo(file.path, split="train", columns=[]).window(start, stop)
     opened = h5py.File(file.path, "r")[WEIGHTS]
     return [
-        Reader(PART_LIMIT, each_batch(args, lambda index: rows[np.array(index), start:stop])),
-        Reader(OUR_PART, each_batch(args, part.__getitems__)),
-        Reader("ours, the same in a `DataLoader`", loop(part, batch)),
+        Reader(PART_LIMIT, _each_batch(args, lambda index: rows[np.array(index), start:stop])),
+        Reader(OUR_PART, _each_batch(args, part.__getitems__)),
+        Reader("ours, the same in a `DataLoader`", _loop(part, batch)),
         Reader(
-            "whole rows, then cut", each_batch(args, lambda i: rows[np.array(i)][:, start:stop])
+            "whole rows, then cut", _each_batch(args, lambda i: rows[np.array(i)][:, start:stop])
         ),
         Reader(
             "h5py row by row, `dataset[row, start:stop]`",
-            each_batch(args, lambda i: np.stack([opened[row, start:stop] for row in i])),
+            _each_batch(args, lambda i: np.stack([opened[row, start:stop] for row in i])),
         ),
     ]
 
 
-def each_batch(args: argparse.Namespace, read: Callable[[list[int]], Any]) -> Iterator[Any]:
+def _each_batch(args: argparse.Namespace, read: Callable[[list[int]], Any]) -> Iterator[Any]:
     """Endless random batches of a function that takes a list of row numbers."""
     rng = np.random.default_rng(SEED)
     while True:
@@ -198,7 +198,7 @@ def each_batch(args: argparse.Namespace, read: Callable[[list[int]], Any]) -> It
             yield read(order[start : start + args.batch])
 
 
-def loop(dataset: Any, batch: int, workers: int = 0) -> Iterator[Any]:
+def _loop(dataset: Any, batch: int, workers: int = 0) -> Iterator[Any]:
     """Endless batches of a shuffling DataLoader with torch's default collate."""
     loader: DataLoader[Any] = DataLoader(
         dataset,
@@ -213,13 +213,13 @@ def loop(dataset: Any, batch: int, workers: int = 0) -> Iterator[Any]:
         yield from loader
 
 
-def endless(stream: Any, batch: int) -> Iterator[Any]:
+def _endless(stream: Any, batch: int) -> Iterator[Any]:
     """Endless batches of a stock stream."""
     while True:
         yield from stream.iter(batch, drop_last_batch=True)
 
 
-def ordered(dataset: ZooDataset, batch: int) -> Iterator[Any]:
+def _ordered(dataset: ZooDataset, batch: int) -> Iterator[Any]:
     """Endless batches of a DataLoader that follows our order, which makes no lists."""
     order = BatchOrder(len(dataset), batch, drop_last=True)
     loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=order)  # type: ignore[arg-type]
@@ -227,41 +227,41 @@ def ordered(dataset: ZooDataset, batch: int) -> Iterator[Any]:
         yield from loader
 
 
-def device_loop(dataset: ZooDataset, batch: int, mode: str) -> Iterator[Any]:
+def _device_loop(dataset: ZooDataset, batch: int, mode: str) -> Iterator[Any]:
     """Endless batches of a DeviceLoader on the CPU."""
     loader = DeviceLoader(dataset, batch, mode=mode, drop_last=True, columns=dataset.shown)
     while True:
         yield from loader
 
 
-def layer_sets(dataset: ZooDataset, batch: int) -> Iterator[Any]:
-    """Endless batches of tokens; made when they are asked for, since the plan takes memory."""
-    yield from loop(dataset.with_format("layer_sets"), batch)
+def _layer_set_batches(dataset: ZooDataset, batch: int) -> Iterator[Any]:
+    """Endless batches of tokens, made on demand because the copy plan takes memory."""
+    yield from _loop(dataset.with_format("layer_sets"), batch)
 
 
-def memmap_reader(file: ZooFile, batch: int) -> Callable[[list[int]], np.ndarray]:
+def _memmap_reader(file: ZooFile, batch: int) -> Callable[[list[int]], np.ndarray]:
     """The limit: a raw gather without columns, checks or new memory."""
     rows = np.memmap(file.path, "<f4", "r", file.weights_offset, (file.rows, file.width))
     table, buffer = np.asarray(rows), np.empty((batch, file.width), np.float32)
     return lambda index: np.take(table, np.array(index), axis=0, mode="clip", out=buffer)
 
 
-def check_equal(peers: dict[str, Any], ours: ZooDataset, file: ZooFile) -> None:
+def _check_equal(peers: dict[str, Any], ours: ZooDataset, file: ZooFile) -> None:
     """Refuse to time readers that read different rows."""
-    index = [3, 1, model_count(file) - 1]
-    expected = torch.from_numpy(np.array(file.map_weights()[index]))
+    numbers = [3, 1, model_count(file) - 1]
+    expected = torch.from_numpy(np.array(file.map_weights()[numbers]))
     for name, dataset in {"ours": ours, **peers}.items():
-        found = torch.stack([dataset[place][WEIGHTS] for place in index])
+        found = torch.stack([dataset[number][WEIGHTS] for number in numbers])
         if not torch.equal(found, expected) or set(dataset[0]) != {*ours.columns, WEIGHTS}:
             raise SystemExit(f"reader {name!r} does not read the same rows")
 
 
-def check_stream(name: str, stream: Any, ours: ZooDataset) -> None:
-    """The same for the first rows of a stream."""
-    for place, row in zip(range(3), stream, strict=False):
+def _check_stream(name: str, stream: Any, ours: ZooDataset) -> None:
+    """Refuse to time a stream that reads other rows."""
+    for index, row in zip(range(3), stream, strict=False):
         weights = torch.as_tensor(row[WEIGHTS])
         names = {name for name in row if not name.startswith("__")}  # webdataset adds its key
-        if not torch.equal(weights, ours[place][WEIGHTS]) or names != {*ours.columns, WEIGHTS}:
+        if not torch.equal(weights, ours[index][WEIGHTS]) or names != {*ours.columns, WEIGHTS}:
             raise SystemExit(f"stream {name!r} does not read the same rows")
 
 
@@ -279,7 +279,7 @@ def _arguments() -> argparse.Namespace:
         "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="(default all)"
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--folder", help="where the temporary folder is made")
+    parser.add_argument("--folder", help="folder for the temporary folder")
     parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
     args = parser.parse_args()
     if 2 * args.batch > args.rows:

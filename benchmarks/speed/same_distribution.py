@@ -27,13 +27,13 @@ from weightzoo.builders.training.one_by_one import train_one
 from weightzoo.zoos.images.catalog import load_images
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 
-LR, CONTROL = 3e-3, 0.8  # the control's learning rate is so many times the others'
+LR, CONTROL = 3e-3, 0.8  # learning rate, and its factor in the control group
 
 Scores = list[tuple[float, float]]  # test accuracy, test loss
 
 
 def main() -> None:
-    """Train the three groups and print what the tests say."""
+    """Train the three groups and print the results of the tests."""
     options = _options()
     recipe = replace(
         load_recipe("digits-cnn"), epochs=options.epochs, checkpoints=(options.epochs,)
@@ -59,14 +59,24 @@ def main() -> None:
 
 
 def population(recipe: Recipe, models: Sequence[Model]) -> Scores:
-    """Train a cohort."""
+    """Scores of models trained in one cohort.
+
+    Args:
+        recipe: recipe of the population.
+        models: models to train.
+    """
     metrics = train_cohort(recipe, models, load_images("digits")).metrics
     columns = (metrics["test_accuracy"][:, -1], metrics["test_loss"][:, -1])
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
 def one_by_one(recipe: Recipe, models: Sequence[Model]) -> Scores:
-    """Train plain torch modules; their dropout draws from torch's global generator."""
+    """Scores of plain torch modules, whose dropout draws from torch's global generator.
+
+    Args:
+        recipe: recipe of the population.
+        models: models to train.
+    """
     digits, scores = load_images("digits"), []
     for model in models:
         torch.manual_seed(model.seed)
@@ -108,7 +118,7 @@ def _models(options: argparse.Namespace, group: int, lr: float) -> list[Model]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--models", type=int, default=128, help="in each group")
+    parser.add_argument("--models", type=int, default=128, help="models in each group")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -1,4 +1,4 @@
-"""A zoo of random weights with the columns of a real one, for the benchmarks of the loaders.
+"""Zoos of random weights with the columns of a real zoo, for timing loaders.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -26,7 +26,14 @@ BLOCK_BYTES = 2**26
 
 
 def write_zoo(path: Path, rows: int, width: int, seed: int = SEED) -> None:
-    """Write a zoo file of random weights block by block, in flat memory."""
+    """Write a zoo file of random weights block by block, in constant memory.
+
+    Args:
+        path: file to write.
+        rows: number of rows N.
+        width: number of values per row D.
+        seed: seed of the weights and metrics.
+    """
     header = ZooHeader(
         architecture=None,
         layer_table=architecture(width).layer_table(),
@@ -46,7 +53,14 @@ def write_zoo(path: Path, rows: int, width: int, seed: int = SEED) -> None:
 
 
 def write_sharded_zoo(folder: Path, rows: int, width: int, shards: int) -> None:
-    """Write a zoo folder with the rows of its train split in several files."""
+    """Write a zoo folder with the rows of its train split in several files.
+
+    Args:
+        folder: zoo folder to create.
+        rows: number of rows N.
+        width: number of values per row D.
+        shards: number of files.
+    """
     folder.mkdir(parents=True)
     listed = []
     for index in range(shards):
@@ -58,7 +72,7 @@ def write_sharded_zoo(folder: Path, rows: int, width: int, shards: int) -> None:
 
 
 def architecture(width: int) -> Architecture:
-    """The published one of that width (2,464, 10,853 or 11,183,582), else one neuron of it."""
+    """The published architecture with D = width (2,464, 10,853 or 11,183,582), else one neuron."""
     for name in ("cnn-s", "cnn-l", "resnet18"):
         if preset(name).layer_table().width == width:
             return preset(name)
@@ -67,7 +81,12 @@ def architecture(width: int) -> Architecture:
 
 
 def synthetic_columns(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The columns that a built zoo has: identity, hyper-parameters, metrics."""
+    """Columns of a built zoo: identity, hyper-parameters, metrics.
+
+    Args:
+        rows: number of rows N.
+        rng: generator of the metrics.
+    """
     models = load_recipe("digits-cnn").models(DISTINCT_MODELS)
     number = np.arange(rows)
     model_id = number // EPOCHS

@@ -1,4 +1,4 @@
-"""Rates of readers that take turns, so that what else the machine does hits all of them alike."""
+"""Rates of readers that take turns, so that other load on the machine affects all alike."""
 
 import os
 import platform
@@ -16,8 +16,8 @@ class Reader:
     """One way to read.
 
     Attributes:
-        name: in the table.
-        batches: endless batches; nothing is read before the first is asked for.
+        name: name in the table.
+        batches: endless batches; nothing is read before the first is requested.
     """
 
     name: str
@@ -27,7 +27,14 @@ class Reader:
 def measure(
     readers: list[Reader], batch: int, rounds: int, seconds: float
 ) -> dict[str, list[float]]:
-    """Rows per second of every reader in every round, readers taking turns."""
+    """Rows per second of every reader in every round, readers taking turns.
+
+    Args:
+        readers: readers to time.
+        batch: rows per batch.
+        rounds: number of rounds, after one that warms up.
+        seconds: time of each reader and round, in seconds.
+    """
     rates: dict[str, list[float]] = {reader.name: [] for reader in readers}
     for round_ in range(-1, rounds):  # the first round warms caches and worker processes
         for reader in readers:
@@ -39,7 +46,7 @@ def measure(
 
 
 def _warm_up(batches: Iterator[Any], seconds: float) -> None:
-    """A few batches, of slow readers one."""
+    """Read a few batches; of slow readers, one."""
     start = time.perf_counter()
     for _ in range(WARM_UP_BATCHES):
         next(batches)
@@ -48,7 +55,7 @@ def _warm_up(batches: Iterator[Any], seconds: float) -> None:
 
 
 def _seconds_per_batch(batches: Iterator[Any], seconds: float) -> float:
-    """Mean over as many batches as fit the time, at least one."""
+    """Mean over the batches that fit the time, at least one."""
     start, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < seconds or count == 0:
         next(batches)
@@ -57,7 +64,13 @@ def _seconds_per_batch(batches: Iterator[Any], seconds: float) -> float:
 
 
 def summary(rates: dict[str, list[float]], limit: str, ours: str) -> dict[str, dict[str, float]]:
-    """Median rate, and median over rounds of the ratio to the limit and of ours to it."""
+    """Median rates, and medians over rounds of two ratios: reader to limit, and ours to reader.
+
+    Args:
+        rates: rows per second by reader and round.
+        limit: name of the reader that is the limit.
+        ours: name of our reader.
+    """
     return {
         name: {
             "rows_per_second": statistics.median(values),
@@ -69,7 +82,12 @@ def summary(rates: dict[str, list[float]], limit: str, ours: str) -> dict[str, d
 
 
 def table(numbers: dict[str, dict[str, float]], row_bytes: int) -> str:
-    """Markdown."""
+    """A Markdown table.
+
+    Args:
+        numbers: result of `summary`.
+        row_bytes: bytes per row.
+    """
     lines = ["| reader | rows/s | GB/s | × limit | ours is × |", "|---|---|---|---|---|"]
     for name, row in numbers.items():
         gigabytes = row["rows_per_second"] * row_bytes / 1e9

@@ -1,9 +1,9 @@
-"""The files of a published zoo, wherever they lie: a folder, a zip, a tar, or a single file.
+"""The files of a published zoo: in a folder, a zip, a tar, or a single file.
 
-Nothing is extracted by its name, so an archive cannot write outside its place. A compressed tar,
-which allows no jumps, is unpacked once into a plain tar in a scratch folder; the files in it are
-then read in place. Links, devices and names that lead elsewhere are left out and listed.
-An archive may unpack to `RATIO_LIMIT` times its size, and never to more than the disk has room for.
+Nothing is extracted by its name, so an archive cannot write outside its folder. A compressed tar
+cannot be read at random positions: it is unpacked once into a plain tar in a scratch folder, whose
+files are read directly. Links, devices and names that lead outside are skipped and listed. An
+archive may unpack to at most `RATIO_LIMIT` times its size, and only if the disk has room.
 """
 
 import bz2
@@ -26,8 +26,8 @@ from ...zoos.errors import ZooError
 from .unreadable import UnreadableFileError, shown
 
 RATIO_LIMIT, FREE_BYTES = 100, 100_000_000  # published zoos shrink to a tenth, sparse ones more
-RESERVE_BYTES = 100_000_000  # of a disk that unpacking leaves free
-LARGE_BYTES = 64_000_000  # a smaller file is read into memory at once
+RESERVE_BYTES = 100_000_000  # disk space that unpacking leaves free
+LARGE_BYTES = 64_000_000  # smaller files are read into memory
 _OPENERS: dict[str, Callable[..., Any]] = {
     ".tar": open,
     ".tar.gz": gzip.open,
@@ -42,12 +42,12 @@ _DAMAGE = (EOFError, OSError, lzma.LZMAError, zlib.error, tarfile.TarError, zipf
 
 
 class ArchiveError(ZooError, ValueError):
-    """An archive is truncated, damaged, or of no kind that we read."""
+    """An archive is truncated, damaged, or of an unsupported format."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where the bytes of a file lie: in another file, from a byte on."""
+class FileRange:
+    """A range of bytes in a file."""
 
     path: Path
     offset: int
@@ -58,9 +58,9 @@ class Source(ABC):
     """Named files, read one by one, in any order.
 
     Attributes:
-        path: where the source lies.
-        names: of its files, relative, with slashes, sorted.
-        left_out: (name, reason) of each entry that is not read.
+        path: path of the source.
+        names: relative names of its files, with slashes, sorted.
+        left_out: (name, reason) of each skipped entry.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,12 +77,12 @@ class Source(ABC):
         """Bytes of a file."""
 
     @abstractmethod
-    def locate(self, name: str) -> Place:
-        """Where a file's bytes lie as they are, for mapping."""
+    def locate(self, name: str) -> FileRange:
+        """Range of a file's bytes, for memory mapping."""
 
     @abstractmethod
     def _list(self) -> Iterator[tuple[str, Any, str]]:
-        """(name, entry, reason to leave it out or "") of everything."""
+        """(name, entry, reason to skip it or "") of all entries."""
 
     def __contains__(self, name: object) -> bool:
         """Whether a file has that name."""
@@ -94,17 +94,16 @@ class Source(ABC):
         Raises:
             UnreadableFileError: if it is damaged.
         """
-        place = self.locate(name)
-        with place.path.open("rb") as file:
-            file.seek(place.offset)
-            return file.read(place.size)
+        found = self.locate(name)
+        with found.path.open("rb") as file:
+            file.seek(found.offset)
+            return file.read(found.size)
 
     def open(self, name: str) -> BinaryIO:
-        """A file to read and seek in; in memory unless it is large."""
+        """Open a file for reading; it is in memory unless it is large."""
         if self.size(name) <= LARGE_BYTES:
             return io.BytesIO(self.read(name))
-        place = self.locate(name)
-        return open_place(place)
+        return open_range(self.locate(name))
 
     def fingerprint(self) -> str:
         """SHA-256 over the names and sizes of all files."""
@@ -132,12 +131,12 @@ def open_source(path: Path | str, scratch: Path, *, follow_links: bool = False) 
     """Open a folder, a .zip, a .tar (plain, gz, xz, bz2), or a single file of another kind.
 
     Args:
-        path: where it lies.
-        scratch: folder for what must be unpacked; made when needed.
-        follow_links: read links inside a folder (the Hub's cache is made of them).
+        path: path of the folder, archive or file.
+        scratch: folder for unpacked files; it is made when needed.
+        follow_links: whether links inside a folder are read (the Hub's cache consists of links).
 
     Raises:
-        ArchiveError: if there is nothing, or an archive is truncated or damaged.
+        ArchiveError: if the path does not exist, or an archive is truncated or damaged.
     """
     path = Path(path)
     if path.is_dir():
@@ -157,9 +156,9 @@ def open_source(path: Path | str, scratch: Path, *, follow_links: bool = False) 
     return _SingleFile(path)
 
 
-def open_place(place: Place) -> BinaryIO:
+def open_range(file_range: FileRange) -> BinaryIO:
     """Open a range of a file as a file."""
-    return io.BufferedReader(_Part(place))
+    return io.BufferedReader(_RangeFile(file_range))
 
 
 class _Folder(Source):
@@ -170,8 +169,8 @@ class _Folder(Source):
     def size(self, name: str) -> int:
         return int(self._entries[name])
 
-    def locate(self, name: str) -> Place:
-        return Place(self.path / name, 0, self.size(name))
+    def locate(self, name: str) -> FileRange:
+        return FileRange(self.path / name, 0, self.size(name))
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -196,8 +195,8 @@ class _SingleFile(Source):
     def size(self, name: str) -> int:
         return self.path.stat().st_size
 
-    def locate(self, name: str) -> Place:
-        return Place(self.path, 0, self.size(name))
+    def locate(self, name: str) -> FileRange:
+        return FileRange(self.path, 0, self.size(name))
 
     def _list(self) -> Iterator[tuple[str, Any, str]]:
         yield self.path.name, None, ""
@@ -219,8 +218,8 @@ class _Zip(Source):
         except (*_DAMAGE, NotImplementedError) as error:
             raise UnreadableFileError(f"damaged in the archive: {error}") from error
 
-    def locate(self, name: str) -> Place:
-        """Unpack it first: a member of a zip is compressed."""
+    def locate(self, name: str) -> FileRange:
+        """Unpack the file first: members of a zip are compressed."""
         target = self._scratch / hashlib.sha256(name.encode()).hexdigest()
         if not target.exists():
             _check_room(target, self.size(name), self.path)
@@ -229,7 +228,7 @@ class _Zip(Source):
                     _copy_whole(packed, target, self.path)
             except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError) as error:
                 raise UnreadableFileError(f"damaged in the archive: {error}") from error
-        return Place(target, 0, self.size(name))
+        return FileRange(target, 0, self.size(name))
 
     def _list(self) -> Iterator[tuple[str, Any, str]]:
         for info in self._file.infolist():
@@ -247,8 +246,8 @@ class _Tar(Source):
     def size(self, name: str) -> int:
         return int(self._entries[name][1])
 
-    def locate(self, name: str) -> Place:
-        return Place(self._plain, *self._entries[name])
+    def locate(self, name: str) -> FileRange:
+        return FileRange(self._plain, *self._entries[name])
 
     def _list(self) -> Iterator[tuple[str, Any, str]]:
         total, end = self._plain.stat().st_size, 0
@@ -265,11 +264,11 @@ class _Tar(Source):
             raise EOFError("it has no end mark")
 
 
-class _Part(io.RawIOBase):
+class _RangeFile(io.RawIOBase):
     """A range of a file, read as a file."""
 
-    def __init__(self, place: Place) -> None:
-        self._file, self.place, self._at = place.path.open("rb"), place, 0
+    def __init__(self, file_range: FileRange) -> None:
+        self._file, self.range, self._at = file_range.path.open("rb"), file_range, 0
 
     def readable(self) -> bool:
         return True
@@ -278,13 +277,13 @@ class _Part(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.place.size}[whence]
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.range.size}[whence]
         self._at = max(0, start + offset)
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer)[: max(0, self.place.size - self._at)]
-        self._file.seek(self.place.offset + self._at)
+        view = memoryview(buffer)[: max(0, self.range.size - self._at)]
+        self._file.seek(self.range.offset + self._at)
         count = self._file.readinto(view)
         self._at += count
         return count
@@ -295,7 +294,7 @@ class _Part(io.RawIOBase):
 
 
 def _plain_tar(path: Path, opener: Callable[..., Any], scratch: Path) -> Path:
-    """The archive itself if it is not compressed, else its unpacked copy."""
+    """Path of the archive if it is not compressed, else of its unpacked copy."""
     if opener is open:
         return path
     stat = path.stat()
@@ -307,10 +306,10 @@ def _plain_tar(path: Path, opener: Callable[..., Any], scratch: Path) -> Path:
 
 
 def _copy_whole(packed: IO[bytes], target: Path, archive: Path) -> None:
-    """Unpack to `target`, which appears only when it is whole.
+    """Unpack to `target`, which appears only when it is complete.
 
     Raises:
-        ArchiveError: if it outgrows the ratio or the disk; what was unpacked is removed then.
+        ArchiveError: if it exceeds the ratio or the disk; the unpacked part is removed then.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".tmp")
@@ -337,11 +336,11 @@ def _check_ratio(archive: Path, packed: int, unpacked: int) -> None:
 
 
 def _check_room(target: Path, size: int, archive: Path) -> None:
-    """Refuse to unpack what the disk has no room for."""
+    """Reject unpacking for which the disk has no room."""
     target.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(target.parent).free
     if size + RESERVE_BYTES > free:
         raise ArchiveError(
-            f"no room to unpack {shown(str(archive))}: {size} bytes are to be written to "
-            f"{target.parent}, which has {free} and keeps {RESERVE_BYTES} free"
+            f"no room to unpack {shown(str(archive))}: {size} bytes are needed in {target.parent}, "
+            f"which has {free} bytes free and must keep {RESERVE_BYTES} free: make room"
         )

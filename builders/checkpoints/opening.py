@@ -1,6 +1,6 @@
-"""Opens one checkpoint file of whichever kind, and finds the state dict in it.
+"""Opens one checkpoint file of any supported format, and finds the state dict in it.
 
-Tensors stay in the file until they are asked for, and come as numpy arrays.
+Tensors are read from the file on demand, as numpy arrays.
 """
 
 import json
@@ -41,16 +41,16 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 def open_checkpoint(file: BinaryIO, name: str, stubs: Sequence[str] = ()) -> Checkpoint:
-    """Open a checkpoint of whichever kind it is.
+    """Open a checkpoint of any supported format.
 
     Args:
-        file: its bytes.
-        name: its name; `.safetensors` is told by it, all others by their first bytes.
-        stubs: passed to `load_pickle`.
+        file: file opened for reading.
+        name: file name; it identifies `.safetensors`, first bytes identify all other formats.
+        stubs: full names or prefixes whose objects become stubs, see `load_pickle`.
 
     Raises:
         RefusedPickleError: if its pickle names something that is not allowed.
-        UnreadableFileError: if it is damaged or of no kind that we read.
+        UnreadableFileError: if it is damaged or of an unsupported format.
     """
     if name.endswith(".safetensors"):
         return _SafetensorsFile(file)
@@ -64,7 +64,7 @@ def open_checkpoint(file: BinaryIO, name: str, stubs: Sequence[str] = ()) -> Che
 
 
 def find_state_dict(root: Any) -> dict[str, Leaf]:
-    """The state dict in what was saved: itself, or under one of the usual keys.
+    """Find the state dict: the saved object itself, or its entry under a usual key.
 
     Raises:
         UnreadableFileError: if there is none.
@@ -76,12 +76,12 @@ def find_state_dict(root: Any) -> dict[str, Leaf]:
             if all(isinstance(value, LazyTensor | np.ndarray) for value in state.values()):
                 return _without_prefix(state)
     raise UnreadableFileError(
-        f"holds no state dict, neither itself nor under {list(_WRAPPERS)}: {_outline(root)}"
+        f"holds no state dict, at the top or under {list(_WRAPPERS)}: {_outline(root)}"
     )
 
 
 def natural_order(name: str) -> list[tuple[bool, int, str]]:
-    """Sort key of tensor names: numbers in a name count as numbers."""
+    """Sort key of tensor names in which numbers sort as numbers."""
     parts = re.split(r"([0-9]+)", name)
     return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
 
@@ -122,10 +122,10 @@ def _get(root: Any, key: str) -> Any:
 
 
 def _check_names(state: Mapping[Any, Any]) -> None:
-    """Refuse keys that are the same as text, such as 1 and "1": they are different tensors."""
+    """Reject keys that are equal as text, such as 1 and "1": they are different tensors."""
     twice = [key for key in state if not isinstance(key, str) and str(key) in state]
     if twice:
-        raise UnreadableFileError(f"the names {shown(twice)} are there as text and as numbers")
+        raise UnreadableFileError(f"the names {shown(twice)} exist as text and as numbers")
 
 
 def _array_of(value: Any) -> Any:
@@ -133,7 +133,7 @@ def _array_of(value: Any) -> Any:
 
 
 def _without_prefix(state: dict[str, Leaf]) -> dict[str, Leaf]:
-    """Names as without torch's DataParallel."""
+    """Remove the prefix of torch's DataParallel from the names."""
     if all(name.startswith("module.") for name in state):
         return {name.removeprefix("module."): value for name, value in state.items()}
     return state

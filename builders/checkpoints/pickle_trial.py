@@ -1,12 +1,12 @@
 """Reads a foreign pickle in a child process first, under limits of memory, stack and time.
 
-A pickle that names nothing forbidden can still hang or crash whoever reads it: hashing a tuple
-nested a million times overflows the stack, shared tuples of 300 bytes are hashed for years, a
-declared size takes all memory. The child reads the pickle exactly as the importer will, drops the
-result and answers with one line. If it dies, that one file is refused and a new child is started.
-Weights stay where they are: the child gets the pickle's bytes, or the place of a large file.
+A pickle without forbidden names can still hang or crash its reader: hashing a tuple nested a
+million times overflows the stack, shared tuples of 300 bytes are hashed for years, a declared size
+takes all memory. The child reads the pickle exactly as the importer will, drops the result and
+answers with one line. If it dies, that file is rejected and a new child is started. Weights are not
+copied: the child receives the pickle's bytes, or the path and offset of a large file.
 
-`pickle_trial_child` is what runs in the child.
+`pickle_trial_child` runs in the child.
 """
 
 import atexit
@@ -21,13 +21,14 @@ import threading
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
+from ...zoos.strict_json import json_text
 from .unpickling import RefusedPickleError
 from .unreadable import UnreadableFileError, shown
 
 CHILD = f"{__name__}_child"
-BASE_SECONDS, SECONDS_PER_MB = 3, 0.5  # of processor time; honest pickles take a tenth of it
-_WAITED = 20  # times as long may pass on a busy machine
-_KEPT = 1000  # answers about refused pickles
+BASE_SECONDS, SECONDS_PER_MB = 3, 0.5  # of processor time; real checkpoints take a tenth of it
+_WAITED = 20  # wall-clock limit, in multiples of the processor time: machines may be busy
+_KEPT = 1000  # remembered answers about rejected pickles
 
 
 def seconds_allowed(size: int) -> float:
@@ -36,10 +37,10 @@ def seconds_allowed(size: int) -> float:
 
 
 class Trial:
-    """A child process that reads pickles; started when first needed, again when it has died."""
+    """A child process that reads pickles; it starts on first use, and again after it died."""
 
     def __init__(self) -> None:
-        """Start nothing yet."""
+        """Prepare; the child starts on first use."""
         self._child: subprocess.Popen[bytes] | None = None
         self._owner = 0
         self._lock = threading.Lock()
@@ -47,12 +48,12 @@ class Trial:
         self.enabled = True  # False in the child itself
 
     def read(self, kind: str, stubs: Sequence[str], file: BinaryIO) -> None:
-        """Let the child read the pickles of a file; `file` stays where it stands.
+        """Let the child read the pickles of a file; the position in `file` does not change.
 
         Args:
-            kind: a reader of `pickle_trial_child.READERS`.
-            stubs: full names, or prefixes, that become stubs.
-            file: opened for reading; in memory, or a part of a file on disk.
+            kind: name of a reader in `pickle_trial_child.READERS`.
+            stubs: full names or prefixes whose objects become stubs.
+            file: file opened for reading; in memory, or a part of a file on disk.
 
         Raises:
             RefusedPickleError: if a pickle names something that is not allowed.
@@ -62,7 +63,7 @@ class Trial:
             return
         request, data = _request(kind, stubs, file)
         with self._lock:
-            key = hashlib.sha256(json.dumps(request).encode() + data).digest()
+            key = hashlib.sha256(json_text(request).encode() + data).digest()
             if key not in self._refused:
                 answer = self._ask(request, data)
                 if answer is None:
@@ -84,12 +85,12 @@ class Trial:
                     _close(pipe)
 
     def _ask(self, request: dict[str, Any], data: Any) -> tuple[str, bool] | None:
-        """(why not, whether it names something forbidden), or None if it can be read."""
+        """(reason, whether it names something forbidden) of a rejection, or None."""
         child = self._running()
         assert child.stdin is not None and child.stdout is not None
         seconds = request["seconds"]
         try:
-            child.stdin.write(json.dumps(request).encode() + b"\n")
+            child.stdin.write(json_text(request).encode() + b"\n")
             child.stdin.write(data)
             child.stdin.flush()
             ready, _, _ = select.select([child.stdout], [], [], _WAITED * seconds)
@@ -129,30 +130,30 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _request(kind: str, stubs: Sequence[str], file: BinaryIO) -> tuple[dict[str, Any], Any]:
-    """What is asked, and the bytes that follow it."""
+    """The request, and the bytes that follow it."""
     at = file.tell()
-    place = getattr(getattr(file, "raw", None), "place", None)
+    found = getattr(getattr(file, "raw", None), "range", None)
     size = file.seek(0, os.SEEK_END) - at
     file.seek(at)
     request = {"kind": kind, "stubs": list(stubs), "size": size, "seconds": seconds_allowed(size)}
-    if place is not None:
-        return request | {"path": str(place.path), "offset": place.offset + at}, b""
+    if found is not None:
+        return request | {"path": str(found.path), "offset": found.offset + at}, b""
     data = file.read(size)
     file.seek(at)
     return request, data
 
 
 def _obituary(code: int, seconds: float) -> str:
-    """Why a child died, in words."""
+    """Reason of a child's death, for a message."""
     if -code in (signal.SIGPROF, signal.SIGKILL):
         return f"its pickle takes more than {seconds:.0f} s or too much memory to read"
     if -code in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT):
-        return "its pickle crashes whatever reads it, such as by objects nested too deep"
+        return "its pickle crashes its reader, for example by objects nested too deep"
     return f"its pickle ended the process that tried to read it (code {shown(code)})"
 
 
 def _close(pipe: Any) -> None:
     try:
         pipe.close()
-    except OSError:  # a request that its reader no longer takes
+    except OSError:  # its reader has ended
         pass

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .archives import Place, open_place
+from ...zoos.strict_json import json_text
+from .archives import FileRange, open_range
 from .pickle_trial import TRIAL
 from .torch_files import LegacyFile, PickleFile, load_zip_pickle
 from .unpickling import RefusedPickleError, Stub
@@ -21,8 +22,11 @@ READERS: dict[str, Callable[[BinaryIO, tuple[str, ...]], Any]] = {
     "legacy": lambda file, stubs: LegacyFile(file, stubs).root,
     "pickle": lambda file, stubs: PickleFile(file, stubs).root,
 }
-MEMORY_BYTES, MEMORY_PER_BYTE = 400_000_000, 10  # beside the child's own; a pickled zoo needs 8.3
-STACK_BYTES = 2_000_000  # a quarter of what the parent has: what ends here is safe there
+MEMORY_BYTES, MEMORY_PER_BYTE = (
+    400_000_000,
+    10,
+)  # in addition to the child's own; a pickled zoo needs 8.3
+STACK_BYTES = 2_000_000  # a quarter of the parent's: a pickle read here is safe there
 DEPTH_LIMIT = 100
 ENTRIES, ENTRIES_PER_BYTE = 100_000, 16
 
@@ -37,25 +41,33 @@ def main() -> None:
     while line := asked.readline():
         request = json.loads(line)
         data = None if "path" in request else asked.read(request["size"])
-        answers.write(json.dumps(answer(request, data)).encode() + b"\n")
+        answers.write(json_text(answer(request, data)).encode() + b"\n")
         answers.flush()
 
 
 def answer(request: dict[str, Any], data: bytes | None) -> dict[str, Any] | None:
-    """Read one pickle under limits: None if all is well, else why not."""
+    """Read one pickle under limits.
+
+    Args:
+        request: kind of the reader, stubs, size, seconds, and path and offset of a large file.
+        data: bytes of the pickle; None reads the file that the request names.
+
+    Returns:
+        None if the pickle can be read, else {"reason", "forbidden"}.
+    """
     size = request["size"]
     _limit(resource.RLIMIT_AS, _address_space() + MEMORY_BYTES + MEMORY_PER_BYTE * size)
     signal.setitimer(signal.ITIMER_PROF, request["seconds"])
     try:
         if data is None:
-            file = open_place(Place(Path(request["path"]), request["offset"], size))
+            file = open_range(FileRange(Path(request["path"]), request["offset"], size))
         else:
             file = io.BytesIO(data)
         root = READERS[request["kind"]](file, tuple(request["stubs"]))
         check_extent(root, ENTRIES + ENTRIES_PER_BYTE * size)
     except UnreadableFileError as error:
         return {"reason": str(error), "forbidden": isinstance(error, RefusedPickleError)}
-    except Exception as error:  # whatever it is, this pickle is not to be read
+    except Exception as error:  # with any error the pickle is rejected
         return {"reason": f"damaged: {error_text(error)}", "forbidden": False}
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -63,19 +75,19 @@ def answer(request: dict[str, Any], data: bytes | None) -> dict[str, Any] | None
 
 
 def check_extent(root: Any, entries: int) -> None:
-    """Refuse data that is nested too deep, or endless for whoever walks through it.
+    """Reject data that is nested too deep, or endless when it is traversed.
 
     Args:
-        root: what a pickle gave.
-        entries: how many there may be, where one that is referred to twice counts twice.
+        root: object read from a pickle.
+        entries: largest number of entries; an entry with two references counts twice.
 
     Raises:
-        UnreadableFileError: if there are more, or they lie deeper than `DEPTH_LIMIT`.
+        UnreadableFileError: if there are more, or they are nested deeper than `DEPTH_LIMIT`.
     """
     waiting, count, stubs = [(root, 0)], 0, set[int]()
     while waiting:
         value, depth = waiting.pop()
-        if isinstance(value, Stub):  # refer to each other in circles: each counts once
+        if isinstance(value, Stub):  # stubs may form circles: each counts once
             inside: Iterable[Any] = () if id(value) in stubs else _parts(value)
             stubs.add(id(value))
         elif isinstance(value, dict):
@@ -98,16 +110,16 @@ def _parts(stub: Stub) -> tuple[Any, ...]:
 
 
 def _limit(kind: int, soft: int) -> None:
-    """Set a limit of this process where its system allows it."""
+    """Set a limit of this process if the system allows it."""
     hard = resource.getrlimit(kind)[1]
     try:
         resource.setrlimit(kind, (soft if hard < 0 else min(soft, hard), hard))
-    except (ValueError, OSError):  # macOS knows no limit of the address space
+    except (ValueError, OSError):  # macOS has no limit of the address space
         pass
 
 
 def _address_space() -> int:
-    """Bytes of address space in use, or 0 where the system does not say (then no limit holds)."""
+    """Bytes of address space in use; 2**40 where unknown, so that no limit holds."""
     path = Path("/proc/self/statm")
     return int(path.read_text().split()[0]) * resource.getpagesize() if path.exists() else 2**40
 

@@ -1,4 +1,4 @@
-"""Tensors that are still in their file, and how their bytes become arrays."""
+"""Tensors that are read from their file on demand."""
 
 import io
 import math
@@ -11,9 +11,9 @@ import numpy as np
 
 from .unreadable import UnreadableFileError, shown
 
-DIMENSIONS = 64  # numpy has no more
+DIMENSIONS = 64  # numpy's limit
 EXPANSION, FREE_BYTES = 16, 16_000_000
-NUMPY_TYPES = {  # torch's name: how its bytes are read
+NUMPY_TYPES = {  # torch's name: numpy type of the stored bytes
     "float32": "<f4",
     "float64": "<f8",
     "float16": "<f2",
@@ -34,9 +34,9 @@ class LazyTensor:
     Attributes:
         storage: key of the storage that holds it.
         dtype: torch's name of its type.
-        offset: of its first value in the storage, in values.
+        offset: index of its first value in the storage.
         shape: its shape.
-        stride: in values, by dimension.
+        stride: stride of each dimension, in values.
     """
 
     storage: str
@@ -46,7 +46,7 @@ class LazyTensor:
     stride: tuple[int, ...]
 
     def __setstate__(self, state: Any) -> None:
-        """Refuse: what a pickle made it with was checked."""
+        """Reject changes by the pickle: its values at creation were checked."""
         raise UnreadableFileError("pickle tries to change a tensor")
 
 
@@ -54,17 +54,17 @@ Leaf = LazyTensor | np.ndarray
 
 
 def check_sizes(tensors: Mapping[str, Leaf], size_bytes: int) -> None:
-    """Refuse tensors that no file of that size holds, before room is made for them.
+    """Reject tensors that a file of this size cannot hold, before memory is allocated for them.
 
-    A tensor may show one stored value many times (stride 0): a file of 1 kB can stand for any
-    number of values. Tensors may take `EXPANSION` times the bytes that are stored.
+    A tensor may repeat one stored value many times (stride 0): a file of 1 kB can claim any number
+    of values. Tensors may take at most `EXPANSION` times the stored bytes.
 
     Args:
-        tensors: of one checkpoint.
-        size_bytes: of the file.
+        tensors: tensors of one checkpoint, by name.
+        size_bytes: size of the file, in bytes.
 
     Raises:
-        UnreadableFileError: if they hold no value at all, more than the file has, or too many.
+        UnreadableFileError: if they hold no value, more values than the file, or too many repeats.
     """
     values, wanted, stored = 0, 0, dict[str, int]()
     for name, leaf in tensors.items():
@@ -98,7 +98,7 @@ def _check_signs(leaf: LazyTensor) -> None:
 
 
 def span(leaf: LazyTensor) -> int:
-    """How many values of its storage a tensor reaches over, from its offset on."""
+    """Number of values of the storage that a tensor spans, from its offset on."""
     if not math.prod(leaf.shape):
         return 0
     return 1 + sum((n - 1) * s for n, s in zip(leaf.shape, leaf.stride, strict=True))
@@ -108,14 +108,14 @@ class Checkpoint:
     """An open checkpoint file.
 
     Attributes:
-        root: what was saved, plain containers with `LazyTensor`s. Not to be changed: files with
-            the same pickle share it.
+        root: saved object, plain containers with `LazyTensor`s. It must not be changed: files
+            with the same pickle share it.
     """
 
     root: Any
 
     def read(self, leaf: Leaf) -> np.ndarray:
-        """The values of a tensor; bfloat16 comes as float32.
+        """Read the values of a tensor; bfloat16 is returned as float32.
 
         Raises:
             UnreadableFileError: if the file does not hold them.
@@ -135,21 +135,41 @@ class Checkpoint:
 
 
 def slice_bytes(file: BinaryIO, start: int, size: int) -> Any:
-    """Bytes of a file; without a copy if it lies in memory."""
+    """Read bytes of a file; without a copy if the file is in memory.
+
+    Args:
+        file: file opened for reading.
+        start: position of the first byte.
+        size: number of bytes.
+
+    Raises:
+        UnreadableFileError: if the file is shorter.
+    """
     if isinstance(file, io.BytesIO):
         data: Any = file.getbuffer()[start : start + size]
     else:
         file.seek(start)
         data = file.read(size)
     if len(data) < size:
-        raise UnreadableFileError(f"truncated: {size} bytes at {start} go beyond its end")
+        raise UnreadableFileError(f"truncated: {size} bytes at {start} exceed the file")
     return data
 
 
 def slice_span(
     file: BinaryIO, spans: Mapping[str, tuple[int, int]], storage: str, start: int, size: int
 ) -> Any:
-    """A range of one of the storages that lie at `spans`."""
+    """Read a range of one storage.
+
+    Args:
+        file: file opened for reading.
+        spans: position and size of each storage in the file, in bytes.
+        storage: key of the storage.
+        start: position of the first byte in the storage.
+        size: number of bytes.
+
+    Raises:
+        UnreadableFileError: if the range exceeds the storage, or the file is shorter.
+    """
     first, length = spans.get(storage, (0, -1))
     if start + size > length:
         raise UnreadableFileError(f"a tensor lies outside its storage {storage!r}")
@@ -157,7 +177,7 @@ def slice_span(
 
 
 def _view(flat: np.ndarray, leaf: LazyTensor) -> np.ndarray:
-    if leaf.stride == contiguous_stride(leaf.shape):  # five times as fast as strides
+    if leaf.stride == contiguous_stride(leaf.shape):  # five times as fast as with strides
         return flat[: math.prod(leaf.shape)].reshape(leaf.shape)
     steps = [stride * flat.itemsize for stride in leaf.stride]
     return np.lib.stride_tricks.as_strided(flat, leaf.shape, steps, writeable=False)

@@ -1,7 +1,7 @@
-"""Reads files of `torch.save` without torch: zip, the kind before 1.6, and plain pickles.
+"""Reads files of `torch.save` without torch: zip, the format before 1.6, and plain pickles.
 
-The pickle is read through the allow-list. Models of one zoo share it byte for byte, so that it is
-read once and only the storages differ: this is what makes it faster than `torch.load`.
+The pickle is read through the allow-list. Models of one zoo share it byte for byte, so it is read
+once and only the storages differ: this makes it faster than `torch.load`.
 """
 
 import io
@@ -20,7 +20,7 @@ from .unpickling import Sealed, load_pickle
 from .unreadable import UnreadableFileError, shown
 
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number
-_SHARED_PICKLE_BYTES = 1_000_000  # a larger pickle is no checkpoint of a zoo, it is not kept
+_SHARED_PICKLE_BYTES = 1_000_000  # a larger pickle is not kept: no checkpoint of a zoo has one
 _PIECE_BYTES = 2**24
 _MANY_RECORDS = 10_000
 _STORAGES = {
@@ -41,7 +41,16 @@ class TorchZipFile(Checkpoint):
     """torch.save since 1.6: a zip with `data.pkl` and one uncompressed record per storage."""
 
     def __init__(self, file: BinaryIO, stubs: tuple[str, ...]) -> None:
-        """Read the directory and the pickle; see `open_checkpoint`."""
+        """Read the directory and the pickle.
+
+        Args:
+            file: file opened for reading.
+            stubs: full names or prefixes whose objects become stubs, see `load_pickle`.
+
+        Raises:
+            RefusedPickleError: if the pickle names something that is not allowed.
+            UnreadableFileError: if the file is truncated, damaged or big-endian.
+        """
         self._file = file
         try:
             self._directory = _Directory(zipfile.ZipFile(file).infolist())
@@ -65,7 +74,7 @@ class TorchZipFile(Checkpoint):
         return slice_bytes(self._file, first + start, size)
 
     def _locate(self, name: str) -> tuple[int, int]:
-        """(start, size) of a record's bytes; its checksum is checked, once in a row."""
+        """(start, size) of a record's bytes; repeated reads check its checksum once."""
         found = self._directory.find(name)
         if found is None:
             raise UnreadableFileError(f"record {name!r} is missing or compressed")
@@ -80,9 +89,9 @@ class TorchZipFile(Checkpoint):
 
 
 class _Directory:
-    """Where the uncompressed records of a zip lie.
+    """Positions of the uncompressed records of a zip.
 
-    Of many records it keeps 44 bytes each in arrays: a pickled zoo has a million of them.
+    Many records are kept in arrays, 44 bytes each: a pickled zoo has a million of them.
     """
 
     def __init__(self, infos: list[zipfile.ZipInfo]) -> None:
@@ -105,18 +114,27 @@ class _Directory:
         """(offset of the header, size, checksum) of a record, or None."""
         if self._few:
             return self._few.get(name)
-        place = int(np.searchsorted(self._names, name.encode()))
-        if place == len(self._names) or self._names[place] != name.encode():
+        index = int(np.searchsorted(self._names, name.encode()))
+        if index == len(self._names) or self._names[index] != name.encode():
             return None
-        offset, size, checksum = self._rows[place].tolist()
+        offset, size, checksum = self._rows[index].tolist()
         return offset, size, checksum
 
 
 class LegacyFile(Checkpoint):
-    """torch.save before 1.6: five pickles, then the storages one after the other."""
+    """torch.save before 1.6: five pickles, then the storages in sequence."""
 
     def __init__(self, file: BinaryIO, stubs: tuple[str, ...]) -> None:
-        """Read the pickles; see `open_checkpoint`."""
+        """Read the pickles.
+
+        Args:
+            file: file opened for reading.
+            stubs: full names or prefixes whose objects become stubs, see `load_pickle`.
+
+        Raises:
+            RefusedPickleError: if a pickle names something that is not allowed.
+            UnreadableFileError: if the file is damaged or big-endian.
+        """
         TRIAL.read("legacy", stubs, file)
         for _ in range(2):
             load_pickle(file)  # magic number and version of the protocol
@@ -131,7 +149,7 @@ class LegacyFile(Checkpoint):
         for key in at_keys if isinstance(at_keys, list) else []:
             if key not in sizes:
                 raise UnreadableFileError(f"storage {shown(key)} is not used by any tensor")
-            self._spans[key] = (at + 8, sizes[key])  # a count of values comes first
+            self._spans[key] = (at + 8, sizes[key])  # after a count of values
             at += 8 + sizes[key]
 
     def _bytes(self, storage: str, start: int, size: int) -> Any:
@@ -139,10 +157,19 @@ class LegacyFile(Checkpoint):
 
 
 class PickleFile(Checkpoint):
-    """A plain pickle; its tensors are arrays, or files of torch's old kind inside it."""
+    """A plain pickle; its tensors are arrays, or embedded files of torch's old format."""
 
     def __init__(self, file: BinaryIO, stubs: tuple[str, ...]) -> None:
-        """Read the pickle; see `open_checkpoint`."""
+        """Read the pickle.
+
+        Args:
+            file: file opened for reading.
+            stubs: full names or prefixes whose objects become stubs, see `load_pickle`.
+
+        Raises:
+            RefusedPickleError: if the pickle names something that is not allowed.
+            UnreadableFileError: if the pickle is damaged.
+        """
         TRIAL.read("pickle", stubs, file)
         self._inner: dict[str, bytes] = {}
         allowed = {"torch.storage._load_from_bytes": Sealed(self._load_storage)}
@@ -187,7 +214,12 @@ def _load_tensors(file: BinaryIO, stubs: tuple[str, ...], sizes: dict[str, int])
 
 
 def load_zip_pickle(file: BinaryIO, stubs: tuple[str, ...]) -> Any:
-    """Read `data.pkl` of a zip; its tensors name the records they lie in."""
+    """Read `data.pkl` of a zip; its tensors name their records.
+
+    Args:
+        file: `data.pkl`, opened for reading.
+        stubs: full names or prefixes whose objects become stubs, see `load_pickle`.
+    """
     TRIAL.read("zip", stubs, file)
     return _load_tensors(file, stubs, {})
 
@@ -218,7 +250,7 @@ def _first(value: Any, *_: Any) -> Any:
 
 
 def _torch_globals() -> dict[str, Any]:
-    """What a state dict's pickle may name, and what it becomes here."""
+    """Names allowed in a state dict's pickle, and their replacements."""
     found: dict[str, Any] = {f"torch.{kind}Storage": name for kind, name in _STORAGES.items()}
     found |= {f"torch.{name}": name for name in NUMPY_TYPES}
     found |= {
@@ -236,7 +268,7 @@ _TORCH = _torch_globals()
 
 
 def _checksum(file: BinaryIO, start: int, size: int) -> int:
-    """CRC-32 of a range, piece by piece."""
+    """CRC-32 of a range, computed in pieces."""
     value = 0
     for at in range(start, start + size, _PIECE_BYTES):
         value = zlib.crc32(slice_bytes(file, at, min(_PIECE_BYTES, start + size - at)), value)

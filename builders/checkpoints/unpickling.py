@@ -1,11 +1,11 @@
-"""Reads pickles without running what they name: an allow-list of plain data, stubs for the rest.
+"""Reads pickles without running their code: an allow-list of plain data, stubs for the rest.
 
-A pickle is a program: it may call anything it can name. Here a name is looked up in a short
-list (plain containers, numpy arrays, paths) whose entries are replaced by harmless functions of
-our own; a caller may add its own replacements, and prefixes of modules whose objects are kept as
-`Stub`s. Nothing named in a pickle is ever imported, and any other name is refused.
+A pickle is a program: it may call everything it names. Here names are looked up in a short list
+(plain containers, numpy arrays, paths) with harmless replacements. A caller may add replacements,
+and prefixes of modules whose objects are kept as `Stub`s. Nothing named in a pickle is imported,
+and all other names are rejected.
 
-This keeps code from running. Pickles that take much memory or time are found by `pickle_trial`.
+This prevents the execution of code; `pickle_trial` finds pickles that take much memory or time.
 """
 
 import pickle
@@ -28,29 +28,29 @@ class RefusedPickleError(UnreadableFileError):
 
 
 class Sealed:
-    """A function that a pickle may call, but not change."""
+    """A function that a pickle may call but not change."""
 
     __slots__ = ("_function",)
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        """Stand for `function`."""
+        """Wrap `function`."""
         self._function = function
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call it."""
+        """Call the function."""
         return self._function(*arguments)
 
     def __setstate__(self, state: Any) -> None:
-        """Refuse."""
+        """Reject changes by the pickle."""
         raise RefusedPickleError("pickle tries to change a function")
 
 
 class Stub:
-    """Stands for an object of a class that we do not import.
+    """Placeholder for an object whose class is not imported.
 
     Attributes:
-        arguments: what its class was called with.
-        state: what its pickle set as state, or None.
+        arguments: arguments of its class.
+        state: state set by the pickle, or None.
         members: items appended to it (a subclass of list).
         entries: items set in it (a subclass of dict).
     """
@@ -91,17 +91,17 @@ def load_pickle(
     allowed: Mapping[str, Any] | None = None,
     persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """Read one pickle from where `file` stands.
+    """Read one pickle from the current position of a file.
 
     Args:
-        file: opened for reading; it stands behind the pickle afterwards.
+        file: file opened for reading; its position is behind the pickle afterwards.
         stubs: full names, or prefixes before a dot, whose objects become `Stub`s.
-        allowed: replacement by full name, in addition to the plain ones. Functions are `Sealed`.
-        persistent: turns a persistent id into an object, as torch's storages need.
+        allowed: further replacements by full name; functions must be `Sealed`.
+        persistent: function from a persistent id to an object, needed for torch's storages.
 
     Raises:
-        RefusedPickleError: naming the first global that is not allowed.
-        UnreadableFileError: if it is no pickle, or a damaged one.
+        RefusedPickleError: if it names something that is not allowed; the message names it.
+        UnreadableFileError: if it is no pickle, or damaged.
     """
     unpickler = _AllowListUnpickler(file, encoding="latin1")
     unpickler.stubs, unpickler.allowed = tuple(stubs), PLAIN | dict(allowed or {})
@@ -110,7 +110,9 @@ def load_pickle(
         return unpickler.load()
     except UnreadableFileError:
         raise
-    except Exception as error:  # a damaged pickle can fail in any way that Python knows
+    except MemoryError as error:
+        raise UnreadableFileError("damaged pickle: it asks for more room than it needs") from error
+    except Exception as error:  # a damaged pickle can raise any error
         raise UnreadableFileError(f"damaged pickle: {error_text(error)}") from error
 
 
@@ -142,16 +144,16 @@ def _stub_class(full: str) -> type[Stub]:
 
 
 class PickledDict(dict[Any, Any]):
-    """A dictionary whose pickle may fill it, but not give it attributes of its own."""
+    """A dictionary that a pickle may fill, but not give attributes."""
 
     __slots__ = ()
 
     def __setstate__(self, state: Any) -> None:
-        """Drop the attributes: a name such as `items` would hide a method."""
+        """Drop attributes: a name such as `items` would hide a method."""
 
 
 class _Dtype:
-    """A numpy type in the making: the pickle gives its code, then its byte order."""
+    """A numpy type under construction: the pickle sets its code, then its byte order."""
 
     def __init__(self, code: str, *_: Any) -> None:
         if not isinstance(code, str) or not _DTYPE.fullmatch(code):
@@ -166,14 +168,14 @@ class _Dtype:
 
 
 class PickledArray:
-    """A numpy array in the making; `array` holds it when its pickle has been read."""
+    """A numpy array under construction; `array` holds it after its pickle has been read."""
 
     def __init__(self, *_: Any) -> None:
-        """Wait for the state."""
+        """Start with an empty array."""
         self.array = np.empty(0, np.float32)
 
     def __setstate__(self, state: Any) -> None:
-        """Take (version, shape, type, fortran order, bytes)."""
+        """Set the array from (version, shape, type, fortran order, bytes)."""
         _, shape, dtype, fortran, raw = state
         raw = raw.encode("latin1") if isinstance(raw, str) else raw
         self.array = _array(raw, dtype, shape, "F" if fortran else "C")
@@ -209,7 +211,7 @@ def _plain_dict(*_: Any) -> dict[Any, Any]:
 
 
 def _plain() -> dict[str, Any]:
-    """Replacement by full name, under all the names that Python and numpy have used."""
+    """Replacements by full name, under all names used by Python and numpy so far."""
     found: dict[str, Any] = {
         "collections.OrderedDict": PickledDict,
         "collections.defaultdict": Sealed(_plain_dict),

@@ -1,8 +1,8 @@
-"""One boundary around the reading of one foreign file: whatever it raises has one name.
+"""Error boundary for reading a foreign file: every failure becomes an `UnreadableFileError`.
 
-A damaged or hostile file can fail in any way that Python, numpy or a parser knows. `reading` turns
-all of them into `UnreadableFileError`, which importers report in one line. Text of an error never
-shows foreign data in full: `shown` cuts it, because the text of a nested object can be endless.
+A damaged or hostile file can raise any error of Python, numpy or a parser. `reading` converts all
+of them, and importers report them in one line. Messages never contain foreign data in full:
+`shown` cuts it, because the text of a nested object can be endless.
 """
 
 import errno
@@ -21,15 +21,15 @@ _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM
 
 
 class UnreadableFileError(ZooError, ValueError):
-    """A file is damaged, or not of the kind it should be."""
+    """A file is damaged, or of another format than expected."""
 
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Read one foreign file: any failure in it becomes an `UnreadableFileError`.
+    """Read one foreign file; every failure becomes an `UnreadableFileError`.
 
-    Errors of weightzoo pass unchanged, and so does a machine without disk, memory or file handles:
-    that is no fault of the file.
+    Errors of weightzoo pass unchanged, and so do errors about a full disk, memory or file handles:
+    they are no fault of the file.
 
     Raises:
         UnreadableFileError: if the block fails.
@@ -43,7 +43,7 @@ def reading() -> Iterator[None]:
 
 
 def guarded(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """A function that runs as a block under `reading` does."""
+    """Wrap a function so that it runs under `reading`."""
 
     @wraps(function)
     def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Result:
@@ -54,28 +54,28 @@ def guarded(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
 
 
 def shown(value: object) -> str:
-    """A foreign value for a message: as `repr` shows it, but cut in length, width and depth."""
+    """Text of a foreign value for a message: its `repr`, cut in length, width and depth."""
     try:
         return _SHORT.repr(value)[:TEXT_LIMIT]
-    except Exception:  # such as a whole number of more digits than Python prints
+    except Exception:  # such as an integer with more digits than Python prints
         return f"<{type(value).__name__}>"
 
 
 def error_text(error: BaseException) -> str:
-    """The type of an error and what it says, in one line of limited length."""
+    """Type and message of an error, in one line of limited length."""
     plain = all(isinstance(argument, str | int) for argument in error.args)
     text = str(error) if plain and not isinstance(error, KeyError) else ", ".join(_parts(error))
     return one_line(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def one_line(text: str) -> str:
-    """A text without line breaks and control characters, cut where it is too long."""
+    """Text without line breaks and control characters, cut if it is too long."""
     cut = text if len(text) <= TEXT_LIMIT else text[: TEXT_LIMIT - 4] + " ..."
     return "".join(sign if sign.isprintable() else " " for sign in cut)
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether it says something about weightzoo or the machine, not about a file."""
+    """Whether an error concerns weightzoo or the machine instead of the file."""
     machine = isinstance(error, OSError) and error.errno in _MACHINE
     return machine or isinstance(error, ZooError)
 
@@ -95,7 +95,7 @@ class _Short(reprlib.Repr):
         self.maxstring = self.maxlong = self.maxother = 120
 
     def repr_dict(self, x: dict[object, object], level: int) -> str:
-        """In its own order: sorting would compare foreign keys."""
+        """Text of a dict in its own order: sorting would compare foreign keys."""
         if not x or level <= 0:
             return "{...}" if x else "{}"
         first = [(key, value) for _, (key, value) in zip(range(self.maxdict), x.items())]  # noqa: B905

@@ -1,4 +1,4 @@
-"""Fine-tuning: the models of one zoo, trained on with another image set.
+"""Fine-tuning: training of one zoo's models continues on another image set.
 
 Shape letters: M models, D length of the flat vector.
 """
@@ -28,11 +28,11 @@ from .parents import Condition, Parents, choose_parents
 
 @dataclass(frozen=True, kw_only=True)
 class FineTuning(TrainingJob):
-    """Train on from the rows of another zoo.
+    """Training that starts from rows of another zoo.
 
     Attributes:
-        parents: the rows; one model of `models` starts from each.
-        details: what a recipe does not hold of how the zoo was made, plain data.
+        parents: rows to start from, one for each model of `models`.
+        details: plain data on the zoo's origin that a recipe does not hold.
     """
 
     command: ClassVar[str] = "finetune"
@@ -47,9 +47,9 @@ class FineTuning(TrainingJob):
         return str(self.parents.provenance["name"])
 
     def initial(self, positions: Sequence[int]) -> Tensor:
-        """What models start from, (M, D): the parent's tensors, and new ones where shapes differ.
+        """Initial weights, (M, D): the parent's tensors, and new ones where shapes differ.
 
-        New ones are drawn as the recipe's `init` says, with the model's seed.
+        New tensors are drawn by the recipe's `init`, with the model's seed.
         """
         models = [self.models[position] for position in positions]
         rows = self.parents.weights(positions)
@@ -62,7 +62,14 @@ class FineTuning(TrainingJob):
         device: str,
         on_epoch: Callable[[int], None] = lambda models: None,
     ) -> CohortResult:
-        """Train one cohort on from its parents."""
+        """Train one cohort, starting from its parents.
+
+        Args:
+            positions: positions of its models in the population.
+            data: image set or signal set of the job.
+            device: training device.
+            on_epoch: function called after every epoch with the number of models.
+        """
         models = [self.models[position] for position in positions]
         cohort = self.cohort(models, data, device, self.initial(positions))
         return run_cohort(cohort, self.recipe, on_epoch)
@@ -70,12 +77,19 @@ class FineTuning(TrainingJob):
     def cohort(
         self, models: Sequence[Model], data: DataSet, device: str, initial: Tensor
     ) -> Cohort:
-        """The cohort that trains some models from their initial state, (M, D)."""
+        """Make the cohort that trains some models.
+
+        Args:
+            models: M models.
+            data: image set or signal set of the job.
+            device: training device.
+            initial: initial weights, (M, D).
+        """
         return Cohort(self.recipe, models, data, device, initial)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result."""
-        places = [list(place) for place in self.parents.places]
+        """Settings that decide the result, plain data."""
+        places = [list(index) for index in self.parents.row_indices]
         return super().settings() | {
             "details": self.details,
             "parent": self.parents.provenance,
@@ -83,7 +97,7 @@ class FineTuning(TrainingJob):
         }
 
     def header(self) -> ZooHeader:
-        """The header: as of a recipe, which says more; splits are those of the parents."""
+        """The header of the zoo's files, with `details` in the recipe and the parents' splits."""
         header = super().header()
         parent_split = self.parents.files[0].header.split
         return replace(
@@ -93,11 +107,11 @@ class FineTuning(TrainingJob):
         )
 
     def lineage(self) -> tuple[Lineage, ...]:
-        """One parent row each."""
+        """Lineage of each model: its parent row."""
         return self.parents.lineage(self.relation)
 
     def provenance(self) -> dict[str, Any]:
-        """The code, and the parents' zoo."""
+        """Versions of the code, and the parents' zoo."""
         return super().provenance() | {"parent": self.parents.provenance}
 
 
@@ -113,27 +127,28 @@ def fine_tune_zoo(
     engine: Engine | None = None,
     overwrite: bool = False,
 ) -> ZooIndex:
-    """Train a zoo's models on with another image set and write them as a zoo of their own.
+    """Fine-tune a zoo's models on another image set and write them as a new zoo.
 
-    Each starts from the last finite checkpoint of its parent (of those that `where` picks), keeps
-    its `model_id`, seed, split and hyper-parameters, and all its tensors, except that a last
-    layer for another number of classes is drawn anew (`recipe["fine_tuning"]["redrawn"]`).
+    Each model starts from the last finite checkpoint of its parent (among those that `where`
+    selects). It keeps `model_id`, seed, split and hyper-parameters, and all tensors, except that
+    a last layer for another number of classes is drawn anew
+    (`recipe["fine_tuning"]["redrawn"]`).
 
     Args:
         source: folder of the parents' zoo.
-        out: the zoo folder to make; its last part is the zoo's name.
-        images: image set to train on, of the shape that the models take.
-        epochs: passes over it.
-        checkpoints: epochs to store; None stores all from 0, the parent's weights on the new set.
-        where: which parent rows may be taken, see `choose_parents`.
+        out: path of the new zoo folder; its last part is the zoo's name.
+        images: image set to train on, of the models' input shape.
+        epochs: number of passes over the train images.
+        checkpoints: epochs to store; None stores all from 0, the parent's weights.
+        where: condition on the parent rows, see `choose_parents`.
         overrides: hyper-parameters for all models, such as {"lr": 1e-4}.
-        engine: where to train.
-        overwrite: replace a zoo at `out` when the new one is whole.
+        engine: engine that trains the cohorts; None trains on the CPU of this machine.
+        overwrite: replace a zoo at `out` when the new one is complete.
 
     Raises:
         ZooNotFoundError: if there is no zoo at `source`.
         RecipeError: if the image set, an override or a checkpoint is not valid.
-        BuildError: if models and images do not fit, no row can be taken, or as `build_zoo`.
+        BuildError: if models and images do not fit, no row is usable, or as in `build_zoo`.
     """
     out, source = Path(out), Path(source)
     parents = choose_parents(source, where, overrides)
@@ -166,7 +181,18 @@ def child_recipe(
     checkpoints: Sequence[int],
     overrides: Mapping[str, Any],
 ) -> Recipe:
-    """What children are trained by; its factors are those that differ from the parents'."""
+    """Make the recipe of a child zoo; its factors are the changed hyper-parameters.
+
+    Args:
+        parents: parent rows.
+        name: name of the child zoo.
+        description: description in one line.
+        architecture: architecture of the children.
+        images: name of the image set or signal set.
+        epochs: number of passes over the train images.
+        checkpoints: epochs to store.
+        overrides: hyper-parameters that replace the parents'.
+    """
     data = {
         "name": name,
         "description": description,
@@ -182,17 +208,21 @@ def child_recipe(
 
 
 def with_head(architecture: Architecture, classes: int) -> Architecture:
-    """The architecture with a last layer for so many classes.
+    """Give an architecture a last layer for another number of classes.
+
+    Args:
+        architecture: architecture of the parents.
+        classes: number of classes.
 
     Raises:
-        BuildError: if it would have to change and is not linear.
+        BuildError: if the last layer must change and is not linear.
     """
     last = architecture.layers[-1]
     if architecture.shapes()[-1] == (classes,):
         return architecture
     if not isinstance(last, Linear):
         raise BuildError(
-            f"architecture {architecture.name!r} ends in {last}, which cannot be made to give "
+            f"architecture {architecture.name!r} ends in {last}, which cannot be changed to "
             f"{classes} classes: choose an image set with {architecture.shapes()[-1]} classes"
         )
     return replace(architecture, layers=(*architecture.layers[:-1], replace(last, out=classes)))

@@ -1,4 +1,4 @@
-"""What a model of one architecture takes over from a model of another: tensors alike in both.
+"""Tensors that a model of one architecture takes over from a model of another.
 
 Shape letters: M models, D length of the flat vector of the new architecture, P of the parent's.
 """
@@ -14,7 +14,12 @@ from ..training.initialization import initial_weights
 
 
 def shared_tensors(architecture: Architecture, parent: Architecture) -> list[str]:
-    """Names of the tensors that both have with the same shape, in the order of the first."""
+    """Names of the tensors that two architectures share with the same shape.
+
+    Args:
+        architecture: architecture of the child; it gives the order of the names.
+        parent: architecture of the parent.
+    """
     shapes = {tensor.name: tensor.shape for tensor in parent.layer_table()}
     return [t.name for t in architecture.layer_table() if shapes.get(t.name) == t.shape]
 
@@ -22,15 +27,15 @@ def shared_tensors(architecture: Architecture, parent: Architecture) -> list[str
 def inherited_weights(
     architecture: Architecture, models: Sequence[Model], parent: Architecture, weights: Tensor
 ) -> Tensor:
-    """What models start from: the parent's tensors where shared, and new ones elsewhere.
+    """Initial weights of models: the parent's tensors where shared, and new ones elsewhere.
 
-    New ones are drawn as the models' `init` says, with their seeds.
+    New tensors are drawn by the models' `init`, with their seeds.
 
     Args:
-        architecture: of the models.
+        architecture: architecture of the models.
         models: M models.
-        parent: the architecture of `weights`.
-        weights: (M, P), left as they are.
+        parent: architecture of the parents.
+        weights: weights of the parents, (M, P); they are not changed.
 
     Returns:
         (M, D), float32; `weights` themselves if the layer tables are equal.

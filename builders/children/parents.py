@@ -27,24 +27,24 @@ TYPES: dict[str, type] = {field.name: field.type for field in fields(HyperParame
 
 @dataclass(frozen=True, kw_only=True)
 class Parents:
-    """One row of a zoo for each of M models; pickles, and reads weights only when asked.
+    """One row of a zoo for each of M models; can be pickled, and reads weights on demand.
 
     Attributes:
-        provenance: {"name", "sha256"} of the zoo.
-        architecture: of its models.
-        images: name of the image set they were trained on, "" if the zoo does not say.
-        files: its files.
-        places: (index in `files`, row) of each model.
-        models: with id, seed, split and hyper-parameters of their parents.
-        epochs: of the parent rows.
-        left_out: models of the zoo without a row that can be used.
+        provenance: name and digest of the zoo, {"name", "sha256"}.
+        architecture: architecture of its models.
+        images: name of the image set they were trained on, "" if it is unknown.
+        files: files of the zoo.
+        row_indices: (index in `files`, row) of each model.
+        models: children, with id, seed, split and hyper-parameters of their parents.
+        epochs: epochs of the parent rows.
+        left_out: number of models of the zoo without a usable row.
     """
 
     provenance: dict[str, str]
     architecture: Architecture
     images: str
     files: tuple[ZooFile, ...]
-    places: tuple[tuple[int, int], ...]
+    row_indices: tuple[tuple[int, int], ...]
     models: tuple[Model, ...]
     epochs: tuple[int, ...]
     left_out: int
@@ -56,7 +56,7 @@ class Parents:
             ZooNotFoundError: if a file is not there, as on a node that does not share the disk.
             ZooFormatError: if a file changed since it was opened.
         """
-        chosen = [self.places[position] for position in positions]
+        chosen = [self.row_indices[position] for position in positions]
         maps = {index: self.files[index].map_weights() for index, _ in chosen}
         return torch.from_numpy(np.stack([maps[index][row] for index, row in chosen]))
 
@@ -83,42 +83,44 @@ def choose_parents(
     where: Condition | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Parents:
-    """Of each model, take the last checkpoint that is finite and for which a condition holds.
+    """Choose the last checkpoint of each model that is finite and fulfils a condition.
 
     Children keep `model_id`, seed and split of their parents, so that no model has relatives in
-    two splits, in whichever of the two zoos.
+    two splits, in either zoo.
 
     Args:
-        folder: a zoo folder.
-        where: which rows may be taken, from the columns of one file; None takes all.
-        overrides: hyper-parameters that all children get instead of their parent's.
+        folder: folder of the parents' zoo.
+        where: condition on the rows, from the columns of one file; None accepts all.
+        overrides: hyper-parameters that replace the parents' in all children.
 
     Raises:
         ZooNotFoundError: if there is no zoo.
-        BuildError: if its architecture is unknown, no row can be taken, or a model's
-            hyper-parameters are not known well enough to train it.
+        BuildError: if its architecture is unknown, no row is usable, or a model's activation is
+            unknown.
         RecipeError: if an override is unknown or out of range.
     """
     files = tuple(ZooIndex.read(folder).open(folder))
     header = files[0].header
     if header.architecture is None:
-        raise BuildError(f"{folder} does not say its architecture, so it cannot be trained on")
+        raise BuildError(
+            f"{folder} stores no architecture, so its models cannot be trained further"
+        )
     _known(overrides or {})
     columns = [file.read_columns() for file in files]
-    places = _last_rows(columns, where)
-    if not places:
+    row_indices = _last_rows(columns, where)
+    if not row_indices:
         raise BuildError(f"{folder} has no finite row that can be taken: widen the condition")
-    rows = {key: {name: c[row] for name, c in columns[i].items()} for key, (i, row) in places}
+    rows = {key: {name: c[row] for name, c in columns[i].items()} for key, (i, row) in row_indices}
     everyone = {int(key) for own in columns for key in own["model_id"]}
     return Parents(
         provenance=parent_provenance(folder),
         architecture=header.architecture,
         images=str(header.provenance.get("images", {}).get("name", "")),
         files=files,
-        places=tuple(place for _, place in places),
+        row_indices=tuple(index for _, index in row_indices),
         models=tuple(_model(row, overrides or {}) for row in rows.values()),
         epochs=tuple(int(row["epoch"]) for row in rows.values()),
-        left_out=len(everyone) - len(places),
+        left_out=len(everyone) - len(row_indices),
     )
 
 
@@ -159,16 +161,16 @@ def _last_rows(
             model, epoch = int(own["model_id"][row]), int(own["epoch"][row])
             if model not in last or epoch > last[model][0]:
                 last[model] = epoch, (index, row)
-    return [(model, place) for model, (_, place) in sorted(last.items())]
+    return [(model, index) for model, (_, index) in sorted(last.items())]
 
 
 def _model(row: Mapping[str, Any], overrides: Mapping[str, Any]) -> Model:
-    """A child as its parent was, but for the overrides; what the zoo does not say by default."""
+    """A child with its parent's hyper-parameters and the overrides; unknown ones by default."""
     known = {name: kind(row[name]) for name, kind in TYPES.items() if not _unknown(row, name)}
     values = known | dict(overrides)
     if "activation" not in values:
         raise BuildError(
-            f"the zoo does not say the activation of model {row['model_id']}: "
+            f"the activation of model {row['model_id']} is unknown: "
             "give it, as in --set activation=relu"
         )
     return Model(

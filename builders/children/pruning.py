@@ -1,4 +1,4 @@
-"""Magnitude pruning of a population that trains on meanwhile.
+"""Magnitude pruning of a population while it is trained.
 
 Weights of convolution and linear layers may be pruned; biases, norm layers, embeddings and
 attention may not. Sparsity is the pruned share of those weights, over all layers of a model
@@ -35,9 +35,9 @@ def prunable_columns(table: LayerTable) -> Tensor:
 class MagnitudePruning(Cohort):
     """Prunes the smallest weights before every epoch, more and more, and trains the others.
 
-    The share follows Zhu and Gupta 2017 (arXiv:1710.01878, equation 1): from 0 to the final one
-    along a cubic that is steep at first. Before epoch e of E it is final * (1 - (1 - e / E)^3),
-    so the last epoch trains with the final share.
+    The share follows Zhu and Gupta 2017 (arXiv:1710.01878, equation 1): a cubic from 0 to the final
+    share that is steep at first. Before epoch e of E it is final * (1 - (1 - e / E)^3), so the
+    last epoch trains with the final share.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class MagnitudePruning(Cohort):
         """Set up a cohort at its initial state.
 
         Args:
-            recipe: as of `Cohort`, like all others but
-            models: M models.
-            data: what they learn.
-            device: where.
-            initial: (M, D) weights to start from.
+            recipe: recipe with architecture and epochs.
+            models: M models of one cohort.
+            data: image set or signal set that they are trained on.
+            device: training device.
+            initial: initial weights, (M, D).
             sparsity: final share of pruned weights, in [0, 1).
         """
         super().__init__(recipe, models, data, device, initial)
@@ -74,8 +74,8 @@ class MagnitudePruning(Cohort):
             yield losses
 
     @contextmanager
-    def settled(self) -> Iterator[dict[str, Tensor]]:
-        """The weights are pruned already."""
+    def as_saved(self) -> Iterator[dict[str, Tensor]]:
+        """Yield the sparsity; the weights are already pruned."""
         yield {"sparsity": self._pruned[:, self._columns].float().mean(1)}
 
     def _prune(self, share: float) -> None:

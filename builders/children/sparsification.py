@@ -1,4 +1,4 @@
-"""Sparse twins: the models of a zoo, pruned step by step while they train on.
+"""Sparse twins: the models of a zoo, pruned step by step in further training.
 
 The twins of the Model Zoos (arXiv:2209.14764) start from the last checkpoint of every model and
 record 25 epochs of variational dropout; magnitude pruning follows Zhu and Gupta 2017.
@@ -25,7 +25,7 @@ from .variational_dropout import THRESHOLD, VariationalDropout
 METHODS = ("variational-dropout", "magnitude")
 EPOCHS = 25
 SPARSITY = 0.8
-# The divergence takes the place of weight decay, and the learnt noise that of dropout.
+# The divergence replaces weight decay, and the learnt noise replaces dropout.
 VARIATIONAL = {
     "optimizer": "adam",
     "schedule": "constant",
@@ -37,12 +37,11 @@ VARIATIONAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Sparsification(FineTuning):
-    """Prune the rows of another zoo.
+    """Pruning of another zoo's rows.
 
     Attributes:
-        method: one of `METHODS`.
-        sparsity: final share of pruned weights, of "magnitude"; None for the other, which finds
-            it itself.
+        method: name of the method, one of `METHODS`.
+        sparsity: final share of pruned weights; None for variational dropout, which finds it.
     """
 
     command: ClassVar[str] = "sparsify"
@@ -55,13 +54,20 @@ class Sparsification(FineTuning):
     def cohort(
         self, models: Sequence[Model], data: DataSet, device: str, initial: Tensor
     ) -> Cohort:
-        """The cohort that prunes some models from their initial state, (M, D)."""
+        """Make the cohort that prunes some models.
+
+        Args:
+            models: M models.
+            data: image set or signal set of the job.
+            device: training device.
+            initial: initial weights, (M, D).
+        """
         if self.sparsity is None:
             return VariationalDropout(self.recipe, models, data, device, initial)
         return MagnitudePruning(self.recipe, models, data, device, initial, self.sparsity)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result."""
+        """Settings that decide the result, plain data."""
         return super().settings() | {"method": self.method, "sparsity": self.sparsity}
 
 
@@ -79,31 +85,32 @@ def sparsify_zoo(
     engine: Engine | None = None,
     overwrite: bool = False,
 ) -> ZooIndex:
-    """Prune a zoo's models while they train on, and write the twins as a zoo of their own.
+    """Prune a zoo's models in further training, and write the twins as a new zoo.
 
-    Each starts from the last finite checkpoint of its parent (of those that `where` picks) and
-    keeps its `model_id`, seed and split. Weights and accuracies of a row are those of the pruned
-    network; `sparsity` is the pruned share of the weights of its conv and linear layers.
+    Each twin starts from the last finite checkpoint of its parent (among those that `where`
+    selects) and keeps `model_id`, seed and split. Weights and accuracies of a row are those of
+    the pruned network; `sparsity` is the pruned share of the weights of its conv and linear
+    layers.
 
     Args:
         source: folder of the parents' zoo.
-        out: the zoo folder to make; its last part is the zoo's name.
-        method: "variational-dropout" (Adam, see `VARIATIONAL`) or "magnitude" (the parents' own
-            hyper-parameters).
-        epochs: of pruning.
-        sparsity: the share that "magnitude" reaches; None takes `SPARSITY`.
-        images: image set; None takes the parents'.
+        out: path of the new zoo folder; its last part is the zoo's name.
+        method: method name, "variational-dropout" (Adam, see `VARIATIONAL`) or "magnitude" (the
+            parents' own hyper-parameters).
+        epochs: number of epochs of pruning.
+        sparsity: final share of pruned weights with "magnitude"; None takes `SPARSITY`.
+        images: name of the image set; None takes the parents'.
         checkpoints: epochs to store; None stores all from 1.
-        where: which parent rows may be taken, see `choose_parents`.
+        where: condition on the parent rows, see `choose_parents`.
         overrides: hyper-parameters for all models, such as {"lr": 1e-3}.
-        engine: where to train.
-        overwrite: replace a zoo at `out` when the new one is whole.
+        engine: engine that trains the cohorts; None trains on the CPU of this machine.
+        overwrite: replace a zoo at `out` when the new one is complete.
 
     Raises:
         ZooNotFoundError: if there is no zoo at `source`.
         RecipeError: if the image set, an override or a checkpoint is not valid.
         BuildError: if the method or sparsity is not valid, models and images do not fit, no row
-            can be taken, or as `build_zoo`.
+            is usable, or as in `build_zoo`.
     """
     out, share = Path(out), _final_sparsity(method, sparsity)
     changed = (VARIATIONAL if share is None else {}) | dict(overrides or {})
@@ -132,7 +139,7 @@ def sparsify_zoo(
 
 
 def _final_sparsity(method: str, sparsity: float | None) -> float | None:
-    """The share to prune to, or None where the method finds it itself."""
+    """Final share of pruned weights, or None where the method finds it."""
     if method not in METHODS:
         raise BuildError(f"method must be one of {METHODS}, got {method!r}")
     if method != "magnitude":
@@ -148,6 +155,6 @@ def _final_sparsity(method: str, sparsity: float | None) -> float | None:
 def _own_images(parents: Parents) -> str:
     if not parents.images:
         raise BuildError(
-            f"{parents.provenance['name']} does not say what it was trained on: give an image set"
+            f"{parents.provenance['name']} does not name its image set: give an image set"
         )
     return parents.images

@@ -2,9 +2,9 @@
 
 Every weight of a convolution or linear layer is a Gaussian with mean theta and variance sigma2.
 Both are trained on the evidence lower bound; a weight whose log alpha = log(sigma2 / theta^2)
-reaches 3 is mostly noise and is pruned. Noise is drawn for a layer's outputs, whose mean and
-variance are two passes of the layer (local reparametrisation, section 4.2). Constants and clamps
-are those of the published twins of the Model Zoos (arXiv:2209.14764).
+reaches 3 is mostly noise and is pruned. Noise is drawn for the outputs of a layer; two passes of
+the layer give their mean and variance (local reparametrisation, section 4.2). Constants and
+clamps are those of the published twins of the Model Zoos (arXiv:2209.14764).
 
 Shape letters: M models, D length of the flat vector.
 """
@@ -30,15 +30,15 @@ from ..training.objectives import DataSet, training_size
 from ..training.optimizers import PopulationOptimizer
 from .pruning import prunable_columns, prunable_tensors
 
-THRESHOLD = 3.0  # log alpha from which on a weight is pruned
-LARGEST_LOG_ALPHA = {"conv": 8.0, "linear": 10.0}  # by kind of layer; the smallest is minus that
+THRESHOLD = 3.0  # smallest log alpha of a pruned weight
+LARGEST_LOG_ALPHA = {"conv": 8.0, "linear": 10.0}  # by layer kind; the smallest is its negative
 FIRST_LOG_VARIANCE = -10.0
-K1, K2, K3 = 0.63576, 1.8732, 1.48695  # of the approximate divergence, equation 14
+K1, K2, K3 = 0.63576, 1.8732, 1.48695  # constants of the approximate divergence, equation 14
 EPSILON = 1e-8
 
 
 class VariationalDropout(Cohort):
-    """Trains means and variances; what is recorded are the means, zero where pruned."""
+    """Trains means and variances; saved weights are the means, zero where pruned."""
 
     def __init__(
         self,
@@ -48,7 +48,15 @@ class VariationalDropout(Cohort):
         device: torch.device | str,
         initial: Tensor,
     ) -> None:
-        """Set up a cohort at its initial state; arguments as of `Cohort`."""
+        """Set up a cohort at its initial state.
+
+        Args:
+            recipe: recipe with architecture and epochs.
+            models: M models of one cohort.
+            data: image set or signal set that they are trained on.
+            device: training device.
+            initial: initial means, (M, D).
+        """
         super().__init__(recipe, models, data, device, initial)
         self._layers, table = recipe.architecture.layers, recipe.architecture.layer_table()
         self._noise = [stream(model.seed, "noise") for model in models]
@@ -60,7 +68,7 @@ class VariationalDropout(Cohort):
     def _set_up_variances(self, recipe: Recipe, models: Sequence[Model], table: LayerTable) -> None:
         """Log variances, and the gradients of means and variances, as views of flat vectors."""
         flat = torch.full_like(self.population.flat, FIRST_LOG_VARIANCE)
-        gradient = torch.zeros_like(flat)  # stays zero where nothing may be pruned
+        gradient = torch.zeros_like(flat)  # stays zero at weights that may not be pruned
         values = [replace(model.hyper_parameters, weight_decay=0.0) for model in models]
         self._variance_optimizer = PopulationOptimizer(flat, gradient, values, table, self.steps)
         views, gradients = table.split(flat.data), table.split(gradient)
@@ -75,9 +83,9 @@ class VariationalDropout(Cohort):
     def epoch(self) -> Iterator[Tensor]:
         """Train one epoch on the mean loss plus the divergence over the training images."""
         for positions in self.order.batches(self.batch_size):
-            x, targets = self.goal.batch(positions)
+            x, targets = self.objective.batch(positions)
             forward = _NoisyPass(self.population, self.dropout, self._log_variances, self._noise)
-            losses = self.goal.losses(forward.run(self._layers, "", x), targets)
+            losses = self.objective.losses(forward.run(self._layers, "", x), targets)
             losses = losses + self.divergence() / self._images
             self._backward(losses.sum())
             self.optimizer.step()
@@ -85,7 +93,7 @@ class VariationalDropout(Cohort):
             yield losses.detach()
 
     def divergence(self) -> Tensor:
-        """(M,): the divergence of the weights' distribution from the prior, equation 14."""
+        """Divergence of the weights' distribution from the prior, equation 14: (M,)."""
         parts = [
             K1 * (1 - torch.sigmoid(K2 + K3 * log_alpha)) + 0.5 * F.softplus(-log_alpha)
             for log_alpha in self.log_alphas().values()
@@ -93,7 +101,7 @@ class VariationalDropout(Cohort):
         return torch.stack([part.flatten(1).sum(1) for part in parts]).sum(0)
 
     def log_alphas(self) -> dict[str, Tensor]:
-        """(M, *shape) of every prunable tensor, clamped."""
+        """Clamped log alpha of every prunable tensor, (M, *shape)."""
         found = {}
         for name, limit in self._limits.items():
             log_square = torch.log(self.population.tensor(name).square() + EPSILON)
@@ -101,8 +109,8 @@ class VariationalDropout(Cohort):
         return found
 
     @contextmanager
-    def settled(self) -> Iterator[dict[str, Tensor]]:
-        """Hold the means with pruned ones set to zero; training goes on with all of them."""
+    def as_saved(self) -> Iterator[dict[str, Tensor]]:
+        """Hold the means with pruned ones set to zero; training continues with all of them."""
         with torch.no_grad():
             pruned = [one.flatten(1) >= THRESHOLD for one in self.log_alphas().values()]
         mask = torch.zeros_like(self.population.flat, dtype=torch.bool)
@@ -115,7 +123,7 @@ class VariationalDropout(Cohort):
             self.population.flat.copy_(means)
 
     def _backward(self, loss: Tensor) -> None:
-        """Write the gradients of means and variances where the two optimizers look for them."""
+        """Write the gradients of means and variances where the two optimizers read them."""
         grads = torch.autograd.grad(loss, self._views)
         for view, grad in zip(self._gradients, grads, strict=True):
             view.copy_(grad)
@@ -136,7 +144,7 @@ class _NoisyPass(ForwardPass):
         self._log_variances, self._noise = log_variances, noise
 
     def layer(self, layer: Layer, name: str, pool: int, x: Tensor) -> Tensor:
-        """As without noise, except for the layers that have it; noise comes before the pool."""
+        """Run a layer; outputs of convolution and linear layers get noise, before the pool."""
         log_variance = self._log_variances.get(f"{name}.weight")
         if log_variance is None:
             return super().layer(layer, name, pool, x)
@@ -150,7 +158,7 @@ class _NoisyPass(ForwardPass):
         return linear(square, variance, variance.new_zeros(variance.shape[:2]))
 
     def _draw(self, like: Tensor) -> Tensor:
-        """Standard normal, drawn model by model on the CPU, so that cohorts do not matter."""
+        """Standard normal noise, drawn model by model on the CPU: cohorts do not change it."""
         noise = torch.empty(like.shape)
         for own, generator in zip(noise, self._noise, strict=True):
             own.normal_(generator=generator)

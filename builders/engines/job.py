@@ -1,4 +1,4 @@
-"""What a build trains: a plan that any worker, here or on another machine, can train a part of."""
+"""The training job of a build; any worker, here or on another machine, can train a part."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -20,17 +20,17 @@ from ..writing.partial_zoo import PartialZoo
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingJob:
-    """Train the models of a recipe from their drawn initial weights; pickles.
+    """Training of a recipe's models from random initial weights; can be pickled.
 
-    Descendants of other zoos' rows override what differs: how a cohort is trained, what it
-    starts from, what is measured besides.
+    Jobs that start from rows of another zoo override the training of a cohort, its initial
+    weights and its further measures.
 
     Attributes:
-        recipe: gives name, architecture, images, epochs and checkpoints.
-        models: the population.
+        recipe: recipe with name, architecture, images, epochs and checkpoints.
+        models: models of the population.
     """
 
-    command: ClassVar[str] = "build"  # that trains such a job
+    command: ClassVar[str] = "build"  # command that runs such a job
     measures: ClassVar[tuple[str, ...]] = ()  # columns measured beside `METRICS`
 
     recipe: Recipe
@@ -38,7 +38,7 @@ class TrainingJob:
 
     @property
     def source(self) -> str:
-        """What the models are trained from, for messages."""
+        """Name of the recipe or zoo that the models start from, for messages."""
         return self.recipe.name
 
     def train(
@@ -48,12 +48,19 @@ class TrainingJob:
         device: str,
         on_epoch: Callable[[int], None] = lambda models: None,
     ) -> CohortResult:
-        """Train one cohort, given by the positions of its models."""
+        """Train one cohort.
+
+        Args:
+            positions: positions of its models in the population.
+            image_set: image set or signal set of the job.
+            device: training device.
+            on_epoch: function called after every epoch with the number of models.
+        """
         models = [self.models[position] for position in positions]
         return train_cohort(self.recipe, models, image_set, device, on_epoch)
 
     def settings(self) -> dict[str, Any]:
-        """What decides the result, plain data: an unfinished build goes on only with equal ones."""
+        """Settings that decide the result, plain data; a build resumes only with equal ones."""
         return {"recipe": self.recipe.to_json(), "models": len(self.models)}
 
     def header(self) -> ZooHeader:
@@ -67,11 +74,11 @@ class TrainingJob:
         )
 
     def lineage(self) -> tuple[Lineage, ...]:
-        """Where each model comes from; empty if all are trained from their own initial state."""
+        """Lineage of each model; empty if all start from their own initial state."""
         return ()
 
     def provenance(self) -> dict[str, Any]:
-        """Which code trains, plain data."""
+        """Versions of the code that trains, plain data."""
         return {
             "weightzoo": package_version(),
             "commit": commit(),
@@ -80,17 +87,17 @@ class TrainingJob:
         }
 
     def check_fit(self, image_set: DataSet) -> None:
-        """Refuse an architecture that does not fit what it is to be trained on.
+        """Reject an architecture that does not fit the image set or signal set.
 
         Raises:
-            BuildError: saying what the one takes and the other gives.
+            BuildError: if shapes or numbers of outputs differ; the message gives both.
         """
         shapes, outputs = self.recipe.architecture.shapes(), output_size(image_set)
         if shapes[0] != image_set.shape or shapes[-1] != (outputs,):
             raise BuildError(
                 f"architecture {self.recipe.architecture.name!r} takes {shapes[0]} and gives "
                 f"{shapes[-1]}, {image_set.name!r} has shape {image_set.shape} and {outputs} "
-                "classes or values"
+                "classes or values: choose an architecture and images that fit"
             )
 
 
@@ -102,7 +109,16 @@ def train_and_write(
     device: str,
     on_epoch: Callable[[int], None] = lambda models: None,
 ) -> None:
-    """Train one cohort and write its rows where they belong."""
+    """Train one cohort and write its rows.
+
+    Args:
+        job: training job.
+        zoo: unfinished zoo that the rows are written to.
+        positions: positions of the cohort's models in the population.
+        image_set: image set or signal set of the job.
+        device: training device.
+        on_epoch: function called after every epoch with the number of models.
+    """
     result = train_within_memory(
         lambda part: job.train(part, image_set, device, on_epoch), positions
     )
@@ -110,6 +126,12 @@ def train_and_write(
 
 
 def write_result(zoo: PartialZoo, positions: Sequence[int], result: CohortResult) -> None:
-    """Write what training a cohort gave."""
+    """Write the rows of a trained cohort.
+
+    Args:
+        zoo: unfinished zoo that the rows are written to.
+        positions: positions of the cohort's models in the population.
+        result: weights and metrics of the cohort.
+    """
     metrics = {name: values.numpy() for name, values in result.metrics.items()}
     zoo.write(positions, result.weights.numpy(), metrics)

@@ -1,10 +1,10 @@
 """Trains cohorts as tasks on a Ray cluster, one CPU or GPU each.
 
-A task writes its cohort's rows itself, at their place in the planned files, if it sees the build
-folder (a disk shared by all nodes under one path); else it sends them to the driver, which
-writes them. Rows have their place before training starts and are a function of recipe and seed,
-so a cohort that is run again after its worker was lost overwrites its own rows with the same
-bytes: none is lost, none is there twice, and the files equal those of the process engine.
+A task writes its cohort's rows itself into the planned files if it sees the build folder (a disk
+shared by all nodes under one path). Otherwise it sends them to the driver, which writes them.
+The position of every row is fixed before training starts, and its values are a function of recipe
+and seed. A cohort that runs again after its worker was lost overwrites its own rows with the same
+bytes: no row is lost or doubled, and the files equal those of the process engine.
 """
 
 import importlib.util
@@ -24,15 +24,15 @@ from ..training.cohort_size import train_within_memory
 from ..training.objectives import DataSet, load_data
 from ..writing.partial_zoo import PartialZoo
 from .job import TrainingJob, write_result
-from .process_engine import ALLOCATOR
+from .worker_processes import ALLOCATOR
 
-RUNS_AGAIN = 5  # times that Ray runs a cohort again whose worker or node was lost
-WAITING = 2  # cohorts handed to Ray per core, so that results do not pile up in its memory
+RUNS_AGAIN = 5  # repetitions of a cohort whose worker or node was lost
+WAITING = 2  # cohorts submitted to Ray per core, so that results do not fill its memory
 
 
 @dataclass(frozen=True)
 class _Shared:
-    """What all tasks of a build have in common."""
+    """Data that all tasks of a build share."""
 
     job: TrainingJob
     zoo: PartialZoo
@@ -54,19 +54,19 @@ def run_on_ray(
 ) -> str:
     """Train all cohorts on a cluster.
 
-    Every node needs the same weightzoo and torch, a C compiler if the driver has one, and its own
-    way to the images (and to a parent zoo, under the same path). The build folder need not be
-    shared, see above. Processors of different kinds may round differently.
+    Every node needs the same versions of weightzoo and torch, a C compiler if the driver has one,
+    and access to the images (and to a parent zoo, under the same path). The build folder need not
+    be shared, see above. Processors of different kinds may round differently.
 
     Args:
-        job: what to train.
-        zoo: where to write it.
-        cohorts: positions of the models that are trained in step.
-        fingerprint: of the image set that the nodes must load.
-        device: "cpu", or "cuda" for one GPU per task.
+        job: training job.
+        zoo: unfinished zoo that the rows are written to.
+        cohorts: positions of the models that are trained in step, by cohort.
+        fingerprint: fingerprint of the image set that the nodes must load.
+        device: training device, "cpu", or "cuda" for one GPU per task.
         workers: CPUs of a cluster that is started here; None takes all cores.
-        address: of a running cluster; None starts one, or takes what RAY_ADDRESS names.
-        bar: counts model-epochs.
+        address: address of a running cluster; None takes RAY_ADDRESS, or starts a cluster.
+        bar: progress bar that counts model-epochs.
 
     Returns:
         Names of the devices that trained.
@@ -100,7 +100,7 @@ def run_on_ray(
 def _results(
     ray: Any, task: Any, shared: Any, cohorts: Sequence[Sequence[int]]
 ) -> Generator[tuple[Sequence[int], tuple[CohortResult | None, str]], None, None]:
-    """(cohort, what its task gave), as tasks end; only some are under way at a time."""
+    """(cohort, outcome of its task), as tasks end; a limited number runs at a time."""
     waiting, running = list(reversed(cohorts)), dict[Any, Sequence[int]]()
     try:
         while waiting or running:
@@ -108,11 +108,13 @@ def _results(
             for _ in range(min(room, len(waiting))):
                 cohort = waiting.pop()
                 running[task.remote(shared, cohort)] = cohort
-            ended, _ = ray.wait(list(running), timeout=5.0)  # so that new nodes get work
+            ended, _ = ray.wait(
+                list(running), timeout=5.0
+            )  # new nodes get cohorts after at most 5 s
             for reference in ended:
                 yield running.pop(reference), _outcome(ray, reference)
     finally:
-        for reference in running:  # after an error or Ctrl-C: they would write on
+        for reference in running:  # after an error or Ctrl-C they would go on writing
             ray.cancel(reference, force=True)
 
 
@@ -129,7 +131,7 @@ def _outcome(ray: Any, reference: Any) -> tuple[CohortResult | None, str]:
 
 @contextmanager
 def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
-    """Ray, connected; a cluster that was started here ends with the build."""
+    """A connected Ray; a cluster that was started here ends with the build."""
     import ray
 
     if ray.is_initialized():  # by the caller, who also ends it
@@ -150,7 +152,7 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
 
 
 def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
-    """One task: the rows, or None if they are written, and the name of the device."""
+    """One task: its rows, or None if they are written, and the name of the device."""
     job, zoo, device = shared.job, shared.zoo, shared.device
     name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
     here = zoo.signature() == shared.signature
@@ -167,7 +169,7 @@ def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None,
 
 
 def _check_node(image_set: DataSet, expected: tuple[str, ...]) -> None:
-    """Refuse to train on a node that would give other weights."""
+    """Reject a node whose versions or images would give other weights."""
     found = (image_set.fingerprint, *_versions())
     names = ("images", "weightzoo", "torch", "compiled convolution")
     for what, here, there in zip(names, found, expected, strict=True):
@@ -176,5 +178,5 @@ def _check_node(image_set: DataSet, expected: tuple[str, ...]) -> None:
 
 
 def _versions() -> tuple[str, ...]:
-    compiled = "no" if convolution_c.library() is None else "yes"  # it rounds otherwise
+    compiled = "no" if convolution_c.library() is None else "yes"  # it rounds differently
     return package_version(), torch.__version__, compiled

@@ -1,4 +1,4 @@
-"""The scalar columns of an imported zoo, from what its models say of themselves.
+"""The scalar columns of an imported zoo, from the properties of its models.
 
 Shape letters: N rows, K checkpoints of one model.
 """
@@ -17,18 +17,18 @@ from ..checkpoints.unreadable import shown
 from .models import OWN_HYPER_PARAMETERS, FoundModel
 
 MODEL_NAME = "model_name"
-EXACT = 2**53  # a number (float64) holds whole numbers up to here
+EXACT = 2**53  # float64 represents all whole numbers up to here
 _RESERVED = {*IDENTITY, *LINEAGE, *METRICS, *OWN_HYPER_PARAMETERS, MODEL_NAME, WEIGHTS}
 
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """Which columns a zoo has, fixed over all its models so that every file has the same.
+    """Columns of a zoo, fixed over all its models so that every file has the same.
 
     Attributes:
-        hyper_parameters: kind ("whole", "number" or "text") by name.
-        properties: the same, by name of the column.
-        sources: published name of each property.
+        hyper_parameters: kind ("whole", "number" or "text") of each hyper-parameter, by name.
+        properties: kind of each property, by column name.
+        sources: published name of each property, by column name.
     """
 
     hyper_parameters: dict[str, str]
@@ -55,10 +55,10 @@ class ColumnPlan:
         """All scalar columns of one file, (N,) each, in file order.
 
         Args:
-            models: of the file, in row order.
-            ids: `model_id` of each.
+            models: models of the file, in row order.
+            ids: `model_id` of each model.
         """
-        counts = [len(model.places) for model in models]
+        counts = [len(model.locations) for model in models]
         columns: dict[str, np.ndarray] = {
             "model_id": np.repeat(np.array(ids, np.int64), counts),
             "epoch": np.concatenate([model.epochs for model in models]).astype(np.int64),
@@ -80,7 +80,7 @@ class ColumnPlan:
 
 
 def _column_names(names: Iterable[str]) -> dict[str, str]:
-    """A free column name for each published name: letters, digits and underscores."""
+    """Unused column names for published names: letters, digits and underscores."""
     found: dict[str, str] = {}
     for name in names:
         clean = re.sub(r"\W+", "_", name).strip("_") or "property"
@@ -91,7 +91,7 @@ def _column_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _kind(values: Iterable[Any]) -> str:
-    """What can hold all values: whole numbers only if none is unknown."""
+    """Kind of column that holds all values; "whole" only if no value is unknown."""
     kept = list(values)
     found = {_kind_of(value) for value in kept}
     if "text" in found:
@@ -118,19 +118,19 @@ def _values(model: FoundModel, name: str) -> Iterable[Any]:
 def _wide(model: FoundModel, name: str) -> Iterable[Any]:
     """One value per row of the model."""
     value = model.properties.get(name)
-    return value if isinstance(value, list | np.ndarray) else [value] * len(model.places)
+    return value if isinstance(value, list | np.ndarray) else [value] * len(model.locations)
 
 
 def _status(model: FoundModel) -> np.ndarray:
-    """What the metrics say; the weights may add to it."""
-    status = np.full(len(model.places), "ok", dtype=object)
+    """Status of each row by its metrics; the weights may add "diverged" later."""
+    status = np.full(len(model.locations), "ok", dtype=object)
     if model.diverged is not None:
         status[model.diverged] = "diverged"
     return status
 
 
 def _metric(model: FoundModel, name: str) -> np.ndarray:
-    unknown = np.full(len(model.places), np.nan)
+    unknown = np.full(len(model.locations), np.nan)
     return model.metrics.get(name, unknown)
 
 
@@ -154,7 +154,7 @@ def _json(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as text; lists as JSON, unknown as nothing, what UTF-8 and HDF5 refuse replaced."""
+    """A value as text: lists as JSON, unknown as "", invalid characters replaced."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else _json(value)

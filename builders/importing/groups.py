@@ -1,4 +1,4 @@
-"""Models grouped by their tensors: one group becomes one zoo."""
+"""Groups models by their tensors: each group becomes one zoo."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,13 @@ class Group:
 
 
 def group_models(scan: Scan, reader: Reader) -> list[Group]:
-    """Group models by their tensors, which takes the first readable checkpoint of each.
+    """Group models by the tensors of their first readable checkpoint.
 
-    A model without one is refused. Groups come with the most models first.
+    A model without a readable checkpoint is refused. The largest group comes first.
+
+    Args:
+        scan: models found; refused models are added.
+        reader: reader of the published format.
     """
     groups: dict[Signature, Group] = {}
     for model in scan.models:
@@ -53,7 +57,7 @@ def _new_group(tensors: Mapping[str, Any], key: Signature, reader: Reader) -> Gr
 
 def _first_tensors(model: FoundModel, reader: Reader) -> Mapping[str, Any]:
     failure = UnreadableFileError("has no checkpoint")
-    for row in range(len(model.places)):
+    for row in range(len(model.locations)):
         try:
             with reading():
                 tensors = reader.open(model, row).tensors
@@ -65,7 +69,7 @@ def _first_tensors(model: FoundModel, reader: Reader) -> Mapping[str, Any]:
 
 
 def _fits(group: Group, scan: Scan) -> bool:
-    """Refuse models whose layer table is longer than a file's header holds."""
+    """Refuse models whose layer table is too long for a file's header."""
     size = len(json_text(group.table.to_json()))
     if size <= ATTRIBUTE_LIMIT_BYTES:
         return True
@@ -75,7 +79,7 @@ def _fits(group: Group, scan: Scan) -> bool:
 
 
 def folder_names(groups: Sequence[Group]) -> list[str]:
-    """A name for each zoo of a collection; a digest of the tensors where two would be alike."""
+    """Names of the zoos of a collection, with a digest of the tensors where two would be equal."""
     plain = []
     for group in groups:
         kind = "cnn" if any(tensor.kind == "conv" for tensor in group.table) else "net"

@@ -1,8 +1,8 @@
 """Layer tables of imported networks: the published CNNs by name, all others from their tensors.
 
-Names of published code hang on module indices (`module_list.4.weight`), which shift when a
-dropout layer is there or not. Here layers are counted by kind (`conv1`, `conv2`, `linear1`), as
-in `zoos.architectures`, so that one architecture has one layer table, whoever trained it.
+Names of published code contain module indices (`module_list.4.weight`), which shift with every
+dropout layer. Here layers are counted by kind (`conv1`, `conv2`, `linear1`), as in
+`zoos.networks.architectures`, so that one architecture has one layer table.
 """
 
 import math
@@ -25,12 +25,12 @@ _INDEXED = re.compile(r"(.*?)(\d+)\.(weight|bias)")
 
 @lru_cache
 def _table(architecture: Architecture) -> LayerTable:
-    """The layer table, made once: it takes a torch module to make."""
+    """The layer table, cached: it is derived from a torch module."""
     return architecture.layer_table()
 
 
 def known_architecture(state: Mapping[str, Leaf]) -> Architecture | None:
-    """The published architecture whose tensors these are, or None."""
+    """The published architecture with these tensors, or None."""
     first = state.get("conv1.weight")
     if first is None or len(first.shape) != 4:
         return None
@@ -43,10 +43,14 @@ def known_architecture(state: Mapping[str, Leaf]) -> Architecture | None:
 
 
 def check_tensors(state: Mapping[str, Leaf], architecture: Architecture) -> None:
-    """Refuse a state that lacks a tensor of its architecture, or has others.
+    """Reject a state that lacks tensors of its architecture, or has others.
+
+    Args:
+        state: tensors by name.
+        architecture: expected architecture.
 
     Raises:
-        UnreadableFileError: naming what is missing, what has another shape, what is unknown.
+        UnreadableFileError: if tensors are missing, unknown or of another shape; they are named.
     """
     table = _table(architecture)
     wrong = [
@@ -72,8 +76,8 @@ def count_layers(state: Mapping[str, Leaf]) -> dict[str, Leaf]:
         The same tensors as `conv1.weight`, `conv1.bias`, ..., input to output.
 
     Raises:
-        UnreadableFileError: if a layer lacks its weight or its bias, or does not take what the
-            layer before gives: a layer is missing, then.
+        UnreadableFileError: if a layer lacks its weight or bias, or its inputs do not equal the
+            outputs of the layer before, because a layer between them is missing.
     """
     layers: dict[str, dict[str, Leaf]] = {}
     for name, leaf in sorted(state.items(), key=lambda item: _index(item[0])):
@@ -99,19 +103,19 @@ def is_indexed(names: Iterable[str]) -> bool:
 
 
 def signature(state: Mapping[str, Leaf]) -> Signature:
-    """What two models of one architecture share: names, shapes and types, in any order."""
+    """Names, shapes and types of the tensors, equal for two models of one architecture."""
     return tuple(
         sorted((name, tuple(leaf.shape), dtype_name(leaf)) for name, leaf in state.items())
     )
 
 
 def dtype_name(leaf: Leaf) -> str:
-    """The type of a tensor, as torch names it."""
+    """Torch's name of the type of a tensor."""
     return leaf.dtype if isinstance(leaf.dtype, str) else leaf.dtype.name
 
 
 def derive_layer_table(state: Mapping[str, Leaf]) -> LayerTable:
-    """Describe tensors of which only names and shapes are known, in the order given."""
+    """Describe tensors by their names and shapes alone, in the given order."""
     kinds = _layer_kinds(state)
     tensors, offset, depths = [], 0, dict[str, int]()
     for name, leaf in state.items():

@@ -1,4 +1,4 @@
-"""What an importer finds before it reads weights: models, their properties, their splits.
+"""Models, properties and splits that an importer finds before it reads weights.
 
 Shape letters: K stored checkpoints of one model.
 """
@@ -23,9 +23,9 @@ from ..checkpoints.unreadable import UnreadableFileError, guarded, one_line, rea
 from .layers import known_architecture
 
 UNKNOWN_EPOCH = UNKNOWN_SEED = -1
-WHOLE_LIMIT = 2**24  # float32 holds every whole number up to here
-SENTINEL = -999  # Model Zoos writes it where an initial state has no training metric
-HYPER_PARAMETERS = {  # published name: ours
+WHOLE_LIMIT = 2**24  # float32 represents all whole numbers up to here
+SENTINEL = -999  # value of Model Zoos for a missing training metric of an initial state
+HYPER_PARAMETERS = {  # published name: name in weightzoo
     "model::nlin": "activation",
     "model::dropout": "dropout",
     "model::init_type": "init",
@@ -52,7 +52,7 @@ OWN_HYPER_PARAMETERS = (
     "optimizer",
     "lr",
     "weight_decay",
-    "l2reg",  # of Keras, half of what torch calls weight decay: it keeps its own name
+    "l2reg",  # of Keras, half of torch's weight decay, hence a name of its own
     "momentum",
     "dropout",
     "batch_size",
@@ -76,14 +76,14 @@ _METRIC_NAMES = {
 
 @dataclass(frozen=True)
 class Remark:
-    """Something about a model, or one checkpoint of it, that a user should know."""
+    """Message to the user on a model or one of its checkpoints."""
 
     model: str
     reason: str
     epoch: int | None = None
 
     def __post_init__(self) -> None:
-        """Keep the reason to one line: it may show what a foreign file says."""
+        """Cut the reason to one line: it may contain text of a foreign file."""
         object.__setattr__(self, "reason", one_line(self.reason))
 
 
@@ -92,19 +92,19 @@ class FoundModel:
     """One model of a source.
 
     Attributes:
-        name: unique in the source.
-        places: where each of its K checkpoints lies, in the words of its reader.
-        epochs: (K,), ascending; `UNKNOWN_EPOCH` where nothing says it.
-        metrics: (K,) by name in `METRICS`, float64; NaN where unknown. Missing means unknown.
-        hyper_parameters: value by our name.
-        properties: further values by column name, one each, or K of them.
-        seed: its seed, or `UNKNOWN_SEED`.
-        split: the split it was published with, or None.
-        diverged: (K,), where a published loss is not finite; None if there is none.
+        name: name, unique in the source.
+        locations: location of each of its K checkpoints, in a form that its reader defines.
+        epochs: epochs of the checkpoints, (K,), ascending; `UNKNOWN_EPOCH` if not published.
+        metrics: metrics by name in `METRICS`, (K,), float64; NaN or a missing name means unknown.
+        hyper_parameters: values by weightzoo's names.
+        properties: further values by column name, one or K each.
+        seed: seed, or `UNKNOWN_SEED`.
+        split: published split, or None.
+        diverged: whether a published loss is not finite, (K,); None if all are finite.
     """
 
     name: str
-    places: list[Any]
+    locations: list[Any]
     epochs: np.ndarray
     metrics: dict[str, np.ndarray] = field(default_factory=dict)
     hyper_parameters: dict[str, Any] = field(default_factory=dict)
@@ -114,10 +114,10 @@ class FoundModel:
     diverged: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Check that 64 bits hold epochs and seed; a longer seed becomes a property.
+        """Check that epochs and seed fit 64 bits; a longer seed becomes a property.
 
         Raises:
-            UnreadableFileError: if they do not hold an epoch.
+            UnreadableFileError: if an epoch does not fit.
         """
         if not all(_fits(epoch) for epoch in self.epochs.tolist()):
             raise UnreadableFileError(f"epochs {shown(self.epochs.tolist())} are beyond 64 bits")
@@ -128,14 +128,14 @@ class FoundModel:
 
 @dataclass
 class Scan:
-    """Everything an importer found.
+    """Models and messages that an importer found.
 
     Attributes:
-        models: sorted by name.
-        refused: models and checkpoints that cannot be imported.
-        remarks: what is incomplete in the others.
-        notes: about the whole source.
-        constants: properties that all models share.
+        models: models, sorted by name.
+        refused: models and checkpoints that cannot be imported, with reasons.
+        remarks: incomplete properties of the other models.
+        notes: notes on the whole source.
+        constants: properties that are equal in all models.
     """
 
     models: list[FoundModel] = field(default_factory=list)
@@ -146,11 +146,11 @@ class Scan:
 
     @contextmanager
     def refusing(self, model: str, file: str = "") -> Iterator[None]:
-        """Read one model, or one file of it: whatever that raises is one line in `refused`.
+        """Read one model, or one of its files; every error becomes one line in `refused`.
 
         Args:
-            model: its name in the report.
-            file: named in the reason, where a model has several.
+            model: name of the model in the report.
+            file: file name for the reason, if a model has several files.
         """
         try:
             with reading():
@@ -161,7 +161,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class OpenState:
-    """The tensors of one checkpoint under our names, still in their file."""
+    """Tensors of one checkpoint by weightzoo's names, still in their file."""
 
     tensors: Mapping[str, Leaf]
     read: Callable[[Leaf], np.ndarray]
@@ -171,8 +171,8 @@ class Reader(ABC):
     """Reads one published format.
 
     Attributes:
-        source: its files.
-        stubs: classes in its pickles that are kept as stubs.
+        source: files of the published zoo.
+        stubs: classes in the format's pickles that are kept as stubs.
     """
 
     stubs: ClassVar[tuple[str, ...]] = ()
@@ -188,41 +188,60 @@ class Reader(ABC):
     def open(self, model: FoundModel, row: int) -> OpenState:
         """Open one checkpoint of a model.
 
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+
         Raises:
-            UnreadableFileError: if it is damaged, hostile, or lacks a tensor; reading one of its
-                tensors raises nothing else either.
+            UnreadableFileError: if it is damaged, hostile, or lacks a tensor; reading its tensors
+                later raises the same type.
         """
         with reading():
             state = self.open_state(model, row)
         return OpenState(state.tensors, guarded(lambda leaf: _exact(state.read(leaf))))
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
-        """Open one checkpoint; whatever it raises, `open` gives it one name."""
-        checkpoint = self.open_file(model.places[row])
+        """Open one checkpoint of a model; `open` converts every error.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        checkpoint = self.open_file(model.locations[row])
         return OpenState(self.rename(find_state_dict(checkpoint.root), model), checkpoint.read)
 
     def size_bytes(self, model: FoundModel, row: int) -> int:
-        """Bytes of the file that holds a checkpoint."""
-        return self.source.size(model.places[row])
+        """Size of the file that holds a checkpoint, in bytes.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        return self.source.size(model.locations[row])
 
     def open_file(self, name: str) -> Checkpoint:
         """Open a checkpoint file of the source."""
         return open_checkpoint(self.source.open(name), name, self.stubs)
 
     def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
-        """The tensors under our names, in our order; the published ones unless overridden."""
+        """Rename tensors to weightzoo's names, in weightzoo's order; by default unchanged.
+
+        Args:
+            state: tensors by published name.
+            model: model of the source.
+        """
         return state
 
     def architecture(self, state: Mapping[str, Leaf]) -> Architecture | None:
-        """The architecture of these tensors (under our names) where it is one we can express."""
+        """The architecture with these tensors (by weightzoo's names), or None if it is unknown."""
         return known_architecture(state)
 
 
 def _exact(values: np.ndarray) -> np.ndarray:
-    """Values as they are, unless they are whole numbers that float32 does not hold.
+    """Check that float32 represents the values, if they are whole numbers.
 
     Raises:
-        UnreadableFileError: if they are.
+        UnreadableFileError: if it would round one.
     """
     if values.dtype.kind not in "iu" or values.itemsize < 4:
         return values
@@ -235,18 +254,23 @@ def _exact(values: np.ndarray) -> np.ndarray:
 
 
 def metric_name(name: str) -> str | None:
-    """Our name of a published metric, or None."""
+    """Name in weightzoo of a published metric, or None."""
     return _METRIC_NAMES.get(name)
 
 
 def hyper_parameter_name(name: str) -> str | None:
-    """Our name of a published hyper-parameter, or None."""
+    """Name in weightzoo of a published hyper-parameter, or None."""
     name = name.removeprefix("config.")
     return HYPER_PARAMETERS.get(name, name if name in OWN_HYPER_PARAMETERS else None)
 
 
 def hyper_parameter_value(name: str, value: Any) -> Any:
-    """A hyper-parameter's value in our words; `name` is ours."""
+    """Translate a published value of a hyper-parameter to weightzoo's.
+
+    Args:
+        name: name of the hyper-parameter in weightzoo.
+        value: published value.
+    """
     if isinstance(value, str):
         value = value.lower() if name in ("activation", "optimizer") else value
         return _VALUES.get(name, {}).get(value, value)
@@ -254,7 +278,7 @@ def hyper_parameter_value(name: str, value: Any) -> Any:
 
 
 def sort_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split a published config into hyper-parameters under our names, and the rest."""
+    """Split a published config into hyper-parameters by weightzoo's names, and the rest."""
     known: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for key, value in config.items():
@@ -266,7 +290,7 @@ def sort_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, An
 
 
 def take_constants(models: Sequence[FoundModel]) -> dict[str, Any]:
-    """Remove the properties in which no two models differ, and return them."""
+    """Remove the properties that are equal in all models, and return them."""
     names = dict.fromkeys(name for model in models for name in model.properties)
     constants = {}
     for name in names:
@@ -280,10 +304,11 @@ def take_constants(models: Sequence[FoundModel]) -> dict[str, Any]:
 
 
 def read_metrics(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Collect the metrics of K checkpoints, one mapping by published name each.
+    """Collect the metrics of K checkpoints, each a mapping by published name.
 
     Returns:
-        (K,) by our name, NaN where unknown; and (K,), where a loss is there but not finite.
+        Metrics (K,) by weightzoo's name, NaN where unknown; and whether a published loss is not
+        finite, (K,).
     """
     metrics: dict[str, np.ndarray] = {}
     diverged = np.zeros(len(rows), bool)
@@ -298,29 +323,36 @@ def read_metrics(rows: Sequence[Mapping[str, Any]]) -> tuple[dict[str, np.ndarra
 
 
 def _number(value: Any) -> float | None:
-    """A metric as a number; None if it is none, or Model Zoos' sentinel."""
+    """A metric as a float; None for other types and Model Zoos' sentinel."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value == SENTINEL:
         return None
     return float(value)
 
 
 def whole(value: Any, otherwise: int) -> int:
-    """A whole number, or `otherwise` if it is none."""
+    """Read a whole number.
+
+    Args:
+        value: published value, of any type.
+        otherwise: result for a value that is no whole number.
+    """
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and re.fullmatch("0[0-9]{1,17}", value):  # an epoch such as 0010
+    if isinstance(value, str) and re.fullmatch(
+        "0[0-9]{1,17}", value
+    ):  # an epoch with leading zeros, such as 0010
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else otherwise
 
 
 def tidy_metrics(models: Sequence[FoundModel]) -> list[str]:
-    """Turn percent into fractions and fill the generalization gap, in place.
+    """Convert percent to fractions and fill in the generalization gap, in place.
 
-    A zoo's accuracies are percent if one of them is above 1.5: a zoo in percent in which no
-    model gets 1.5 % right does not exist, nor does a fraction above 1.
+    Accuracies of a zoo are percent if one of them is above 1.5: a fraction is at most 1, and in
+    every zoo in percent some model has more than 1.5 %.
 
     Returns:
-        Notes on what was done.
+        Notes on conversions.
     """
     names = [name for name in METRICS if name.endswith("accuracy")]
     values = [model.metrics[name] for model in models for name in names if name in model.metrics]
@@ -338,7 +370,7 @@ def tidy_metrics(models: Sequence[FoundModel]) -> list[str]:
 
 
 def _fill_gap(metrics: dict[str, np.ndarray]) -> None:
-    """Gap = train - test accuracy; where the gap was published, the train accuracy follows."""
+    """Gap = train - test accuracy; a published gap gives the train accuracy."""
     train, test = metrics.get("train_accuracy"), metrics.get("test_accuracy")
     gap = metrics.get("generalization_gap")
     if train is not None and test is not None:
@@ -348,7 +380,7 @@ def _fill_gap(metrics: dict[str, np.ndarray]) -> None:
 
 
 def unique_names(paths: Iterable[str]) -> dict[str, str]:
-    """A short name for each path: its last part where no other path has it, else all of it."""
+    """A short name for each path: its last part if that is unique, else the whole path."""
     paths = list(paths)
     counts = Counter(path.rpartition("/")[2] for path in paths)
     last = {path: path.rpartition("/")[2] for path in paths}
@@ -356,17 +388,17 @@ def unique_names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def _fits(number: int) -> bool:
-    """Whether 64 bits hold a whole number."""
+    """Whether a whole number fits 64 bits."""
     return -(2**63) <= number < 2**63
 
 
 def check_cells(cells: MutableMapping[Any, Any]) -> None:
-    """Drop empty cells behind the last column of a CSV line; refuse others.
+    """Drop empty cells behind the last column of a CSV line; reject other extra cells.
 
-    A line with a cell too many may have all its cells in the wrong columns.
+    In a line with an extra cell, all cells may be in the wrong columns.
 
     Raises:
-        UnreadableFileError: if there are others.
+        UnreadableFileError: if an extra cell is not empty.
     """
     extra = cells.pop(None, None) or []
     if any(cell for cell in extra):
@@ -374,9 +406,9 @@ def check_cells(cells: MutableMapping[Any, Any]) -> None:
 
 
 def parse_cell(cell: str | None) -> Any:
-    """A cell of a CSV file: whole number, number, text, or None where it is empty.
+    """Value of a CSV cell: whole number, number, text, or None if it is empty.
 
-    Numbers that start with a needless 0, or hold an underscore, stay text: they are names.
+    Numbers with a leading 0 or an underscore stay text: they are names.
     """
     if cell is None or cell == "":
         return None

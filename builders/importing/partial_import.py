@@ -1,8 +1,8 @@
-"""Writes the rows of an imported zoo, block by block, so that a killed import can go on.
+"""Writes the rows of an imported zoo in blocks, so that a killed import can resume.
 
-A block of rows is written and synced before its line in the journal, so a journal vouches for its
-rows. A checkpoint that proves unreadable leaves its row empty; such rows are left out when the
-files are finished.
+A block of rows is written and synced before its line in the journal, so the journal lists only
+rows that are on the disk. An unreadable checkpoint leaves its row empty; such rows are left out
+when the files are finished.
 
 Shape letters: N rows, D length of the flat vector.
 """
@@ -32,20 +32,24 @@ from ...zoos.zoo_folder import (
     status_column,
     write_rows,
 )
-from ..checkpoints.unpickling import UnreadableFileError
+from ..checkpoints.unreadable import UnreadableFileError, reading
 from .columns import ColumnPlan
 from .layers import signature
 from .models import FoundModel, OpenState, Reader, Remark
 from .report import ImportedZoo
 
-BLOCK_BYTES = 8_000_000  # written and synced at once
+BLOCK_BYTES = 8_000_000  # bytes written and synced together
 
 
 class Journal:
-    """The lines that say which rows are written, across all zoos of an import."""
+    """List of the rows that are written, over all zoos of an import."""
 
     def __init__(self, path: Path) -> None:
-        """Read what an earlier run wrote; a line torn by a kill does not count."""
+        """Read the journal of an earlier run; an incomplete last line is dropped.
+
+        Raises:
+            BuildError: if another line is damaged.
+        """
         self._path = path
         self._done: dict[str, int] = {}
         self._refused: dict[str, dict[int, Remark]] = {}
@@ -65,15 +69,21 @@ class Journal:
                 ) from error
 
     def done(self, file: str) -> int:
-        """Rows of a file that are written, from its first on."""
+        """Number of rows of a file that are written, from its first row on."""
         return self._done.get(file, 0)
 
     def refused(self, file: str) -> dict[int, Remark]:
-        """The rows of a file that could not be read, and why."""
+        """Rows of a file that could not be read, with the reasons."""
         return self._refused.get(file, {})
 
     def write(self, file: str, rows: int, refused: Mapping[int, Remark]) -> None:
-        """Vouch for the first `rows` rows of a file."""
+        """Record that the first rows of a file are written.
+
+        Args:
+            file: key of the file.
+            rows: number of written rows, from the first row on.
+            refused: reason by number of an unreadable row.
+        """
         line = {"file": file, "rows": rows, "refused": {k: asdict(v) for k, v in refused.items()}}
         with self._path.open("a") as journal:
             journal.write(json_text(line) + "\n")
@@ -88,17 +98,17 @@ class Journal:
 
 @dataclass(frozen=True)
 class PartialImport:
-    """One zoo of an import that is under way.
+    """One zoo of an import in progress.
 
     Attributes:
-        folder: where its files are written.
-        finished: where its finished files are written.
-        target: where they will lie in the end.
+        folder: folder of its unfinished files.
+        finished: folder of its finished files.
+        target: path of the zoo folder after the import.
         name: the zoo's name.
         models: its models, sorted by name; `model_id` is the position.
-        header: of its files, without checksums.
-        columns: its scalar columns.
-        plans: its files.
+        header: root attributes of its files, without checksums.
+        columns: plan of its scalar columns.
+        plans: plans of its files.
     """
 
     folder: Path
@@ -121,7 +131,17 @@ class PartialImport:
         table: LayerTable,
         header: Mapping[str, Any],
     ) -> "PartialImport":
-        """Plan the files of a zoo of these models, which share a layer table."""
+        """Plan the files of a zoo of models that share a layer table.
+
+        Args:
+            folder: folder of its unfinished files.
+            finished: folder of its finished files.
+            target: path of the zoo folder after the import.
+            models: its models, sorted by name.
+            architecture: architecture of the models, or None if it is unknown.
+            table: layer table of the models.
+            header: further fields of the `ZooHeader`.
+        """
         columns = ColumnPlan.of(models)
         whole = ZooHeader(
             architecture=architecture,
@@ -130,17 +150,17 @@ class PartialImport:
             **header,
         )
         splits = [model.split or "" for model in models]
-        plans = plan_shards(splits, [len(model.places) for model in models], table.width * 4)
+        plans = plan_shards(splits, [len(model.locations) for model in models], table.width * 4)
         own = tuple(models)
         return cls(folder, finished, target, target.name, own, whole, columns, tuple(plans))
 
     @property
     def rows(self) -> int:
-        """Rows planned."""
-        return sum(len(model.places) for model in self.models)
+        """Number of planned rows."""
+        return sum(len(model.locations) for model in self.models)
 
     def create(self) -> None:
-        """Make the files, with room for every row.
+        """Make the files with room for every row.
 
         Raises:
             BuildError: if the disk has no room.
@@ -148,10 +168,10 @@ class PartialImport:
         create_files(self.folder, self.plans, self.header, self._columns)
 
     def mend(self, journal: Journal) -> None:
-        """Make the files that an earlier run left ready to go on with.
+        """Prepare the files of an earlier run so that the import can resume.
 
         Raises:
-            BuildError: if rows that the journal vouches for are lost.
+            BuildError: if rows that the journal lists are lost.
         """
         left = list(self.plans)
         if self.finished.exists():
@@ -160,11 +180,17 @@ class PartialImport:
         mend_files(self.folder, left, self.header, self._columns)
 
     def rows_done(self, journal: Journal) -> int:
-        """Rows that are written already."""
+        """Number of rows that are already written."""
         return sum(journal.done(self._key(plan)) for plan in self.plans)
 
     def write(self, reader: Reader, journal: Journal, bar: Any) -> None:
-        """Read and write all rows that are not written yet."""
+        """Read and write all rows that are not written yet.
+
+        Args:
+            reader: reader of the published format.
+            journal: journal of the import.
+            bar: progress bar that counts rows.
+        """
         for plan in self.plans:
             for start, block, refused in self._blocks(plan, reader, journal):
                 write_rows(self.folder / plan.name, [start], [block])
@@ -172,10 +198,14 @@ class PartialImport:
                 bar.update(len(block))
 
     def finish(self, journal: Journal, provenance: Mapping[str, Any]) -> ImportedZoo | None:
-        """Take out unreadable rows, fill in status, checksums, index and card.
+        """Remove unreadable rows and write status, checksums, index and card.
+
+        Args:
+            journal: journal of the import.
+            provenance: versions, times and fingerprint of the import, plain data.
 
         Returns:
-            What was made, or None if no row could be read.
+            The imported zoo, or None if no row could be read.
         """
         header = replace(self.header, provenance=dict(provenance))
         self.finished.mkdir(exist_ok=True)
@@ -192,7 +222,7 @@ class PartialImport:
         return self._imported(shards, diverged)
 
     def unreadable(self, journal: Journal) -> Iterator[Remark]:
-        """The checkpoints that could not be read."""
+        """Checkpoints that could not be read, with the reasons."""
         for plan in self.plans:
             yield from journal.refused(self._key(plan)).values()
 
@@ -203,27 +233,28 @@ class PartialImport:
         self, plan: ShardPlan, reader: Reader, journal: Journal
     ) -> Iterator[tuple[int, np.ndarray, dict[int, Remark]]]:
         """(first row, (rows, D), refused) for every block that is not written yet."""
-        places = [
+        checkpoints = [
             (self.models[position], row)
             for position in plan.positions
-            for row in range(len(self.models[position].places))
+            for row in range(len(self.models[position].locations))
         ]
         table = self.header.layer_table
         size = max(1, BLOCK_BYTES // (table.width * 4))
-        buffer = np.empty((min(size, len(places)), table.width), np.float32)
-        for start in range(journal.done(self._key(plan)), len(places), size):
-            block, refused = buffer[: len(places[start : start + size])], {}
-            for index, (model, row) in enumerate(places[start : start + size]):
+        buffer = np.empty((min(size, len(checkpoints)), table.width), np.float32)
+        for start in range(journal.done(self._key(plan)), len(checkpoints), size):
+            block, refused = buffer[: len(checkpoints[start : start + size])], {}
+            for index, (model, row) in enumerate(checkpoints[start : start + size]):
                 try:
-                    _flatten(reader.open(model, row), table, block[index])
-                except (UnreadableFileError, OSError) as error:
+                    with reading():  # a full disk passes and ends the import
+                        _flatten(reader.open(model, row), table, block[index])
+                except UnreadableFileError as error:
                     block[index] = np.nan
                     epoch = int(model.epochs[row])
                     refused[start + index] = Remark(model.name, str(error), epoch)
             yield start, block, refused
 
     def _kept(self, journal: Journal) -> Iterator[tuple[ShardPlan, str, int]]:
-        """(plan, final name, models) of the files that keep a row, numbered anew."""
+        """(plan, final name, number of models) of the files with a readable row, renumbered."""
         for split in SPLITS:
             own = [(plan, self._readable(plan, journal)) for plan in self.plans]
             own = [(plan, models) for plan, models in own if plan.split == split and models]
@@ -231,17 +262,17 @@ class PartialImport:
                 yield plan, shard_name(split, index, len(own)), models
 
     def _readable(self, plan: ShardPlan, journal: Journal) -> int:
-        """How many models of a file have a row that could be read."""
+        """Number of models of a file with a readable row."""
         refused = journal.refused(self._key(plan))
         owners = self._owners(plan)
         return len({owner for row, owner in enumerate(owners) if row not in refused})
 
     def _owners(self, plan: ShardPlan) -> list[int]:
-        """The position of the model of each row of a file."""
-        return [p for p in plan.positions for _ in self.models[p].places]
+        """Position of the model of each row of a file."""
+        return [p for p in plan.positions for _ in self.models[p].locations]
 
     def _finish(self, plan: ShardPlan, name: str, header: ZooHeader, refused: set[int]) -> None:
-        """Finish a file under its final name, without the rows that could not be read."""
+        """Finish a file under its final name, without the unreadable rows."""
 
         def columns(weights: np.ndarray) -> dict[str, np.ndarray]:
             known = self._columns(plan)
@@ -276,12 +307,14 @@ def _flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
     """Write one checkpoint's tensors into a row (D,).
 
     Raises:
-        UnreadableFileError: if they are not those of the layer table.
+        UnreadableFileError: if they differ from the layer table.
     """
     shapes = {name: tuple(leaf.shape) for name, leaf in state.tensors.items()}
     if shapes != {tensor.name: tensor.shape for tensor in table}:
         raise UnreadableFileError(_difference(state, table))
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, and is flagged
+    with np.errstate(
+        over="ignore"
+    ):  # a float64 beyond float32 becomes infinite, and its row diverged
         for tensor in table:
             values = state.read(state.tensors[tensor.name])
             row[tensor.offset : tensor.offset + tensor.size] = values.reshape(-1)
@@ -291,6 +324,6 @@ def _difference(state: OpenState, table: LayerTable) -> str:
     found = {(name, shape) for name, shape, _ in signature(state.tensors)}
     wanted = {(tensor.name, tensor.shape) for tensor in table}
     return (
-        f"other tensors than the model's first checkpoint: lacks {sorted(wanted - found)[:3]}, "
+        f"tensors differ from the model's first checkpoint: lacks {sorted(wanted - found)[:3]}, "
         f"has {sorted(found - wanted)[:3]}"
     )

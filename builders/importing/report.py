@@ -1,4 +1,4 @@
-"""The report of an import: what came in, and of everything that did not, why."""
+"""The report of an import: imported zoos, and refused models and files with reasons."""
 
 import json
 from collections import Counter
@@ -16,16 +16,16 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True)
 class ImportedZoo:
-    """One zoo folder that an import made.
+    """One imported zoo folder.
 
     Attributes:
-        path: the folder.
-        architecture: its name, or "unknown" if only the layer table is known.
-        parameters: trained values per model.
+        path: path of the folder.
+        architecture: name of the architecture, or "unknown" if only the layer table is known.
+        parameters: number of trained values per model.
         models: number of models.
         rows: number of checkpoints.
-        splits: models by split.
-        diverged_rows: rows with a weight or loss that is not finite; they are kept.
+        splits: number of models by split.
+        diverged_rows: number of rows with a non-finite weight or loss; they are kept.
         size_bytes: size of its files.
     """
 
@@ -41,17 +41,17 @@ class ImportedZoo:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportReport:
-    """What `import_zoo` did; `import_report.json` holds the same.
+    """Result of `import_zoo`, also stored in `import_report.json`.
 
     Attributes:
-        format: the published format.
-        source: where the files lay.
-        zoos: the zoos made, one per architecture.
-        refused: models and checkpoints left out, and files that belong to none, each with why.
-        gaps: epochs that other models of the zoo have and a model lacks.
-        remarks: what else is incomplete in models that were imported.
-        notes: about the source as a whole, such as a conversion of units.
-        seconds: time taken by this run; a resumed import counts its last run only.
+        format: name of the published format.
+        source: path of the source.
+        zoos: imported zoos, one per architecture.
+        refused: refused models, checkpoints and files, each with the reason.
+        gaps: missing epochs of models, compared with the other models of the zoo.
+        remarks: other incomplete properties of imported models.
+        notes: notes on the whole source, such as a conversion of units.
+        seconds: duration of this run; a resumed import counts its last run only.
     """
 
     format: str
@@ -65,16 +65,21 @@ class ImportReport:
 
     @property
     def models(self) -> int:
-        """Models imported."""
+        """Number of imported models."""
         return sum(zoo.models for zoo in self.zoos)
 
     @property
     def rows(self) -> int:
-        """Checkpoints imported."""
+        """Number of imported checkpoints."""
         return sum(zoo.rows for zoo in self.zoos)
 
     def of(self, zoo: ImportedZoo, models: Container[str]) -> "ImportReport":
-        """The part of the report that is about one of several zoos."""
+        """Part of the report on one of several zoos.
+
+        Args:
+            zoo: imported zoo.
+            models: names of its models.
+        """
         refused, gaps, remarks = (
             tuple(remark for remark in part if remark.model in models)
             for part in (self.refused, self.gaps, self.remarks)
@@ -82,7 +87,7 @@ class ImportReport:
         return replace(self, zoos=(zoo,), refused=refused, gaps=gaps, remarks=remarks)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
+        """The report as plain data."""
         return asdict(self)
 
     def write(self, folder: Path) -> None:
@@ -99,7 +104,7 @@ class ImportReport:
         return cls(**data | {"notes": tuple(data["notes"])})
 
     def summary(self) -> str:
-        """A few lines for a terminal."""
+        """Summary in a few lines, for a terminal."""
         lines = [
             f"{self.models} models, {self.rows} rows from {self.source} in {self.seconds:.1f} s"
         ]

@@ -1,4 +1,4 @@
-"""ResNet-18 of Model Zoos under our names: torchvision's, with a 3x3 stem and no stem pooling."""
+"""ResNet-18 of Model Zoos: torchvision's network, with a 3x3 stem and no stem pooling."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from ...zoos.networks.architectures import Architecture
 from ...zoos.networks.presets import resnet18
 
 Value = TypeVar("Value")
-LARGE_SIDE_CLASSES = 200  # Tiny-ImageNet, with images of 64; pooling would allow any side
+LARGE_SIDE_CLASSES = 200  # Tiny-ImageNet, with images of side 64; tensors do not tell the side
 LAST_BLOCK = "residual8.body.conv2.weight"
 _BLOCK = re.compile(r"layer([1-4])\.([01])\.(conv|bn)([12])\.(\w+)")
 _SHORTCUT = re.compile(r"layer([1-4])\.([01])\.downsample\.([01])\.(\w+)")
@@ -17,14 +17,14 @@ _KIND = {"conv": "conv", "bn": "batch_norm"}
 
 
 def rename_resnet18(state: Mapping[str, Value]) -> dict[str, Value] | None:
-    """The tensors under our names, or None if the names are not those of torchvision's net."""
+    """Rename torchvision's tensors to weightzoo's names; None if other names occur."""
     named = {_name(name): value for name, value in state.items()}
     whole = None not in named and LAST_BLOCK in named
     return named if whole else None  # type: ignore[return-value]
 
 
 def resnet18_of(shapes: Mapping[str, tuple[int, ...]]) -> Architecture | None:
-    """The ResNet-18 whose tensors under our names have these shapes, or None."""
+    """The ResNet-18 with these tensor shapes, by weightzoo's names, or None."""
     if "linear1.bias" not in shapes or LAST_BLOCK not in shapes:
         return None
     classes, width = shapes["linear1.bias"][0], shapes["conv1.weight"][0]

@@ -1,4 +1,4 @@
-"""Which split each imported model goes to: from a file, as published, or drawn by model."""
+"""Splits of imported models: from a file, as published, or drawn by model."""
 
 import csv
 import hashlib
@@ -18,12 +18,18 @@ from .models import Remark, Scan
 def assign_splits(
     scan: Scan, fractions: Sequence[float], seed: int, split_file: Path | None
 ) -> dict[str, Any]:
-    """Give every model a split: from a file, else as published, else drawn by model.
+    """Assign a split to every model: from a file, else as published, else drawn by model.
 
-    Models that a split file leaves out are refused.
+    Models missing in a split file are refused.
+
+    Args:
+        scan: models found; their splits are set.
+        fractions: shares of train, val and test, which sum to 1.
+        seed: seed of the draw.
+        split_file: CSV file with the columns model_name and split, or None.
 
     Returns:
-        How it was done, for the header.
+        Description of the split, for the header.
 
     Raises:
         BuildError: if the shares or the file are not valid.

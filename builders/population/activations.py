@@ -1,7 +1,7 @@
-"""Activation functions of many models at once, each model with its own.
+"""Activation functions of many models at once, each model with its own function.
 
-Each run of models with one function is written straight to its place, forward and backward:
-slicing and joining with autograd costs a pass over zeros for every run.
+Each run of neighbouring models with one function is written directly into the result, forward and
+backward: slicing and joining with autograd costs a pass over zeros for every run.
 
 Shape letter: M models.
 """
@@ -68,7 +68,15 @@ def runs_of(names: Sequence[str]) -> Runs:
 
 
 def activate(x: Tensor, runs: Runs) -> Tensor:
-    """Apply to each run of models its function: (M, ...) to the same shape."""
+    """Apply each model's activation function.
+
+    Args:
+        x: values of the models, (M, ...).
+        runs: function name and slice of models of each run, see `runs_of`.
+
+    Returns:
+        Activated values, of the shape of `x`.
+    """
     result: Tensor = _Activate.apply(x, runs)
     return result
 

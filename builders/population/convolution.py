@@ -1,14 +1,14 @@
 """Convolution and pooling of many models at once, laid out as rows of channels.
 
-Images are (M, H, C, W, B): rows outermost, the batch last. A stride-1 convolution then needs
-only its k horizontal shifts copied, and not its k * k patches: the k rows under an output row
-lie side by side, so that overlapping windows of rows are the matrices of one `bmm`, without a
-copy. Its input gradient is the same with kernels flipped, over windows of rows of the gradient,
-after which k horizontal shifts are summed.
+Images are (M, H, C, W, B): rows outermost, the batch last. A stride-1 convolution then copies only
+its k horizontal shifts, not its k * k patches: the k rows under an output row are adjacent in
+memory, so that overlapping windows of rows are the matrices of one `bmm`, without a copy. The
+input gradient is the same operation with flipped kernels, over windows of rows of the gradient;
+its k horizontal shifts are summed at the end.
 
-On a CPU the models are taken one after another, each through convolution, pooling and bias,
-since one model's values fit the cache and those of eight do not (measured: 3 to 4 times slower
-when they spill); on a GPU all go in one batch. Which code does it was chosen by measurement:
+On a CPU the models are processed one after another, each through convolution, pooling and bias:
+one model's values fit the cache and those of eight do not (measured: 3 to 4 times slower when they
+spill). On a GPU all models form one batch. The implementation was chosen by measurement:
 
 - compiled loops (`convolution_c`), for kernels of up to 400 taps (C * k * k) on a CPU: 1.2 to 7
   times as fast as torch's convolution, most for small batches and few channels;
@@ -67,14 +67,14 @@ def conv2d(
         bias: (M, O); None adds none.
         stride: step of the kernel.
         padding: zeros on each side.
-        pool: side of the squares whose maximum is taken; 1 pools nothing. The bias is added
-            after, where there is less to add to; the maximum stays the same, rounding included.
+        pool: side of the squares whose maximum is taken; 1 pools nothing. The bias is added after
+            pooling, to fewer values; the maximum stays the same, rounding included.
 
     Returns:
         (M, H', O, W', B).
 
     Raises:
-        ValueError: if shapes or types do not fit together: compiled loops check nothing.
+        ValueError: if shapes or types do not fit together; the compiled code does not check them.
     """
     geometry = _Geometry(weight.shape[-1], stride, padding, pool)
     _check(x, weight, bias, geometry)
@@ -84,11 +84,11 @@ def conv2d(
 
 
 def max_pool2d(x: Tensor, size: int) -> Tensor:
-    """Maximum over squares of `size`; of equal values the first takes the gradient, as in torch.
+    """Maximum over squares of `size`; of equal values the first receives the gradient, as in torch.
 
     Args:
-        x: (M, H, C, W, B).
-        size: side of the square; rows and columns that fill none are dropped.
+        x: images, (M, H, C, W, B).
+        size: side of the square; remaining rows and columns are dropped.
 
     Returns:
         (M, H // size, C, W // size, B).
@@ -134,8 +134,8 @@ class _Conv2d(torch.autograd.Function):
             bias = None if bias is None else bias.contiguous()
             out = _empty_output(x, weight, geometry)
             scratch = _compiled_scratch(x, ctx.shape)
-            place = convolution_c.forward(ctx.shape, x, weight, bias, out, scratch)
-            ctx.save_for_backward(x, weight, place)
+            maxima = convolution_c.forward(ctx.shape, x, weight, bias, out, scratch)
+            ctx.save_for_backward(x, weight, maxima)
             return out
         keep = geometry.pool > 1 and any(ctx.needs_input_grad)
         out, full = _convolve(x, weight, bias, geometry, keep)
@@ -169,8 +169,10 @@ class _Conv2d(torch.autograd.Function):
         return _sum_shared(grad_x, x), grad_weight, grad_bias, None
 
 
-def _compiled_shape(x: Tensor, weight: Tensor, geometry: _Geometry) -> convolution_c.Shape | None:
-    """What the compiled kernel is called with, or None where torch's operations are taken."""
+def _compiled_shape(
+    x: Tensor, weight: Tensor, geometry: _Geometry
+) -> convolution_c.ConvolutionSizes | None:
+    """Sizes for the compiled code, or None where torch's operations are used."""
     models, channels_out, channels, kernel, _ = weight.shape
     if x.device.type != "cpu" or x.dtype != torch.float32 or x.numel() == 0:
         return None
@@ -180,10 +182,10 @@ def _compiled_shape(x: Tensor, weight: Tensor, geometry: _Geometry) -> convoluti
     sizes = (height, channels, width, batch, channels_out, kernel)
     shared = int(len(x) == 1 and models > 1)
     how = (geometry.stride, geometry.padding, geometry.pool)
-    return convolution_c.Shape(models, shared, *sizes, *how)
+    return convolution_c.ConvolutionSizes(models, shared, *sizes, *how)
 
 
-def _compiled_scratch(like: Tensor, shape: convolution_c.Shape) -> list[Tensor]:
+def _compiled_scratch(like: Tensor, shape: convolution_c.ConvolutionSizes) -> list[Tensor]:
     image, before = convolution_c.scratch_sizes(shape)
     return [_scratch(like, "image", (image,)), _scratch(like, "before", (before,))]
 
@@ -196,7 +198,7 @@ def _empty_output(x: Tensor, weight: Tensor, geometry: _Geometry) -> Tensor:
 def _convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None, geometry: _Geometry, keep: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """The output, and the convolution before pooling if it is to be kept."""
+    """The output, and the convolution before pooling if `keep` is true."""
     models, channels = weight.shape[:2]
     height, width = geometry.out(x.shape[1]), geometry.out(x.shape[3])
     shape = (models, height, channels, width, x.shape[-1])
@@ -231,7 +233,7 @@ def _kernel_rows(weight: Tensor) -> Tensor:
 def _windows(x: Tensor, geometry: _Geometry) -> Tensor:
     """Overlapping windows of k rows of horizontal shifts: (M, H', k * C * k, W' * B).
 
-    They lie in scratch memory that the next step overwrites.
+    They are in scratch memory that the next step overwrites.
     """
     if geometry.padding:
         x = F.pad(x, (0, 0, geometry.padding, geometry.padding, 0, 0) + (geometry.padding,) * 2)

@@ -1,8 +1,8 @@
-"""The convolution of `convolution.c`, compiled for this machine where it has a C compiler.
+"""The convolution of `convolution.c`, compiled for this machine if it has a C compiler.
 
-The compiler `$CC` or `cc` runs once; the library stays in the user's cache folder under a name
-made of the source, the flags, the compiler and the processor. Without a compiler, or with
-WEIGHTZOO_COMPILE=0, `library` gives None and torch's operations do the work.
+The compiler `$CC` or `cc` runs once; the library is kept in the user's cache folder under a hash
+of the source, the flags, the compiler and the processor. Without a compiler, or with
+WEIGHTZOO_COMPILE=0, `library` returns None and torch's operations are used.
 """
 
 import ctypes
@@ -30,8 +30,8 @@ LARGEST_POOL = 16  # side of a square whose places fit in a byte
 FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11")
 
 
-class Shape(ctypes.Structure):
-    """Sizes of one convolution with its pooling, as the C code takes them."""
+class ConvolutionSizes(ctypes.Structure):
+    """Sizes of one convolution with its pooling, for the C code."""
 
     _fields_ = [
         (name, ctypes.c_int64)
@@ -42,12 +42,16 @@ class Shape(ctypes.Structure):
 
 
 def convolution_code(layer_table: LayerTable, device: str) -> str:
-    """Whose loops train the convolutions of an architecture here.
+    """Implementation that trains the convolutions of an architecture on this machine.
+
+    Args:
+        layer_table: layer table of the architecture.
+        device: training device.
 
     Returns:
-        "compiled" if the compiled kernel trains any of them, which rounds otherwise than torch;
-        else "torch", as on a GPU, without a C compiler, with WEIGHTZOO_COMPILE=0, and where no
-        kernel is small enough for it.
+        "compiled" if the compiled code trains any of them, which rounds differently from torch;
+        else "torch", as on a GPU, without a C compiler, with WEIGHTZOO_COMPILE=0, and where all
+        kernels are too large for it.
     """
     taps = [math.prod(spec.shape[1:]) for spec in layer_table if _is_kernel(spec)]
     small = any(count <= LARGEST_COMPILED for count in taps)
@@ -60,7 +64,7 @@ def _is_kernel(spec: TensorSpec) -> bool:
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The compiled library, or None where there is no compiler."""
+    """The compiled library, or None without a compiler."""
     compiler = shlex.split(os.environ.get("CC") or "cc")
     if os.environ.get("WEIGHTZOO_COMPILE") == "0" or not shutil.which(compiler[0]):
         return None
@@ -78,7 +82,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _compiled(compiler: list[str]) -> Path:
-    """Path of the library, compiled now if it is not there yet."""
+    """Path of the library, which is compiled if it does not exist yet."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
     parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode())
     name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
@@ -95,7 +99,7 @@ def _compiled(compiler: list[str]) -> Path:
 
 
 def _cache() -> Path:
-    """A folder that nobody else can put a library in, as it would run in our name."""
+    """A cache folder that only the user can write to: a foreign library would run as the user."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightzoo"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     stat = cache.stat()
@@ -108,7 +112,7 @@ def _cache() -> Path:
 
 
 def _processor() -> str:
-    """What -march=native depends on: two machines may share one home folder."""
+    """Processor features used by -march=native: two machines may share one home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line for line in lines if line.startswith(("flags", "Features")))
@@ -117,34 +121,61 @@ def _processor() -> str:
 
 
 def forward(
-    shape: Shape, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, scratch: list[Tensor]
+    shape: ConvolutionSizes,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    out: Tensor,
+    scratch: list[Tensor],
 ) -> Tensor | None:
-    """Fill `out`; give the places of the maxima, uint8, for `backward`, if the shape pools."""
-    place = torch.empty(out.shape, dtype=torch.uint8) if shape.pool > 1 else None
+    """Compute the convolution with its pooling.
+
+    Args:
+        shape: sizes of the convolution.
+        x: images, (M or 1, H, C, W, B).
+        weight: kernels, (M, O, C, k, k).
+        bias: biases, (M, O), or None.
+        out: result, which is filled.
+        scratch: two scratch tensors of `scratch_sizes`.
+
+    Returns:
+        Positions of the maxima, uint8, for `backward`; None without pooling.
+    """
+    maxima = torch.empty(out.shape, dtype=torch.uint8) if shape.pool > 1 else None
     compiled = library()
     assert compiled is not None
-    tensors = (x, weight, bias, out, place, *scratch)
+    tensors = (x, weight, bias, out, maxima, *scratch)
     compiled.weightzoo_forward(ctypes.byref(shape), *map(_pointer, tensors))
-    return place
+    return maxima
 
 
 def backward(
-    shape: Shape,
+    shape: ConvolutionSizes,
     x: Tensor,
     weight: Tensor,
     grad: Tensor,
-    place: Tensor | None,
+    maxima: Tensor | None,
     grads: tuple[Tensor, Tensor | None, Tensor | None],
     scratch: list[Tensor],
 ) -> None:
-    """Fill the gradients of weight, bias and x; None is not wanted."""
+    """Compute the gradients of weight, bias and x.
+
+    Args:
+        shape: sizes of the convolution.
+        x: images, (M or 1, H, C, W, B).
+        weight: kernels, (M, O, C, k, k).
+        grad: gradient of the result.
+        maxima: positions of the maxima from `forward`, or None.
+        grads: gradients of weight, bias and x, which are filled; None skips one.
+        scratch: two scratch tensors of `scratch_sizes`.
+    """
     compiled = library()
     assert compiled is not None
-    tensors = (x, weight, grad, place, *grads, *scratch)
+    tensors = (x, weight, grad, maxima, *grads, *scratch)
     compiled.weightzoo_backward(ctypes.byref(shape), *map(_pointer, tensors))
 
 
-def scratch_sizes(shape: Shape) -> list[int]:
+def scratch_sizes(shape: ConvolutionSizes) -> list[int]:
     """Number of floats of the two scratch tensors."""
     compiled = library()
     assert compiled is not None

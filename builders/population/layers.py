@@ -1,4 +1,4 @@
-"""Layers of many models at once, each model with its own weights; convolutions are elsewhere.
+"""Layers of many models at once, each model with its own weights; see `convolution` too.
 
 Shape letters: M models, F features in, O out, B images, T tokens, E width of a token, H rows,
 C channels, W columns.
@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 FEW_TOKENS = 64
-MOMENTUM, EPS = 0.1, 1e-5  # torch's defaults, as the layers of an architecture have them
+MOMENTUM, EPS = 0.1, 1e-5  # torch's defaults, as in the layers of an architecture
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Map features, or the features of every token, by each model's own matrix.
 
     Args:
-        x: (M or 1, F, B) features, or (M or 1, B, T, F) tokens; 1 if all models share them.
-        weight: (M, O, F).
-        bias: (M, O).
+        x: features (M or 1, F, B), or tokens (M or 1, B, T, F); 1 if all models share them.
+        weight: weight matrices, (M, O, F).
+        bias: biases, (M, O).
 
     Returns:
         (M, O, B), or (M, B, T, O).
@@ -30,7 +30,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         rows = x.expand(models, *x.shape[1:]).flatten(1, 2)
         mapped = torch.baddbmm(bias[:, None], rows, weight.transpose(1, 2))
         return mapped.unflatten(1, x.shape[1:3])
-    # Not one product for all models of shared features: its sums depend on how many there are.
+    # No single product over all models of shared features: its sums depend on their number.
     return torch.baddbmm(bias[:, :, None], weight, x.expand(models, -1, -1))
 
 
@@ -38,9 +38,9 @@ def attend(x: Tensor, projections: Sequence[tuple[Tensor, Tensor]], heads: int) 
     """Multi-head self-attention.
 
     Args:
-        x: (M, B, T, E).
+        x: tokens, (M, B, T, E).
         projections: weight (M, E, E) and bias (M, E) of query, key, value and output.
-        heads: a divisor of E.
+        heads: number of heads, a divisor of E.
 
     Returns:
         (M, B, T, E).
@@ -56,7 +56,7 @@ def attend(x: Tensor, projections: Sequence[tuple[Tensor, Tensor]], heads: int) 
 
 
 def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """By two plain products on a CPU: for few tokens faster than torch's fused kernel there."""
+    """Attention by two matrix products on a CPU, where torch's fused kernel is slower."""
     if query.is_cuda or query.shape[2] > FEW_TOKENS:
         return F.scaled_dot_product_attention(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
@@ -67,9 +67,9 @@ def embed_positions(x: Tensor, position: Tensor, class_token: Tensor | None) -> 
     """Add each model's vector to every token, after its class token if it has one.
 
     Args:
-        x: (M, B, T, E).
-        position: (M, T, E), or (M, T + 1, E) with a class token.
-        class_token: (M, E) or None.
+        x: tokens, (M, B, T, E).
+        position: position vectors, (M, T, E), or (M, T + 1, E) with a class token.
+        class_token: class tokens, (M, E), or None.
 
     Returns:
         (M, B, T, E) or (M, B, T + 1, E).
@@ -81,7 +81,12 @@ def embed_positions(x: Tensor, position: Tensor, class_token: Tensor | None) -> 
 
 
 def pool_tokens(x: Tensor, mode: str) -> Tensor:
-    """The mean of all tokens, or the first: (M, B, T, E) to features (M, E, B)."""
+    """Pool tokens to features (M, E, B).
+
+    Args:
+        x: tokens, (M, B, T, E).
+        mode: "mean" of all tokens, or "first" token.
+    """
     pooled = x.mean(2) if mode == "mean" else x[:, :, 0]
     return pooled.transpose(1, 2)
 
@@ -92,12 +97,12 @@ def batch_norm(
     """Normalise every channel of every model over rows, columns and batch.
 
     Args:
-        x: (M, H, C, W, B).
-        weight: (M, C).
-        bias: (M, C).
+        x: images, (M, H, C, W, B).
+        weight: scales, (M, C).
+        bias: offsets, (M, C).
         state: running mean (M, C), running variance (M, C) and number of batches (M,).
-        training: take the batch's statistics and update the state in place, with torch's
-            momentum and unbiased variance; otherwise take the state's.
+        training: whether the batch's statistics are used and the state is updated in place, with
+            torch's momentum and unbiased variance; otherwise the state's are used.
 
     Returns:
         (M, H, C, W, B).
@@ -109,7 +114,7 @@ def batch_norm(
     if training:
         batches += 1
     rows = x.flatten(3)  # per model torch's (N, C, L), normalised over N and L
-    # `.data`: autograd may not take one model's new statistics for a change of another's.
+    # `.data`: autograd would mistake one model's new statistics for a change of another's.
     normal = [
         F.batch_norm(*model, training, MOMENTUM, EPS)
         for model in zip(rows, _apart(mean), _apart(variance), weight, bias, strict=True)
@@ -125,12 +130,12 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Normalise the features, the width of every token, or every row of an image.
 
     Args:
-        x: (M, F, B) features, (M, B, T, F) tokens or (M, H, C, F, B) images.
-        weight: (M, F).
-        bias: (M, F).
+        x: features (M, F, B), tokens (M, B, T, F) or images (M, H, C, F, B).
+        weight: scales, (M, F).
+        bias: offsets, (M, F).
 
     Returns:
-        As x.
+        Normalised values, of the shape of `x`.
     """
     axis = {3: 1, 4: 3, 5: 3}[x.dim()]
     last = x.movedim(axis, -1)

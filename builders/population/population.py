@@ -1,12 +1,12 @@
 """A population: the parameters of many models of one architecture, run as one program.
 
 All models' weights lie in one tensor (M, D), so that a checkpoint is a copy of its rows. The
-forward pass follows the architecture's layers; activations and dropout rates differ by model.
+forward pass follows the architecture's layers; activations and dropout rates may differ by model.
 
 Shape letters: M models, D length of the flat vector, C channels, H height, W width, F features,
 T tokens, E width of a token, B images or points. Images are rows of channels with the batch
-last, (M, H, C, W, B); features are (M, F, B); tokens, which only meet matrix products over their
-width, are (M, B, T, E). A leading 1 instead of M means that all models share the values.
+last, (M, H, C, W, B); features are (M, F, B); tokens are (M, B, T, E), since only matrix products
+over their width are computed. A leading 1 instead of M means that all models share the values.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ class Population:
     """M models of one architecture.
 
     Attributes:
-        flat: (M, D), float32, the weights of all models; change it in place only.
-        gradient: (M, D), float32, filled by `backward`; zero at buffers.
+        flat: weights of all models, (M, D), float32; change it in place only.
+        gradient: gradient of the weights, (M, D), float32, filled by `backward`; zero at buffers.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class Population:
         """Stack models.
 
         Args:
-            architecture: what the models share.
-            flat: (M, D) initial weights, on the device to train on; taken over, not copied.
-            activations: M names; models with equal ones should lie side by side.
+            architecture: architecture of all models.
+            flat: initial weights, (M, D), on the training device; used in place, not copied.
+            activations: M names; models with equal names should be neighbours.
             dropout: M rates in [0, 1); None stands for zeros.
-            precision: of the passes in training; weights and gradients stay float32.
+            precision: float type of both passes in training; weights and gradients stay float32.
         """
         self.precision = precision
         self.flat = flat
@@ -79,10 +79,9 @@ class Population:
         """Run all models.
 
         Args:
-            x: (M or 1, H, C, W, B) images, or (M or 1, F, B) points.
-            training: batch norm takes the batch's statistics and updates the running ones.
-            dropout: one generator per model to draw its dropout masks from; None switches
-                dropout off.
+            x: images (M or 1, H, C, W, B), or points (M or 1, F, B).
+            training: whether batch norm uses the batch's statistics and updates the running ones.
+            dropout: one generator per model for its dropout masks; None switches dropout off.
 
         Returns:
             (M, outputs, B): logits, or values at points.
@@ -105,7 +104,12 @@ class Population:
         return activate(x, self._runs)
 
     def masks(self, x: Tensor, generators: Generators) -> Tensor:
-        """Dropout masks, kept values scaled up; drawn model by model on the CPU."""
+        """Draw dropout masks model by model on the CPU; kept values are scaled up.
+
+        Args:
+            x: values to be masked, (M, ...).
+            generators: one generator per model.
+        """
         masks = torch.empty(x.shape)
         for mask, keep, generator in zip(masks, self._keep, generators, strict=True):
             torch.rand(mask.shape, generator=generator, out=mask).add_(keep).floor_().div_(keep)
@@ -113,21 +117,40 @@ class Population:
 
 
 class ForwardPass:
-    """One forward pass; layers inside a residual are run like any other."""
+    """One forward pass; layers inside a residual run like all others."""
 
     def __init__(self, population: Population, training: bool, dropout: Generators | None) -> None:
-        """Set up a pass; arguments as of `Population.outputs`."""
+        """Set up a forward pass.
+
+        Args:
+            population: M models.
+            training: whether batch norm uses the batch's statistics and updates the running ones.
+            dropout: one generator per model for its dropout masks; None switches dropout off.
+        """
         self.models, self.training, self.dropout = population, training, dropout
         self.precision = population.precision if training else torch.float32
 
     def run(self, sequence: Sequence[Layer], prefix: str, x: Tensor) -> Tensor:
-        """Run layers whose names begin with `prefix`."""
+        """Run a sequence of layers.
+
+        Args:
+            sequence: layers, input to output.
+            prefix: first part of the names of their tensors.
+            x: input of the models.
+        """
         for name, layer, pool in _with_pools(sequence):
             x = self.layer(layer, f"{prefix}{name}", pool, x)
         return x
 
     def layer(self, layer: Layer, name: str, pool: int, x: Tensor) -> Tensor:
-        """A layer that changes the shape or has weights of its own kind."""
+        """Run one layer; those that keep the shape are run by `same_shape`.
+
+        Args:
+            layer: layer to run.
+            name: name of the layer, with its prefix.
+            pool: side of the pooled squares after a convolution; 1 pools nothing.
+            x: input of the models.
+        """
         match layer:
             case layers.Conv():
                 bias = self._tensor(f"{name}.bias") if layer.bias else None
@@ -148,7 +171,16 @@ class ForwardPass:
         return self.same_shape(layer, name, x.expand(len(self.models), *x.shape[1:]))
 
     def same_shape(self, layer: Layer, name: str, x: Tensor) -> Tensor:
-        """A layer that needs the values of every model."""
+        """Run a layer that keeps the shape and needs the values of every model.
+
+        Args:
+            layer: layer to run.
+            name: name of the layer, with its prefix.
+            x: input of the models, (M, ...).
+
+        Raises:
+            NotImplementedError: if population training does not support the layer.
+        """
         match layer:
             case layers.Activation():
                 return self.models.activate(x)
@@ -176,30 +208,30 @@ class ForwardPass:
             case layers.Residual():
                 shortcut = self.run(layer.shortcut, f"{name}.shortcut.", x)
                 return self.run(layer.body, f"{name}.body.", x) + shortcut
-        raise NotImplementedError(f"population training knows no layer {layer!r}")
+        raise NotImplementedError(f"population training does not support the layer {layer!r}")
 
     def _weights(self, name: str) -> tuple[Tensor, Tensor]:
         return self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
 
     def _tensor(self, name: str) -> Tensor:
-        """Weights in the precision of the pass; gradients find their way back to float32."""
+        """Weights in the precision of the pass; their gradients are float32."""
         return self.models.tensor(name).to(self.precision)
 
 
 def _flatten(x: Tensor) -> Tensor:
-    """Features in torch's order: channels first of an image, tokens first of tokens."""
+    """Features in torch's order: images by channel, tokens one after another."""
     if x.dim() == IMAGE_DIMENSIONS:
         return x.transpose(1, 2).flatten(1, 3)
     return x.flatten(2).transpose(1, 2) if x.dim() == TOKEN_DIMENSIONS else x
 
 
 def _with_pools(sequence: Sequence[Layer]) -> list[tuple[str, Layer, int]]:
-    """(name, layer, size of the pool) of every layer; a convolution takes up the pool after it."""
+    """(name, layer, pool size) of every layer; a convolution absorbs the pool after it."""
     found: list[tuple[str, Layer, int]] = []
     for name, layer in zip(layer_names(sequence), sequence, strict=True):
         last = found[-1] if found else None
         if isinstance(layer, layers.MaxPool) and last and isinstance(last[1], layers.Conv):
-            if last[2] == 1:  # a second pool drops its rest of the first one's result
+            if last[2] == 1:  # a second pool drops remaining rows of the first one's result
                 found[-1] = (last[0], last[1], layer.size)
                 continue
         found.append((name, layer, 1))

@@ -1,8 +1,8 @@
-"""Models of the Hub, one repository each, with their weights in safetensors.
+"""Models of the Hugging Face Hub, one repository each, with weights in safetensors.
 
 The source is a text file with one repository or local snapshot per line (`#` starts a comment;
-`org/name@revision` pins one), or a folder of local snapshots. Weights cut into several files are
-put together. `config.json` gives the columns `model_type` and `architecture`; epochs are unknown.
+`org/name@revision` pins a revision), or a folder of local snapshots. Weights in several files are
+combined. `config.json` gives the columns `model_type` and `architecture`; epochs are unknown.
 """
 
 import json
@@ -25,7 +25,7 @@ _PATTERNS = ["*.safetensors", "config.json"]
 
 
 class HubReader(Reader):
-    """Reads repositories of safetensors; those that are not local are fetched first."""
+    """Reads repositories of safetensors; repositories that are not local are downloaded first."""
 
     def __init__(self, source: Source) -> None:
         """Read from `source`."""
@@ -33,7 +33,7 @@ class HubReader(Reader):
         self._snapshots: dict[str, Source] = {}
 
     def scan(self) -> Scan:
-        """Fetch what is not local and take every repository as a model."""
+        """Download missing repositories and take every repository as a model."""
         scan = Scan()
         for name, folder in sorted(self._folders(scan).items()):
             with scan.refusing(name):
@@ -41,11 +41,19 @@ class HubReader(Reader):
         return scan
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
-        """The tensors of all files of a repository."""
+        """Open the tensors of all files of a repository.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+
+        Raises:
+            UnreadableFileError: if a tensor is in two files.
+        """
         snapshot = self._snapshots[model.name]
         tensors: dict[str, Leaf] = {}
         owners: dict[str, Checkpoint] = {}
-        for file in model.places[row]:
+        for file in model.locations[row]:
             checkpoint = open_checkpoint(snapshot.open(file), file)
             if twice := sorted(set(checkpoint.root) & set(tensors)):
                 raise UnreadableFileError(f"tensors {twice[:3]} are in two files")
@@ -55,12 +63,19 @@ class HubReader(Reader):
         return OpenState(in_order, lambda leaf: owners[leaf.storage].read(leaf))  # type: ignore[union-attr]
 
     def size_bytes(self, model: FoundModel, row: int) -> int:
-        """Bytes of all files of a repository."""
-        return sum(self._snapshots[model.name].size(file) for file in model.places[row])
+        """Size of all files of a repository, in bytes.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        return sum(self._snapshots[model.name].size(file) for file in model.locations[row])
 
     def _take(self, name: str, folder: Path, scan: Scan) -> None:
         """Add one repository to the models found."""
-        snapshot = open_source(folder, folder, follow_links=True)  # the cache is made of links
+        snapshot = open_source(
+            folder, folder, follow_links=True
+        )  # the Hub's cache consists of links
         files = [file for file in snapshot.names if file.endswith(".safetensors")]
         if not files:
             raise UnreadableFileError("holds no safetensors file")

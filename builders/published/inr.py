@@ -2,10 +2,11 @@
 
 Layouts: Navon et al. 2023 (arXiv 2301.12780), `mnist_png_training_<label>_<image>/checkpoints/
 model_final.pth`; Zhou et al. 2023 (arXiv 2302.14040), `<prefix>_<label>s/net<image>.pth`; and
-any other, whose file names then are the models' names. Every file is one model, of unknown epoch.
+any other layout, in which file names are model names. Every file is one model, of unknown epoch.
 
-Tensors named `seq.<index>.weight` are Navon's: a SIREN with omega 30 that adds 0.5 to its output,
-as its published code does. Other names are kept, without an architecture.
+Tensors named `seq.<index>.weight` are Navon's: a SIREN (sinusoidal representation network) with
+omega 30 and 0.5 added to its output, as in the published code. Other names are kept, without an
+architecture.
 """
 
 import re
@@ -29,14 +30,14 @@ class InrReader(Reader):
     """Reads one network per `.pth` file."""
 
     def scan(self) -> Scan:
-        """Take every `.pth` file as a model; label and image number from its path."""
+        """Take every `.pth` file as a model, with label and image number from its path."""
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         for file in (name for name in self.source.names if name.endswith(".pth")):
             with scan.refusing(file):
                 scan.models.append(
                     FoundModel(
                         name=_model_name(file),
-                        places=[file],
+                        locations=[file],
                         epochs=np.array([UNKNOWN_EPOCH]),
                         properties=_properties(file),
                     )
@@ -45,7 +46,12 @@ class InrReader(Reader):
         return scan
 
     def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
-        """The tensors of Navon's nets as `linear1.weight` and so on."""
+        """Rename the tensors of Navon's networks to `linear1.weight` and so on.
+
+        Args:
+            state: tensors by published name.
+            model: model of the source.
+        """
         own = is_indexed(state) and all(name.startswith("seq.") for name in state)
         return count_layers(state) if own else state
 
@@ -62,7 +68,7 @@ class InrReader(Reader):
 
 
 def _model_name(file: str) -> str:
-    """The path without what all models share in it."""
+    """The path without generic parts such as `checkpoints`."""
     parts = file.removesuffix(".pth").split("/")
     named = [part for part in parts if part not in _GENERIC]
     return "/".join(named or parts)

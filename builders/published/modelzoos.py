@@ -1,13 +1,13 @@
-"""Model Zoos (arXiv 2209.14764), raw and preprocessed, and what shares its layout.
+"""Model Zoos (arXiv 2209.14764), raw and preprocessed, and zoos of the same layout.
 
-Raw (`modelzoos-raw`): one ray-tune folder per model with `params.json`, `result.json` (one JSON
+Raw (`modelzoos-raw`): one Ray Tune folder per model with `params.json`, `result.json` (one JSON
 line per epoch) and `checkpoint_<epoch>/checkpoints`, the epoch padded to six digits or not.
-Results belong to checkpoints by `training_iteration`: whether line 0 is the initial state differs
-between zoos, and where it is, its training metrics are -999. Ray since 2.7 numbers the folders by a
-running index instead of the iteration; see `checkpoint_epochs`.
+`training_iteration` assigns results to checkpoints. Line 0 is the initial state in some zoos only,
+with training metrics of -999. Ray since 2.7 numbers the folders by a running index instead of the
+iteration; see `checkpoint_epochs`.
 
 Preprocessed (`modelzoos-pt`): one file with {"trainset", "valset", "testset"}, pickled objects of
-the authors' dataset class. They come as stubs; the class is never imported.
+the authors' dataset class. They are read as stubs; the class is never imported.
 """
 
 import json
@@ -46,14 +46,14 @@ _SPLITS = {"trainset": "train", "valset": "val", "testset": "test"}
 
 
 def rename_published(state: dict[str, Leaf], kind: str | None) -> dict[str, Leaf]:
-    """Name the tensors of a published net by kind and count, whatever its dropout layers.
+    """Name the tensors of a published network by kind and count, with any dropout layers.
 
     Args:
-        state: the published state dict.
-        kind: `model::type` of its config, or None.
+        state: published state dict.
+        kind: model type, `model::type` of its config, or None.
 
     Raises:
-        UnreadableFileError: if a tensor is missing; names which.
+        UnreadableFileError: if a tensor is missing; the message names it.
     """
     if not is_indexed(state):
         if kind in _TYPES:
@@ -71,19 +71,19 @@ def checkpoint_epochs(
 ) -> dict[int, int]:
     """The epoch of each checkpoint folder, by the folder's number.
 
-    Ray up to 2.6 numbers folders by iteration, later ones by a running index from 0. What the
-    checkpoint itself says counts first, then the result that names its folder. Folders 0 to n - 1
-    beside results 1 to n are a running index over all results.
+    Ray up to 2.6 numbers folders by iteration, later versions by a running index from 0. The
+    iteration stored with the checkpoint comes first, then the result that names the folder.
+    Folders 0 to n - 1 with results 1 to n are a running index over all results.
 
     Args:
-        own: iteration that the checkpoint itself tells, or None, by number of its folder.
+        own: iteration stored with the checkpoint, or None, by folder number.
         results: line of result.json by iteration.
 
     Returns:
-        Epoch by number; folders that no result names are left out where results name folders.
+        Epoch by folder number; if results name folders, folders without a result are left out.
 
     Raises:
-        UnreadableFileError: if numbers are a running index and match no results.
+        UnreadableFileError: if the numbers are a running index that does not match the results.
     """
     named = {
         str(row["checkpoint_dir_name"]): iteration
@@ -102,13 +102,13 @@ def checkpoint_epochs(
     if iterations != [number + 1 for number in numbers]:
         raise UnreadableFileError(
             f"folders are numbered 0 to {numbers[-1]} by a running index, results have the "
-            f"iterations {iterations[0]} to {iterations[-1]}: which belong together is not known"
+            f"iterations {iterations[0]} to {iterations[-1]}: they cannot be matched"
         )
     return dict(zip(numbers, iterations, strict=True))
 
 
 class RawReader(Reader):
-    """Reads ray-tune folders."""
+    """Reads Ray Tune folders."""
 
     def __init__(self, source: Source) -> None:
         """Read from `source`."""
@@ -135,7 +135,12 @@ class RawReader(Reader):
         return scan
 
     def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
-        """The tensors as `conv1.weight` and so on, where they are a published CNN's."""
+        """Rename the tensors of a published CNN to `conv1.weight` and so on.
+
+        Args:
+            state: tensors by published name.
+            model: model of the source.
+        """
         return rename_published(state, self._types.get(model.name))
 
     def _checkpoints(self, scan: Scan) -> dict[str, dict[int, str]]:
@@ -172,7 +177,7 @@ class RawReader(Reader):
             rest["sparsity"] = sparsity
         return FoundModel(
             name=name,
-            places=[files[epoch] for epoch in epochs],
+            locations=[files[epoch] for epoch in epochs],
             epochs=np.array(epochs),
             metrics=metrics,
             hyper_parameters=hyper_parameters,
@@ -201,19 +206,19 @@ class RawReader(Reader):
         return {epoch: files[number] for number, epoch in epochs.items()}
 
     def _own_iteration(self, file: str) -> int | None:
-        """The iteration that Ray before 2.7 keeps beside a checkpoint, or None."""
+        """Iteration that Ray before 2.7 stores beside a checkpoint, or None."""
         for name in (file.rpartition("/")[0] + "/.tune_metadata", file + ".tune_metadata"):
             if name in self.source:
                 try:
                     root = self.open_file(name).root
-                except UnreadableFileError:  # it may name any class; the folder's number is left
+                except UnreadableFileError:  # it may name any class; the folder's number remains
                     return None
                 value = root.get("iteration") if isinstance(root, Mapping) else None
                 return value if isinstance(value, int) else None
         return None
 
     def _results(self, folder: str, name: str, scan: Scan) -> dict[int, dict[str, Any]]:
-        """Result line by epoch; of a run that was resumed the last one counts."""
+        """Result line by epoch; the last line counts if a run was resumed."""
         file = f"{folder}/result.json".lstrip("/")
         if file not in self.source:
             scan.remarks.append(Remark(name, "no result.json: its metrics are unknown"))
@@ -231,7 +236,7 @@ class RawReader(Reader):
     def _config(
         self, folder: str, results: Mapping[int, Mapping[str, Any]]
     ) -> dict[str, Any] | None:
-        """params.json, or the config that every result repeats."""
+        """Config of params.json, or of any result line, which repeats it."""
         file = f"{folder}/params.json".lstrip("/")
         config: Any = next((row.get("config") for row in results.values()), None)
         if file in self.source:
@@ -243,7 +248,7 @@ class RawReader(Reader):
 
 
 class PreprocessedReader(Reader):
-    """Reads files of pickled dataset objects, and keeps their split."""
+    """Reads files of pickled dataset objects and keeps their splits."""
 
     stubs = ("checkpoints_to_datasets",)
 
@@ -253,7 +258,7 @@ class PreprocessedReader(Reader):
         self._checkpoints: dict[str, Checkpoint] = {}
 
     def scan(self) -> Scan:
-        """Read the pickles; weights stay in their files."""
+        """Read the pickles without the weights."""
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         rows: dict[str, list[dict[str, Any]]] = {}
         for file in (name for name in self.source.names if name.endswith(".pt")):
@@ -278,12 +283,22 @@ class PreprocessedReader(Reader):
         return scan
 
     def size_bytes(self, model: FoundModel, row: int) -> int:
-        """Bytes of the file that holds an entry and many others."""
-        return self.source.size(model.places[row][0])
+        """Size of the file that holds an entry and many others, in bytes.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        return self.source.size(model.locations[row][0])
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
-        """The tensors of one entry of `data_in`."""
-        file, entry = model.places[row]
+        """Open the tensors of one entry of `data_in`.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        file, entry = model.locations[row]
         checkpoint = self._checkpoints[file]
         if isinstance(entry, Mapping):
             return OpenState(rename_published(dict(entry), None), checkpoint.read)
@@ -294,7 +309,7 @@ def _dataset_rows(root: Any, part: str) -> list[dict[str, Any]]:
     """One mapping per stored checkpoint of a dataset object.
 
     Raises:
-        UnreadableFileError: if it is no such object, or its lists differ in length.
+        UnreadableFileError: if it is no dataset object, or its lists differ in length.
     """
     dataset = root.get(part) if isinstance(root, Mapping) else None
     if dataset is None and isinstance(root, Mapping) and any(key in root for key in _SPLITS):
@@ -349,7 +364,7 @@ def _preprocessed_model(name: str, rows: list[dict[str, Any]]) -> FoundModel:
     seed = _SEED.search(name)
     return FoundModel(
         name=name,
-        places=[(row["file"], row["entry"]) for row in rows],
+        locations=[(row["file"], row["entry"]) for row in rows],
         epochs=np.array([row["epoch"] for row in rows]),
         metrics=metrics,
         hyper_parameters=hyper_parameters,
@@ -361,11 +376,11 @@ def _preprocessed_model(name: str, rows: list[dict[str, Any]]) -> FoundModel:
 
 
 def _split_vector(vector: np.ndarray) -> OpenState:
-    """A flat vector of the published class as tensors: layer by layer, weight before bias.
+    """Split a flat vector of the published class into tensors: by layer, weight before bias.
 
     Raises:
-        UnreadableFileError: if no published network is so long. The class looks tensors up by
-            fixed module indices, so that of a model with dropout it keeps 948 of 2,464 values.
+        UnreadableFileError: if no published network has this length. The class finds tensors by
+            fixed module indices, so it keeps only 948 of 2,464 values of a model with dropout.
     """
     for architecture in (cnn_s(1), cnn_s(3), cnn_l(1), cnn_l(3)):
         table = architecture.layer_table()

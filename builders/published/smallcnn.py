@@ -1,9 +1,9 @@
 """The small CNN zoo of Unterthiner et al. 2020 (arXiv 2002.11448).
 
 `weights.npy` holds one flat TensorFlow network per row: the bias precedes the kernel, kernels are
-(height, width, in, out), dense kernels (in, out). `layout.csv` says where each variable lies,
-`metrics.csv.gz` has one line per row: config, step (epoch) and metrics. Here every row is torch's:
-weight before bias, (out, in, height, width) and (out, in), `conv1` to `linear1`.
+(height, width, in, out), dense kernels (in, out). `layout.csv` gives the position of each
+variable, `metrics.csv.gz` has one line per row: config, step (epoch) and metrics. Imported rows are
+in torch's layout: weight before bias, (out, in, height, width) and (out, in), `conv1` to `linear1`.
 """
 
 import csv
@@ -50,10 +50,10 @@ class Variable:
     """One TensorFlow variable of a row.
 
     Attributes:
-        name: ours, such as `conv1.weight`.
-        start: first value in the row.
-        stop: one behind its last value.
-        shape: TensorFlow's.
+        name: name in weightzoo, such as `conv1.weight`.
+        start: index of its first value in the row.
+        stop: index behind its last value.
+        shape: shape in TensorFlow.
     """
 
     name: str
@@ -62,12 +62,12 @@ class Variable:
     shape: tuple[int, ...]
 
     def read(self, row: np.ndarray) -> np.ndarray:
-        """Its values in torch's order of dimensions."""
+        """Values in torch's order of dimensions."""
         values = row[self.start : self.stop].reshape(self.shape)
         return values.transpose(_TORCH_ORDER[values.ndim])
 
 
-_TORCH_ORDER = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # of dimensions, by their number
+_TORCH_ORDER = {1: (0,), 2: (1, 0), 4: (3, 2, 0, 1)}  # order of dimensions, by their number
 
 
 class SmallCnnReader(Reader):
@@ -77,7 +77,7 @@ class SmallCnnReader(Reader):
         """Map the weights and read the layout.
 
         Raises:
-            BuildError: if a file is missing, or they contradict each other.
+            BuildError: if a file is missing, or the files contradict each other.
         """
         super().__init__(source)
         self._side = 32
@@ -90,7 +90,11 @@ class SmallCnnReader(Reader):
             raise BuildError(f"{source.path}: {error}") from error
 
     def scan(self) -> Scan:
-        """Read the table of metrics; models are its `modeldir`s."""
+        """Read the table of metrics, in which each `modeldir` is a model.
+
+        Raises:
+            BuildError: if the metrics are damaged, or have another number of rows than the weights.
+        """
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         found: dict[str, list[tuple[int, int, dict[str, Any]]]] = {}
         configs: dict[str, dict[str, Any]] = {}
@@ -104,7 +108,7 @@ class SmallCnnReader(Reader):
         if count != len(self._rows):
             raise BuildError(
                 f"{self.source.path}: {count} rows of metrics for {len(self._rows)} rows of "
-                "weights: which belong together is not known"
+                "weights, so they cannot be matched"
             )
         for path, name in sorted(unique_names(sorted(found)).items(), key=lambda item: item[1]):
             with scan.refusing(name):
@@ -114,12 +118,22 @@ class SmallCnnReader(Reader):
         return scan
 
     def size_bytes(self, model: FoundModel, row: int) -> int:
-        """Bytes of a row of the file."""
+        """Size of a row, in bytes.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
         return int(self._rows.shape[1]) * self._rows.itemsize
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
-        """The variables of one row, in torch's order."""
-        values = self._rows[model.places[row]]
+        """Open the variables of one row, in torch's order.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        values = self._rows[model.locations[row]]
         tensors: dict[str, Leaf] = {v.name: v.read(values) for v in self._variables}
         return OpenState(tensors, np.asarray)
 
@@ -136,9 +150,9 @@ class SmallCnnReader(Reader):
 
     def _map(self) -> np.ndarray:
         name = self._find(*_WEIGHTS)
-        place = self.source.locate(name)
-        with place.path.open("rb") as file:
-            file.seek(place.offset)
+        span = self.source.locate(name)
+        with span.path.open("rb") as file:
+            file.seek(span.offset)
             try:
                 version = np.lib.format.read_magic(file)
                 read = {(1, 0): np.lib.format.read_array_header_1_0}
@@ -150,13 +164,13 @@ class SmallCnnReader(Reader):
         size = math.prod(shape) * dtype.itemsize
         if len(shape) != 2 or dtype.kind != "f" or dtype.hasobject:
             raise UnreadableFileError(f"{name} holds {shape} {dtype}, not rows of numbers")
-        if offset + size > place.offset + place.size:
+        if offset + size > span.offset + span.size:
             raise UnreadableFileError(f"{name} is truncated: its header promises {size} bytes")
         order = "F" if fortran else "C"
-        return np.memmap(place.path, dtype, "r", offset, shape, order)  # type: ignore[call-overload]
+        return np.memmap(span.path, dtype, "r", offset, shape, order)  # type: ignore[call-overload]
 
     def _find(self, *names: str) -> str:
-        """The one file of that name, in whichever folder of the source."""
+        """The only file of that name, in any folder of the source."""
         for wanted in names:
             found = [name for name in self.source.names if name.rpartition("/")[2] == wanted]
             if len(found) == 1:
@@ -168,7 +182,7 @@ class SmallCnnReader(Reader):
         raise BuildError(f"{self.source.path} holds no {' or '.join(names)}")
 
     def architecture(self, state: Mapping[str, Leaf]) -> Architecture | None:
-        """Three strided convolutions; pooling leaves the side of the images open."""
+        """Three strided convolutions; the tensors do not determine the side of the images."""
         shapes = {name: tuple(leaf.shape) for name, leaf in state.items()}
         width, channels = shapes.get("conv1.weight", (1, 1))[:2]
         architecture = small_cnn(channels, self._side, width)
@@ -180,11 +194,11 @@ def read_layout(text: str, width: int) -> list[Variable]:
     """Read `layout.csv` and order its variables as torch does, weight before bias.
 
     Args:
-        text: columns varname, start_idx, end_idx, shape.
+        text: CSV text with the columns varname, start_idx, end_idx and shape.
         width: length of a row of weights.
 
     Raises:
-        UnreadableFileError: if the variables do not cover the row, each with its shape.
+        UnreadableFileError: if the variables do not cover the row, or contradict their shapes.
     """
     layers: list[dict[str, Variable]] = []
     at = 0
@@ -233,7 +247,7 @@ def _whole(row: Mapping[str, Any], key: str) -> int:
 
 
 def _table_row(row: Mapping[str, str]) -> tuple[str, int, dict[str, Any], dict[str, float]]:
-    """Sort the cells of a line; an empty loss is a loss that was not a number."""
+    """Sort the cells of a line; an empty loss stands for NaN."""
     config = {
         key.removeprefix("config."): parse_cell(cell)
         for key, cell in row.items()
@@ -264,7 +278,7 @@ def _model(
     hyper_parameters, rest = sort_config(config)
     return FoundModel(
         name=name,
-        places=[row[1] for row in kept],
+        locations=[row[1] for row in kept],
         epochs=np.array([row[0] for row in kept]),
         metrics=metrics,
         hyper_parameters=hyper_parameters,

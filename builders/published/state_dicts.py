@@ -1,13 +1,13 @@
 """Any folder of state dicts (.pt, .pth, .safetensors) with a CSV or JSONL table of properties.
 
-The table has one line per model or per checkpoint. Its first column of these names says which:
-file, path, checkpoint, model_name, name. It may hold a path (with or without its ending), a file
-name, or a folder of checkpoints. Columns `model_name`, `epoch`, `seed` and `split` mean what they
-mean in a zoo; hyper-parameters and metrics are known by name; any other column is kept.
+The table has one line per model or per checkpoint. The first existing column of these identifies
+it: file, path, checkpoint, model_name, name. It contains a path (with or without suffix), a file
+name, or a folder of checkpoints. Columns `model_name`, `epoch`, `seed` and `split` have the meaning
+of a zoo's columns; hyper-parameters and metrics are recognised by name; other columns are kept.
 
-Checkpoints of one run are one model, so that no split cuts a run: `run1/epoch_5.pt` and
+Checkpoints of one run are one model, so that no run is in two splits: `run1/epoch_5.pt` and
 `run1/epoch_9.pt`, `net3_epoch5.pt` and `net3_epoch9.pt`, or names that differ only in the epoch
-that the table gives. A name is a run's only if several files of different epochs have it.
+of the table. A name denotes a run only if several files of different epochs have it.
 """
 
 import csv
@@ -45,21 +45,21 @@ _EPOCH = re.compile(r"(?:epoch|checkpoint|(?<![a-z])(?:ep|step))[-_=]?([0-9]+)",
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
 _OWN = ("model_name", "epoch", "seed", "split")
 
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 
 
 class StateDictReader(Reader):
-    """Reads one state dict per file, whatever its names."""
+    """Reads one state dict per file, with any tensor names."""
 
     def scan(self) -> Scan:
-        """Join the files with the table."""
+        """Match the files with the lines of the table."""
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         files = [name for name in self.source.names if name.endswith(WEIGHT_ENDINGS)]
         table = self._table(scan)
         if not table:
             scan.notes.append("no table of properties: models have names only")
         rows, used = _index(table), set[int]()
-        kept: list[Row] = []
+        kept: list[TableRow] = []
         for file in files:
             found = next((rows[key] for key in _keys(file) if key in rows), None)
             if table and found is None:
@@ -77,11 +77,11 @@ class StateDictReader(Reader):
                 scan.refused.append(Remark(_key(row), "a line in the table without weights"))
         return scan
 
-    def _table(self, scan: Scan) -> list[Row]:
-        """All lines of the table, or nothing if there is no table.
+    def _table(self, scan: Scan) -> list[TableRow]:
+        """All lines of the table; empty without a table.
 
         Raises:
-            BuildError: if there are several, or the one is damaged.
+            BuildError: if there are several tables, or the table is damaged.
         """
         names = [name for name in self.source.names if name.endswith((".csv", ".jsonl"))]
         if len(names) > 1:
@@ -99,7 +99,7 @@ class StateDictReader(Reader):
         return rows
 
 
-def _parse(text: str, name: str, scan: Scan) -> Iterator[Row]:
+def _parse(text: str, name: str, scan: Scan) -> Iterator[TableRow]:
     if name.endswith(".csv"):
         lines = csv.DictReader(io.StringIO(text))
         for cells in lines:
@@ -115,20 +115,20 @@ def _parse(text: str, name: str, scan: Scan) -> Iterator[Row]:
 
 
 def _cell(column: str, cell: str | None) -> Any:
-    """A cell by its column: what names a model or file stays text, such as 0001."""
+    """Value of a cell; names of models and files stay text, such as 0001."""
     return (cell or None) if column in (*KEYS, "model_name") else parse_cell(cell)
 
 
 def _key(row: Mapping[str, Any]) -> str:
-    """What says which model or file a line is about."""
+    """Name of the model or file that a line describes."""
     found = next((row[key] for key in KEYS if row.get(key) is not None), None)
     if found is None:
         raise ValueError(f"a line has none of {KEYS}: {shown(dict(row))}")
     return str(found)
 
 
-def _index(table: list[Row]) -> dict[tuple[str, int | None], int]:
-    """Number of a line by what it is about, and its epoch if it has one."""
+def _index(table: list[TableRow]) -> dict[tuple[str, int | None], int]:
+    """Number of a line by the described name, and its epoch if it has one."""
     rows: dict[tuple[str, int | None], int] = {}
     for number, row in enumerate(table):
         epoch = whole(row.get("epoch"), UNKNOWN_EPOCH)
@@ -137,13 +137,13 @@ def _index(table: list[Row]) -> dict[tuple[str, int | None], int]:
             rows.setdefault((_key(row), None), number)
     counts = Counter(map(_key, table))
     for number, row in enumerate(table):
-        if counts[_key(row)] == 1:  # the one line about it, whatever epoch it tells
+        if counts[_key(row)] == 1:  # a single line describes it, with any epoch
             rows.setdefault((_key(row), None), number)
     return rows
 
 
 def _keys(file: str) -> Iterator[tuple[str, int | None]]:
-    """All under which a line can name a file, the most exact first."""
+    """All keys by which a line can name a file, the most specific first."""
     last, folder = file.rpartition("/")[2], file.rpartition("/")[0]
     for name in (file, _stem(file), last, _stem(last), folder, folder.rpartition("/")[2]):
         if name:
@@ -151,14 +151,14 @@ def _keys(file: str) -> Iterator[tuple[str, int | None]]:
             yield name, None
 
 
-def _by_model(rows: list[Row], root: str) -> dict[str, list[Row]]:
-    """Lines by the model they are about; `root` names a run without a name of its own."""
-    runs: dict[str, list[Row]] = {}
+def _by_model(rows: list[TableRow], root: str) -> dict[str, list[TableRow]]:
+    """Lines by model; `root` names a run that has no name."""
+    runs: dict[str, list[TableRow]] = {}
     for row in rows:
         if run := _run_of(row["file"], row["epoch"]):
             runs.setdefault(run, []).append(row)
     alike = Counter(_unnumbered(row["file"]) for row in rows)
-    models: dict[str, list[Row]] = {}
+    models: dict[str, list[TableRow]] = {}
     for row in rows:
         members = runs.get(run := _run_of(row["file"], row["epoch"]), [])
         series = len({member["epoch"] for member in members}) > 1
@@ -170,12 +170,12 @@ def _by_model(rows: list[Row], root: str) -> dict[str, list[Row]]:
 
 
 def _unnumbered(file: str) -> str:
-    """A path without the number at its end."""
+    """A path without its final number."""
     return re.sub(r"[-_.=]?[0-9]+$", "", _stem(file))
 
 
 def _run_of(file: str, epoch: int) -> str:
-    """A path without the epoch in it; "" if it has none, "/" if it has nothing else."""
+    """A path without its epoch; "" if it has no epoch, "/" if nothing else remains."""
     folder, _, last = _stem(file).rpartition("/")
     rest = _EPOCH.sub("", last)
     if rest == last and epoch >= 0:
@@ -185,8 +185,8 @@ def _run_of(file: str, epoch: int) -> str:
     return "/".join(part for part in (folder, rest.strip("-_.=")) if part) or "/"
 
 
-def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
-    by_epoch: dict[int, Row] = {}
+def _model(name: str, rows: list[TableRow], scan: Scan) -> FoundModel:
+    by_epoch: dict[int, TableRow] = {}
     for row in rows:
         if row["epoch"] in by_epoch:
             scan.refused.append(Remark(name, f"{row['file']}: this epoch is there twice"))
@@ -203,7 +203,7 @@ def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
     split = _split(name, kept, scan)
     return FoundModel(
         name=name,
-        places=[row["file"] for row in kept],
+        locations=[row["file"] for row in kept],
         epochs=np.array([row["epoch"] for row in kept]),
         metrics=metrics,
         hyper_parameters=hyper_parameters,
@@ -214,8 +214,8 @@ def _model(name: str, rows: list[Row], scan: Scan) -> FoundModel:
     )
 
 
-def _split(name: str, rows: list[Row], scan: Scan) -> str | None:
-    """The split of a model; checkpoints of one run never go to different splits."""
+def _split(name: str, rows: list[TableRow], scan: Scan) -> str | None:
+    """Published split of a model; all checkpoints of a run are in one split."""
     told = dict.fromkeys(row["split"] for row in rows if row.get("split") is not None)
     found = [_SPLIT_NAMES.get(str(split).lower(), str(split).lower()) for split in told]
     known = [split for split in found if split in SPLITS]
@@ -229,7 +229,7 @@ def _split(name: str, rows: list[Row], scan: Scan) -> str | None:
 
 
 def _stem(file: str) -> str:
-    """A path without its ending."""
+    """A path without its suffix."""
     return next((file.removesuffix(end) for end in WEIGHT_ENDINGS if file.endswith(end)), file)
 
 

@@ -1,9 +1,9 @@
 """The CNN Wild Park of Kofinas et al. 2024 (arXiv 2403.12143).
 
-Ray-tune folders `<model>/checkpoint_<n>/checkpoint.pt`, each a pickle with the keys model,
+Ray Tune folders `<model>/checkpoint_<n>/checkpoint.pt`, each a pickle with the keys model,
 optimizer, config (an omegaconf object, kept as a stub), iteration and last_result. Nearly every
-model has its own widths and kernels, so that an import makes one zoo per architecture. `epoch` is
-the published `iteration`: their loop counts from 0 and trains before it saves, so 0 stands for one
+model has its own widths and kernels, so an import makes one zoo per architecture. `epoch` is the
+published `iteration`: the published loop counts from 0 and trains before it saves, so 0 means one
 epoch of training.
 """
 
@@ -48,20 +48,20 @@ class WildParkReader(Reader):
     )
 
     def scan(self) -> Scan:
-        """Read the pickle of every checkpoint: config, iteration and results lie in it."""
+        """Read config, iteration and results from the pickle of every checkpoint.
+
+        An unreadable or repeated checkpoint becomes one line in `Scan.refused`.
+        """
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
         folders: dict[str, list[str]] = {}
         for name in self.source.names:
             if name.rpartition("/")[2] == _FILE:
                 folders.setdefault("/".join(name.split("/")[:-2]), []).append(name)
         for folder, name in sorted(unique_names(folders).items(), key=lambda item: item[1]):
-            rows: dict[int, _Row] = {}
+            rows: dict[int, _CheckpointRow] = {}
             for file in folders[folder]:
                 with scan.refusing(name, file):
-                    row = self._row(file)
-                    if row.iteration in rows:
-                        raise UnreadableFileError(f"iteration {row.iteration} is there twice")
-                    rows[row.iteration] = row
+                    _add_row(rows, self._row(file))
             if rows:
                 with scan.refusing(name):
                     scan.models.append(_model(name, [rows[epoch] for epoch in sorted(rows)]))
@@ -69,11 +69,16 @@ class WildParkReader(Reader):
         return scan
 
     def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
-        """`layers.<i>` and `fc` as `conv1`, ..., `linear1`."""
+        """Rename `layers.<i>` and `fc` to `conv1`, ..., `linear1`.
+
+        Args:
+            state: tensors by published name.
+            model: model of the source.
+        """
         return count_layers(state)
 
-    def _row(self, file: str) -> "_Row":
-        """What the pickle says, without its weights."""
+    def _row(self, file: str) -> "_CheckpointRow":
+        """Data of one pickle, without its weights."""
         root = self.open_file(file).root
         if not isinstance(root, Mapping) or "model" not in root:
             raise UnreadableFileError("holds no checkpoint of the Wild Park")
@@ -81,11 +86,11 @@ class WildParkReader(Reader):
         result = result if isinstance(result, Mapping) else {}
         metrics = {key: value for key, value in result.items() if metric_name(str(key))}
         config = config if isinstance(config, dict) else {}
-        return _Row(file, whole(root.get("iteration"), UNKNOWN_EPOCH), metrics, config)
+        return _CheckpointRow(file, whole(root.get("iteration"), UNKNOWN_EPOCH), metrics, config)
 
 
 @dataclass(frozen=True)
-class _Row:
+class _CheckpointRow:
     """One checkpoint: its file, epoch, metrics by published name, and config."""
 
     file: str
@@ -95,11 +100,11 @@ class _Row:
 
 
 def plain(value: Any) -> Any:
-    """An omegaconf object, kept as a stub, as plain data.
+    """Convert the stub of an omegaconf object to plain data.
 
     Raises:
-        UnreadableFileError: if it has more than `CONFIG_LIMIT` entries, each as often as it is
-            referred to.
+        UnreadableFileError: if it has more than `CONFIG_LIMIT` entries; an entry with several
+            references counts several times.
     """
     return _plain(value, iter(range(CONFIG_LIMIT)))
 
@@ -117,7 +122,14 @@ def _plain(value: Any, left: Iterator[int]) -> Any:
     return value
 
 
-def _model(name: str, rows: Sequence[_Row]) -> FoundModel:
+def _add_row(rows: "dict[int, _CheckpointRow]", row: "_CheckpointRow") -> None:
+    """Add a checkpoint by its iteration; one that is there twice is refused."""
+    if row.iteration in rows:
+        raise UnreadableFileError(f"iteration {row.iteration} is there twice")
+    rows[row.iteration] = row
+
+
+def _model(name: str, rows: Sequence[_CheckpointRow]) -> FoundModel:
     metrics, diverged = read_metrics([row.metrics for row in rows])
     config = dict(rows[0].config)
     activations = config.pop("activation", None)
@@ -127,7 +139,7 @@ def _model(name: str, rows: Sequence[_Row]) -> FoundModel:
     hyper_parameters, rest = sort_config(config | {"activation": activations})
     return FoundModel(
         name=name,
-        places=[row.file for row in rows],
+        locations=[row.file for row in rows],
         epochs=np.array([row.iteration for row in rows]),
         metrics=metrics,
         hyper_parameters=hyper_parameters,

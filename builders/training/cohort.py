@@ -1,6 +1,7 @@
-"""Trains one cohort: models with equal batch size and number of training images, step by step.
+"""Trains one cohort: models with equal batch size and number of training images.
 
-Shape letters: M models, K checkpoints, D length of the flat vector, B images or points a batch.
+Shape letters: M models, K checkpoints, D length of the flat vector, B images or points in
+a batch.
 """
 
 import math
@@ -15,7 +16,7 @@ from torch import Tensor
 from ...zoos.recipe import Model, Recipe
 from ..population.population import Population
 from .initialization import initial_weights, stream
-from .objectives import PARTS, DataSet, objective, training_size
+from .objectives import PARTS, DataSet, make_objective, training_size
 from .optimizers import PopulationOptimizer
 
 LARGEST_IN_MEMORY = 2**28  # bytes of a cohort's checkpoints
@@ -23,12 +24,12 @@ LARGEST_IN_MEMORY = 2**28  # bytes of a cohort's checkpoints
 
 @dataclass(frozen=True)
 class CohortResult:
-    """What training a cohort gives.
+    """Checkpoints and metrics of a trained cohort.
 
     Attributes:
-        weights: (M, K, D), float32, on the CPU; if large, a map of a temporary file.
-        metrics: (M, K) float32 for each of train_loss, train_accuracy, val_*, test_*, and what
-            a cohort measures besides.
+        weights: (M, K, D), float32, on the CPU; large ones are a map of a temporary file.
+        metrics: (M, K) float32 for each of train_loss, train_accuracy, val_*, test_*, and further
+            measures of the cohort.
     """
 
     weights: Tensor
@@ -36,7 +37,12 @@ class CohortResult:
 
 
 def steps_per_epoch(model: Model, images: int) -> tuple[int, int]:
-    """(batch size, training images): what the models of a cohort have in common."""
+    """Batch size and number of training images of a model, equal in a cohort.
+
+    Args:
+        model: model of the population.
+        images: number of train images of the image set, or of points of the signal set.
+    """
     values = model.hyper_parameters
     return values.batch_size, max(1, round(values.train_fraction * images))
 
@@ -79,12 +85,12 @@ def train_cohort(
     """Train models in step and evaluate them at every checkpoint.
 
     Args:
-        recipe: gives architecture, epochs and checkpoints.
-        models: M models of one cohort, ordered as `cut_cohorts` orders them.
-        data: the image set, or signal set, that they are trained on.
-        device: where.
-        on_epoch: called after every epoch with the number of models.
-        initial: (M, D) weights to start from; None draws them.
+        recipe: recipe with architecture, epochs and checkpoints.
+        models: M models of one cohort, in the order of `cut_cohorts`.
+        data: image set or signal set that they are trained on.
+        device: training device.
+        on_epoch: function called after every epoch with the number of models.
+        initial: initial weights, (M, D); None draws them.
     """
     return run_cohort(Cohort(recipe, models, data, device, initial), recipe, on_epoch)
 
@@ -92,7 +98,13 @@ def train_cohort(
 def run_cohort(
     cohort: "Cohort", recipe: Recipe, on_epoch: Callable[[int], None] = lambda models: None
 ) -> CohortResult:
-    """Train a cohort for the epochs of a recipe; see `train_cohort`."""
+    """Train a cohort for the epochs of a recipe; see `train_cohort`.
+
+    Args:
+        cohort: cohort at its initial state.
+        recipe: recipe with epochs and checkpoints.
+        on_epoch: function called after every epoch with the number of models.
+    """
     records = _Records(cohort, len(recipe.checkpoints))
     records.take(0 in recipe.checkpoints)
     for epoch in range(1, recipe.epochs + 1):
@@ -104,15 +116,15 @@ def run_cohort(
 
 
 class Cohort:
-    """Models in training, with all that they are trained with.
+    """Models in training, with their data order, objective and optimizer.
 
     Attributes:
-        population: their weights.
-        goal: what they learn.
-        order: in which order they see what they learn from.
+        population: weights of the models.
+        objective: loss and evaluation of the models.
+        order: order of the training images or points.
         batch_size: images or points per step.
-        steps: steps of the whole training.
-        optimizer: of the population.
+        steps: number of steps in the whole training.
+        optimizer: optimizer of the population.
         dropout: one generator per model, or None if none has dropout.
     """
 
@@ -124,7 +136,15 @@ class Cohort:
         device: torch.device | str = "cpu",
         initial: Tensor | None = None,
     ) -> None:
-        """Set up models at their initial state; arguments as of `train_cohort`."""
+        """Set up models at their initial state.
+
+        Args:
+            recipe: recipe with architecture and epochs.
+            models: M models of one cohort, in the order of `cut_cohorts`.
+            data: image set or signal set that they are trained on.
+            device: training device.
+            initial: initial weights, (M, D); None draws them.
+        """
         architecture, values = recipe.architecture, [model.hyper_parameters for model in models]
         flat = initial_weights(architecture, models) if initial is None else initial.clone()
         self.population = Population(
@@ -145,42 +165,50 @@ class Cohort:
             self.steps,
         )
         self.order = DataOrder([model.seed for model in models], size, count)
-        self.goal = objective(data, models, device)
+        self.objective = make_objective(data, models, device)
         self.dropout = None
         if any(value.dropout > 0 for value in values):
             self.dropout = [stream(model.seed, "dropout") for model in models]
 
     def epoch(self) -> Iterator[Tensor]:
-        """Train one epoch; yield the losses (M,) of every step, before it is taken."""
+        """Train one epoch; yield the losses (M,) of every step, before the update."""
         for positions in self.order.batches(self.batch_size):
-            x, targets = self.goal.batch(positions)
+            x, targets = self.objective.batch(positions)
             outputs = self.population.outputs(x, training=True, dropout=self.dropout)
-            losses = self.goal.losses(outputs, targets)
+            losses = self.objective.losses(outputs, targets)
             self.population.backward(losses.sum())
             self.optimizer.step()
             yield losses.detach()
 
     @contextmanager
-    def settled(self) -> Iterator[dict[str, Tensor]]:
-        """Hold the weights as they are recorded; yield what is measured besides, (M,) by name."""
+    def as_saved(self) -> Iterator[dict[str, Tensor]]:
+        """Hold the weights as they are saved; yield further measures, (M,) by name."""
         yield {}
 
     def evaluate(self) -> Tensor:
         """(6, M): loss and accuracy on train, val and test."""
         subsets = {"train": self.order.subsets}
-        scores = [self.goal.evaluate(self.population, part, subsets.get(part)) for part in PARTS]
+        scores = [
+            self.objective.evaluate(self.population, part, subsets.get(part)) for part in PARTS
+        ]
         return torch.cat(scores)
 
 
 class DataOrder:
-    """Which images each model sees, and in which order: a function of its seed alone.
+    """Training images of each model and their order, a function of its seed alone.
 
     Attributes:
-        subsets: (M, n) positions of each model's training images, or None if all take all.
+        subsets: indices of each model's training images, (M, n), or None if all models take all.
     """
 
     def __init__(self, seeds: Sequence[int], images: int, count: int) -> None:
-        """Draw each model's subset of `count` of `images` training images."""
+        """Draw each model's subset of the training images.
+
+        Args:
+            seeds: seeds of the M models.
+            images: number of train images of the set.
+            count: number of them that each model is trained on.
+        """
         self._generators = [stream(seed, "order") for seed in seeds]
         everything = [torch.randperm(images, generator=g) for g in self._generators]
         self._positions = torch.stack(everything)[:, :count]
@@ -206,7 +234,7 @@ class _Records:
 
     def take(self, due: bool) -> None:
         if due:
-            with self._cohort.settled() as measures:
+            with self._cohort.as_saved() as measures:
                 self._weights[:, len(self._scores)] = self._cohort.population.flat.detach().cpu()
                 scores = dict(zip(self._names, self._cohort.evaluate(), strict=True)) | measures
                 self._scores.append({name: one.cpu() for name, one in scores.items()})
@@ -220,7 +248,7 @@ class _Records:
 
 
 def _storage(*shape: int) -> Tensor:
-    """Room for weights: if they are many, in a file without name, so that memory stays flat."""
+    """Uninitialised weights; many of them lie in an unnamed file, which bounds the memory."""
     size = math.prod(shape)
     if size * 4 <= LARGEST_IN_MEMORY:
         return torch.empty(shape)

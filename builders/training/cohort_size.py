@@ -1,10 +1,9 @@
-"""How many models to train in step: as many as help, and no more than fit.
+"""Number of models that are trained in step.
 
-On a CPU more models share the cost of a call, up to about 32 (measured, see LOG.md); nets whose
-steps take long gain nothing and are trained few at a time, so that memory stays small. On a GPU
-the size follows from its memory, which is a property of the device and not of the moment, so
-that a build can go on with the size that it began with; if memory runs out all the same, the
-cohort is cut in halves.
+On a CPU the models of a cohort share the cost of a call, up to about 32 models (measured, see
+LOG.md). Networks with long steps gain nothing and are trained few at a time, to save memory. On a
+GPU the size follows from the total memory, not from the free memory, so that a resumed build has
+the same size. If memory runs out all the same, the cohort is cut in halves.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,11 +16,11 @@ from ...zoos.networks.layers import Layer, Residual, Shape, shapes
 from .cohort import CohortResult
 
 CPU_COHORT, GPU_COHORT = 32, 128  # the GPU's is a guess: it was never measured
-FEWEST = 8  # to be worth cutting a population up
-CPU_BYTES = 2**28  # for the values of one cohort, in each worker
+FEWEST = 8  # models in a cohort of a small population
+CPU_BYTES = 2**28  # memory of one cohort, in each worker
 GPU_SHARE = 0.5
-PASSES = 3  # values after a layer: kept for the gradient, their gradient, and one more in between
-VECTORS = 5  # weights, gradient, two states of the optimizer, one more in between
+PASSES = 3  # copies of a layer's outputs: saved for the gradient, their gradient, one temporary
+VECTORS = 5  # weights, gradient, two optimizer states, one temporary
 
 
 def cohort_size(
@@ -30,9 +29,10 @@ def cohort_size(
     """Choose the size of cohorts; at least 1.
 
     Args:
-        architecture: of the models.
+        architecture: architecture of the models.
         batch_size: images or points per step.
-        models: of the whole population; a small one is cut in four, so that cores can share it.
+        models: number of models in the whole population; a small one is cut in four, so that
+            cores can share it.
         device: "cpu" or a CUDA device.
     """
     device = torch.device(device)
@@ -45,7 +45,12 @@ def cohort_size(
 
 
 def model_bytes(architecture: Architecture, batch_size: int) -> int:
-    """About the memory that one model takes in training, in bytes."""
+    """Approximate memory of one model in training, in bytes.
+
+    Args:
+        architecture: architecture of the model.
+        batch_size: images or points per step.
+    """
     values = _values(architecture.layers, architecture.input_shape)
     width = architecture.layer_table().width
     return 4 * (VECTORS * width + PASSES * batch_size * values)
@@ -57,8 +62,8 @@ def train_within_memory(
     """Train a cohort, in halves if the GPU's memory runs out.
 
     Args:
-        train: trains the models at some positions.
-        positions: of the cohort's models.
+        train: function that trains the models at some positions.
+        positions: positions of the cohort's models in the population.
 
     Raises:
         BuildError: if one model alone does not fit.
@@ -80,7 +85,7 @@ def train_within_memory(
 
 
 def _values(sequence: Sequence[Layer], shape: Shape) -> int:
-    """Values after all layers, for one image."""
+    """Number of output values of all layers, for one image."""
     total = 0
     for layer, before, after in zip(
         sequence, shapes(sequence, shape)[:-1], shapes(sequence, shape)[1:], strict=True

@@ -1,6 +1,6 @@
-"""Random changes of train images, drawn from each model's own generator.
+"""Random augmentation of train images, drawn from each model's own generator.
 
-Borders are black, as the published zoos augment before they standardise pixels.
+Borders are black: the published zoos augment before they standardise pixels.
 
 Shape letters: M models, B images of one model, N = M * B images, C channels, H height, W width.
 """
@@ -18,15 +18,15 @@ PADDING, DEGREES = 4, 20.0
 
 
 class Augmentation:
-    """One way to change images, with a generator per model: a function of its seed alone."""
+    """One augmentation with a generator per model, a function of its seed alone."""
 
     def __init__(self, name: str, seeds: Sequence[int], black: Sequence[float]) -> None:
         """Start the generators.
 
         Args:
-            name: "none", "crop_flip" (pad by 4, crop, mirror) or "flip_rotate" (mirror, rotate by
-                up to 20 degrees, nearest pixel).
-            seeds: of the M models.
+            name: name of the augmentation: "none", "crop_flip" (pad by 4, crop, mirror) or
+                "flip_rotate" (mirror, rotate by up to 20 degrees, nearest pixel).
+            seeds: seeds of the M models.
             black: value of a black pixel by channel.
         """
         self.name = name
@@ -34,7 +34,7 @@ class Augmentation:
         self._black = torch.tensor(black)[:, None, None]
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Change images: (M * B, C, H, W), model by model, to the same shape."""
+        """Augment images (M * B, C, H, W), model by model; the shape stays."""
         if self.name == "none":
             return pixels
         models = len(self._generators)
@@ -46,13 +46,13 @@ class Augmentation:
 
 
 def _crop(pixels: Tensor, mirrored: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Mirror if asked to, pad with zeros, cut out from a place given by two numbers in [0, 1)."""
+    """Mirror if asked to, pad with zeros, cut out at an offset given by two numbers in [0, 1)."""
     height, width = pixels.shape[2:]
     padded = F.pad(pixels, (PADDING,) * 4)
-    places = 2 * PADDING + 1
-    rows = (down * places).long()[:, None] + torch.arange(height, device=pixels.device)
+    offsets = 2 * PADDING + 1
+    rows = (down * offsets).long()[:, None] + torch.arange(height, device=pixels.device)
     columns = torch.arange(width, device=pixels.device)
-    columns = (right * places).long()[:, None] + columns
+    columns = (right * offsets).long()[:, None] + columns
     columns = torch.where(mirrored[:, None], width + 2 * PADDING - 1 - columns, columns)
     images = torch.arange(len(pixels), device=pixels.device)[:, None, None]
     cut = padded.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None]]

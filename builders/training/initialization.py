@@ -1,4 +1,4 @@
-"""Initial weights, as the published zoos draw them, and the random streams of a model."""
+"""Initial weights as in the published zoos, and the random streams of a model."""
 
 import hashlib
 import math
@@ -25,9 +25,13 @@ INIT_FUNCTIONS: dict[str, Draw] = {
 
 
 def stream(seed: int, use: str) -> torch.Generator:
-    """The CPU generator of one model for one use ("init", "order", "dropout", "augmentation").
+    """Make the CPU generator of one model for one use.
 
     Uses are independent of each other, so that e.g. dropout never shifts the data order.
+
+    Args:
+        seed: seed of the model.
+        use: name of the use: "init", "order", "dropout", "augmentation" or "noise".
     """
     digest = hashlib.sha256(f"{seed}/{use}".encode()).digest()
     generator = torch.Generator()
@@ -36,11 +40,15 @@ def stream(seed: int, use: str) -> torch.Generator:
 
 
 def initial_weights(architecture: Architecture, models: Sequence[Model]) -> Tensor:
-    """Draw the weights that the models start from.
+    """Draw the initial weights of models.
 
-    Weights are drawn by `init`, biases are the constant `bias_init`. Whatever the init, norm
-    layers start from weight 1, bias 0 and the statistics mean 0, variance 1, and embeddings from
-    N(0, 0.02). "siren" draws biases too, from the law of their layer's weights.
+    Weights are drawn by `init`, biases are the constant `bias_init`. With every init, norm layers
+    start from weight 1, bias 0 and the statistics mean 0, variance 1, and embeddings from
+    N(0, 0.02). "siren" also draws biases, from the distribution of their layer's weights.
+
+    Args:
+        architecture: architecture of the models.
+        models: M models.
 
     Returns:
         (M, D), float32, on the CPU.
@@ -61,7 +69,15 @@ def initial_weights(architecture: Architecture, models: Sequence[Model]) -> Tens
 
 
 def siren_bound(inputs: int, first: bool, omega: float) -> float:
-    """Weights are uniform within this; Sitzmann et al. 2020, arXiv:2006.09661, section 3.2."""
+    """Bound of the uniform distribution of SIREN's initial weights.
+
+    Source: Sitzmann et al. 2020, arXiv:2006.09661, section 3.2.
+
+    Args:
+        inputs: number of inputs of the layer.
+        first: whether it is the first layer.
+        omega: frequency of the sine layers.
+    """
     return 1 / inputs if first else math.sqrt(6 / inputs) / omega
 
 

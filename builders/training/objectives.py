@@ -1,4 +1,4 @@
-"""What a cohort learns: to name images, or to fit one signal per model.
+"""Training objectives: image classification, or regression of one signal per model.
 
 Shape letters: M models, N images or points, B of them in a batch, F coordinates of a point,
 O outputs (classes, or values of a signal). The layout of inputs is that of `population`.
@@ -19,7 +19,7 @@ from ...zoos.recipe import Model
 from ..population.population import Population
 from .image_augmentation import Augmentation
 
-EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}  # 64 images' values fit a core's cache
+EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}  # activations of 64 images fit a core's cache
 PARTS = ("train", "val", "test")
 
 DataSet = ImageSet | SignalSet
@@ -32,21 +32,24 @@ def load_data(name: str) -> DataSet:
 
 
 def training_size(data: DataSet) -> int:
-    """Number of images, or of points, to learn from."""
+    """Number of training images, or of training points."""
     return len(data.inputs) if isinstance(data, SignalSet) else len(data.train)
 
 
 def output_size(data: DataSet) -> int:
-    """What a model must give: a logit per class, or the values of a signal."""
+    """Number of outputs of a model: one logit per class, or the values of a signal."""
     return data.outputs if isinstance(data, SignalSet) else data.classes
 
 
 def signal_columns(data: DataSet, models: Sequence[Model]) -> dict[str, np.ndarray]:
-    """What each model's signal is, (M,) by property; nothing for models that name images.
+    """Properties of each model's signal, (M,) by name; empty for image classifiers.
+
+    Args:
+        data: image set or signal set of the population.
+        models: M models.
 
     Raises:
-        BuildError: if models of two splits fit the same image, which would leak from one to the
-            other.
+        BuildError: if models of two splits fit the same image, which would leak between splits.
     """
     if not isinstance(data, SignalSet):
         return {}
@@ -63,13 +66,22 @@ def signal_columns(data: DataSet, models: Sequence[Model]) -> dict[str, np.ndarr
     return {name: np.array([signal[name] for signal in signals]) for name in data.property_names}
 
 
-class Naming:
+class Classification:
     """Classification of images by mean cross-entropy."""
 
     def __init__(
         self, data: ImageSet, models: Sequence[Model], device: torch.device | str = "cpu"
     ) -> None:
-        """Bring the images to the device."""
+        """Copy the images to the device.
+
+        Args:
+            data: image set.
+            models: M models of one cohort.
+            device: training device.
+
+        Raises:
+            ValueError: if the models differ in augmentation.
+        """
         self._parts = {
             name: Images(part.pixels.to(device), part.labels.to(device))
             for name, part in zip(PARTS, (data.train, data.val, data.test), strict=True)
@@ -86,21 +98,38 @@ class Naming:
         return gather(self._parts["train"], positions, self._augment)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """(M,) of logits (M, O, B) and labels (M, B)."""
+        """Mean cross-entropy of each model, (M,).
+
+        Args:
+            outputs: logits, (M, O, B).
+            labels: class indices, (M, B).
+        """
         return F.cross_entropy(outputs, labels, reduction="none").mean(1)
 
     def evaluate(self, population: Population, part: str, subsets: Tensor | None) -> Tensor:
-        """See `evaluate`."""
+        """Loss and accuracy of each model, (2, M); see `evaluate`.
+
+        Args:
+            population: M models.
+            part: "train", "val" or "test".
+            subsets: image indices of each model, (M, n); None takes all images.
+        """
         return evaluate(population, self._parts[part], subsets)
 
 
-class Fitting:
+class SignalRegression:
     """Regression of each model's own signal by mean squared error."""
 
     def __init__(
         self, data: SignalSet, models: Sequence[Model], device: torch.device | str = "cpu"
     ) -> None:
-        """Compute the models' signals and bring them to the device."""
+        """Compute the models' signals and copy them to the device.
+
+        Args:
+            data: signal set.
+            models: M models of one cohort.
+            device: training device.
+        """
         signals = [data.draw(model.seed) for model in models]
         self._parts = {
             name: (
@@ -120,11 +149,22 @@ class Fitting:
         return inputs, targets.gather(2, positions.expand(-1, targets.shape[1], -1))
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """(M,) of outputs and targets (M, O, B)."""
+        """Mean squared error of each model, (M,).
+
+        Args:
+            outputs: predicted values, (M, O, B).
+            targets: values of the signals, (M, O, B).
+        """
         return (outputs - targets).square().mean((1, 2))
 
     def evaluate(self, population: Population, part: str, subsets: Tensor | None) -> Tensor:
-        """(2, M): the loss, and NaN, as a fit has no accuracy."""
+        """Loss of each model, and NaN for the accuracy, which a regression lacks: (2, M).
+
+        Args:
+            population: M models.
+            part: "train", "val" or "test".
+            subsets: point indices of each model, (M, n); None takes all points.
+        """
         x, targets = self._parts[part]
         if subsets is not None:
             x, targets = self.batch(subsets)
@@ -134,17 +174,32 @@ class Fitting:
         return torch.stack([losses, torch.full_like(losses, torch.nan)])
 
 
-def objective(
+def make_objective(
     data: DataSet, models: Sequence[Model], device: torch.device | str
-) -> Naming | Fitting:
-    """The objective that fits the data."""
+) -> Classification | SignalRegression:
+    """Make the objective of a cohort: classification of images or regression of signals.
+
+    Args:
+        data: image set or signal set.
+        models: M models of one cohort.
+        device: training device.
+    """
     if isinstance(data, SignalSet):
-        return Fitting(data, models, device)
-    return Naming(data, models, device)
+        return SignalRegression(data, models, device)
+    return Classification(data, models, device)
 
 
 def gather(images: Images, positions: Tensor, augment: Augmentation | None = None) -> Batch:
-    """Pick each model's images: ((M, H, C, W, B), (M, B)) for positions (M, B)."""
+    """Select each model's images.
+
+    Args:
+        images: N images.
+        positions: image indices, (M, B).
+        augment: augmentation of the selected images; None changes nothing.
+
+    Returns:
+        Pixels (M, H, C, W, B) and labels (M, B).
+    """
     positions = positions.to(images.labels.device)
     picked = images.pixels.flatten(1).index_select(0, positions.flatten())
     shape = images.pixels.shape[1:]
@@ -160,7 +215,7 @@ def evaluate(population: Population, images: Images, subsets: Tensor | None) -> 
     Args:
         population: M models.
         images: N images.
-        subsets: (M, n) positions that each model is evaluated on; None takes all images.
+        subsets: image indices that each model is evaluated on, (M, n); None takes all images.
 
     Returns:
         (2, M): loss and accuracy; both NaN for a model whose logits are not finite.

@@ -1,8 +1,8 @@
-"""The reference that population training must equal and beat: one model at a time.
+"""Reference for population training: one model at a time, with equal results expected.
 
-Plain torch modules, torch.optim and its schedules, tuned: data in memory, fused optimizer, no
-DataLoader. Weights start from the same draws, and images come in the same order and with the
-same augmentation, as in a population.
+Plain torch modules, torch.optim and its schedules, tuned for speed: data in memory, fused
+optimizer, no DataLoader. Initial weights, order of the images and augmentation are those of a
+population.
 """
 
 from typing import Any
@@ -25,7 +25,13 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, Tensor]:
     """Train one model of a recipe on the CPU, in the recipe's precision.
 
-    Dropout draws from torch's global generator, so only models without it equal a population's.
+    Dropout draws from torch's global generator, so only models without dropout equal a
+    population's.
+
+    Args:
+        recipe: recipe with architecture, epochs and precision.
+        model: model of its population.
+        data: image set or signal set of the recipe.
 
     Returns:
         The module in evaluation mode, and its training loss at every step, (steps,).

@@ -1,7 +1,7 @@
-"""Optimizers over a population, with hyper-parameters of its own per model.
+"""Optimizers over a population in which every model has its own hyper-parameters.
 
 They follow torch.optim: SGD with momentum, Adam and RMSProp add L2 weight decay to the gradient,
-AdamW takes it from the weights; Adam's betas are 0.9 and 0.999, RMSProp's alpha is 0.99 and it
+AdamW subtracts it from the weights; Adam's betas are 0.9 and 0.999, RMSProp's alpha is 0.99 and it
 has no momentum; eps is 1e-8. So a population and a loop over single models take the same steps.
 
 Shape letters: M models, D length of the flat vector.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.recipe import HyperParameters
-from .schedules import Pace, pace
+from .schedules import ScheduledStep, scheduled_step
 
 BETA1, BETA2, ALPHA, EPS = 0.9, 0.999, 0.99, 1e-8
 
@@ -39,27 +39,27 @@ class PopulationOptimizer:
         Args:
             flat: (M, D) weights.
             gradient: (M, D), read at every step and used as scratch.
-            hyper_parameters: of the M models.
-            table: says which of the D columns are buffers.
-            steps: how many steps will be taken, for the schedules.
+            hyper_parameters: hyper-parameters of the M models.
+            table: layer table, which tells the buffers among the D columns.
+            steps: number of steps in the whole training, for the schedules.
         """
         self._steps, self._step = steps, 0
-        self._parts: list[tuple[str, _Part]] = []
+        self._groups: list[tuple[str, _GroupOptimizer]] = []
         start = 0
         kinds = itertools.groupby(hyper_parameters, lambda v: (v.optimizer, v.schedule))
         for (name, schedule), group in kinds:
             values = list(group)
             rows = slice(start, start + len(values))
             for columns in trained_columns(table):
-                part = _PARTS[name](flat[rows, columns], gradient[rows, columns], values)
-                self._parts.append((schedule, part))
+                optimizer = _OPTIMIZERS[name](flat[rows, columns], gradient[rows, columns], values)
+                self._groups.append((schedule, optimizer))
             start = rows.stop
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take one step from the present gradient."""
-        for schedule, part in self._parts:
-            part.step(self._step, pace(schedule, self._step, self._steps))
+        """Take one step with the current gradient."""
+        for schedule, optimizer in self._groups:
+            optimizer.step(self._step, scheduled_step(schedule, self._step, self._steps))
         self._step += 1
 
 
@@ -70,8 +70,8 @@ def trained_columns(table: LayerTable) -> list[slice]:
     return [slice(group[0].offset, group[-1].offset + group[-1].size) for group in groups]
 
 
-class _Part:
-    """Weights, gradient and per-model columns (M, 1) of the models of one optimizer."""
+class _GroupOptimizer:
+    """Weights, gradient and hyper-parameters (M, 1) of models with the same optimizer."""
 
     def __init__(self, flat: Tensor, gradient: Tensor, values: Sequence[HyperParameters]) -> None:
         self.flat, self.gradient = flat, gradient
@@ -83,7 +83,7 @@ class _Part:
     def _column(self, numbers: list[float]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.float32, device=self.flat.device)[:, None]
 
-    def step(self, step: int, pace: Pace) -> None:
+    def step(self, step: int, scheduled: ScheduledStep) -> None:
         """Update the weights in place; `step` counts from 0."""
         raise NotImplementedError
 
@@ -92,19 +92,19 @@ class _Part:
             self.gradient.addcmul_(self.flat, self.weight_decay)
 
 
-class _Sgd(_Part):
+class _Sgd(_GroupOptimizer):
     def __init__(self, flat: Tensor, gradient: Tensor, values: Sequence[HyperParameters]) -> None:
         super().__init__(flat, gradient, values)
         self.velocity = torch.zeros_like(flat)
 
-    def step(self, step: int, pace: Pace) -> None:
+    def step(self, step: int, scheduled: ScheduledStep) -> None:
         self.decay_gradient()
-        momentum = self.momentum if pace.momentum is None else pace.momentum
+        momentum = self.momentum if scheduled.momentum is None else scheduled.momentum
         self.velocity.mul_(momentum).add_(self.gradient)
-        self.flat.addcmul_(self.velocity, self.lr * pace.rate, value=-1)
+        self.flat.addcmul_(self.velocity, self.lr * scheduled.rate, value=-1)
 
 
-class _Adam(_Part):
+class _Adam(_GroupOptimizer):
     def __init__(self, flat: Tensor, gradient: Tensor, values: Sequence[HyperParameters]) -> None:
         super().__init__(flat, gradient, values)
         self.mean, self.square = torch.zeros_like(flat), torch.zeros_like(flat)
@@ -112,14 +112,14 @@ class _Adam(_Part):
     def decay(self, rate: float) -> None:
         self.decay_gradient()
 
-    def step(self, step: int, pace: Pace) -> None:
-        self.decay(pace.rate)
-        beta1 = BETA1 if pace.momentum is None else pace.momentum
+    def step(self, step: int, scheduled: ScheduledStep) -> None:
+        self.decay(scheduled.rate)
+        beta1 = BETA1 if scheduled.momentum is None else scheduled.momentum
         self.mean.lerp_(self.gradient, 1 - beta1)
         self.square.mul_(BETA2).addcmul_(self.gradient, self.gradient, value=1 - BETA2)
         scale = (1 - BETA2 ** (step + 1)) ** 0.5
         denominator = torch.sqrt(self.square, out=self.gradient).div_(scale).add_(EPS)
-        rate = self.lr * (pace.rate / (1 - beta1 ** (step + 1)))
+        rate = self.lr * (scheduled.rate / (1 - beta1 ** (step + 1)))
         self.flat.addcmul_(self.mean / denominator, rate, value=-1)
 
 
@@ -129,19 +129,19 @@ class _AdamW(_Adam):
             self.flat.mul_(1 - self.lr * rate * self.weight_decay)
 
 
-class _RmsProp(_Part):
+class _RmsProp(_GroupOptimizer):
     def __init__(self, flat: Tensor, gradient: Tensor, values: Sequence[HyperParameters]) -> None:
         super().__init__(flat, gradient, values)
         self.square = torch.zeros_like(flat)
 
-    def step(self, step: int, pace: Pace) -> None:
+    def step(self, step: int, scheduled: ScheduledStep) -> None:
         self.decay_gradient()
         self.square.mul_(ALPHA).addcmul_(self.gradient, self.gradient, value=1 - ALPHA)
         self.gradient.div_(self.square.sqrt().add_(EPS))
-        self.flat.addcmul_(self.gradient, self.lr * pace.rate, value=-1)
+        self.flat.addcmul_(self.gradient, self.lr * scheduled.rate, value=-1)
 
 
-_PARTS: dict[str, type[_Part]] = {
+_OPTIMIZERS: dict[str, type[_GroupOptimizer]] = {
     "sgd": _Sgd,
     "adam": _Adam,
     "adamw": _AdamW,

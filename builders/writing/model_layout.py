@@ -31,7 +31,7 @@ class ModelLayout:
     """What all models of a zoo share.
 
     Attributes:
-        table: where each tensor lies in a row.
+        table: position of each tensor in a row.
         architecture: from which modules are rebuilt; None for state dicts only.
         names: the user's name of each tensor, by its name in the table.
         hyper_parameters: activation and dropout of the module that was traced.

@@ -1,8 +1,8 @@
-"""Writes the rows of a build while it is trained, so that a killed build can go on.
+"""Writes the rows of a build during training, so that a killed build can resume.
 
-A build lives in `<out>.partial` (see `zoos.partial_folder`). One journal per finished cohort holds
-its metrics. A cohort's weights are written and synced before its journal is renamed into place, so
-a journal vouches for its rows. When all journals are there the columns are filled in.
+An unfinished build is in `<out>.partial` (see `zoos.partial_folder`). One journal per finished
+cohort holds its metrics. A cohort's weights are written and synced before its journal is renamed,
+so the rows of every journal are on the disk. The columns are filled in when all journals exist.
 """
 
 import os
@@ -38,17 +38,17 @@ TOKEN_NAME = "token"
 
 @dataclass(frozen=True)
 class PartialZoo:
-    """The folder of an unfinished build; pickles, so that worker processes write through it.
+    """The folder of an unfinished build; can be pickled, so that worker processes write to it.
 
     Attributes:
-        folder: `<out>.partial`.
-        models: the population.
-        checkpoints: the stored epochs, K of them.
-        plans: its files.
-        header: the header of its files, without checksums.
-        lineage: of each model; empty for a zoo that says nothing of it.
-        properties: (M,) by column, of each model: what signal it was fitted to.
-        measures: float32 columns that training gives beside `METRICS`.
+        folder: path of the folder, `<out>.partial`.
+        models: models of the population.
+        checkpoints: the K stored epochs.
+        plans: plans of its files.
+        header: root attributes of its files, without checksums.
+        lineage: lineage of each model; empty for a zoo without lineage columns.
+        properties: properties of each model's signal, (M,) by column.
+        measures: names of the float32 columns that training adds to `METRICS`.
     """
 
     folder: Path
@@ -61,13 +61,13 @@ class PartialZoo:
     measures: tuple[str, ...] = ()
 
     def create(self, overwrite: bool = False) -> None:
-        """Make the files, or make those of an earlier run ready to go on with.
+        """Make the files, or prepare those of an earlier run for resuming.
 
         Args:
             overwrite: discard the files of another plan.
 
         Raises:
-            BuildError: if files of another plan are in the way, rows of an earlier run are lost,
+            BuildError: if files of another plan exist, rows of an earlier run are lost,
                 or the disk has no room for all rows.
         """
         held = PartialFolder(self.folder)
@@ -86,12 +86,12 @@ class PartialZoo:
     def write(
         self, positions: Sequence[int], weights: np.ndarray, metrics: Mapping[str, np.ndarray]
     ) -> None:
-        """Write the rows of some models and vouch for them.
+        """Write the rows of some models, then their journal.
 
         Args:
-            positions: M models of the population.
-            weights: (M, K, D), float32.
-            metrics: (M, K) by metric name.
+            positions: positions of M models in the population.
+            weights: weights of their checkpoints, (M, K, D), float32.
+            metrics: values by metric name, (M, K).
         """
         for plan in self.plans:
             mine = [index for index, position in enumerate(positions) if position in plan.positions]
@@ -112,13 +112,13 @@ class PartialZoo:
         return self._journal(positions).exists()
 
     def sign(self) -> str:
-        """Leave a new random text in the folder, by which other machines know this very build."""
+        """Write a new random text into the folder, by which other machines recognise this build."""
         token = secrets.token_hex(16)
         write_whole(self.folder / TOKEN_NAME, token.encode())
         return token
 
     def signature(self) -> str | None:
-        """What `sign` left last, or None where this machine does not see the folder."""
+        """The last text of `sign`, or None if this machine does not see the folder."""
         try:
             return (self.folder / TOKEN_NAME).read_text()
         except OSError:
@@ -129,7 +129,7 @@ class PartialZoo:
 
         Args:
             name: the zoo's name.
-            provenance: of this run; that of an earlier one that began to finish is kept.
+            provenance: provenance of this run; that of an earlier run in its last stage is kept.
 
         Raises:
             BuildError: if the rows of a model are missing.
@@ -167,7 +167,7 @@ class PartialZoo:
             )
 
     def _columns(self, plan: ShardPlan) -> dict[str, np.ndarray]:
-        """All scalar columns of one file; metrics are NaN until they are known."""
+        """All scalar columns of one file; unknown metrics are NaN."""
         models = [self.models[position] for position in plan.positions]
         repeat = len(self.checkpoints)
         columns: dict[str, np.ndarray] = {

@@ -58,7 +58,7 @@ class Spool:
 
         Args:
             weights: (D,), float32.
-            columns: as `encoded` makes them.
+            columns: columns of the row, in the form of `encoded`.
         """
         data = np.ascontiguousarray(weights, "<f4").data
         checksum = zlib.crc32(data)
@@ -73,7 +73,13 @@ class Spool:
         return len(self.rows) - 1
 
     def holds(self, row: int, weights: np.ndarray, columns: dict[str, Any]) -> bool:
-        """Whether a row that is there has these weights and columns."""
+        """Whether a stored row has these weights and columns.
+
+        Args:
+            row: number of the stored row.
+            weights: (D,), float32.
+            columns: columns of the row, in the form of `encoded`.
+        """
         data = np.ascontiguousarray(weights, "<f4").data
         return self.rows[row] == columns and self.checksums[row] == zlib.crc32(data)
 
@@ -85,7 +91,7 @@ class Spool:
 
     def weights(self) -> np.ndarray:
         """All rows, mapped: (N, D), float32, read-only."""
-        return np.memmap(self._paths[0], np.dtype("<f4"), "r", 0, (len(self.rows), self._width))  # type: ignore[call-overload,no-any-return]
+        return np.memmap(self._paths[0], np.dtype("<f4"), "r", 0, (len(self.rows), self._width))
 
     def close(self) -> None:
         """Sync and close the files."""
@@ -117,7 +123,12 @@ def read_table(folder: Path) -> Any:
 
 
 def write_table(folder: Path, data: Any) -> None:
-    """Note how the first model was understood, so that a resumed run understands it alike."""
+    """Note how the first model was understood, so that a resumed run understands it alike.
+
+    Args:
+        folder: folder of the spool; it is made if it does not exist.
+        data: plain data, which `read_table` returns.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _TABLE
     partial = path.with_name(path.name + ".tmp")

@@ -117,8 +117,8 @@ def fill_splits(
     """Give every row a split: as given, else as its parent has it, else drawn by model.
 
     Args:
-        columns: of all rows; "split" is "" where none was given.
-        rule: how splits are drawn.
+        columns: all columns of all rows; "split" is "" where none was given.
+        rule: rule by which splits are drawn.
         parent: zoo folder that the rows descend from, or None.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Parts that several encoders share."""
+"""Modules that several encoders share."""

@@ -1,8 +1,8 @@
-"""Parts that several encoders are made of: perceptrons, encodings of positions, a transformer.
+"""Shared modules of encoders: perceptrons, encodings of positions, and a transformer.
 
-torch's `nn.TransformerEncoder` copies one block, so that all start from equal weights, and it reads
-(tokens, batch) unless told otherwise, by which published code attended across the batch. Here every
-block is drawn by itself and the batch comes first.
+torch's `nn.TransformerEncoder` copies one block, so all blocks start with equal weights. By default
+it reads (tokens, batch), and published code therefore attended across the batch. Here every block
+is initialized by itself, and the batch comes first.
 
 Shape letters: B models in the batch, N tokens, P positions, H width.
 """
@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-ENCODING_STEP = 1000  # between the starts of two encodings
+ENCODING_STEP = 1000  # distance between the starts of two encodings
 
 
 def perceptron(widths: Sequence[int]) -> nn.Sequential:
-    """Linear layers between consecutive widths, with ReLU between them and none at the end.
+    """Make linear layers between consecutive widths, with ReLU between the layers.
 
     Raises:
         ValueError: if a width is below 1.
@@ -31,11 +31,11 @@ def perceptron(widths: Sequence[int]) -> nn.Sequential:
 
 
 def normalized_perceptron(widths: Sequence[int]) -> nn.Sequential:
-    """A perceptron behind a batch norm.
+    """Make a perceptron that starts with a batch norm.
 
-    What an encoder averages over many values differs little between two networks, a thousandth of
-    its size at the start, and training often stays at the constant without the norm. In training
-    mode it needs at least two models.
+    Averages over many values differ little between two networks, at the start by a thousandth of
+    their size. Without the norm training often stays at the constant prediction. In training mode
+    the norm needs at least two models.
     """
     return nn.Sequential(nn.BatchNorm1d(widths[0]), *perceptron(widths))
 
@@ -43,14 +43,14 @@ def normalized_perceptron(widths: Sequence[int]) -> nn.Sequential:
 def encoding(positions: Tensor, width: int, start: int = 0) -> Tensor:
     """Encode whole numbers (P,) as (P, width), float32.
 
-    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5. As there, what is encoded
-    outweighs its encoding by the root of the width.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5. As there, the encoded vectors
+    outweigh their encodings by the root of the width.
 
     Args:
-        positions: (P,), whole numbers.
-        width: of the encoding.
-        start: encodings to be summed count from different starts, because sums of equal ones
-            would confuse (type 0, level 1) with (type 1, level 0).
+        positions: whole numbers, (P,).
+        width: width of the encoding.
+        start: number of the encoding, different for encodings that are summed: sums of equal
+            encodings would confuse (type 0, level 1) with (type 1, level 0).
     """
     count = (width + 1) // 2
     frequency = 1e-4 ** (torch.arange(count, device=positions.device) / count)
@@ -65,6 +65,13 @@ class Transformer(nn.Module):
         self, width: int, heads: int, blocks: int, feed_forward: int, dropout: float = 0.0
     ) -> None:
         """Make the blocks.
+
+        Args:
+            width: H, width of a token.
+            heads: number of attention heads; divides the width.
+            blocks: number of blocks.
+            feed_forward: width of the feed-forward layers.
+            dropout: dropout rate in training mode.
 
         Raises:
             ValueError: if heads do not divide the width, or a number is below 1.
@@ -87,8 +94,8 @@ class Transformer(nn.Module):
         """Map (B, N, H) to (B, N, H).
 
         Args:
-            x: the tokens.
-            padding: (B, N), bool, true on tokens that the others must not look at.
+            x: tokens, (B, N, H).
+            padding: mask of padding, (B, N), bool; other tokens do not attend to padding.
         """
         for block in self.blocks:
             x = block(x, src_key_padding_mask=padding)

@@ -1,11 +1,12 @@
 """All linear maps between weight tensors that commute with reorderings of units.
 
-Source: both the NF-layers of NFN (Zhou et al. 2023, arXiv:2302.14040, section 2) and the DWS layers
-of DWSNets (Navon et al. 2023, arXiv:2301.12780, section 5) are these maps. A tensor has one axis
-for each set of units it touches. A linear map from one tensor to another that commutes with every
-reordering is, for each choice K of axes that both have: average the source over its other axes,
-mix channels, and repeat the result along the target's other axes. So a target with axes A sums, for
-every subset K of A, one linear layer on the averages of all tensors that have the axes K.
+Source: the NF-layers of NFN (neural functional networks, Zhou et al. 2023, arXiv:2302.14040,
+section 2) and the DWS layers of DWSNets (deep weight-space networks, Navon et al. 2023,
+arXiv:2301.12780, section 5) are these maps. A tensor has one axis for each set of units that it
+joins. A linear map between two tensors that commutes with every reordering has one term for each
+subset K of their common axes: average the source over its other axes, mix channels, and repeat the
+result along the other axes of the target. A target with axes A therefore sums, over every subset K
+of A, one linear layer of the averages of all tensors that have the axes K.
 
 Differs: averages in place of sums, so that wide layers give no large values.
 
@@ -24,11 +25,11 @@ Axes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Slot:
-    """The place of one tensor in a network's weight space.
+    """Axes and channels of one tensor in the weight space of a network.
 
     Attributes:
-        axes: the sets of units along its axes, by number, each at most once.
-        channels: C, of every entry.
+        axes: numbers of the sets of units along its axes, each at most once.
+        channels: C, number of channels of every entry.
     """
 
     axes: Axes
@@ -39,7 +40,12 @@ class EquivariantLinear(nn.Module):
     """One equivariant linear layer with bias between two weight spaces of equal axes."""
 
     def __init__(self, slots: Sequence[Slot], channels: Sequence[int]) -> None:
-        """Make the layer from spaces with `slots` to ones with so many channels per slot."""
+        """Make the layer.
+
+        Args:
+            slots: slots of the input.
+            channels: number of output channels of each slot.
+        """
         super().__init__()
         self.slots = tuple(slots)
         self.mixers = nn.ModuleList()
@@ -51,7 +57,7 @@ class EquivariantLinear(nn.Module):
             self.mixers.append(mixers)
 
     def forward(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Map one tensor per slot to one per slot, of the same axes."""
+        """Map one tensor per slot to one tensor per slot, with the same axes."""
         kept_axes = {kept for slot in self.slots for kept in _subsets(slot.axes)}
         averages = {kept: self._averages(kept, tensors) for kept in kept_axes}
         outputs = []
@@ -65,9 +71,9 @@ class EquivariantLinear(nn.Module):
         return outputs
 
     def _averages(self, kept: Axes, tensors: Sequence[Tensor]) -> Tensor:
-        """All tensors that have the axes `kept`, averaged over their others, channels joined."""
+        """Average all tensors with the axes `kept` over their other axes, and join channels."""
         holders = [
-            average(tensor, slot.axes, kept)
+            _average(tensor, slot.axes, kept)
             for slot, tensor in zip(self.slots, tensors, strict=True)
             if set(kept) <= set(slot.axes)
         ]
@@ -78,10 +84,15 @@ class EquivariantLinear(nn.Module):
 
 
 class EquivariantNetwork(nn.Module):
-    """Equivariant linear layers with ReLU, and the averages of what they leave."""
+    """Equivariant linear layers with ReLU, and averages of their output."""
 
     def __init__(self, slots: Sequence[Slot], channels: Sequence[Sequence[int]]) -> None:
-        """Make one layer per entry of `channels`, which holds the channels of every slot."""
+        """Make the layers.
+
+        Args:
+            slots: slots of the input.
+            channels: number of output channels of each slot, for each layer.
+        """
         super().__init__()
         self.slots = tuple(slots)
         self.layers = nn.ModuleList()
@@ -95,28 +106,29 @@ class EquivariantNetwork(nn.Module):
         for layer in self.layers:
             tensors = [torch.relu(tensor) for tensor in layer(tensors)]
         return torch.cat(
-            [average(x, slot.axes, ()) for slot, x in zip(self.slots, tensors, strict=True)], dim=-1
+            [_average(x, slot.axes, ()) for slot, x in zip(self.slots, tensors, strict=True)],
+            dim=-1,
         )
 
 
-def average(tensor: Tensor, axes: Axes, kept: Axes) -> Tensor:
-    """Average (B, *axes, C) over the axes that are not kept; what is left keeps its order."""
-    dims = [1 + place for place, axis in enumerate(axes) if axis not in kept]
+def _average(tensor: Tensor, axes: Axes, kept: Axes) -> Tensor:
+    """Average (B, *axes, C) over the axes that are not kept; the result has the order of `kept`."""
+    dims = [1 + index for index, axis in enumerate(axes) if axis not in kept]
     tensor = tensor.mean(dim=dims) if dims else tensor
     left = [axis for axis in axes if axis in kept]
     return tensor.permute(0, *(1 + left.index(axis) for axis in kept), len(kept) + 1)
 
 
 def _repeat(tensor: Tensor, kept: Axes, axes: Axes) -> Tensor:
-    """(B, *kept, C) with an axis of length 1 for each of `axes` that was not kept."""
-    for place, axis in enumerate(axes):
+    """Give (B, *kept, C) an axis of length 1 for each of `axes` that was not kept."""
+    for index, axis in enumerate(axes):
         if axis not in kept:
-            tensor = tensor.unsqueeze(1 + place)
+            tensor = tensor.unsqueeze(1 + index)
     return tensor
 
 
 def _subsets(axes: Axes) -> list[Axes]:
-    """All subsets, the whole first, so that sums start with full shape."""
+    """All subsets, the full set first, so that sums start with the full shape."""
     return [
         kept for size in range(len(axes), -1, -1) for kept in itertools.combinations(axes, size)
     ]

@@ -1,8 +1,8 @@
-"""Chains of convolutional and linear layers, as encoders see them that know about neurons.
+"""Chains of convolutional and linear layers, for encoders that distinguish neurons.
 
-A weight becomes (O, I, K): output units, input units, and the K values that join a pair of them,
+A weight becomes (O, I, K): output units, input units, and the K values that join a pair of units:
 the kernel of a convolution or, where a linear layer reads a flattened image, a block of pixels.
-Global pooling leaves one value, so it needs no special care.
+Global pooling leaves one value per unit and needs no special case.
 
 Shape letters: B models, D length of the flat vector, O and I units out and in, K values per pair.
 """
@@ -24,11 +24,11 @@ class ChainLayer:
     """One layer of a chain.
 
     Attributes:
-        weight: its weight tensor.
-        bias: its bias tensor, if it has one.
-        outputs: O, also of the bias.
-        inputs: I, the units of the layer before.
-        values: K.
+        weight: weight tensor.
+        bias: bias tensor; None for a layer without bias.
+        outputs: O, number of output units.
+        inputs: I, number of output units of the previous layer.
+        values: K, number of values per pair of units.
     """
 
     weight: TensorSpec
@@ -38,27 +38,26 @@ class ChainLayer:
     values: int
 
     def pairs(self, weights: Tensor) -> Tensor:
-        """The layer's weight in flat vectors (B, D), as (B, O, I, K)."""
+        """View the weight of the layer in flat vectors (B, D) as (B, O, I, K)."""
         part = weights[:, self.weight.offset : self.weight.offset + self.weight.size]
         return part.unflatten(1, (self.outputs, self.inputs, self.values))
 
     def biases(self, weights: Tensor) -> Tensor:
-        """The layer's bias in flat vectors (B, D), as (B, O, 1)."""
+        """View the bias of the layer in flat vectors (B, D) as (B, O, 1)."""
         assert self.bias is not None
         return weights[:, self.bias.offset : self.bias.offset + self.bias.size].unsqueeze(-1)
 
 
 def chain_layers(layer_table: LayerTable, encoder: str, others: str) -> tuple[ChainLayer, ...]:
-    """The layers of a network, input to output.
+    """Read the chain of layers of a network, from input to output.
 
     Args:
-        layer_table: of the architecture.
-        encoder: who asks, for the message.
-        others: the encoders that take what is no chain, for the message.
+        layer_table: layer table of the architecture.
+        encoder: name of the encoder, for the error message.
+        others: names of encoders that take other architectures, for the error message.
 
     Raises:
-        UnsuitableError: if it holds another kind of layer, or one that does not read the one
-            before.
+        UnsuitableError: if a layer is of another kind, or does not read the previous layer.
     """
     layers = list[ChainLayer]()
     by_layer = dict[str, list[TensorSpec]]()
@@ -71,9 +70,9 @@ def chain_layers(layer_table: LayerTable, encoder: str, others: str) -> tuple[Ch
         odd = any(spec.kind not in CHAINED for spec in specs) or weight is None or len(specs) > 2
         if odd or weight is None or weight.shape[1] % (units or 1):
             raise UnsuitableError(
-                f"{encoder} takes chains of the layers {CHAINED}, each reading the one before, and "
+                f"{encoder} takes chains of the layers {CHAINED}, each reading the one before, but "
                 f"{name!r} of kind {specs[0].kind!r} and shape {specs[0].shape} is no link of one: "
-                f"{others} take it"
+                f"use {others}"
             )
         inputs = units or weight.shape[1]
         values = math.prod(weight.shape[1:]) // inputs

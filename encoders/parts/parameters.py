@@ -1,4 +1,4 @@
-"""The trained values in flat weight vectors: what every encoder looks at, buffers left out.
+"""Trained values in flat weight vectors, which every encoder reads; buffers are left out.
 
 Shape letters: B models, D length of the flat vector, P trained values.
 """
@@ -13,7 +13,7 @@ SEVERAL = "SNE, DeepSets and NeuralGraph"  # encoders of several architectures, 
 
 
 def parameter_tensors(layer_table: LayerTable) -> tuple[TensorSpec, ...]:
-    """The tensors of a table that are trained, in its order.
+    """List the trained tensors of a layer table, in its order.
 
     Raises:
         UnsuitableError: if there is none.
@@ -25,20 +25,31 @@ def parameter_tensors(layer_table: LayerTable) -> tuple[TensorSpec, ...]:
 
 
 def check_weights(weights: Tensor, layer_table: LayerTable) -> None:
-    """Refuse weights that are not (B, D) with the table's D.
+    """Reject weights whose shape does not fit the layer table.
+
+    Args:
+        weights: flat weight vectors, (B, D).
+        layer_table: layer table of the architecture.
 
     Raises:
-        ValueError: if they are not.
+        ValueError: if the shape is not (B, D) with the D of the table.
     """
     if weights.ndim != 2 or weights.shape[1] != layer_table.width:
         raise ValueError(
-            f"weights must be (B, D) with D={layer_table.width} of the layer table, "
+            f"weights must have shape (B, D) with D={layer_table.width} of the layer table, "
             f"got {tuple(weights.shape)}"
         )
 
 
 def parameter_values(weights: Tensor, layer_table: LayerTable) -> Tensor:
-    """The trained values (B, P) of flat vectors (B, D), in the order of the table.
+    """Select the trained values, in the order of the layer table.
+
+    Args:
+        weights: flat weight vectors, (B, D).
+        layer_table: layer table of the architecture.
+
+    Returns:
+        Trained values, (B, P).
 
     Raises:
         ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
@@ -49,13 +60,13 @@ def parameter_values(weights: Tensor, layer_table: LayerTable) -> Tensor:
 
 
 def check_same_table(given: LayerTable, own: LayerTable, encoder: str, several: str) -> None:
-    """Refuse an architecture other than the one that an encoder was made for.
+    """Reject an architecture other than that of an encoder.
 
     Args:
-        given: the table of the weights at hand.
-        own: the table that the encoder was made for.
-        encoder: its name, for the message.
-        several: the encoders that take several architectures, for the message.
+        given: layer table of the weights.
+        own: layer table that the encoder was made for.
+        encoder: name of the encoder, for the error message.
+        several: names of encoders of several architectures, for the error message.
 
     Raises:
         UnsuitableError: if the tables differ.
@@ -64,5 +75,5 @@ def check_same_table(given: LayerTable, own: LayerTable, encoder: str, several: 
         raise UnsuitableError(
             f"{encoder} was made for one architecture of D={own.width} in {len(own)} tensors, got "
             f"another of D={given.width} in {len(given)}: its weights are tied to places in "
-            f"that one; {several} take several architectures"
+            f"that one; use {several} for several architectures"
         )

@@ -1,7 +1,7 @@
-"""Sets of unequal size, laid out in few rectangles so that little is padded.
+"""Sets of unequal size, arranged in few rectangles with little padding.
 
-Sets of similar size share a rectangle, whose largest set decides its width: sizes from one power
-of two to the next. So padding less than doubles the elements, whatever the network, and a
+A rectangle holds the sets with sizes from one power of two to the next, and is as wide as its
+largest set. Padding therefore less than doubles the number of elements, for any network. A
 rectangle of equal sets needs no mask.
 
 Shape letters: B models, R rows, M sets of a rectangle, S elements of its largest set, H width.
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Sets (B * M, S, H) and their mask (B * M, S) or None, of a rectangle, to vectors (B * M, H).
+# Maps the sets (B * M, S, H) of a rectangle, their mask (B * M, S) or None, and the rectangle to
+# vectors (B * M, H).
 SetFunction = Callable[[Tensor, Tensor | None, "Rectangle"], Tensor]
 
 
@@ -22,9 +23,9 @@ class Rectangle:
     """Sets of similar size.
 
     Attributes:
-        sets: (M,), which sets of all they are.
-        members: (M, S), the row that stands in each place; a padded place repeats one.
-        mask: (M, S), bool, True for an element and False for padding; None without padding.
+        sets: numbers of the sets, (M,).
+        members: row numbers of the elements, (M, S); padding repeats a row.
+        mask: mask of elements, (M, S), bool; None without padding.
     """
 
     sets: Tensor
@@ -32,7 +33,7 @@ class Rectangle:
     mask: Tensor | None
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Rows (B, R, H) as sets (B * M, S, H) with their mask (B * M, S)."""
+        """Gather rows (B, R, H) as sets (B * M, S, H) with their mask (B * M, S)."""
         sets, size = self.members.shape
         gathered = rows.index_select(1, self.members.flatten())
         mask = self.mask
@@ -43,11 +44,11 @@ class Rectangle:
 
 @dataclass(frozen=True)
 class Ragged:
-    """How a flat axis of rows falls into sets.
+    """Grouping of a flat axis of rows into sets.
 
     Attributes:
-        rectangles: every set once.
-        order: place of each set among the sets of all rectangles, one after the other.
+        rectangles: rectangles that hold every set once.
+        order: index of each set among the sets of all rectangles in succession.
     """
 
     rectangles: tuple[Rectangle, ...]
@@ -55,7 +56,13 @@ class Ragged:
 
     @classmethod
     def of(cls, starts: Tensor, sizes: Tensor, device: torch.device) -> "Ragged":
-        """Lay out sets of consecutive rows, by their first row and their size."""
+        """Group consecutive rows into sets.
+
+        Args:
+            starts: first row of each set.
+            sizes: number of rows of each set.
+            device: device of the tensors.
+        """
         power = torch.log2(sizes.double()).ceil()
         rectangles = [
             _rectangle((power == one).nonzero()[:, 0], starts, sizes, device)
@@ -65,7 +72,15 @@ class Ragged:
         return cls(tuple(rectangles), order)
 
     def map(self, rows: Tensor, function: SetFunction) -> Tensor:
-        """Map every set of rows (B, R, H) to a vector: (B, sets, H)."""
+        """Map every set to a vector.
+
+        Args:
+            rows: rows, (B, R, H).
+            function: function of the sets of a rectangle.
+
+        Returns:
+            Vectors of the sets, (B, sets, H).
+        """
         parts = []
         for rectangle in self.rectangles:
             sets, mask = rectangle.gather(rows)
@@ -73,15 +88,15 @@ class Ragged:
         return torch.cat(parts, dim=1).index_select(1, self.order)
 
     @property
-    def places(self) -> int:
-        """Number of places, padded ones included: what memory and time go by."""
+    def padded_size(self) -> int:
+        """Number of elements including padding, which determines memory and time."""
         return sum(rectangle.members.numel() for rectangle in self.rectangles)
 
 
 def _rectangle(sets: Tensor, starts: Tensor, sizes: Tensor, device: torch.device) -> Rectangle:
-    place = torch.arange(int(sizes[sets].max()))
-    mask = place < sizes[sets, None]
-    members = starts[sets, None] + place.where(mask, 0)
+    index = torch.arange(int(sizes[sets].max()))
+    mask = index < sizes[sets, None]
+    members = starts[sets, None] + index.where(mask, 0)
     return Rectangle(
         sets=sets.to(device),
         members=members.to(device),

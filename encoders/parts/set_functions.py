@@ -1,17 +1,17 @@
 """Attention over sets: the set-to-set and set-to-vector functions of the Set Transformer.
 
-Source: Lee et al. 2019, arXiv:1810.00825, with the layer norms and the row-wise feed-forward
-layer before pooling that SNE (arXiv:2305.16625, section 3.7) writes down. As in the published
-Set Transformer code the residual is the projected query, which lets a set enter with another
-width than it leaves, the heads are joined without a further projection, and the feed-forward
-layer is one linear layer with ReLU. Scores are scaled by the width of a head.
+Source: Lee et al. 2019, arXiv:1810.00825, with the layer norms and the row-wise feed-forward layer
+before pooling that SNE (the set-based neural network encoder, arXiv:2305.16625, section 3.7)
+defines. As in the published Set Transformer code, the residual is the projected query, so that
+input and output widths may differ; the heads are joined without a further projection; and the
+feed-forward layer is one linear layer with ReLU. Scores are scaled by the width of a head.
 
 Shape letters: M sets, S elements of the largest set, Q queries, I width in, H width out.
-A mask is (M, S), bool, True for an element and False for padding, or None without padding; every
-set needs an element. What stands in a padded place never changes the output at another place.
+A mask is (M, S), bool, True for an element and False for padding, or None without padding. Every
+set needs an element. Values in the padding never change the output for other elements.
 
-`norm="post"` is the published block. `norm="pre"` differs: layer norms stand before attention and
-feed-forward layer, never on the way of the residual, so that sizes of elements outlast a block.
+`norm="post"` is the published block. `norm="pre"` differs: layer norms precede attention and
+feed-forward layer and are never on the residual path, so that magnitudes of elements are kept.
 """
 
 import torch
@@ -23,12 +23,12 @@ NORMS = ("post", "pre")
 
 
 def initialize(linear: nn.Linear) -> None:
-    """Xavier-uniform weights and no bias, so that sets stay different through many poolings.
+    """Initialize with Xavier-uniform weights and zero bias, so that sets stay different.
 
-    With torch's default, the poolings of SNE shrink what differs between two networks to a
-    thousandth of the output, and training does not start. A scalar input keeps torch's weights
-    and a small bias: without one the layer norm of w x is the sign of x, and with one of equal
-    size all but large values look alike.
+    With torch's default, the poolings of SNE reduce the difference between two networks to a
+    thousandth of the output, and training does not start. A layer with scalar input keeps torch's
+    weights and gets a small bias: with zero bias the layer norm of w x is the sign of x, and with a
+    bias as large as the weights all but large values give nearly the same result.
     """
     if linear.in_features > 1:
         nn.init.xavier_uniform_(linear.weight)
@@ -38,7 +38,7 @@ def initialize(linear: nn.Linear) -> None:
 
 
 class MAB(nn.Module):
-    """Multihead attention block: elements of X look at the set Y.
+    """Multihead attention block (MAB): elements of X attend to the set Y.
 
     MAB(X, Y) = LayerNorm(A + rFF(A)) with A = LayerNorm(X W + Multihead(X, Y, Y)); with
     `norm="pre"` A + rFF(LayerNorm(A)) with A = X + Multihead(LayerNorm(X), Y', Y') and
@@ -48,7 +48,19 @@ class MAB(nn.Module):
     def __init__(
         self, query_width: int, set_width: int, width: int, heads: int, norm: str = "post"
     ) -> None:
-        """Make the block; `heads` must divide `width`."""
+        """Make the block.
+
+        Args:
+            query_width: width of the elements of X.
+            set_width: width of the elements of Y.
+            width: H, output width.
+            heads: number of heads; divides the width.
+            norm: position of the layer norms, one of `NORMS`.
+
+        Raises:
+            ValueError: if heads do not divide the width, the norm is unknown, or norm is "pre" and
+                the widths differ.
+        """
         super().__init__()
         if width < 1 or heads < 1 or width % heads:
             raise ValueError(f"heads must divide width, got width {width!r} and heads {heads!r}")
@@ -67,7 +79,16 @@ class MAB(nn.Module):
             initialize(linear)
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
-        """Map queries (M or 1, Q, I) and sets (M, S, I) with their mask to (M, Q, H)."""
+        """Attend to sets.
+
+        Args:
+            x: queries, (M, Q, I) or (1, Q, I).
+            y: sets, (M, S, I).
+            mask: mask of elements of the sets, (M, S), bool; None without padding.
+
+        Returns:
+            Results of the queries, (M, Q, H).
+        """
         if self.pre:
             shared = x is y
             normal = self.attention_norm(x)
@@ -79,7 +100,7 @@ class MAB(nn.Module):
         return self.norm(hidden + torch.relu(self.feed_forward(hidden)))
 
     def _attend(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The projected queries and what they find in the sets, (M, Q, H) both."""
+        """Projected queries and results of the attention, (M, Q, H) both."""
         query = self.query(x).expand(len(y), -1, -1)
         attended = F.scaled_dot_product_attention(
             self._split_heads(query),
@@ -95,41 +116,78 @@ class MAB(nn.Module):
 
 
 class SAB(nn.Module):
-    """Set attention block: SAB(X) = MAB(X, X)."""
+    """Set attention block (SAB): SAB(X) = MAB(X, X)."""
 
     def __init__(self, width_in: int, width: int, heads: int, norm: str = "post") -> None:
-        """Make the block for elements of width `width_in`."""
+        """Make the block.
+
+        Args:
+            width_in: I, input width.
+            width: H, output width.
+            heads: number of heads; divides the width.
+            norm: position of the layer norms, one of `NORMS`.
+        """
         super().__init__()
         self.block = MAB(width_in, width_in, width, heads, norm)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map sets (M, S, I) to sets (M, S, H)."""
+        """Map sets to sets.
+
+        Args:
+            x: sets, (M, S, I).
+            mask: mask of elements, (M, S), bool; None without padding.
+
+        Returns:
+            Sets, (M, S, H).
+        """
         return self.block(x, x, mask)
 
 
 class SetToSet(nn.Module):
-    """Phi of SNE: a stack of set attention blocks, two in the paper."""
+    """Stack of set attention blocks, Phi of SNE; the paper has two blocks."""
 
     def __init__(
         self, width_in: int, width: int, heads: int, blocks: int = 2, norm: str = "post"
     ) -> None:
-        """Make `blocks` set attention blocks."""
+        """Make the blocks.
+
+        Args:
+            width_in: I, input width.
+            width: H, output width.
+            heads: number of heads; divides the width.
+            blocks: number of blocks.
+            norm: position of the layer norms, one of `NORMS`.
+        """
         super().__init__()
         widths = [width_in] + [width] * (blocks - 1)
         self.blocks = nn.ModuleList(SAB(width_in, width, heads, norm) for width_in in widths)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map sets (M, S, I) to sets (M, S, H)."""
+        """Map sets to sets.
+
+        Args:
+            x: sets, (M, S, I).
+            mask: mask of elements, (M, S), bool; None without padding.
+
+        Returns:
+            Sets, (M, S, H).
+        """
         for block in self.blocks:
             x = block(x, mask)
         return x
 
 
 class PMA(nn.Module):
-    """Pooling by multihead attention, Gamma of SNE: PMA(X) = MAB(seed, rFF(X)), one seed."""
+    """Pooling by multihead attention (PMA), Gamma of SNE: MAB(seed, rFF(X)) with one seed."""
 
     def __init__(self, width: int, heads: int, norm: str = "post") -> None:
-        """Make the seed, as in the published code Xavier-uniform, and the block."""
+        """Make the seed, Xavier-uniform as in the published code, and the block.
+
+        Args:
+            width: H, width of elements and vectors.
+            heads: number of heads; divides the width.
+            norm: position of the layer norms, one of `NORMS`.
+        """
         super().__init__()
         self.seed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, width)))
         self.feed_forward = nn.Linear(width, width)
@@ -137,5 +195,13 @@ class PMA(nn.Module):
         initialize(self.feed_forward)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map sets (M, S, H) to vectors (M, H)."""
+        """Map sets to vectors.
+
+        Args:
+            x: sets, (M, S, H).
+            mask: mask of elements, (M, S), bool; None without padding.
+
+        Returns:
+            Vectors, (M, H).
+        """
         return self.block(self.seed, torch.relu(self.feed_forward(x)), mask)[:, 0]

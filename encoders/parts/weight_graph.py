@@ -2,17 +2,17 @@
 
 The graph is read from the layer table alone, tensor by tensor, input to output:
 
-- A convolutional, linear or attention weight joins the set of units it reads, the latest one
-  that fits, with a new set. One that cannot read the latest set but an earlier one is a shortcut,
-  and adds to the latest set if it has as many units.
+- A convolutional, linear or attention weight joins the set of units that it reads, the latest set
+  that fits, with a new set. A weight that can read only an earlier set is a shortcut, and adds to
+  the latest set if that has as many units as it outputs.
 - The joint input projection of an attention has three values per pair: query, key and value.
-  Layers of their own, named query, key and value, read the same set; queries and keys make one
-  set, since their units meet in pairs, and values make the next.
+  Separate layers named query, key and value read the same set. Queries and keys make one set,
+  because their units are compared in pairs; values make the next set.
 - Other tensors of two or more dimensions, such as a position embedding, join a set of their
-  places with the units of the latest set as wide as their last dimension.
+  positions with the units of the latest set as wide as their last dimension.
 - Biases, norms and other vectors are features of the latest set as large as they are.
 
-What the table does not tell is not there: sums without weights, as around a residual block, and
+The graph lacks what the table does not show: sums without weights, as around a residual block, and
 the grouping of attention heads.
 
 Shape letters: B models, D length of the flat vector, U units of a set, O and I units of the sets
@@ -31,18 +31,18 @@ from ...zoos.errors import UnsuitableError
 from ...zoos.networks.layer_table import KINDS, LayerTable, TensorSpec
 from .parameters import parameter_tensors
 
-VECTOR_VALUES = 3  # per unit: queries, keys and values
+VECTOR_VALUES = 3  # largest number of vector values per unit: query, key and value
 JOINING = ("conv", "linear", "attention")
 CACHED_TABLES = 32
 
 
 @dataclass
 class UnitSet:
-    """Units that may be reordered among themselves, unless they are numbered.
+    """Units that can be reordered among themselves, unless they are numbered.
 
     Attributes:
-        units: U.
-        numbered: whether each unit is known by its number: inputs, outputs and places.
+        units: U, number of units.
+        numbered: whether units are identified by their number, as inputs, outputs and positions.
         vectors: tensors with one to three values per unit.
     """
 
@@ -51,7 +51,15 @@ class UnitSet:
     vectors: list[TensorSpec] = field(default_factory=list)
 
     def values(self, spec: TensorSpec, weights: Tensor) -> Tensor:
-        """One of its vectors in flat weights (B, D), as (B, U, 3), filled up with zeros."""
+        """Read one of the vectors.
+
+        Args:
+            spec: entry of the vector in the layer table.
+            weights: flat weight vectors, (B, D).
+
+        Returns:
+            Values, (B, U, 3), padded with zeros.
+        """
         part = weights[:, spec.offset : spec.offset + spec.size]
         per_unit = part.unflatten(1, (-1, self.units)).transpose(1, 2)
         return F.pad(per_unit, (0, VECTOR_VALUES - per_unit.shape[-1]))
@@ -62,11 +70,11 @@ class Edges:
     """All edges from one set of units to another.
 
     Attributes:
-        spec: the weight tensor.
-        source: index of the set that is read.
-        target: index of the set that is made.
+        spec: entry of the weight tensor in the layer table.
+        source: index of the set that the weight reads.
+        target: index of the set that the weight outputs.
         shape: (O, I, K).
-        layout: how the tensor lies: "pairs" (O, I, K), "projections" (K, O, I), "places" (I, O).
+        layout: order of dimensions: "pairs" (O, I, K), "projections" (K, O, I), "positions" (I, O).
     """
 
     spec: TensorSpec
@@ -76,10 +84,18 @@ class Edges:
     layout: str
 
     def values(self, weights: Tensor, most: int) -> Tensor:
-        """The tensor in flat weights (B, D), as (B, O, I, most), kernels in the middle."""
+        """Read the weight tensor.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            most: largest number of values per pair of units.
+
+        Returns:
+            Values, (B, O, I, most); kernels are padded on all sides.
+        """
         part = weights[:, self.spec.offset : self.spec.offset + self.spec.size]
         outputs, inputs, values = self.shape
-        if self.layout == "places":
+        if self.layout == "positions":
             part = part.unflatten(1, (inputs, outputs, 1)).transpose(1, 2)
         elif self.layout == "projections":
             part = part.unflatten(1, (values, outputs, inputs)).permute(0, 2, 3, 1)
@@ -90,7 +106,12 @@ class Edges:
 
 @dataclass(frozen=True)
 class WeightGraph:
-    """The graph of one architecture."""
+    """Graph of one architecture.
+
+    Attributes:
+        sets: sets of units, which are the nodes.
+        edges: tensors that join two sets.
+    """
 
     sets: tuple[UnitSet, ...]
     edges: tuple[Edges, ...]
@@ -101,14 +122,14 @@ def weight_graph(layer_table: LayerTable) -> WeightGraph:
     """Read the graph of an architecture.
 
     Raises:
-        ValueError: if a weight reads no set of units that came before it.
+        ValueError: if no earlier set of units fits the inputs of a weight.
     """
     builder = _Builder()
     for spec in sorted(parameter_tensors(layer_table), key=lambda spec: spec.depth):
         if spec.role == "weight" and spec.kind in JOINING and len(spec.shape) > 1:
             builder.add_weight(spec)
         elif len(spec.shape) > 1 and spec.kind not in ("norm", "attention"):
-            builder.add_places(spec)
+            builder.add_positions(spec)
         else:
             builder.add_vector(spec)
     if builder.readable:
@@ -117,18 +138,20 @@ def weight_graph(layer_table: LayerTable) -> WeightGraph:
 
 
 class _Builder:
-    """Sets and edges so far."""
+    """The sets and edges found so far."""
 
     def __init__(self) -> None:
         self.sets: list[UnitSet] = []
         self.edges: list[Edges] = []
-        self.readable: list[int] = []  # sets that weights may read, input to output
-        self.awaited: dict[int, int] = {}  # sets with places that no weight has made yet, by units
+        self.readable: list[int] = []  # sets that weights can read, input to output
+        self.awaited: dict[
+            int, int
+        ] = {}  # sets with positions but without a weight yet, by number of units
         self.of_layer: dict[str, int] = {}
-        self.queries: dict[str, Edges] = {}  # by the name of their attention
+        self.queries: dict[str, Edges] = {}  # by name of the attention
 
     def add_weight(self, spec: TensorSpec) -> None:
-        """Join the set that the weight reads with the one it makes."""
+        """Join the set that the weight reads with the set that it outputs."""
         attention, _, name = spec.layer.rpartition(".")
         query = self.queries.get(attention) if name in ("key", "value") else None
         source = self._source(spec) if query is None else query.source
@@ -151,29 +174,30 @@ class _Builder:
         if spec.kind == "attention" and name == "query":
             self.queries[attention] = edges
 
-    def add_places(self, spec: TensorSpec) -> None:
-        """Join numbered places with the units that they are added to."""
-        places, units = spec.size // spec.shape[-1], spec.shape[-1]
-        source = self._new(UnitSet(places, numbered=True))
+    def add_positions(self, spec: TensorSpec) -> None:
+        """Join numbered positions with the units that they are added to."""
+        positions, units = spec.size // spec.shape[-1], spec.shape[-1]
+        source = self._new(UnitSet(positions, numbered=True))
         target = self._latest(units)
         if target is None:
             target = self.awaited[units] = self._new(UnitSet(units))
-        self.edges.append(Edges(spec, source, target, (units, places, 1), "places"))
+        self.edges.append(Edges(spec, source, target, (units, positions, 1), "positions"))
 
     def add_vector(self, spec: TensorSpec) -> None:
-        """Give values to the units of the layer's own set, or of the latest as large."""
+        """Add values to the units of the layer's own set, or of the latest set as large."""
         index = self.of_layer.get(spec.layer, self._latest(spec.size))
         if index is None:
             index = self._new(UnitSet(spec.size))
         units = self.sets[index].units
         if spec.size % units or spec.size > VECTOR_VALUES * units:
             raise UnsuitableError(
-                f"NeuralGraph: {spec.name!r} has {spec.size} values, {units} units"
+                f"NeuralGraph takes one to {VECTOR_VALUES} values per unit, but {spec.name!r} has "
+                f"{spec.size} values for {units} units: use SNE or DeepSets"
             )
         self.sets[index].vectors.append(spec)
 
     def _source(self, spec: TensorSpec) -> int:
-        """The latest set that the weight can read; the first weight makes its own."""
+        """Index of the latest set that the weight can read; the first weight makes its own set."""
         wanted, blocks = spec.shape[1], spec.kind == "linear"
         if not self.readable:
             self.readable.append(self._new(UnitSet(wanted, numbered=True)))
@@ -185,12 +209,12 @@ class _Builder:
         if exact or whole:
             return (exact or whole)[0]
         raise UnsuitableError(
-            f"NeuralGraph: {spec.name!r} of shape {spec.shape} reads {wanted} units, and no layer "
-            "before it has so many (grouped convolutions are not known): SNE and DeepSets take it"
+            f"NeuralGraph: {spec.name!r} of shape {spec.shape} reads {wanted} units, but no layer "
+            "before it has so many (grouped convolutions are not supported): use SNE or DeepSets"
         )
 
     def _latest(self, units: int) -> int | None:
-        """The latest set with so many units, those that weights made first."""
+        """Index of the latest set with this number of units; sets of weights take precedence."""
         candidates = [*self.awaited.values(), *self.readable]
         return next((one for one in candidates[::-1] if self.sets[one].units == units), None)
 
@@ -200,11 +224,11 @@ class _Builder:
 
 
 def _middle(pairs: Tensor, spec: TensorSpec, most: int) -> Tensor:
-    """(B, O, I, K) to (B, O, I, most): square kernels in the middle of the largest square."""
+    """Pad (B, O, I, K) to (B, O, I, most); kernels are in the middle of the largest square."""
     values = pairs.shape[-1]
     if values > most:
         raise UnsuitableError(
-            f"NeuralGraph was made for at most {most} values per pair of units, and "
+            f"NeuralGraph was made for at most {most} values per pair of units, but "
             f"{spec.name!r} has {values}: make it with a larger max_kernel"
         )
     side, kernel = math.isqrt(most), spec.shape[2:]
@@ -219,11 +243,19 @@ def _middle(pairs: Tensor, spec: TensorSpec, most: int) -> Tensor:
 
 
 def kind_index(spec: TensorSpec) -> int:
-    """Number of a tensor's kind and role, below 2 * len(KINDS)."""
+    """Return the number of a tensor's kind and role, below 2 * len(KINDS)."""
     return 2 * KINDS.index(spec.kind) + (spec.role == "bias")
 
 
-def numbers(units: UnitSet, device: torch.device) -> Tensor:
-    """0, 1, 2, ... for numbered units; 0 for all others."""
-    places = torch.arange(units.units, device=device)
-    return places if units.numbered else torch.zeros_like(places)
+def unit_numbers(units: UnitSet, device: torch.device) -> Tensor:
+    """Number the units of a set.
+
+    Args:
+        units: set of units.
+        device: device of the result.
+
+    Returns:
+        0, 1, 2, ... for numbered units, 0 for all others, (U,), int64.
+    """
+    positions = torch.arange(units.units, device=device)
+    return positions if units.numbered else torch.zeros_like(positions)

@@ -1,4 +1,4 @@
-"""The weight space of a chain of layers: which units of which tensor may be reordered.
+"""Weight space of a chain of layers: tensors whose axes are units that can be reordered.
 
 Shape letters: B models, D length of the flat vector, O and I units out and in, K values per pair,
 C channels.
@@ -14,20 +14,26 @@ from .feed_forward import ChainLayer
 
 
 class WeightSpace:
-    """The weights and biases of a chain as tensors with axes of units that may be reordered.
+    """Weights and biases of a chain, as tensors whose axes are units that can be reordered.
 
     Attributes:
-        layers: of the chain; set of units 0 is its input, l the output of layer l.
-        movable: the sets that may be reordered; the others are channels.
-        slots: one per weight and bias, layer by layer.
+        layers: layers of the chain; set of units 0 is the input, set l the output of layer l.
+        movable: numbers of the sets that can be reordered; the units of other sets are channels.
+        slots: slots of weights and biases, layer by layer.
+        fixed: number of fixed units per entry of each slot, which are channels.
     """
 
     def __init__(self, layers: Sequence[ChainLayer], symmetry: str) -> None:
-        """Lay out the tensors of a chain."""
+        """Lay out the tensors of a chain.
+
+        Args:
+            layers: layers of the chain, input to output.
+            symmetry: "np" reorders all sets of units, "hnp" the hidden ones only.
+        """
         self.layers = tuple(layers)
         self.movable = set(range(len(layers) + 1) if symmetry == "np" else range(1, len(layers)))
         self.slots: list[Slot] = []
-        self.fixed: list[int] = []  # units of each slot that are channels
+        self.fixed: list[int] = []
         for index, layer in enumerate(self.layers, start=1):
             self._add({index: layer.outputs, index - 1: layer.inputs}, layer.values)
             if layer.bias is not None:
@@ -42,7 +48,7 @@ class WeightSpace:
         self.fixed.append(fixed)
 
     def tensors(self, weights: Tensor) -> list[Tensor]:
-        """Flat vectors (B, D) as one tensor (B, *axes, C) per slot."""
+        """Read flat vectors (B, D) as one tensor (B, *axes, C) per slot."""
         tensors = []
         for index, layer in enumerate(self.layers, start=1):
             pairs = layer.pairs(weights)
@@ -56,5 +62,5 @@ class WeightSpace:
 
 
 def _output_channels(pairs: Tensor) -> Tensor:
-    """(B, O, [I,] C) to (B, [I,] O C)."""
+    """Join output units and channels: (B, O, [I,] C) to (B, [I,] O C)."""
     return torch.movedim(pairs, 1, -2).flatten(-2)

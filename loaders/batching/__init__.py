@@ -1,1 +1,1 @@
-"""Batches: their order, and loaders that place them on a device."""
+"""Order of batches, and loaders that place batches on a device."""

@@ -1,4 +1,4 @@
-"""Batches of several zoos in turn, each of one architecture."""
+"""`MixedLoader`: batches of several zoos in random turn, each batch of one architecture."""
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing
@@ -13,17 +13,22 @@ from .order import Progress, epoch_order
 class MixedLoader(Progress):
     """Batches of several loaders in random turn; every batch is of one architecture.
 
-    In an epoch every loader gives all of its batches. Whose turn it is depends on seed and epoch
-    alone; ranks make the same number of batches of each, so that all take a step on the same
-    architecture at the same time. Every pass takes the next epoch of all loaders.
+    In an epoch every loader delivers all of its batches. The order of turns depends on seed and
+    epoch alone. Every rank makes the same number of batches of each loader, so all ranks take a
+    step on the same architecture at the same time. Each iteration takes the next epoch of all
+    loaders.
 
     Attributes:
-        loaders: by name, such as that of their zoo.
-        seed: of the turns.
+        loaders: loaders by name, for example the name of their zoo.
+        seed: random seed of the turns.
     """
 
     def __init__(self, loaders: Mapping[str, DeviceLoader], seed: int = 0) -> None:
-        """Mix loaders; from now on they are iterated over through this one only.
+        """Combine loaders, which must not be iterated over by themselves from now on.
+
+        Args:
+            loaders: loaders by name, for example the name of their zoo.
+            seed: random seed of the turns.
 
         Raises:
             ValueError: if there is no loader.
@@ -34,16 +39,16 @@ class MixedLoader(Progress):
         self.loaders, self.seed = dict(loaders), seed
 
     def __len__(self) -> int:
-        """Batches of all loaders in an epoch."""
+        """Number of batches of all loaders in an epoch."""
         return sum(len(loader) for loader in self.loaders.values())
 
     def turns(self, epoch: int) -> list[str]:
-        """The name of the loader of every batch of an epoch."""
+        """Name of the loader of every batch of an epoch."""
         names = np.repeat(list(self.loaders), [len(loader) for loader in self.loaders.values()])
         return names[epoch_order(len(names), self.seed, epoch)].tolist()
 
     def __iter__(self) -> Iterator[tuple[str, DeviceBatch]]:
-        """Name and batch, the remaining ones of the epoch that comes next."""
+        """Iterate over the remaining batches of the next epoch, as (loader name, batch)."""
         epoch, first = self.start()
         if first == 0:
             for loader in self.loaders.values():
@@ -60,21 +65,21 @@ class MixedLoader(Progress):
                 del batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the pass is, of all loaders."""
+        """Current epoch, number of delivered batches and the states of all loaders."""
         states = {name: loader.state_dict() for name, loader in self.loaders.items()}
-        place = {"epoch": self.epoch, "batches_done": self.batches_done, "seed": self.seed}
-        return place | {"loaders": states}
+        progress = {"epoch": self.epoch, "batches_done": self.batches_done, "seed": self.seed}
+        return progress | {"loaders": states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass go on with the batch after the last one handed out.
+        """Continue the next iteration behind the last delivered batch.
 
         Raises:
-            ValueError: if the state is of other loaders or another seed.
+            ValueError: if the state was saved with other loaders or another seed.
         """
         if set(state["loaders"]) != set(self.loaders) or state["seed"] != self.seed:
             raise ValueError(
-                f"the state is of loaders {sorted(state['loaders'])} and seed {state['seed']}, "
-                f"these are {sorted(self.loaders)} and seed {self.seed}"
+                f"the state was saved with loaders {sorted(state['loaders'])} and seed "
+                f"{state['seed']}, this MixedLoader has {sorted(self.loaders)} and seed {self.seed}"
             )
         for name, loader in self.loaders.items():
             loader.load_state_dict(state["loaders"][name])

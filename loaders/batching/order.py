@@ -1,9 +1,9 @@
-"""The order in which rows are read: a function of seed and epoch, the same on every machine.
+"""Order in which rows are read: a function of seed and epoch, the same on every machine.
 
-`BatchOrder` hands out row numbers batch by batch. It is what `DeviceLoader` follows, and serves a
-plain `DataLoader` as its `batch_sampler`.
+`BatchOrder` yields row numbers batch by batch. `DeviceLoader` uses it, and a plain `DataLoader` can
+take it as its `batch_sampler`.
 
-Shape letters: N rows in all, n rows in a batch.
+Shape letters: N rows in total, n rows in a batch.
 """
 
 import math
@@ -17,21 +17,21 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class BlockShuffle:
-    """Shuffle by blocks, for files on cold disks: a disk reads a block as fast as in order.
+    """Shuffle by blocks, for files on cold disks, which read a block at sequential speed.
 
-    Blocks of consecutive rows come in random order; the rows of `window_blocks` blocks in
-    succession are shuffled together.
+    Blocks of consecutive rows come in random order. The rows of `window_blocks` successive blocks
+    are shuffled together.
 
     Attributes:
-        block_rows: rows per block.
-        window_blocks: blocks whose rows are mixed.
+        block_rows: number of rows per block.
+        window_blocks: number of blocks whose rows are shuffled together.
     """
 
     block_rows: int = 128
     window_blocks: int = 20
 
     def __post_init__(self) -> None:
-        """Refuse sizes below one."""
+        """Reject sizes below one."""
         _check_whole("block_rows", self.block_rows, 1)
         _check_whole("window_blocks", self.window_blocks, 1)
 
@@ -39,18 +39,18 @@ class BlockShuffle:
 def epoch_order(
     rows: int, seed: int, epoch: int, shuffle: bool | BlockShuffle = True
 ) -> np.ndarray:
-    """The rows of an epoch in order.
+    """Order the rows of an epoch.
 
-    It rests on the raw output of PCG64, which numpy keeps unchanged between versions.
+    The order depends only on the raw output of PCG64, which numpy keeps the same in all versions.
 
     Args:
-        rows: N.
-        seed: any whole number from 0.
-        epoch: from 0.
-        shuffle: True for full random, False for rising order, or blocks.
+        rows: N, number of rows.
+        seed: random seed, a whole number from 0.
+        epoch: epoch number, from 0.
+        shuffle: True for random order, False for ascending order, or a `BlockShuffle`.
 
     Returns:
-        (N,), int64, every row once.
+        Row numbers, (N,), int64, every row once.
     """
     if shuffle is False:
         return np.arange(rows)
@@ -58,32 +58,32 @@ def epoch_order(
     if shuffle is True:
         return np.argsort(raw.random_raw(rows), kind="stable")
     blocks = math.ceil(rows / shuffle.block_rows)
-    place = np.empty(blocks, np.int64)
-    place[np.argsort(raw.random_raw(blocks), kind="stable")] = np.arange(blocks)
-    window = place[np.arange(rows) // shuffle.block_rows] // shuffle.window_blocks
+    rank = np.empty(blocks, np.int64)
+    rank[np.argsort(raw.random_raw(blocks), kind="stable")] = np.arange(blocks)
+    window = rank[np.arange(rows) // shuffle.block_rows] // shuffle.window_blocks
     return np.lexsort((raw.random_raw(rows), window))
 
 
 class Progress:
-    """How far a pass over an epoch has come.
+    """Progress of an iteration: its epoch and the number of delivered batches.
 
-    Every pass takes the next epoch, unless it was said which one comes next.
+    Each iteration takes the next epoch, unless `set_epoch` names another one.
 
     Attributes:
-        epoch: of the pass, from 0.
-        batches_done: handed out so far in that epoch.
+        epoch: epoch number of the iteration, from 0.
+        batches_done: batches already delivered in that epoch.
     """
 
     def __init__(self) -> None:
-        """Stand before the first batch of epoch 0."""
+        """Start before the first batch of epoch 0."""
         self.epoch = self.batches_done = 0
-        self._resumes = True  # whether the next pass goes on from here
+        self._resumes = True  # whether the next iteration continues from here
 
     def start(self) -> tuple[int, int]:
-        """Begin a pass.
+        """Begin an iteration.
 
         Returns:
-            Its epoch, and the number of its batches that were handed out before.
+            Its epoch, and the number of batches of that epoch that were delivered before.
         """
         if not self._resumes:
             self.set_epoch(self.epoch + 1)
@@ -91,21 +91,26 @@ class Progress:
         return self.epoch, self.batches_done
 
     def advance(self, epoch: int, batches_done: int) -> None:
-        """Note how many batches of an epoch were handed out."""
+        """Record the delivered batches.
+
+        Args:
+            epoch: epoch number of the iteration, from 0.
+            batches_done: batches already delivered in that epoch.
+        """
         self.epoch, self.batches_done = epoch, batches_done
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next pass be that epoch, from its start."""
+        """Set the epoch of the next iteration, which starts at its first batch."""
         _check_whole("epoch", epoch, 0)
         self.epoch, self.batches_done, self._resumes = epoch, 0, True
 
     def resume(self, epoch: int, batches_done: int, batches: int) -> None:
-        """Let the next pass go on in the middle of an epoch, or take the next if it was at its end.
+        """Continue the next iteration within an epoch, or with the next epoch if this one is done.
 
         Args:
-            epoch: of the pass that was left.
-            batches_done: of it.
-            batches: of a whole epoch.
+            epoch: epoch number of the iteration to continue.
+            batches_done: batches already delivered in that epoch.
+            batches: number of batches of a whole epoch.
         """
         if batches_done >= batches:
             self.set_epoch(epoch + 1)
@@ -115,17 +120,18 @@ class Progress:
 
 
 class BatchOrder(Progress):
-    """Row numbers batch by batch, for one rank of many, resumable in mid-epoch.
+    """Row numbers batch by batch, for one of several ranks, resumable within an epoch.
 
-    Which rows make a batch is random; within it they rise, since files are read faster that way.
-    The epoch's order is cut into one run of rows per rank: no row is given to two ranks and none
-    is lost. Without `drop_last` ranks differ by at most one row, and still make the same number
-    of batches, so that they take the same number of steps (with a batch size of 1 some rank may
-    make one batch less). With `drop_last` all ranks make the same number of full batches.
+    The rows of a batch are random; within a batch they ascend, because files are read faster that
+    way. The order of an epoch is cut into one run of rows per rank, so every row goes to exactly
+    one rank. Without `drop_last` the runs differ by at most one row, and every rank still makes
+    the same number of batches and takes the same number of steps. (With a batch size of 1 some
+    ranks may make one batch less.) With `drop_last` every rank makes the same number of full
+    batches.
 
-    Every pass over it takes the next epoch; `set_epoch` says which one comes next. The state
-    counts the batches that were handed out, so in a `DataLoader` it is exact with
-    `num_workers=0` alone: workers ask for batches ahead.
+    Each iteration takes the next epoch, unless `set_epoch` names another one. The state counts the
+    delivered batches. In a `DataLoader` it is exact only with `num_workers=0`, because workers ask
+    for batches ahead.
     """
 
     def __init__(
@@ -142,16 +148,16 @@ class BatchOrder(Progress):
         """Plan the batches.
 
         Args:
-            rows: N, of the dataset.
-            batch_size: n.
-            shuffle: True for full random, False for rising order, or a `BlockShuffle`.
-            seed: of the order.
-            drop_last: leave out what does not fill a batch on every rank.
-            rank: which of the processes this is, from 0.
+            rows: N, number of rows of the dataset.
+            batch_size: n, rows per batch.
+            shuffle: True for random order, False for ascending order, or a `BlockShuffle`.
+            seed: random seed of the order.
+            drop_last: drop rows that do not fill a batch on every rank.
+            rank: number of this process, from 0.
             world_size: number of processes.
 
         Raises:
-            ValueError: if a number is out of range, or there are more ranks than rows or no rows.
+            ValueError: if a number is out of range, there are no rows, or fewer rows than ranks.
         """
         for name, value, minimum in (
             ("batch_size", batch_size, 1),
@@ -163,7 +169,7 @@ class BatchOrder(Progress):
         if rank >= world_size:
             raise ValueError(f"rank must be below world_size={world_size}, got {rank!r}")
         if rows == 0:
-            raise ValueError("there is no row to make batches of: does the filter leave any?")
+            raise ValueError("the dataset has no rows, so there is no batch: check its filter")
         if world_size > rows:
             raise ValueError(
                 f"world_size={world_size} ranks cannot share {rows} rows, every rank needs one: "
@@ -177,32 +183,32 @@ class BatchOrder(Progress):
 
     @cached_property
     def bounds(self) -> list[tuple[int, int]]:
-        """Where every batch lies within this rank's rows: (start, stop) each."""
+        """Range of every batch within the rows of this rank, (start, stop) each."""
         start, stop = self._run()
         rows, size = stop - start, self.batch_size
         if self.drop_last:
             full = self.rows // self.world_size // size
-            return [(place * size, (place + 1) * size) for place in range(full)]
-        # as many as the rank with most rows makes, if need be by a shorter last batch
+            return [(index * size, (index + 1) * size) for index in range(full)]
+        # as many batches as the rank with most rows has, if necessary with a shorter last batch
         most = math.ceil(self.rows / self.world_size)
         batches = rows if size == 1 else math.ceil(most / size)
-        stops = [min((place + 1) * size, rows - (batches - 1 - place)) for place in range(batches)]
+        stops = [min((index + 1) * size, rows - (batches - 1 - index)) for index in range(batches)]
         return list(zip([0, *stops], stops, strict=False))
 
     def __len__(self) -> int:
-        """Batches of this rank in an epoch."""
+        """Number of batches of this rank in an epoch."""
         return len(self.bounds)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Row numbers (n,), int64, of the remaining batches of the epoch that comes next."""
+        """Iterate over the row numbers, (n,) int64, of the remaining batches of the next epoch."""
         epoch, first = self.start()
         order = self.order(epoch)
-        for place, (start, stop) in enumerate(self.bounds[first:], first):
-            self.advance(epoch, place + 1)
+        for index, (start, stop) in enumerate(self.bounds[first:], first):
+            self.advance(epoch, index + 1)
             yield order[start:stop]
 
     def order(self, epoch: int) -> np.ndarray:
-        """This rank's rows of an epoch, to be cut at `bounds`."""
+        """Rows of this rank in an epoch, to be cut at `bounds`."""
         first, last = self._run()
         order = epoch_order(self.rows, self.seed, epoch, self.shuffle)[first:last]
         for start, stop in self.bounds:
@@ -210,14 +216,14 @@ class BatchOrder(Progress):
         return order
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the pass is, and what the order depends on; equal on all ranks in step."""
+        """Progress of the iteration and settings of the order; equal on ranks that are in step."""
         return {"epoch": self.epoch, "batches_done": self.batches_done} | self._settings()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass go on where another stood.
+        """Continue the next iteration from a saved state.
 
         Raises:
-            ValueError: if that one had other rows, batches, ranks or another seed.
+            ValueError: if the state was saved with other rows, batches, ranks or another seed.
         """
         settings = self._settings()
         if odd := [name for name, value in settings.items() if state.get(name) != value]:
@@ -231,7 +237,7 @@ class BatchOrder(Progress):
         return {name: getattr(self, name) for name in names} | {"shuffle": repr(self.shuffle)}
 
     def _run(self) -> tuple[int, int]:
-        """The part of the epoch's order that is this rank's."""
+        """First row of this rank in the order of an epoch, and one past its last."""
         ends = [self.rows * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         return ends[0], ends[1]
 

@@ -1,11 +1,11 @@
-"""A ring of slots: batches are read ahead by threads, handed out in order, slots used again.
+"""Ring of slots: threads read batches ahead into slots, which are reused in order.
 
-On the CPU a slot is memory of the dataset's pool. On CUDA it is a pinned buffer: threads gather
+On the CPU a slot is memory from the dataset's pool. On CUDA it is a pinned buffer: threads gather
 rows into it and enqueue its copy on a stream of their own, so that the copy runs beside the
-consumer's kernels. Two events per slot keep it safe: "copied" (the batch is on the device, the
-pinned buffer free again), for which the consumer's stream and the next gather wait, and "used"
-(the consumer asked for the batch after), for which the slot's next copy waits, so that no more
-than the ring is ever ahead on the device.
+consumer's kernels. Two events per slot order the work. "Copied": the batch is on the device and the
+pinned buffer is free again; the consumer's stream and the next gather wait for it. "Used": the
+consumer asked for the next batch; the next copy into the slot waits for it, so the device never
+holds more batches ahead than the ring has slots.
 
 Shape letters: n rows in a batch, D length of the flat weight vector, k columns of one type.
 """
@@ -27,43 +27,64 @@ from ..dataset.zoo_dataset import ZooDataset
 from ..storage.column_batches import ColumnBatch
 
 SLOTS = 3
-HOST_THREADS = 2  # that read ahead on the CPU, where the consumer needs cores too
-PIECE_BYTES = 2**20  # of a batch gathered by one thread; smaller pieces cost more than they gain
+HOST_THREADS = 2  # reading threads on the CPU; few, because the consumer needs cores too
+PIECE_BYTES = (
+    2**20
+)  # smallest piece of a batch for one thread; smaller ones cost more than they gain
 
 
 class Slots(Protocol):
-    """What happens to the batch in a slot, and in which thread."""
+    """Steps that a batch takes through a slot, and the thread of each step.
+
+    Attributes:
+        threads: number of background threads that read.
+    """
 
     threads: int
 
     def read(self, slot: int, rows: np.ndarray) -> Any:
-        """Read rows into the slot; in a background thread."""
+        """Read rows into a slot; called in a background thread.
+
+        Args:
+            slot: number of the slot, below `SLOTS`.
+            rows: row numbers of the batch, (n,).
+        """
 
     def hand_out(self, slot: int, read: Any) -> dict[str, Any]:
-        """Make the batch of what `read` returned; in the consumer's thread."""
+        """Make a batch; called in the consumer's thread.
+
+        Args:
+            slot: number of the slot, below `SLOTS`.
+            read: result of `read` for that slot.
+        """
 
     def release(self, slot: int) -> None:
-        """Note that the consumer asked for the next batch; in the consumer's thread."""
+        """Record that the consumer asked for the next batch; called in the consumer's thread."""
 
     def close(self) -> None:
-        """End what the slots keep running."""
+        """End the threads of the slots."""
 
 
 def read_ahead(
     slots: Slots, batches: Iterable[np.ndarray]
 ) -> Generator[dict[str, Any], None, None]:
-    """Hand out batches in order, `SLOTS` of them read ahead.
+    """Yield batches in order, reading `SLOTS` of them ahead.
 
-    Its threads end with it: when it is exhausted, closed, or an error passes through.
+    The threads end when the generator is exhausted or closed, or raises.
 
     Args:
-        slots: where batches are read to.
-        batches: the dataset's rows of every batch, (n,).
+        slots: slots that batches are read into.
+        batches: row numbers of every batch, (n,) each.
+
+    Yields:
+        Batches in order.
 
     Raises:
-        Whatever a thread raised, in the place of its batch.
+        Exception: the error of a reading thread, raised in place of its batch.
     """
-    is_finalizing = sys.is_finalizing  # an iterator may outlive even the names of this module
+    is_finalizing = (
+        sys.is_finalizing
+    )  # kept, because an iterator may outlive the names of this module
     reader = ThreadPoolExecutor(slots.threads, thread_name_prefix="weightzoo-ring")
     ahead: deque[tuple[int, Future[Any]]] = deque()
     try:
@@ -81,29 +102,44 @@ def read_ahead(
 
 
 def _next(slots: Slots, ahead: deque[tuple[int, Future[Any]]]) -> Iterator[dict[str, Any]]:
-    """The oldest batch; its slot is free when the consumer asks for another."""
+    """The oldest batch; its slot is free once the consumer asks for the next one."""
     slot, future = ahead.popleft()
     yield slots.hand_out(slot, future.result())
     slots.release(slot)
 
 
 class HostSlots:
-    """Slots in the dataset's pool of buffers: one is reused when nothing refers to it."""
+    """Slots from the dataset's pool of buffers; a buffer is reused when nothing refers to it."""
 
     threads = HOST_THREADS
 
     def __init__(self, dataset: ZooDataset, device: torch.device) -> None:
-        """Read from a dataset, for the CPU or a device without streams of its own."""
+        """Make slots for the CPU, or for a device without streams.
+
+        Args:
+            dataset: dataset to read.
+            device: device where batches are placed.
+        """
         self._dataset, self._device = dataset, device
 
     def read(self, slot: int, rows: np.ndarray) -> dict[str, Any]:
-        """Columns and weights (n, D) of some rows of the dataset."""
-        place = self._dataset.rows[rows]
-        weights = torch.from_numpy(self._dataset.source.take(place))
-        return self._dataset.columns.take(place).as_torch() | {WEIGHTS: weights}
+        """Read columns and weights (n, D).
+
+        Args:
+            slot: number of the slot, below `SLOTS`.
+            rows: row numbers of the batch, (n,).
+        """
+        table_rows = self._dataset.rows[rows]
+        weights = torch.from_numpy(self._dataset.source.take(table_rows))
+        return self._dataset.columns.take(table_rows).as_torch() | {WEIGHTS: weights}
 
     def hand_out(self, slot: int, read: dict[str, Any]) -> dict[str, Any]:
-        """The batch, on the device."""
+        """Move the batch to the device.
+
+        Args:
+            slot: number of the slot, below `SLOTS`.
+            read: result of `read` for that slot.
+        """
         if self._device.type == "cpu":
             return read
         return {
@@ -112,10 +148,10 @@ class HostSlots:
         }
 
     def release(self, slot: int) -> None:
-        """Nothing to do."""
+        """Do nothing; see `Slots`."""
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Do nothing; see `Slots`."""
 
 
 class CudaSlots:
@@ -124,7 +160,13 @@ class CudaSlots:
     threads = SLOTS
 
     def __init__(self, dataset: ZooDataset, device: torch.device, batch_size: int) -> None:
-        """Pin the ring: SLOTS * batch_size * D float32."""
+        """Pin the memory of the ring: SLOTS * batch_size * D float32.
+
+        Args:
+            dataset: dataset to read.
+            device: CUDA device where batches are placed.
+            batch_size: largest number of rows in a batch.
+        """
         self._dataset, self._device = dataset, device
         shape = (batch_size, dataset.source.width)
         self._pinned = [torch.empty(shape, pin_memory=True) for _ in range(SLOTS)]
@@ -135,12 +177,17 @@ class CudaSlots:
         self._gatherers = ThreadPoolExecutor(self._pieces, thread_name_prefix="weightzoo-gather")
 
     def read(self, slot: int, rows: np.ndarray) -> tuple[ColumnBatch, Tensor, list[Tensor]]:
-        """Gather, then enqueue the copies of weights and columns."""
-        place = self._dataset.rows[rows]
-        self._copied[slot].synchronize()  # returns at once for an event never recorded
+        """Gather the rows, then enqueue the copies of weights and columns.
+
+        Args:
+            slot: number of the slot, below `SLOTS`.
+            rows: row numbers of the batch, (n,).
+        """
+        table_rows = self._dataset.rows[rows]
+        self._copied[slot].synchronize()  # returns at once for an event that was never recorded
         host = self._pinned[slot][: len(rows)]
-        self._gather(place, host.numpy())
-        columns = self._dataset.columns.take(place)
+        self._gather(table_rows, host.numpy())
+        columns = self._dataset.columns.take(table_rows)
         pinned = [torch.from_numpy(block).pin_memory() for block in columns.blocks]
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             self._stream.wait_event(self._used[slot])
@@ -150,7 +197,12 @@ class CudaSlots:
         return columns, weights, blocks
 
     def hand_out(self, slot: int, read: Any) -> dict[str, Any]:
-        """The batch, once the consumer's stream reaches the end of its copies."""
+        """Make the batch; the consumer's stream waits for its copies.
+
+        Args:
+            slot: number of the slot, below `SLOTS`.
+            read: result of `read` for that slot.
+        """
         columns, weights, blocks = read
         stream = torch.cuda.current_stream(self._device)
         stream.wait_event(self._copied[slot])
@@ -159,15 +211,15 @@ class CudaSlots:
         return columns.as_torch(blocks) | {WEIGHTS: weights}
 
     def release(self, slot: int) -> None:
-        """Let the slot's next copy wait for what the consumer enqueued so far."""
+        """Make the slot's next copy wait for the kernels that the consumer has enqueued."""
         self._used[slot].record(torch.cuda.current_stream(self._device))
 
     def close(self) -> None:
-        """End the gathering threads."""
+        """End the gathering threads; see `Slots`."""
         self._gatherers.shutdown()
 
     def _gather(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Rows by several threads at once: one alone does not fill the bus."""
+        """Gather rows in several threads, because one thread does not fill the bus."""
         pieces = max(1, min(self._pieces, math.ceil(out.nbytes / PIECE_BYTES)))
         bounds = [len(rows) * piece // pieces for piece in range(pieces + 1)]
         spans = [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)]

@@ -1,10 +1,11 @@
-"""`WindowReader`: windows of tokens straight from the files, without reading the rest of a row.
+"""`WindowReader`: windows of tokens read from the files, without the rest of each row.
 
-SANE (arXiv 2406.09997) trains on windows of a hundredth of a ResNet; the published code reads
-whole models, in 201 permuted copies, to use one window of one. Here a window is read as the runs
-of values that its tokens hold, one per tensor that it touches and one for the biases among them.
+SANE (sequential autoencoder for neural embeddings, arXiv:2406.09997) trains on windows of a
+hundredth of a ResNet. The published code reads whole models, in 201 permuted copies, to use one
+window of one copy. Here a window is read as runs of values: one run per tensor in the window, and
+one for the biases among its tokens.
 
-Shape letters: B windows in the batch, W tokens of a window, S values per token.
+Shape letters: B windows in the batch, W tokens per window, S values per token.
 """
 
 import os
@@ -26,13 +27,13 @@ VALUE_BYTES, PAGE_BYTES = 4, 4096
 
 @dataclass
 class ReadCounts:
-    """What a reader has asked of the files.
+    """Amount of data that a reader has read.
 
     Attributes:
-        windows: windows read.
-        value_bytes: bytes of the values in them, without padding.
-        read_bytes: bytes asked of the system.
-        page_bytes: bytes of the pages that these lie in, which a cold disk has to bring.
+        windows: number of windows read.
+        value_bytes: bytes of the values in the windows, without padding.
+        read_bytes: bytes requested from the operating system.
+        page_bytes: bytes of the pages that hold them, which a cold disk has to deliver.
     """
 
     windows: int = 0
@@ -42,11 +43,11 @@ class ReadCounts:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _MatrixTokens:
     """The tokens of one matrix, in the order of the table."""
 
     matrix: Matrix
-    first: int  # its first token
+    first: int  # index of its first token
 
     @property
     def tokens(self) -> int:
@@ -54,13 +55,13 @@ class _Part:
 
 
 class WindowReader:
-    """Reads windows of rows; call `close` when done, or use it in a `with` block.
+    """Reader of windows; call `close` when done, or use it in a `with` block.
 
     Attributes:
-        dataset: whose rows they are.
-        tokenizer: makes the tokens.
-        length: W.
-        counts: what was read so far.
+        dataset: dataset to read.
+        tokenizer: tokenizer that defines the tokens.
+        length: W, tokens per window.
+        counts: amount of data read so far.
     """
 
     def __init__(
@@ -69,28 +70,30 @@ class WindowReader:
         """Open the files.
 
         Args:
-            dataset: with whole rows.
-            token_size: S.
-            length: W; a model with fewer tokens has windows of all of them.
-            positions: one of `tokenizers.POSITIONS`.
+            dataset: dataset to read, with whole rows.
+            token_size: S, values per token.
+            length: W, tokens per window; a window of a smaller model holds all of its tokens.
+            positions: kind of position, one of `tokenizers.POSITIONS`.
 
         Raises:
-            ValueError: if a size is no whole number from 1, `positions` is unknown, or the rows
-                are only a part.
+            ValueError: if a size is no whole number from 1, `positions` is unknown, or the dataset
+                is a `layer` or `window` of another.
             ZooFormatError: if a file changed since it was opened.
         """
         if dataset.layer_table != dataset.header.layer_table:
-            raise ValueError("windows are read of whole rows: give the whole dataset, not a part")
+            raise ValueError(
+                "WindowReader reads whole rows: pass the whole dataset, not its `layer` or `window`"
+            )
         self.dataset = dataset
         self.tokenizer = RowChunks(dataset.layer_table, token_size, positions)
         self.length = min(checked_size("length", length), self.tokenizer.shape[0])
         self.counts = ReadCounts()
-        self._parts = _parts(dataset.layer_table, token_size)
+        self._matrix_tokens = _matrix_tokens(dataset.layer_table, token_size)
         self._starts = np.concatenate([[0], np.cumsum(dataset.source.files.counts)])
-        self._files: dict[int, tuple[int, int]] = {}  # descriptor and offset by place
+        self._files: dict[int, tuple[int, int]] = {}  # descriptor and offset by index of the file
 
     def __enter__(self) -> "WindowReader":
-        """The reader."""
+        """Return the reader."""
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -98,13 +101,21 @@ class WindowReader:
         self.close()
 
     def close(self) -> None:
-        """Close the files; they are opened again if need be."""
+        """Close the files; a later read opens them again."""
         for descriptor, _ in self._files.values():
             os.close(descriptor)
         self._files = {}
 
     def random_starts(self, windows: int, generator: torch.Generator) -> Tensor:
-        """Draw the first token of so many windows, (B,), such that they lie within the tokens."""
+        """Draw the first token of each window, such that the window lies within the model.
+
+        Args:
+            windows: B, number of windows.
+            generator: random generator, on the CPU.
+
+        Returns:
+            Token indices, (B,), int64.
+        """
         last = self.tokenizer.shape[0] - self.length
         return torch.randint(last + 1, (windows,), generator=generator)
 
@@ -114,15 +125,15 @@ class WindowReader:
         """Read one window of each row.
 
         Args:
-            rows: B row numbers of the dataset.
-            starts: B first tokens.
+            rows: row numbers of the dataset, (B,).
+            starts: index of the first token of each window, (B,).
 
         Returns:
-            What the tokenizer returns, with dimensions (B, W, ...), on the CPU.
+            Tensors of the tokenizer, with dimensions (B, W, ...), on the CPU.
 
         Raises:
             IndexError: if a row or window does not exist.
-            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
+            ZooFormatError: if a file changed since it was opened, or while it was read.
         """
         rows, starts = torch.as_tensor(rows), torch.as_tensor(starts)
         last = self.tokenizer.shape[0] - self.length
@@ -131,8 +142,8 @@ class WindowReader:
         values = np.zeros((len(rows), self.length, self.tokenizer.shape[1]), np.float32)
         for window, row, start in zip(values, rows.tolist(), starts.tolist(), strict=True):
             self._read(int(self.dataset.rows[row]), start, window)
-        for place in self._files:
-            self.dataset.source.files[place].check_unchanged()
+        for file_index in self._files:
+            self.dataset.source.files[file_index].check_unchanged()
         index = starts[:, None] + torch.arange(self.length)
         shared = {key: tensor[index] for key, tensor in self.tokenizer.shared.items()}
         self.counts.windows += len(rows)
@@ -140,14 +151,14 @@ class WindowReader:
         return {"values": torch.from_numpy(values)} | shared
 
     def _read(self, row: int, start: int, window: np.ndarray) -> None:
-        """Fill a window (W, S) of one row of the files."""
+        """Fill a window (W, S) from one row of the files."""
         stop = start + len(window)
-        for part in self._parts:
-            low, high = max(start, part.first), min(stop, part.first + part.tokens)
+        for run in self._matrix_tokens:
+            low, high = max(start, run.first), min(stop, run.first + run.tokens)
             if low < high:
-                width = part.matrix.width
+                width = run.matrix.width
                 window[low - start : high - start, :width] = self._tokens(
-                    row, part.matrix, low - part.first, high - part.first
+                    row, run.matrix, low - run.first, high - run.first
                 )
 
     def _tokens(self, row: int, matrix: Matrix, low: int, high: int) -> np.ndarray:
@@ -163,7 +174,7 @@ class WindowReader:
         padded = np.zeros((last - first + 1, pieces * width), np.float32)
         padded[:, :size] = flat.reshape(-1, size)
         if matrix.bias is not None:
-            piece = size // width  # of a row, holds its bias
+            piece = size // width  # index of the piece that holds the bias
             from_ = first + (low % pieces > piece)
             to = last + ((high - 1) % pieces >= piece)
             padded[from_ - first : to - first, size] = self._values(
@@ -173,34 +184,34 @@ class WindowReader:
         return tokens[low - first * pieces : high - first * pieces]
 
     def _values(self, row: int, start: int, count: int) -> np.ndarray:
-        """Values of one row, read from its file."""
+        """Consecutive values of one row, read from its file."""
         if count <= 0:
             return np.empty(0, np.float32)
-        place = int(np.searchsorted(self._starts, row, side="right")) - 1
-        descriptor, offset = self._file(place)
-        width = self.dataset.source.files[place].width
-        offset += VALUE_BYTES * ((row - int(self._starts[place])) * width + start)
+        file_index = int(np.searchsorted(self._starts, row, side="right")) - 1
+        descriptor, offset = self._file(file_index)
+        width = self.dataset.source.files[file_index].width
+        offset += VALUE_BYTES * ((row - int(self._starts[file_index])) * width + start)
         size = VALUE_BYTES * count
         data = os.pread(descriptor, size, offset)
         if len(data) < size:
-            raise changed_file(self.dataset.source.files[place].path)
+            raise changed_file(self.dataset.source.files[file_index].path)
         self.counts.read_bytes += len(data)
         pages = (offset + size - 1) // PAGE_BYTES - offset // PAGE_BYTES + 1
         self.counts.page_bytes += PAGE_BYTES * pages
         return np.frombuffer(data, "<f4")
 
-    def _file(self, place: int) -> tuple[int, int]:
+    def _file(self, file_index: int) -> tuple[int, int]:
         """Descriptor of a file, and the byte at which its rows start."""
-        if place not in self._files:
-            file = self.dataset.source.files[place]
+        if file_index not in self._files:
+            file = self.dataset.source.files[file_index]
             file.check_unchanged()
-            self._files[place] = (os.open(file.path, os.O_RDONLY), file.weights_offset)
-        return self._files[place]
+            self._files[file_index] = (os.open(file.path, os.O_RDONLY), file.weights_offset)
+        return self._files[file_index]
 
 
-def _parts(layer_table: LayerTable, token_size: int) -> list[_Part]:
-    parts, first = list[_Part](), 0
+def _matrix_tokens(layer_table: LayerTable, token_size: int) -> list[_MatrixTokens]:
+    parts, first = list[_MatrixTokens](), 0
     for matrix in row_matrices(layer_table, token_size):
-        parts.append(_Part(matrix, first))
+        parts.append(_MatrixTokens(matrix, first))
         first += parts[-1].tokens
     return parts

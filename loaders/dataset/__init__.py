@@ -1,1 +1,1 @@
-"""`ZooDataset`: rows of a zoo, their formats, conditions and trajectories."""
+"""`ZooDataset`: rows of a zoo, with formats, conditions and trajectories."""

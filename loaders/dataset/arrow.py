@@ -1,4 +1,4 @@
-"""Rows as a stock `datasets.Dataset`, with the types that `load_dataset` gives the same files.
+"""Rows as a stock `datasets.Dataset`, with the types that `load_dataset` gives for the same files.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -14,17 +14,17 @@ from .row_protocol import ZooRows
 if TYPE_CHECKING:
     import datasets
 
-BLOCK_BYTES = 2**28  # weights per Arrow chunk
+BLOCK_BYTES = 2**28  # size of the weights in an Arrow chunk
 
 
 def to_hf(dataset: ZooRows) -> "datasets.Dataset":
     """Copy a dataset's rows into a stock dataset in memory.
 
     Args:
-        dataset: N rows; its format does not matter.
+        dataset: dataset to copy, N rows; its format is ignored.
 
     Returns:
-        N rows of the shown columns and `weights`, a list of fixed length D.
+        N rows with the shown columns and `weights`, a list of fixed length D.
     """
     import datasets
     import pyarrow as pa

@@ -1,8 +1,8 @@
-"""What a dataset hands out: one row as a dict, and a batch that torch collates at once.
+"""Items of a dataset: a row as a dict, and a batch that torch collates as a whole.
 
-`default_collate` looks up the type of a batch's first element in a documented table. `Row` is
-entered there, so that a `DataLoader` with default arguments passes the whole `Batch` to
-`_collate_rows`, which returns the tensors it holds instead of stacking row by row.
+`default_collate` looks up the type of the first element of a batch in a documented table. This
+module adds `Row` to the table. A `DataLoader` with default arguments therefore passes the whole
+`Batch` to `_collate_rows`, which returns the tensors of the batch instead of stacking rows.
 
 Shape letters: n rows in the batch.
 """
@@ -22,22 +22,26 @@ class Row(dict[str, Any]):
     """One checkpoint: column values (numpy scalars, str) and tensors, by name.
 
     Attributes:
-        shared: names of what holds for every row alike, such as the mask of layer sets.
+        shared: names of the entries that are equal in every row, such as the mask of layer sets.
     """
 
     shared: frozenset[str] = frozenset()
 
 
 class Collated(Sequence[Row]):
-    """Rows that were read together, which need not be stacked one by one."""
+    """Rows that were read together and need no stacking."""
 
     def as_torch(self) -> dict[str, Any]:
-        """What `default_collate` would return."""
+        """Return what `default_collate` would return.
+
+        Raises:
+            NotImplementedError: always; subclasses implement it.
+        """
         raise NotImplementedError
 
 
 class Batch(Collated):
-    """n checkpoints read together; a row is made only when it is asked for."""
+    """n checkpoints read together; a row is made only when it is needed."""
 
     def __init__(
         self,
@@ -46,14 +50,14 @@ class Batch(Collated):
         contents: Mapping[str, Any],
         shared: Mapping[str, Any],
     ) -> None:
-        """Hold what was read.
+        """Hold the data of the rows.
 
         Args:
-            length: n.
+            length: n, number of rows.
             columns: scalar columns.
-            contents: what stands for the weights, one item per row: tensors (n, ...), lists of
-                n, or dicts of tensors (n, ...).
-            shared: what holds for every row alike, such as the mask of layer sets.
+            contents: weights in the dataset's format, by name: tensors (n, ...), lists of n, or
+                dicts of tensors (n, ...).
+            shared: entries that are equal in every row, such as the mask of layer sets.
         """
         self._length, self._columns = length, columns
         self._contents, self._shared = contents, shared
@@ -65,16 +69,16 @@ class Batch(Collated):
     def __getitem__(self, index: Any) -> Any:
         """The row at `index`, or the list of rows of a slice."""
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(self._length)[index]  # an IndexError out of range
-        contents = {name: _item(value, place) for name, value in self._contents.items()}
-        row = Row(self._columns.row(place) | contents | dict(self._shared))
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(self._length)[index]  # raises IndexError if out of range
+        contents = {name: _item(value, number) for name, value in self._contents.items()}
+        row = Row(self._columns.row(number) | contents | dict(self._shared))
         row.shared = frozenset(self._shared)
         return row
 
     def __iter__(self) -> Iterator[Row]:
-        """Rows in order."""
-        return (self[place] for place in range(len(self)))
+        """Iterate over the rows in order."""
+        return (self[number] for number in range(len(self)))
 
     def as_numpy(self) -> dict[str, Any]:
         """Every column (n,) and tensor as a numpy array; text as str objects."""
@@ -86,20 +90,20 @@ class Batch(Collated):
         return {**self._columns.as_torch(), **self._contents, **self._shared}
 
     def parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What `as_torch` returns, apart: what there is per row, and what holds for every row."""
+        """Return the entries of `as_torch` in two dicts: one per row, and equal in all rows."""
         return {**self._columns.as_torch(), **self._contents}, dict(self._shared)
 
 
 def as_torch(column: np.ndarray) -> Any:
-    """A column as a tensor that shares its memory, or as a list if it is text."""
+    """Convert a column to a tensor that shares its memory, or to a list if it is text."""
     return column.tolist() if column.dtype.kind == "O" else torch.from_numpy(column)
 
 
-def _item(value: Any, place: int) -> Any:
-    """What belongs to one row."""
+def _item(value: Any, number: int) -> Any:
+    """The entry of one row."""
     if isinstance(value, Mapping):
-        return {name: inner[place] for name, inner in value.items()}
-    return value[place]
+        return {name: inner[number] for name, inner in value.items()}
+    return value[number]
 
 
 def _as_numpy(value: Any) -> Any:
@@ -107,7 +111,7 @@ def _as_numpy(value: Any) -> Any:
 
 
 def _collate_rows(rows: Sequence[Row], *, collate_fn_map: Any = None) -> dict[str, Any]:
-    """A `Batch` is collated already; a plain list of rows is collated as dicts are."""
+    """Collate rows: a `Batch` as a whole, a plain list of rows as dicts."""
     if isinstance(rows, Collated):
         return rows.as_torch()
     shared = _shared(rows)
@@ -116,7 +120,7 @@ def _collate_rows(rows: Sequence[Row], *, collate_fn_map: Any = None) -> dict[st
 
 
 def _shared(rows: Sequence[Row]) -> dict[str, Any]:
-    """What the rows say alike, if they are of one dataset; stacking it would only repeat it."""
+    """Entries that are equal in all rows; stacking them would only repeat them."""
     first = rows[0]
     return {
         key: first[key]

@@ -1,7 +1,7 @@
 """Conditions on columns as text: `"test_accuracy >= 0.5 and epoch == 12"`.
 
-The text is parsed, never run: names of columns, numbers, texts, comparisons, `in`, and, or, not,
-and brackets are all there is.
+The text is parsed, never run. It can hold column names, numbers, texts, comparisons, `in`, `and`,
+`or`, `not` and brackets, and nothing else.
 
 Shape letters: N rows.
 """
@@ -21,7 +21,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.GtE: np.greater_equal,
 }
 _FOR_TEXT = (ast.Eq, ast.NotEq, ast.In, ast.NotIn)
-_HELP = "write it like \"test_accuracy >= 0.5 and optimizer in ('adam', 'sgd')\""
+_HELP = "write a condition like \"test_accuracy >= 0.5 and optimizer in ('adam', 'sgd')\""
 
 
 def rows_where(condition: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -31,10 +31,10 @@ def rows_where(condition: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
         condition: comparisons (`==`, `!=`, `<`, `<=`, `>`, `>=`, `in`, `not in`) of columns with
             numbers, texts or other columns, joined by `and`, `or`, `not` and brackets. A missing
             number (NaN) is unequal to everything, as in Python.
-        columns: (N,) each, numbers, or str objects.
+        columns: columns by name, (N,) each, numbers or str objects.
 
     Returns:
-        (N,), bool.
+        True for the rows that fulfil the condition, (N,), bool.
 
     Raises:
         ValueError: if the text is no such condition, a name is no column, or text is compared
@@ -48,13 +48,13 @@ def rows_where(condition: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 class _Condition:
-    """One parsed condition over its columns."""
+    """A parsed condition and its columns."""
 
     def __init__(self, text: str, columns: Mapping[str, np.ndarray]) -> None:
         self._text, self._columns = text, columns
 
     def holds(self, node: ast.expr) -> np.ndarray:
-        """(N,) bool for what joins or makes comparisons."""
+        """Evaluate a comparison, or comparisons joined by and, or, not: (N,), bool."""
         if isinstance(node, ast.BoolOp):
             join = np.logical_and if isinstance(node.op, ast.And) else np.logical_or
             return join.reduce([self.holds(value) for value in node.values])
@@ -95,7 +95,8 @@ class _Condition:
             self._refuse(node, "the name of a column")
         if node.id not in self._columns:
             raise ValueError(
-                f"condition {self._text!r}: no column {node.id!r}, there are {list(self._columns)}"
+                f"condition {self._text!r}: no column {node.id!r}, "
+                f"the columns are {list(self._columns)}"
             )
         return self._columns[node.id]
 

@@ -1,4 +1,4 @@
-"""What an item of a dataset holds in place of its weights, by format.
+"""Formats of a dataset: what an item holds in place of its flat weights.
 
 Shape letters: n rows, D length of the flat weight vector.
 """
@@ -20,14 +20,14 @@ FORMATS = ("torch", "numpy", "state_dict", "module", "layer_sets")
 
 
 def item_contents(dataset: ZooRows, rows: np.ndarray) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read weights as what the dataset's format says.
+    """Read weights in the format of a dataset.
 
     Args:
-        dataset: whose format it is.
-        rows: (n,) rows of the dataset's table.
+        dataset: dataset to read.
+        rows: row numbers in the dataset's table, (n,).
 
     Returns:
-        What there is per row, and what holds for every row alike.
+        Entries with one value per row, and entries that are equal in every row.
 
     Raises:
         ZooFormatError: if a file changed since it was opened.
@@ -45,7 +45,7 @@ def item_contents(dataset: ZooRows, rows: np.ndarray) -> tuple[dict[str, Any], d
 def _tokens(
     dataset: ZooRows, tokenizer: WeightTokenizer, rows: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Our tokenizers cut rows where they lie in the file, or block by block: see `cut_blocks`."""
+    """Cut weights into tokens; a `Tokenizer` reads mapped rows in blocks, see `cut_blocks`."""
     source = dataset.source
     if not isinstance(tokenizer, Tokenizer):
         tokens: Mapping[str, Tensor] = tokenizer(torch.from_numpy(source.take(rows)))
@@ -64,26 +64,31 @@ def networks(dataset: ZooRows, rows: np.ndarray, weights: Tensor) -> list[nn.Mod
     """Rebuild the network of every row, in eval mode.
 
     Args:
-        dataset: of the rows.
-        rows: (n,) rows of the dataset's table.
-        weights: (n, D), of these rows.
+        dataset: dataset of the rows.
+        rows: row numbers in the dataset's table, (n,).
+        weights: flat weights of these rows, (n, D).
+
+    Returns:
+        n networks.
 
     Raises:
-        ZooFormatError: if the file holds a layer table only, and no architecture.
-        ValueError: if the columns it needs were not loaded, or the weights are only a part.
+        ZooFormatError: if the file holds a layer table but no architecture.
+        ValueError: if a needed column was not loaded, or the dataset is a `layer` or `window`.
     """
     architecture, columns = dataset.header.architecture, dataset.table
     if architecture is None:
         raise ZooFormatError(
             f"zoo {dataset.name!r} holds no architecture to rebuild a module from: "
-            "use state_dict(i) with a module of your own"
+            "load state_dict(i) into a module of your own"
         )
-    needed = set(dataset.header.hyper_parameters) & {"dropout"}  # else none is known of: rate 0
+    needed = set(dataset.header.hyper_parameters) & {"dropout"}  # without this column the rate is 0
     needed |= {"activation"} if "activation" in architecture.kinds() else set()
     if missing := sorted(needed - set(columns.names)):
         raise ValueError(f"module needs the columns {missing}: load the zoo with them")
     if dataset.layer_table != dataset.header.layer_table:
-        raise ValueError("a part of the weights makes no module: take it from the whole dataset")
+        raise ValueError(
+            "a `layer` or `window` makes no module: take the module from the whole dataset"
+        )
     given = [
         columns.column(name, rows) if name in columns.names else [default] * len(rows)
         for name, default in (("activation", "relu"), ("dropout", 0.0))

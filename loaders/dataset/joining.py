@@ -87,7 +87,7 @@ def _origins(zoo: ZooRows) -> frozenset[Path]:
     """The zoo folders, or single files, that the rows lie in."""
     return frozenset(
         path.parent if (path.parent / INDEX_NAME).is_file() else path
-        for path in zoo.source.files.paths  # type: ignore[attr-defined]
+        for path in zoo.source.files.paths
     )
 
 

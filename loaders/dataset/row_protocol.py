@@ -1,7 +1,7 @@
-"""What the parts of a dataset ask of its rows; `ZooDataset` has all of it.
+"""Protocol of the rows of a dataset, which `ZooDataset` implements.
 
-What reads rows (formats, trajectories, the Arrow table, the saved file) names this protocol, and
-so knows nothing of `ZooDataset`, which names each of them.
+Modules that read rows (formats, trajectories, the Arrow table, the saved file) use this protocol in
+place of `ZooDataset`, because `ZooDataset` imports each of them.
 
 Shape letters: N rows of the dataset, n rows asked for, D length of the flat weight vector.
 """
@@ -20,11 +20,11 @@ from ..storage.rows import WeightRows
 from .batch import Batch
 
 WeightTokenizer = Callable[[Tensor], Mapping[str, Tensor]]
-"""Takes flat weights (n, D), returns tensors by name."""
+"""Function of flat weights (n, D) that returns tensors by name."""
 
 
 class ZooRows(Protocol):
-    """N rows of one architecture. The attributes are those of `ZooDataset`."""
+    """N rows of one architecture, with the attributes of `ZooDataset`."""
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class ZooRows(Protocol):
 
     @property
     def layer_table(self) -> LayerTable:
-        """Place of each tensor in the flat vector."""
+        """Offset and shape of each tensor in the flat vector."""
 
     @property
     def features(self) -> dict[str, str]:

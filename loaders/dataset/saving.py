@@ -1,4 +1,4 @@
-"""Write the rows of a dataset as a zoo file of their own.
+"""Write the rows of a dataset as a zoo file.
 
 Shape letters: N rows of the dataset.
 """
@@ -13,23 +13,24 @@ import numpy as np
 from ...zoos.format import IDENTITY, create_zoo_file, finish_zoo_file, open_zoo_file
 from .row_protocol import ZooRows
 
-BLOCK_BYTES = 2**26  # of weights copied at once
+BLOCK_BYTES = 2**26  # size of the weights copied at once
 
 
 def save_rows(
     dataset: ZooRows, path: str | Path, weights_of: Callable[[slice], np.ndarray] | None = None
 ) -> Path:
-    """Write a dataset's rows, all of its loaded columns and its part of the weights.
+    """Write the rows of a dataset, with all loaded columns and its window of the weights.
 
-    The file is written under a temporary name and renamed when it is whole.
+    The file is written under a temporary name and renamed when it is complete.
 
     Args:
-        dataset: N rows.
-        path: of the new file; an existing one is replaced.
-        weights_of: gives (n, D) weights of some rows instead of the dataset's own.
+        dataset: dataset to save, N rows.
+        path: path of the new file; an existing file is replaced.
+        weights_of: function that gives (n, D) weights of a slice of rows, which are written in the
+            place of the dataset's own.
 
     Returns:
-        The path, which `load_zoo` and stock `datasets` read.
+        Path of the file, which `load_zoo` and stock `datasets` can read.
 
     Raises:
         ValueError: if there is no row, or a column that every zoo file has was not loaded.
@@ -39,7 +40,7 @@ def save_rows(
     if missing := [n for n in (*IDENTITY, *header.hyper_parameters) if n not in table.names]:
         raise ValueError(f"a zoo file needs the columns {missing}: load the zoo with them")
     if len(dataset) == 0:
-        raise ValueError("there is no row to save: does the filter leave any?")
+        raise ValueError("the dataset has no rows to save: check its filter")
     if dataset.layer_table != header.layer_table:
         header = replace(header, architecture=None, layer_table=dataset.layer_table)
     partial = path.with_name(f"{path.name}.tmp")

@@ -1,4 +1,4 @@
-"""Trajectories: one item is one model, all its checkpoints in order of epoch.
+"""Trajectories: an item is a model, with all its checkpoints in order of epoch.
 
 Shape letters: M models, n models asked for, K checkpoints of a model, D length of the flat weight
 vector.
@@ -19,22 +19,22 @@ from .row_protocol import ZooRows
 class Trajectories(Dataset[Row]):
     """M models; made by `ZooDataset.trajectories`.
 
-    An item is a `Row` of (K,) columns, lists for text, and the weights (K, D), or what the
-    format of the dataset puts in their place.
+    An item is a `Row` of columns (K,), lists for text, and the weights (K, D) in the format of the
+    dataset.
 
     Attributes:
-        dataset: of the checkpoints.
-        model_ids: (M,), rising.
-        lengths: (M,), K of every model.
+        dataset: dataset of the checkpoints.
+        model_ids: model numbers, (M,), ascending.
+        lengths: K, number of checkpoints of every model, (M,).
     """
 
     def __init__(self, dataset: ZooRows, model_id: np.ndarray, epoch: np.ndarray) -> None:
         """Group the rows of a dataset.
 
         Args:
-            dataset: N rows.
-            model_id: (N,).
-            epoch: (N,).
+            dataset: dataset of the checkpoints, N rows.
+            model_id: model number of every row, (N,).
+            epoch: epoch of every row, (N,).
         """
         self.dataset = dataset
         self._order = np.lexsort((epoch, model_id))
@@ -46,50 +46,50 @@ class Trajectories(Dataset[Row]):
         return len(self.model_ids)
 
     def __repr__(self) -> str:
-        """Size and lengths."""
+        """Describe the number of models and their numbers of checkpoints."""
         return f"Trajectories({len(self)} models, {sorted(set(self.lengths.tolist()))} checkpoints)"
 
     def __getitem__(self, key: Any) -> Any:
-        """One model, or many.
+        """Return one model, or several.
 
         Args:
-            key: a whole number for a `Row`; a slice, list, array or tensor of numbers for a dict
-                of (n, K) columns and (n, K, D) weights.
+            key: a whole number gives a `Row`; a slice, list, array or tensor of numbers gives a
+                dict of columns (n, K) and weights (n, K, D).
 
         Raises:
             IndexError: if a number is out of range.
-            ValueError: if many models are asked for that differ in K.
+            ValueError: if several models differ in K.
         """
         if isinstance(key, int | np.integer):
             return self.__getitems__([int(key)])[0]
         return self.__getitems__(key).as_torch()
 
     def __getitems__(self, indices: Any) -> "TrajectoryBatch":
-        """Models read together, for a `DataLoader`; they may differ in K until collated."""
+        """Read models together, for a `DataLoader`; collating them needs equal K."""
         index = positions(indices, len(self))
-        rows = [self._rows(place) for place in index.tolist()]
+        rows = [self._rows(number) for number in index.tolist()]
         batch = self.dataset.__getitems__(np.concatenate([np.empty(0, np.int64), *rows]))
         return TrajectoryBatch(batch, self.lengths[index])
 
     def __iter__(self) -> Iterator[Row]:
-        """Models in order."""
-        return (self[place] for place in range(len(self)))
+        """Iterate over the models in order."""
+        return (self[number] for number in range(len(self)))
 
-    def _rows(self, place: int) -> np.ndarray:
-        """The dataset's rows of one model."""
-        start = int(self._starts[place])
-        return self._order[start : start + int(self.lengths[place])]
+    def _rows(self, number: int) -> np.ndarray:
+        """Row numbers of one model in the dataset."""
+        start = int(self._starts[number])
+        return self._order[start : start + int(self.lengths[number])]
 
 
 class TrajectoryBatch(Collated):
-    """n models read together; `default_collate` takes it whole."""
+    """n models read together; `default_collate` takes the batch as a whole."""
 
     def __init__(self, batch: Batch, lengths: np.ndarray) -> None:
-        """Hold their checkpoints.
+        """Hold the checkpoints of the models.
 
         Args:
-            batch: of all checkpoints, model by model.
-            lengths: (n,), K of every model.
+            batch: batch of all checkpoints, model by model.
+            lengths: K, number of checkpoints of every model, (n,).
         """
         self._values, self._alike = batch.parts()
         self._lengths = lengths
@@ -102,16 +102,16 @@ class TrajectoryBatch(Collated):
     def __getitem__(self, index: Any) -> Any:
         """The model at `index`, or the list of models of a slice."""
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        start = int(self._starts[place])
-        part = slice(start, start + int(self._lengths[place]))
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = range(len(self))[index]
+        start = int(self._starts[number])
+        part = slice(start, start + int(self._lengths[number]))
         row = Row({name: _cut(value, part) for name, value in self._values.items()} | self._alike)
         row.shared = frozenset(self._alike)
         return row
 
     def as_torch(self) -> dict[str, Any]:
-        """Every column (n, K) and tensor (n, K, ...); text as n lists of K str.
+        """Return every column (n, K) and tensor (n, K, ...); text as n lists of K str.
 
         Raises:
             ValueError: if the models differ in K.
@@ -119,7 +119,7 @@ class TrajectoryBatch(Collated):
         if len(set(self._lengths.tolist())) > 1:
             raise ValueError(
                 f"models with {sorted(set(self._lengths.tolist()))} checkpoints make no batch: "
-                "filter the dataset by epoch, or take one model at a time"
+                "filter the dataset by epoch, or read one model at a time"
             )
         folded = {name: _fold(value, len(self)) for name, value in self._values.items()}
         return folded | self._alike
@@ -138,4 +138,4 @@ def _fold(value: Any, models: int) -> Any:
     if isinstance(value, Tensor):
         return value.unflatten(0, (models, -1))
     length = len(value) // max(1, models)
-    return [value[place * length : (place + 1) * length] for place in range(models)]
+    return [value[number * length : (number + 1) * length] for number in range(models)]

@@ -1,6 +1,6 @@
-"""`ZooDataset`: rows of a zoo by number, in the format one asks for.
+"""`ZooDataset`: rows of a zoo by row number, in one of several formats.
 
-Shape letters: N rows of the dataset, n rows asked for, D length of the flat weight vector, K
+Shape letters: N rows of the dataset, n rows read, D length of the flat weight vector, K
 checkpoints of one model.
 """
 
@@ -35,7 +35,7 @@ from .trajectories import Trajectories
 if TYPE_CHECKING:
     import datasets
 
-BLOCK_ROWS = 1024  # of weights read at a time
+BLOCK_ROWS = 1024  # rows of weights read at once
 _COLUMN_WISE = (
     "a condition is called once, with whole columns; join comparisons by & and |, as in "
     "lambda c: (c['epoch'] == 12) & (c['test_accuracy'] >= 0.5), or write it as a text, "
@@ -47,18 +47,18 @@ _COLUMN_WISE = (
 class ZooDataset(Editable, Dataset[Row]):
     """Rows (checkpoints) of one architecture; made by `load_zoo`.
 
-    What `select`, `filter`, `layer`, `with_format` and the like return shares the mapped files
-    and the columns. A plain `DataLoader` reads it batch by batch: leave `num_workers=0`, since a
-    worker process costs more time for passing a batch on than the batch takes to read.
+    Datasets that `select`, `filter`, `layer`, `with_format` and similar methods return share the
+    mapped files and the columns. A plain `DataLoader` reads the dataset batch by batch. Keep
+    `num_workers=0`: passing a batch on from a worker process takes longer than reading it.
 
     Attributes:
-        name: of the zoo.
-        source: the weights of the files.
-        table: the scalar columns of the files.
-        rows: (N,) row numbers in `source` and `table`.
-        shown: names of the columns that items have.
-        format: how items look, one of `FORMATS`.
-        tokenizer: cuts the weights of every item, in format "layer_sets".
+        name: name of the zoo.
+        source: weights of the files.
+        table: scalar columns of the files.
+        rows: row numbers in `source` and `table`, (N,).
+        shown: names of the columns in the items.
+        format: format of the items, one of `FORMATS`.
+        tokenizer: tokenizer of the weights, in format "layer_sets".
     """
 
     name: str
@@ -71,22 +71,22 @@ class ZooDataset(Editable, Dataset[Row]):
 
     @cached_property
     def columns(self) -> Columns:
-        """Every scalar column by name, (N,), numbers, or str objects. Read-only."""
+        """Scalar columns by name, (N,) each, numbers or str objects; read-only."""
         return Columns(self.table, self.rows, self.shown)
 
     @property
     def header(self) -> ZooHeader:
-        """The root attributes of the first file."""
+        """Root attributes of the first file."""
         return self.source.files[0].header
 
     @cached_property
     def layer_table(self) -> LayerTable:
-        """Where each tensor lies in the flat vector, of `layer` and `window` only their part."""
+        """Offset and shape of each tensor in the flat vector, within the `layer` or `window`."""
         return cut_table(self.header.layer_table, *self.source.window)
 
     @property
     def features(self) -> dict[str, str]:
-        """The type of every column and of the weights, in words."""
+        """Type of every column and of the weights, in words."""
         kinds = self.table.kinds
         words = {
             name: "text" if self.table.is_text(name) else str(kinds[name]) for name in self.shown
@@ -94,30 +94,30 @@ class ZooDataset(Editable, Dataset[Row]):
         return words | {WEIGHTS: f"float32[{self.source.width}]"}
 
     def __len__(self) -> int:
-        """N."""
+        """N, number of rows."""
         return len(self.rows)
 
     def __repr__(self) -> str:
-        """Name, size and columns."""
+        """Describe name, size, format and columns."""
         return (
             f"ZooDataset({self.name!r}, {len(self)} rows, D={self.source.width}, "
             f"format={self.format!r}, columns={list(self.shown)})"
         )
 
     def __getitem__(self, key: Any) -> Any:
-        """One row, one column, or many rows.
+        """Return one row, one column, or several rows.
 
         Args:
-            key: a whole number for a `Row`; a column's name, or "weights", for that column of
-                all rows; a slice, list, array or tensor of row numbers, or N booleans, for a
+            key: a whole number gives a `Row`. The name of a column, or "weights", gives that column
+                of all rows. A slice, list, array or tensor of row numbers, or N booleans, gives a
                 dict of columns.
 
         Returns:
-            In format "torch" text is str and a text column is a list; numbers and `weights`
-            (n, D) are tensors (numpy scalars in a `Row`). In format "numpy" all are arrays. In
-            place of `weights` stand, in format "state_dict", `state_dict`, tensors (n, *shape)
-            by name; in format "module", `module`, a network or a list of them; in format
-            "layer_sets" the keys of the tokenizer.
+            The data in the format of the dataset. In format "torch" numbers and `weights` (n, D)
+            are tensors (numpy scalars in a `Row`); text is a str, a text column a list. In format
+            "numpy" all are arrays. Other formats replace `weights`: "state_dict" by `state_dict`,
+            tensors (n, *shape) by name; "module" by `module`, a network or a list of networks;
+            "layer_sets" by the entries that the tokenizer returns.
 
         Raises:
             IndexError: if a row number is out of range.
@@ -132,7 +132,7 @@ class ZooDataset(Editable, Dataset[Row]):
         return batch.as_numpy() if self.format == "numpy" else batch.as_torch()
 
     def __getitems__(self, indices: Any) -> Batch:
-        """Rows read together: what a `DataLoader` asks for and `default_collate` takes whole.
+        """Read rows together, for a `DataLoader`; `default_collate` takes the batch as a whole.
 
         Raises:
             IndexError: if a row number is out of range.
@@ -142,38 +142,38 @@ class ZooDataset(Editable, Dataset[Row]):
         return Batch(len(rows), self.columns.take(rows), contents, shared)
 
     def __iter__(self) -> Iterator[Row]:
-        """Rows in order."""
+        """Iterate over the rows in order."""
         return (self[index] for index in range(len(self)))
 
     def weights(self, indices: Any = None) -> Tensor:
-        """Flat weights of some rows, or of all.
+        """Read the flat weights of the given rows, by default of all rows.
 
         Returns:
-            (n, D), float32; never written again while anything refers to it.
+            Weights, (n, D), float32; never overwritten while anything refers to them.
         """
         index = slice(None) if indices is None else positions(indices, len(self))
         return torch.from_numpy(self.source.take(self.rows[index]))
 
     def weight_blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Tensor]:
-        """Flat weights of all rows in order, at most so many rows at a time."""
+        """Read the flat weights of all rows in order, in blocks of at most `rows` rows."""
         return (self.weights(slice(start, start + rows)) for start in range(0, len(self), rows))
 
     def state_dict(self, index: int) -> dict[str, Tensor]:
-        """The weights of one row by tensor name, in the tensors' own shapes and types."""
+        """Read the weights of one row by tensor name, in the shapes and types of the tensors."""
         return self.layer_table.state_dict(self.weights([index])[0])
 
     def module(self, index: int) -> nn.Module:
-        """The network of one row, with its weights, activation and dropout, in eval mode.
+        """Rebuild the network of one row, with its weights, activation and dropout, in eval mode.
 
         Raises:
-            ZooFormatError: if the file holds a layer table only, and no architecture.
-            ValueError: if the columns it needs were not loaded, or this is a `layer` or `window`.
+            ZooFormatError: if the file holds a layer table but no architecture.
+            ValueError: if a needed column was not loaded, or this is a `layer` or `window`.
         """
         rows = self.rows[positions([index], len(self))]
         return networks(self, rows, self.weights([index]))[0]
 
     def select(self, indices: Any) -> "ZooDataset":
-        """The dataset of some rows, in the order given.
+        """Select rows, in the given order.
 
         Raises:
             IndexError: if a row number is out of range.
@@ -181,16 +181,16 @@ class ZooDataset(Editable, Dataset[Row]):
         return replace(self, rows=self.rows[positions(indices, len(self))])
 
     def filter(self, condition: str | Callable[[Mapping[str, np.ndarray]], Any]) -> "ZooDataset":
-        """The dataset of the rows for which a condition on the columns holds; reads no weights.
+        """Select the rows that fulfil a condition on the columns; no weights are read.
 
         Args:
             condition: a comparison such as `"test_accuracy >= 0.5 and epoch == 12"`, see
-                `rows_where`, or a function that takes `columns`, is called once, and returns
-                (N,) booleans.
+                `rows_where`, or a function of `columns` that returns (N,) booleans and is called
+                once.
 
         Raises:
-            TypeError: if it is neither a text nor a function.
-            ValueError: if the text is no comparison, or the function returns anything else.
+            TypeError: if the condition is neither a text nor a function.
+            ValueError: if the text is no comparison, or the function returns no (N,) booleans.
         """
         if isinstance(condition, str):
             return self.select(rows_where(condition, self.columns))
@@ -205,10 +205,10 @@ class ZooDataset(Editable, Dataset[Row]):
         return self.select(keep)
 
     def select_columns(self, names: str | Sequence[str]) -> "ZooDataset":
-        """The same rows with some of the columns only; the weights are always there.
+        """Keep the named columns only; the weights are always kept.
 
         Raises:
-            KeyError: if a name is not one of the columns.
+            KeyError: if there is no such column.
         """
         names = [names] if isinstance(names, str) else names
         if unknown := [name for name in names if name not in (*self.shown, WEIGHTS)]:
@@ -216,22 +216,26 @@ class ZooDataset(Editable, Dataset[Row]):
         return replace(self, shown=tuple(name for name in names if name != WEIGHTS))
 
     def layer(self, name: str) -> "ZooDataset":
-        """The same rows with the weights of one layer or tensor only; reads only their bytes.
+        """Keep the weights of one layer or tensor only; only their bytes are read.
 
         Args:
-            name: of a layer ("conv2"), of a block of layers ("layer1" for "layer1.0.conv1"), or
-                of a tensor ("conv2.weight").
+            name: name of a layer ("conv2"), a block of layers ("layer1" for "layer1.0.conv1"), or a
+                tensor ("conv2.weight").
 
         Raises:
-            KeyError: if there is no such layer; the layers are listed.
+            KeyError: if there is no such layer; the message lists the layers.
         """
         return self.window(*find_layer(self.layer_table, name))
 
     def window(self, start: int, stop: int) -> "ZooDataset":
-        """The same rows with the weights from start to stop only; reads only their bytes.
+        """Keep the weights in a range only; only their bytes are read.
 
-        Tensors that are cut become flat pieces named after the values they hold,
+        Tensors that are cut become flat pieces, named after the values that they hold:
         "conv2.weight[4:9]".
+
+        Args:
+            start: first value, within the flat weights of this dataset.
+            stop: one past the last value.
 
         Raises:
             IndexError: if the range is empty or does not lie within 0 and D.
@@ -244,7 +248,7 @@ class ZooDataset(Editable, Dataset[Row]):
         return cut if self.format in ("torch", "numpy", "state_dict") else cut.with_format("torch")
 
     def trajectory(self, model_id: int) -> "ZooDataset":
-        """The dataset of one model's checkpoints.
+        """Select the checkpoints of one model.
 
         Raises:
             ValueError: if no row has this model_id, or the column was not loaded.
@@ -254,12 +258,12 @@ class ZooDataset(Editable, Dataset[Row]):
         if len(chosen) == 0:
             known = np.unique(ids).tolist()
             raise ValueError(
-                f"no model {model_id!r} among these {len(known)}, the first ids are {known[:5]}"
+                f"no model {model_id!r} among {len(known)} models, the first ids are {known[:5]}"
             )
         return self.select(chosen)
 
     def trajectories(self) -> Trajectories:
-        """The dataset of which one item is a whole model: its K checkpoints in order of epoch.
+        """Group the rows by model: an item is a model with its K checkpoints in order of epoch.
 
         Raises:
             ValueError: if the columns `model_id` and `epoch` were not loaded.
@@ -270,14 +274,14 @@ class ZooDataset(Editable, Dataset[Row]):
     def with_format(
         self, format: str, tokenizer: WeightTokenizer | None = None, *, chunk_size: int = 32
     ) -> "ZooDataset":
-        """The same rows, handed out in another format.
+        """Set the format of the items.
 
         Args:
             format: one of `FORMATS`, see `__getitem__`.
-            tokenizer: for "layer_sets", takes (n, D) weights and returns tensors by name; those
-                named in its attribute `shared` hold for all rows alike, others are (n, ...). By
-                default `LayerSets` with that chunk size.
-            chunk_size: values per chunk, of the default tokenizer only.
+            tokenizer: tokenizer for "layer_sets", a function of weights (n, D) that returns tensors
+                by name. Tensors named in its attribute `shared` are equal for all rows; others are
+                (n, ...). None takes `LayerSets`.
+            chunk_size: number of values per chunk; default tokenizer only.
 
         Raises:
             ValueError: if the format is unknown, or a column has a name that layer sets use.
@@ -289,15 +293,17 @@ class ZooDataset(Editable, Dataset[Row]):
         if tokenizer is None:
             tokenizer = LayerSets(self.layer_table, chunk_size)
         if clash := sorted({"values", *getattr(tokenizer, "shared", ())} & set(self.shown)):
-            raise ValueError(f"layer sets use the names {clash}: load the zoo without them")
+            raise ValueError(
+                f"layer sets use the names {clash}: load the zoo without these columns"
+            )
         return replace(self, format=format, tokenizer=tokenizer)
 
     def to_hf(self) -> "datasets.Dataset":
-        """A stock `datasets.Dataset` of the same rows and columns, all copied to memory."""
+        """Copy the rows and columns to memory as a stock `datasets.Dataset`."""
         return to_hf(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write the rows as a zoo file, with all loaded columns; an existing file is replaced.
+        """Write the rows as a zoo file with all loaded columns; an existing file is replaced.
 
         Raises:
             ValueError: if there is no row, or a column that every zoo file has was not loaded.
@@ -305,17 +311,24 @@ class ZooDataset(Editable, Dataset[Row]):
         return save_rows(self, path)
 
     def hidden_column(self, name: str, purpose: str) -> np.ndarray:
-        """A column of all rows, (N,), which need not be one that items have.
+        """Return a loaded column, also one that the items do not show.
+
+        Args:
+            name: name of the column.
+            purpose: reason for reading it, for the error message.
+
+        Returns:
+            Values of all rows, (N,).
 
         Raises:
-            ValueError: naming the purpose, if the column was not loaded.
+            ValueError: if the column was not loaded.
         """
         if name not in self.table.names:
             raise ValueError(f"{purpose} needs the column {name!r}: load the zoo with it")
         return self.table.column(name, self.rows)
 
     def _column(self, name: str) -> Any:
-        """All rows of one column, in the dataset's format."""
+        """One column of all rows, in the format of the dataset."""
         if name == WEIGHTS:
             return self.weights().numpy() if self.format == "numpy" else self.weights()
         if name not in self.shown:

@@ -59,7 +59,7 @@ def write_dataset(
         raise ValueError(f"name must be written in letters, digits, dots and dashes, got {name!r}")
     columns = _columns(dataset)
     header = _header(dataset, name, licence, description)
-    settings = {
+    settings: dict[str, Any] = {
         key: checksum(columns[key]) for key in ("model_id", "epoch", "split") if key in columns
     }
     with partial_folder(folder, Identity("save", dataset.name, settings), overwrite) as held:
@@ -118,9 +118,9 @@ def _check_rows(columns: Mapping[str, np.ndarray]) -> None:
 
 def _headers(dataset: ZooRows) -> list[tuple[str, ZooHeader]]:
     """One header of each zoo that the rows lie in."""
-    starts = np.concatenate([[0], np.cumsum(dataset.source.files.counts)])  # type: ignore[attr-defined]
+    starts = np.concatenate([[0], np.cumsum(dataset.source.files.counts)])
     used = np.unique(np.searchsorted(starts, dataset.rows, side="right") - 1)
-    found = {}
+    found: dict[Path, ZooHeader] = {}
     for place in used.tolist():
         file = dataset.source.files[place]
         found.setdefault(file.path.parent, file.header)
@@ -131,7 +131,9 @@ def _header(dataset: ZooRows, name: str, licence: str | None, description: str |
     """What the new zoo says of itself."""
     headers = _headers(dataset)
     first = headers[0][1]
-    recipe = dict(first.recipe) if len(headers) == 1 else {"zoos": _recipes(headers)}
+    recipe: dict[str, Any] = {"zoos": _recipes(headers)}
+    if len(headers) == 1:
+        recipe = dict(first.recipe)
     recipe |= {"name": name}
     if description is not None or "description" not in recipe:
         recipe["description"] = description or f"rows of {dataset.name}"

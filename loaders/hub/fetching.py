@@ -1,8 +1,9 @@
 """Fetch zoos from the Hugging Face Hub, checked against their `zoo.json`.
 
-A repo holds one folder per zoo, named as the config by which stock `datasets` loads it:
-`README.md`, `<zoo>/train-00000-of-00001.h5`, ..., `<zoo>/zoo.json`; or it is one flat zoo folder.
-Files lie in the cache that `huggingface_hub` keeps, and are checked once after each download.
+A repository holds one folder per zoo: `README.md`, `<zoo>/train-00000-of-00001.h5`, ...,
+`<zoo>/zoo.json`. The folder has the name of the config in stock `datasets`. A repository may also
+be one flat zoo folder. Files are kept in the cache of `huggingface_hub` and are checked once after
+each download.
 """
 
 import hashlib
@@ -24,25 +25,35 @@ from ...zoos.strict_json import json_text
 from .requests import HubError, hub_errors, patiently
 
 MAJOR = FORMAT_VERSION.split(".")[0]
-THREADS = 8  # files downloaded at once
-CHECKED_NAME = "zoo.json.checked"  # files of a cached zoo whose checksum was once found right
+THREADS = 8  # number of files downloaded at once
+CHECKED_NAME = "zoo.json.checked"  # lists the files of a cached zoo whose checksum was correct
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _PATH = re.compile(r"(?:hf://datasets/)?([\w.-]+/[\w.-]+)(?:@([^/]+))?(?:/([^/]+))?/?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HubRepo:
-    """A repo, where its files are cached, and the token to read it with."""
+    """A repository on the Hub.
+
+    Attributes:
+        name: "org/name".
+        cache_dir: folder for downloads; None takes the default cache of the Hub client.
+        token: token for reading; None takes the token that `hf auth login` saved.
+    """
 
     name: str
     cache_dir: str | Path | None
     token: str | bool | None
 
     def get(self, path: str, revision: str) -> Path:
-        """One file, in the cache; fetched if it is not there.
+        """Return the cached path of one file, which is downloaded if necessary.
+
+        Args:
+            path: path of the file within the repository.
+            revision: branch, tag or commit.
 
         Raises:
-            ZooNotFoundError: if there is no such repo or file.
+            ZooNotFoundError: if there is no such repository or file.
             HubError: if the Hub cannot be reached.
         """
         from huggingface_hub import hf_hub_download
@@ -55,14 +66,14 @@ class HubRepo:
 
 @dataclass(frozen=True, kw_only=True)
 class HubZoo:
-    """A zoo of a repo at one commit; of its files only `zoo.json` is here for certain.
+    """A zoo of a repository at one commit; only its `zoo.json` is certain to be in the cache.
 
     Attributes:
-        repo: where it lies.
-        commit: the full hash, so that nothing changes between two requests.
-        prefix: "<zoo>/", or "" if the repo is one zoo folder.
-        folder: where its files lie in the cache.
-        index: what `zoo.json` holds.
+        repo: repository of the zoo.
+        commit: full hash, so that nothing changes between two requests.
+        prefix: "<zoo>/", or "" if the repository is one zoo folder.
+        folder: cache folder of its files.
+        index: content of `zoo.json`.
     """
 
     repo: HubRepo
@@ -73,7 +84,7 @@ class HubZoo:
 
 
 def is_hub_path(path: str | Path) -> bool:
-    """Whether a repo is meant: text "hf://datasets/org/name", or "org/name" if no such path is."""
+    """Whether a path names a repository: "hf://...", or "org/name" that is no local path."""
     if not isinstance(path, str) or path.startswith("hf://"):
         return isinstance(path, str)
     return _REPO_ID.fullmatch(path) is not None and not Path(path).exists()
@@ -90,27 +101,27 @@ def fetch_zoo(
 ) -> Path:
     """Download a zoo, or one split of it, and check every file against `zoo.json`.
 
-    Files that are here already are not fetched again; a connection that drops is taken up near
-    the byte where it broke. With `HF_HUB_OFFLINE=1` no request is made and the cache is used.
+    Files in the cache are not downloaded again. A dropped connection is resumed near the byte where
+    it broke. With `HF_HUB_OFFLINE=1` no request is made and only the cache is used.
 
     Args:
         repo: "org/name", or "hf://datasets/org/name[@revision][/zoo]".
-        name: which zoo of the repo; may be left out if it holds only one.
-        split: "train", "val" (or "validation", the Hub's word) or "test"; None takes all.
-        revision: branch, tag or commit; None takes the latest tag "v1.x" of the format version
-            that this weightzoo reads, or `main` if the repo has none.
-        cache_dir: None takes the cache of `huggingface_hub`.
-        token: None takes the one that `hf auth login` saved.
+        name: name of the zoo in the repository; optional if there is only one.
+        split: "train", "val" ("validation" on the Hub) or "test"; None takes all.
+        revision: branch, tag or commit; None takes the latest tag "v1.x" of the format version that
+            this weightzoo reads, or `main` if the repository has none.
+        cache_dir: folder for downloads; None takes the cache of `huggingface_hub`.
+        token: token for reading; None takes the token that `hf auth login` saved.
 
     Returns:
-        The zoo folder, to be opened by `load_zoo` with the same split.
+        The zoo folder, which `load_zoo` opens with the same split.
 
     Raises:
-        ZooNotFoundError: if there is no such repo, no zoo in it, or a listed file is missing.
-        ValueError: if name, split or revision is not one of those there are, which are listed.
-        ZooFormatError: if the zoo has a format version that this weightzoo cannot read, or a
-            file arrived twice with another checksum than listed; no such file is kept.
-        HubError: if the Hub cannot be reached, or offline the cache lacks the files.
+        ZooNotFoundError: if there is no such repository, no zoo in it, or a listed file is missing.
+        ValueError: if there is no such name, split or revision; the message lists those there are.
+        ZooFormatError: if this weightzoo cannot read the format version of the zoo, or a file
+            arrived twice with another checksum than listed; such a file is not kept.
+        HubError: if the Hub cannot be reached, or the cache lacks a file while offline.
     """
     split = our_split(split)
     zoo = find_hub_zoo(repo, name, revision=revision, cache_dir=cache_dir, token=token)
@@ -127,8 +138,8 @@ def fetch_zoo(
             _discard(zoo.folder / path)
     raise ZooFormatError(
         f"{zoo.repo.name}@{zoo.commit[:8]}: {damaged} arrived twice with another checksum than "
-        f"{INDEX_NAME} lists, and were removed from the cache: call again to fetch them again; "
-        "if that fails too, the repo is damaged, so tell its owner or choose another revision"
+        f"{INDEX_NAME} lists, and were removed from the cache: call again to fetch them again; if "
+        "that fails too, the repository is damaged: tell its owner or choose another revision"
     )
 
 
@@ -140,9 +151,23 @@ def find_hub_zoo(
     cache_dir: str | Path | None = None,
     token: str | bool | None = None,
 ) -> HubZoo:
-    """Find a zoo in a repo and read its `zoo.json`, and nothing else.
+    """Find a zoo in a repository and download its `zoo.json` only.
 
-    Arguments and errors are those of `fetch_zoo`.
+    Args:
+        repo: "org/name", or "hf://datasets/org/name[@revision][/zoo]".
+        name: name of the zoo in the repository; optional if there is only one.
+        revision: branch, tag or commit; None as in `fetch_zoo`.
+        cache_dir: folder for downloads; None takes the cache of `huggingface_hub`.
+        token: token for reading; None takes the token that `hf auth login` saved.
+
+    Returns:
+        The zoo and its index.
+
+    Raises:
+        ZooNotFoundError: if there is no such repository, or no zoo in it.
+        ValueError: if there is no such name or revision; the message lists those there are.
+        ZooFormatError: if this weightzoo cannot read the format version of the zoo.
+        HubError: if the Hub cannot be reached, or the cache lacks the file while offline.
     """
     from huggingface_hub import constants
 
@@ -160,16 +185,24 @@ def find_hub_zoo(
     index = ZooIndex.read(path.parent)
     if not prefix and name not in (None, index.name):
         raise ValueError(f"{source.name} holds the zoo {index.name!r} only, got name={name!r}")
-    root = path.parents[prefix.count("/")]  # named by the commit
+    root = path.parents[prefix.count("/")]  # named after the commit
     return HubZoo(repo=source, commit=root.name, prefix=prefix, folder=path.parent, index=index)
 
 
 def choose_zoo(files: Iterable[str], name: str | None, where: str) -> str:
-    """Which folder among relative paths holds the zoo: "<zoo>/", or "" for the root itself.
+    """Choose the folder of a zoo among relative paths.
+
+    Args:
+        files: paths relative to the root of the repository or folder.
+        name: name of the zoo; None if there is only one.
+        where: repository or folder, for error messages.
+
+    Returns:
+        "<zoo>/", or "" if the root itself is the zoo folder.
 
     Raises:
-        ZooNotFoundError: if there is no `zoo.json` at the root or in a folder of it.
-        ValueError: if name is not one of several zoos, which are listed.
+        ZooNotFoundError: if there is no `zoo.json` at the root or in one of its folders.
+        ValueError: if there is no zoo of that name; the message lists the names.
     """
     paths = [PurePosixPath(file) for file in files]
     folders = sorted(str(path.parent) for path in paths if path.name == INDEX_NAME)
@@ -178,8 +211,8 @@ def choose_zoo(files: Iterable[str], name: str | None, where: str) -> str:
     zoos = [folder for folder in folders if "/" not in folder and folder != ".."]
     if not zoos:
         raise ZooNotFoundError(
-            f"{where} holds no zoo: neither it nor a folder of it has a {INDEX_NAME}; other data "
-            "sets are read with `datasets.load_dataset`"
+            f"{where} holds no zoo: neither it nor one of its folders has a {INDEX_NAME}; read "
+            "other data sets with `datasets.load_dataset`"
         )
     if name is None and len(zoos) == 1:
         return f"{zoos[0]}/"
@@ -189,15 +222,22 @@ def choose_zoo(files: Iterable[str], name: str | None, where: str) -> str:
 
 
 def zoo_files(root: Path) -> list[str]:
-    """Paths of the `zoo.json` of a folder and of the folders in it."""
+    """List the `zoo.json` of a folder and of its sub-folders, as relative paths."""
     found = [*root.glob(INDEX_NAME), *root.glob(f"*/{INDEX_NAME}")]
     return [path.relative_to(root).as_posix() for path in found]
 
 
 def damaged_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
-    """Paths of the files whose size or SHA-256 is not as listed.
+    """Find files whose size or SHA-256 differs from the index.
 
-    A file found right is not read again until its size or time of change differs.
+    A correct file is not read again until its size or modification time changes.
+
+    Args:
+        folder: zoo folder.
+        shards: files to check, as the index lists them.
+
+    Returns:
+        Paths of the damaged files within the folder.
     """
     memory = folder / CHECKED_NAME
     try:
@@ -222,10 +262,10 @@ def damaged_files(folder: Path, shards: Sequence[Shard]) -> list[str]:
 
 
 def our_split(split: str | None) -> str | None:
-    """Our name of a split, which the Hub may have named.
+    """Translate the Hub's name of a split ("validation") to ours ("val").
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if there is no split of that name.
     """
     words = {hub: ours for ours, hub in FILE_SPLITS.items()} | {ours: ours for ours in FILE_SPLITS}
     if split is not None and split not in words:
@@ -234,7 +274,7 @@ def our_split(split: str | None) -> str | None:
 
 
 def _list_remote(repo: HubRepo, revision: str | None) -> tuple[str, list[str]]:
-    """The revision to take, and the files of the repo there."""
+    """The chosen revision, and the files of the repository at it."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RevisionNotFoundError
 
@@ -253,7 +293,7 @@ def _list_remote(repo: HubRepo, revision: str | None) -> tuple[str, list[str]]:
 
 
 def _list_cached(repo: HubRepo, revision: str | None) -> tuple[str, list[str]]:
-    """The same without a request: the commit that was last seen, and the zoos kept of it."""
+    """As `_list_remote`, without a request: the last seen commit, and its zoos in the cache."""
     from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
@@ -272,13 +312,13 @@ def _list_cached(repo: HubRepo, revision: str | None) -> tuple[str, list[str]]:
 
 
 def _default_revision(names: Iterable[str]) -> str:
-    """The latest tag of our format's major version, or main."""
+    """The latest tag of our major format version, or main."""
     minors = [int(match[1]) for n in names if (match := re.fullmatch(rf"v{MAJOR}\.(\d+)", n))]
     return f"v{MAJOR}.{max(minors)}" if minors else "main"
 
 
 def _get_index(repo: HubRepo, prefix: str, revision: str) -> Path:
-    """Fetch `zoo.json`, again if its bytes are not those that git has a name for."""
+    """Fetch `zoo.json`, and once more if its bytes do not match its git hash."""
     for _ in range(2):
         path = repo.get(prefix + INDEX_NAME, revision)
         if _is_sound(path):
@@ -288,7 +328,7 @@ def _get_index(repo: HubRepo, prefix: str, revision: str) -> Path:
 
 
 def _download(zoo: HubZoo, paths: Sequence[str]) -> None:
-    """Fetch files of a zoo into its folder, several at once."""
+    """Download files of a zoo into its folder, several at once."""
     from huggingface_hub.utils import are_progress_bars_disabled
 
     missing = [path for path in paths if not (zoo.folder / path).exists()]
@@ -299,14 +339,16 @@ def _download(zoo: HubZoo, paths: Sequence[str]) -> None:
 
 
 def _is_sound(path: Path) -> bool:
-    """Whether a small file of the cache has the bytes that its name, a git hash, stands for."""
+    """Whether the bytes of a small cached file match its name, which is a git hash."""
     name, data = path.resolve().name, path.read_bytes()
-    is_hash = re.fullmatch("[0-9a-f]{40}", name) is not None  # not where links are impossible
+    is_hash = (
+        re.fullmatch("[0-9a-f]{40}", name) is not None
+    )  # no hash where the file system has no links
     return not is_hash or hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == name
 
 
 def _discard(path: Path) -> None:
-    """Remove a file from the cache: the link and what it leads to."""
+    """Remove a file from the cache: the link and its target."""
     blob = path.resolve()
     path.unlink(missing_ok=True)
     blob.unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Limits on what the client of the Hub waits for, and a word about pages that are not the Hub's.
+"""Time limits for Hub requests, and an error for web pages that do not come from the Hub.
 
-The client has no time limit of its own on most requests, and none on a server that sends a byte
-now and then. Its HTTP session takes hooks: ours set limits to requests made through `limited`, and
-leave those of others, who share the session, as they are.
+The client sets no time limit on most requests, and none on a server that sends a byte now and then.
+Its HTTP session accepts hooks. Ours limit the requests made within `limited`; other requests of the
+shared session are unchanged.
 """
 
 import sys
@@ -15,20 +15,20 @@ from typing import Any
 from ...zoos.errors import ZooError
 
 CONNECT_SECONDS = 15.0
-READ_SECONDS = 60.0  # without a byte of an answer
-WRITE_SECONDS = 300.0  # the same, of a commit, which the server checks before it answers
-SLOW_SECONDS = 30.0  # spent waiting for an answer's bytes, before their rate is looked at
-SLOWEST_RATE = 1_000  # bytes per second
-_mine = threading.local()
+READ_SECONDS = 60.0  # longest wait for the next byte of an answer
+WRITE_SECONDS = 300.0  # the same for a commit, which the server checks before it answers
+SLOW_SECONDS = 30.0  # waiting time after which the rate of an answer is checked
+SLOWEST_RATE = 1_000  # lowest rate, in bytes per second
+_thread = threading.local()
 
 
 class HubError(ZooError, OSError):
-    """The Hub cannot be reached, or refused what was asked of it."""
+    """The Hub cannot be reached, or refused a request."""
 
 
 @contextmanager
 def limited() -> Iterator[None]:
-    """Put limits on the requests that the client makes in this thread."""
+    """Limit the requests that the client makes in this thread."""
     from huggingface_hub.utils import get_session
 
     session = get_session()
@@ -37,16 +37,16 @@ def limited() -> Iterator[None]:
         hooks["request"] = [*hooks["request"], _limit_waiting]
         hooks["response"] = [*hooks["response"], _check_answer]
         session.event_hooks = hooks
-    before, _mine.active = getattr(_mine, "active", False), True
+    before, _thread.active = getattr(_thread, "active", False), True
     try:
         yield
     finally:
-        _mine.active = before
+        _thread.active = before
 
 
 def _limit_waiting(request: Any) -> None:
-    """Set the time limits that the client left open."""
-    if getattr(_mine, "active", False):
+    """Set the time limits that the client did not set."""
+    if getattr(_thread, "active", False):
         read = READ_SECONDS if request.method in ("GET", "HEAD") else WRITE_SECONDS
         ours = {"connect": CONNECT_SECONDS, "read": read, "write": WRITE_SECONDS, "pool": read}
         given = request.extensions.get("timeout") or {}
@@ -55,25 +55,25 @@ def _limit_waiting(request: Any) -> None:
 
 
 def _check_answer(response: Any) -> None:
-    """Refuse a web page in place of data, and limit how slowly the rest may come.
+    """Reject a web page in place of data, and limit how slowly the data may arrive.
 
     Raises:
-        HubError: if the answer is a web page, as that of a network that asks for a log-in.
+        HubError: if the answer is a web page, such as the log-in page of a network.
     """
-    if not getattr(_mine, "active", False):
+    if not getattr(_thread, "active", False):
         return
     is_page = response.headers.get("Content-Type", "").startswith("text/html")
     if is_page and response.is_success or response.status_code == 511:
         raise HubError(
             f"{response.url.host} answered with a web page, not with data of the Hub: this network "
-            "seems to ask for a log-in (a captive portal), or a proxy is in the way. Open any page "
-            "in a browser to log in, check HTTPS_PROXY and HF_ENDPOINT, then call again"
+            "seems to ask for a log-in (a captive portal), or a proxy intercepts requests. Open "
+            "any page in a browser to log in, check HTTPS_PROXY and HF_ENDPOINT, then call again"
         )
     response.stream = _limited_stream(response.stream)
 
 
 def _limited_stream(stream: Any) -> Any:
-    """The same bytes, with an error if they come too slowly."""
+    """The same bytes, with an error if they arrive too slowly."""
     library = sys.modules[type(stream).__module__.split(".")[0]]  # httpx, or httpx2
 
     class Limited(library.SyncByteStream):  # type: ignore[name-defined]
@@ -89,10 +89,10 @@ def _limited_stream(stream: Any) -> Any:
 
 
 def _in_time(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Chunks, counting the time spent waiting for them.
+    """Pass chunks on and measure the time spent waiting for them.
 
     Raises:
-        HubError: if they come more slowly than `SLOWEST_RATE`.
+        HubError: if they arrive more slowly than `SLOWEST_RATE`.
     """
     waited, received = 0.0, 0
     while True:

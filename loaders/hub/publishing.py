@@ -1,4 +1,4 @@
-"""Publish zoos on the Hugging Face Hub, checked and with a card, so that they work without us."""
+"""Publish zoos on the Hugging Face Hub, checked, with a card, and readable without weightzoo."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from ...zoos.format import FORMAT_VERSION
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
 from .requests import HubError, hub_errors, patiently
 
-FILES_PER_COMMIT = 1000  # the most that the client's own uploads take; the Hub refuses 25,000
+FILES_PER_COMMIT = 1000  # largest commit of the client's own uploads; the Hub rejects 25,000
 
 
 def push_to_hub(
@@ -30,31 +30,32 @@ def push_to_hub(
 ) -> str:
     """Publish a zoo, or a folder of zoos, so that stock `load_dataset(repo_id, name)` works too.
 
-    Files are checked first, then uploaded, then committed together with the card; the tag of
-    the format version is moved last, so that readers see a whole repo or the one before. More
-    than `FILES_PER_COMMIT` files take several commits, in which a zoo's index follows its files
-    and the card comes last. Call again after a failure: what was uploaded is not sent again.
-    Other zoos of the repo stay.
+    Files are checked, then uploaded, then committed together with the card. The tag of the format
+    version is moved last, so that readers see either the new or the previous repository. More than
+    `FILES_PER_COMMIT` files take several commits, in which the index of a zoo follows its files and
+    the card comes last. After a failure call again: uploaded files are not sent again. Other zoos
+    of the repository are kept.
 
     Args:
-        folder: a zoo folder, published under the zoo's own name, or a folder of zoo folders,
-            each published under its folder's name.
-        repo_id: "org/name"; created if it does not exist.
-        token: None takes the one that `hf auth login` saved.
-        private: of a new repo: only its owners see it.
-        message: of the commit.
-        plot: a PNG for the card, if the folder is one zoo.
+        folder: a zoo folder, published under the name of the zoo, or a folder of zoo folders, each
+            published under the name of its folder.
+        repo_id: repository, "org/name"; created if it does not exist.
+        token: token for writing; None takes the token that `hf auth login` saved.
+        private: visibility of a new repository; True shows it to its owners only.
+        message: commit message; None names the zoos.
+        plot: a PNG file for the card, if the folder is one zoo.
         overwrite: replace a zoo of the same name that holds other data.
 
     Returns:
-        The commit's hash, which can be given as `revision`.
+        Hash of the commit, which can be passed as `revision`.
 
     Raises:
         ZooNotFoundError: if there is no zoo at the folder.
-        ZooFormatError: if a file is not as `zoo.json` lists it.
-        ValueError: if a name is unfit for the Hub, the repo is none, flat, or public against
-            `private`, or it holds other data under the same name.
-        HubError: if the Hub cannot be reached or refuses.
+        ZooFormatError: if a file differs from `zoo.json`.
+        ValueError: if a name is not allowed on the Hub, `repo_id` is not "org/name", the repository
+            is one flat zoo folder, is public despite `private`, or holds other data under the same
+            name.
+        HubError: if the Hub cannot be reached or refuses a request.
     """
     from huggingface_hub import HfApi
 
@@ -69,19 +70,19 @@ def push_to_hub(
         try:
             commit = push(message, overwrite)
         except _StaleParentError as error:
-            warnings.warn(f"{error}; trying once more on top of that", stacklevel=2)
+            warnings.warn(f"{error}; trying once more on top of the new commit", stacklevel=2)
             commit = push(message, overwrite)
         _move_tag(api, repo_id, f"v{FORMAT_VERSION}", commit)
     return commit
 
 
 class _StaleParentError(HubError):
-    """Somebody else has committed in the meantime."""
+    """The repository has a new commit by somebody else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _LocalZoo:
-    """A zoo to publish: its folder, its entry in the card, its plot."""
+    """A zoo to publish: its folder, its entry in the card and its plot."""
 
     folder: Path
     card: CardZoo
@@ -89,18 +90,20 @@ class _LocalZoo:
 
 
 def _local_zoos(folder: Path, plot: str | Path | None) -> list[_LocalZoo]:
-    """The zoos of a folder, all of them checked."""
+    """The zoos of a folder, after a check of all their files."""
     if (folder / INDEX_NAME).is_file():
         folders = {ZooIndex.read(folder).name: folder}
     else:
         folders = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX_NAME}"))}
     if not folders:
         raise ZooNotFoundError(
-            f"no zoo at {folder}: no {INDEX_NAME} in it or in its folders; build one with "
+            f"no zoo at {folder}: no {INDEX_NAME} in it or in its sub-folders; build one with "
             "`weightzoo build RECIPE --out FOLDER`"
         )
     if plot and len(folders) > 1:
-        raise ValueError(f"{folder} holds {len(folders)} zoos: publish them one by one for plots")
+        raise ValueError(
+            f"{folder} holds {len(folders)} zoos and a plot shows one: publish them one by one"
+        )
     png = Path(plot) if plot else None
     return [_local_zoo(path, name, png) for name, path in folders.items()]
 
@@ -108,7 +111,7 @@ def _local_zoos(folder: Path, plot: str | Path | None) -> list[_LocalZoo]:
 def _local_zoo(folder: Path, name: str, plot: Path | None) -> _LocalZoo:
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ValueError(
-            f"a zoo's name on the Hub is of letters, digits, '_', '-' and '.', got {name!r}"
+            f"a zoo's name on the Hub must be of letters, digits, '_', '-' and '.', got {name!r}"
         )
     index = ZooIndex.read(folder)
     index.open(folder)
@@ -117,14 +120,14 @@ def _local_zoo(folder: Path, name: str, plot: Path | None) -> _LocalZoo:
     ]
     if damaged:
         raise ZooFormatError(
-            f"{folder}: {damaged} differ from their checksums in {INDEX_NAME}: build it again"
+            f"{folder}: {damaged} differ from their checksums in {INDEX_NAME}: build the zoo again"
         )
     card = read_card_zoo(folder, index, name, has_plot=plot is not None)
     return _LocalZoo(folder=folder, card=card, plot=plot)
 
 
 def _files(zoo: _LocalZoo) -> list[Any]:
-    """What is to be added to the repo for a zoo."""
+    """The files to add to the repository for a zoo."""
     from huggingface_hub import CommitOperationAdd
 
     names = [shard.path for shard in zoo.card.index.shards]
@@ -144,7 +147,7 @@ def _create_repo(api: Any, repo: str, private: bool) -> None:
 
 
 def _commit(api: Any, repo: str, zoos: Sequence[_LocalZoo], message: str, overwrite: bool) -> str:
-    """Commit files and card on top of the latest commit; return the new one."""
+    """Commit files and card on top of the latest commit; return the new commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     info = patiently(partial(api.dataset_info, repo))
@@ -168,7 +171,7 @@ def _commit(api: Any, repo: str, zoos: Sequence[_LocalZoo], message: str, overwr
 
 
 def _send(api: Any, repo: str, operations: Sequence[Any], message: str, parent: str) -> str:
-    """One commit on top of a parent; repeating is safe: it can be made only once on the same."""
+    """Commit on top of a parent; safe to repeat, because a parent takes such a commit only once."""
     from huggingface_hub.errors import HfHubHTTPError
 
     options = {"commit_message": message, "repo_type": "dataset", "parent_commit": parent}
@@ -185,7 +188,7 @@ def _check_may_write(
 ) -> None:
     if INDEX_NAME in files:
         raise ValueError(
-            f"{repo} is one flat zoo folder, which takes no other: choose another repo"
+            f"{repo} is one flat zoo folder, which takes no other zoo: choose another repository"
         )
     for zoo in zoos:
         there = remote.get(f"{zoo.card.name}/{INDEX_NAME}")
@@ -198,7 +201,7 @@ def _check_may_write(
 
 
 def _listed(index: str) -> Any:
-    """The files that the text of a `zoo.json` lists; None if it is damaged, which is other data."""
+    """The files that the text of a `zoo.json` lists; None if it is damaged."""
     try:
         data = json.loads(index)
     except (ValueError, RecursionError):
@@ -207,7 +210,7 @@ def _listed(index: str) -> Any:
 
 
 def _move_tag(api: Any, repo: str, tag: str, commit: str) -> None:
-    """Let a tag point to a commit; readers take main while there is none, which is the same."""
+    """Move a tag to a commit; while the tag is missing, readers take main, the same commit."""
     refs = patiently(partial(api.list_repo_refs, repo, repo_type="dataset"))
     there = {ref.name: ref.target_commit for ref in refs.tags}
     if there.get(tag) == commit:

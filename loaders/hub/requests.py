@@ -1,7 +1,7 @@
-"""How we talk to the Hub: patiently, and with the client's errors in our words.
+"""Hub requests with retries; client errors become weightzoo errors.
 
-`huggingface_hub` repeats HEAD requests that fail and takes up a download whose connection drops,
-but gives up a GET at the first 503.
+`huggingface_hub` repeats failed HEAD requests and resumes a download whose connection drops, but
+gives up a GET request at the first status 503.
 """
 
 import errno
@@ -18,22 +18,22 @@ from ...zoos.errors import ZooError, ZooNotFoundError
 from .limits import HubError, limited
 
 __all__ = ["HubError", "hub_errors", "patiently"]
-TRIES = 5  # of a request that fails on the server's side or on the way
-FIRST_WAIT_SECONDS = 1.0  # before the second try; doubles with each
-LONGEST_WAIT_SECONDS = 300.0  # that the server may ask for, as the Hub's limits of rate do
+TRIES = 5  # of a request that fails at the server or in the network
+FIRST_WAIT_SECONDS = 1.0  # before the second try; doubles with each try
+LONGEST_WAIT_SECONDS = 300.0  # longest wait that the server may ask for, as rate limits do
 UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN)
 Answer = TypeVar("Answer")
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
-    """Call again, after growing waits, while the server fails or the connection drops.
+    """Call a function, again after growing waits if the server fails or the connection drops.
 
-    Where the server says how long to wait, we wait so long.
+    If the server asks for a longer wait, the wait is that long.
 
     Raises:
         HubError: if the server asks for a longer wait than `LONGEST_WAIT_SECONDS`, sends too
             slowly, or is not the Hub.
-        Whatever the last call raised.
+        Exception: the error of the last call.
     """
     for tries in range(1, TRIES):
         try:
@@ -49,10 +49,10 @@ def patiently(call: Callable[[], Answer]) -> Answer:
 
 
 def _asked_wait(error: Exception) -> float:
-    """Seconds that the server asks us to wait, 0 if it does not.
+    """Wait that the server asks for, in seconds; 0 if it asks for none.
 
     Raises:
-        HubError: if that is too long.
+        HubError: if the wait is too long.
     """
     headers = getattr(getattr(_request_error(error), "response", None), "headers", {})
     seconds = max(
@@ -60,14 +60,14 @@ def _asked_wait(error: Exception) -> float:
     )
     if seconds > LONGEST_WAIT_SECONDS:
         raise HubError(
-            f"the Hub asks to wait {seconds:.0f} seconds before the next request: call again then; "
-            "with a token (`hf auth login`) more requests are allowed"
+            f"the Hub asks to wait {seconds:.0f} seconds before the next request: call again after "
+            "that, or log in with `hf auth login`, since more requests are allowed with a token"
         ) from error
     return seconds
 
 
 def _retry_after(text: str) -> float:
-    """Seconds of the header Retry-After (RFC 9110, section 10.2.3): a number, or a date."""
+    """Wait of the header Retry-After (RFC 9110, section 10.2.3), a number or a date, in seconds."""
     if text.strip().isdecimal():
         return float(text)
     try:
@@ -78,17 +78,17 @@ def _retry_after(text: str) -> float:
 
 
 def _reset(text: str) -> float:
-    """Seconds until more requests are allowed, of a header such as `"api";r=0;t=55`."""
+    """Seconds until more requests are allowed, from a header such as `"api";r=0;t=55`."""
     match = re.search(r";\s*r=0\s*;\s*t=(\d+)", text)
     return float(match[1]) if match else 0.0
 
 
 @contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
-    """The client's errors in our words.
+    """Turn errors of the client into weightzoo errors.
 
     Raises:
-        ZooNotFoundError: if the repo, or a file of it, does not exist.
+        ZooNotFoundError: if the repository or one of its files does not exist.
         HubError: on every other error of a request.
     """
     from huggingface_hub.errors import (
@@ -110,15 +110,15 @@ def hub_errors(repo: str) -> Iterator[None]:
         ) from error
     except RepositoryNotFoundError as error:
         raise ZooNotFoundError(
-            f"no data set {repo!r} on the Hub, or none that you may see: check the name, or log "
+            f"no data set {repo!r} on the Hub, or you have no access to it: check the name, or log "
             "in with `hf auth login`"
         ) from error
     except LocalEntryNotFoundError as error:
         if _is_unreachable(error):
             raise _no_network(repo, error) from error
         raise HubError(
-            f"cannot reach the Hub for {repo}, and not all of it is in the cache: check the "
-            f"connection, unset HF_HUB_OFFLINE ({_line(error.__cause__ or error)})"
+            f"cannot reach the Hub for {repo}, and the cache does not hold all of it: check the "
+            f"connection, or unset HF_HUB_OFFLINE ({_line(error.__cause__ or error)})"
         ) from error
     except EntryNotFoundError as error:
         raise ZooNotFoundError(
@@ -136,12 +136,12 @@ def hub_errors(repo: str) -> Iterator[None]:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether an error is the server's or the network's, and so may be gone the next time."""
+    """Whether an error comes from the server or the network, so that a new try may succeed."""
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     cause = _request_error(error)
     if cause is None or isinstance(error, LocalEntryNotFoundError) or _is_unreachable(error):
-        return False  # of the second the client has tried often enough, the third is at once clear
+        return False  # the client has retried the second itself; retries do not help the third
     if isinstance(cause, HfHubHTTPError):
         return cause.response.status_code in (408, 429) or cause.response.status_code >= 500
     return True
@@ -151,7 +151,9 @@ def _request_error(error: BaseException | None) -> BaseException | None:
     """The failed request among an error and its causes."""
     from huggingface_hub.errors import HfHubHTTPError
 
-    http_error = HfHubHTTPError.__bases__[0]  # the client's HTTP library was httpx, is httpx2
+    http_error = HfHubHTTPError.__bases__[
+        0
+    ]  # the client's HTTP library is httpx, or httpx2 in newer versions
     while error is not None and isinstance(error, (OSError, RuntimeError, http_error)):
         if isinstance(error, http_error) or "Consistency check failed" in str(error):
             return error
@@ -160,7 +162,7 @@ def _request_error(error: BaseException | None) -> BaseException | None:
 
 
 def _is_unreachable(error: BaseException | None) -> bool:
-    """Whether this machine has no network, or none that leads to the Hub."""
+    """Whether this machine has no network, or no route to the Hub."""
     while error is not None:
         if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in UNREACHABLE:
             return True
@@ -182,5 +184,5 @@ def _endpoint() -> str:
 
 
 def _line(error: BaseException) -> str:
-    """An error's message in one line."""
+    """The message of an error in one line."""
     return " ".join(str(error).split())

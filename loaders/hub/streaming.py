@@ -1,15 +1,15 @@
 """Stream a zoo row by row or batch by batch, from a folder or the Hub, without downloading it.
 
 The result is a stock `datasets.IterableDataset`: it resumes by `state_dict`, shards by
-`split_dataset_by_node`, shuffles with a buffer. Whole batches are the fast way through it: with
-D = 2,464 on one core 80,000 rows/s in format "arrow", 50,000 in "numpy", but 8,000 one by one,
-1,500 in "torch"::
+`split_dataset_by_node` and shuffles with a buffer. Reading whole batches is fastest: with D = 2,464
+on one core 80,000 rows/s in format "arrow" and 50,000 in "numpy", but 8,000 row by row and 1,500 in
+"torch"::
 
     stream = stream_zoo("org/name", "digits-cnn", "train").with_format("numpy")
     for batch in stream.iter(batch_size=256):
         batch["weights"]  # (256, D) float32
 
-Format "numpy" makes float32 of float64 columns; format "arrow" hands out tables as they are.
+Format "numpy" converts float64 columns to float32; format "arrow" returns tables unchanged.
 
 Shape letters: D length of the flat weight vector.
 """
@@ -23,8 +23,8 @@ from ...zoos.format import SPLITS
 from ...zoos.index import ZooIndex
 from .fetching import choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
 
-BATCH_BYTES = 2**26  # of a file that are read at once
-READ_AHEAD_BYTES = 2**21  # of a remote file, at each jump in it: a smaller one costs requests
+BATCH_BYTES = 2**26  # bytes of a file read at once
+READ_AHEAD_BYTES = 2**21  # at each jump in a remote file; a smaller size costs more requests
 
 
 def stream_zoo(
@@ -36,33 +36,33 @@ def stream_zoo(
     columns: Sequence[str] | None = None,
     token: str | bool | None = None,
 ) -> Any:
-    """Open a zoo as a stream; over the network, only what is iterated over is read.
+    """Open a zoo as a stream; over the network, only the rows that are iterated over are read.
 
     Args:
         path_or_repo: a zoo folder, a folder of zoo folders, "org/name" or "hf://datasets/...".
-        name: which zoo of it; may be left out if there is only one.
-        split: "train", "val" (or "validation", the Hub's word) or "test"; None takes all.
-        revision: of a repo, see `fetch_zoo`.
-        columns: columns to read, in this order; "weights" is one of them. None reads all. The
-            others are not even fetched.
-        token: for a private repo.
+        name: name of the zoo in it; optional if there is only one.
+        split: "train", "val" ("validation" on the Hub) or "test"; None takes all.
+        revision: branch, tag or commit of a repository; None as in `fetch_zoo`.
+        columns: columns to read, in this order, including "weights"; None reads all. Other columns
+            are not even fetched.
+        token: token for a private repository.
 
     Returns:
-        A `datasets.IterableDataset`, or with split None an `IterableDatasetDict` of every split.
-        The rows are in file order; the number of shards is the number of files.
+        A `datasets.IterableDataset`, or with split None an `IterableDatasetDict` of all splits.
+        Rows are in file order; there are as many shards as files.
 
     Raises:
         ZooNotFoundError: if there is no zoo.
-        ZooFormatError: if its format version cannot be read here.
-        ValueError: if name, split or a column is not one of those there are, which are listed.
+        ZooFormatError: if this weightzoo cannot read its format version.
+        ValueError: if there is no such name, split or column; the message lists those there are.
         HubError: if the Hub cannot be reached.
     """
     from datasets import Features, load_dataset
 
     if split is not None and set(split) & set("[+"):
         raise ValueError(
-            f"a stream has whole splits only, got {split!r}: name one of {SPLITS} and `take` or "
-            "`filter` from it, or load the zoo with streaming=False"
+            f"a stream has whole splits only, got {split!r}: pass one of {SPLITS} and use `take` "
+            "or `filter`, or load the zoo with streaming=False"
         )
     split = our_split(split)
     root, index = _locate(path_or_repo, name, revision, token)
@@ -97,7 +97,7 @@ def stream_zoo(
 def _locate(
     path_or_repo: str | Path, name: str | None, revision: str | None, token: str | bool | None
 ) -> tuple[str, ZooIndex]:
-    """What to put before a shard's path, and the index."""
+    """Prefix of the paths of the shards, and the index."""
     if not is_hub_path(path_or_repo):
         path = Path(path_or_repo)
         folder = path / choose_zoo(zoo_files(path), name, str(path))

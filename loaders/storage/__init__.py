@@ -1,1 +1,1 @@
-"""Rows of zoo files: shards, mapped weights, scalar columns in memory."""
+"""Storage of rows in zoo files: shards, mapped weights, and scalar columns in memory."""

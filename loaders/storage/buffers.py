@@ -1,7 +1,7 @@
-"""Reused memory: for batches, and for tokens whose padding is zero.
+"""Reused memory for batches, and for tokens with zero padding.
 
-Zeroing a batch of tokens costs about as much as filling them, and new memory costs more. Buffers
-are therefore reused, and zeroed again only if somebody may have written to their padding.
+Zeroing a batch of tokens costs about as much as filling it, and new memory costs more. Buffers are
+therefore reused, and are zeroed again only if their padding may have been written to.
 """
 
 import sys
@@ -13,31 +13,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-POOLED_BUFFERS = 5  # three ahead in a ring, one in use, one to spare
+POOLED_BUFFERS = 5  # three read ahead in a ring, one in use, one spare
 _NOTHING = torch.empty(0)
 
 
 class BufferPool:
-    """Memory for batches, reused only when nobody outside holds it any more.
+    """Pool of buffers for batches; a buffer is reused only when nothing else refers to it.
 
-    Whatever still reads a buffer refers to its array: a view, a tensor of `torch.from_numpy`,
-    a view of that tensor. So the count of references tells whether it is free. A fresh buffer
-    per batch costs page faults, at large rows more time than the copy itself.
+    A view of the array of a buffer, a tensor from `torch.from_numpy`, or a view of that tensor
+    refers to the array. The reference count therefore tells whether the buffer is free. A new
+    buffer per batch would cause page faults, which for large rows take longer than the copy.
     """
 
     def __init__(self) -> None:
-        """Start empty."""
+        """Make an empty pool."""
         self._buffers: deque[np.ndarray] = deque(maxlen=POOLED_BUFFERS)
 
     def take(self, rows: int, width: int) -> np.ndarray:
-        """(rows, width) float32 with undefined values, free or new."""
+        """Take a free buffer, or make a new one.
+
+        Args:
+            rows: number of rows.
+            width: values per row, the same in every call.
+
+        Returns:
+            Memory with undefined values, (rows, width), float32.
+        """
         for _ in range(len(self._buffers)):
             try:
-                buffer = self._buffers.pop()  # atomic: no two threads get the same one
+                buffer = self._buffers.pop()  # atomic, so no two threads get the same buffer
             except IndexError:
                 break
             if len(buffer) >= rows and _references(buffer) == _FREE:
-                self._buffers.append(buffer)  # used last, so still in the processor's cache
+                self._buffers.append(buffer)  # the last one used, so still in the processor's cache
                 return buffer[:rows]
             self._buffers.appendleft(buffer)
         buffer = np.empty((rows, width), np.float32)
@@ -46,12 +54,12 @@ class BufferPool:
 
 
 class _Lent(NamedTuple):
-    """What is remembered of a buffer that was handed out.
+    """Record of a buffer in use.
 
     Attributes:
-        buffer: refers to it without keeping it.
-        versions: an empty tensor that shares the count of writes of the tensor handed out.
-        version: the count of writes then.
+        buffer: weak reference to the buffer.
+        versions: empty tensor that shares the write count of the returned tensor.
+        version: write count when the tensor was returned.
     """
 
     buffer: "weakref.ref[np.ndarray]"
@@ -60,23 +68,22 @@ class _Lent(NamedTuple):
 
 
 class PaddedBuffers:
-    """Hands out float32 memory in which only real values were ever written.
+    """Pool of float32 buffers whose padding is zero.
 
-    A buffer is reused when nothing refers to it any more. Torch counts the writes to a tensor and
-    its views, so that a batch that its user changed in place is noticed and zeroed before the
-    buffer is reused. Writes that bypass the count (`tensor.numpy()`, `tensor.data`) must leave
-    padding as it is.
+    A buffer is reused when nothing else refers to it. Torch counts the writes to a tensor and its
+    views. A buffer whose tensor was changed in place is therefore zeroed before it is reused.
+    Writes that bypass the count (`tensor.numpy()`, `tensor.data`) must not change the padding.
     """
 
     def __init__(self, width: int) -> None:
-        """Start empty; rows will have `width` values."""
+        """Make an empty pool of rows with `width` values."""
         self._width, self._pool = width, BufferPool()
         self._lent: dict[int, _Lent] = {}
 
     def take(self, rows: int) -> Tensor:
-        """(rows, width), float32: zero where its last users left padding; free or new."""
+        """Take a free or new buffer, (rows, width), float32, zero wherever the padding is."""
         if torch.is_inference_mode_enabled():
-            with torch.inference_mode(False):  # where writes are not counted
+            with torch.inference_mode(False):  # inference mode does not count writes
                 return self.take(rows)
         room = self._pool.take(rows, self._width)
         buffer = room if room.base is None else room.base
@@ -84,7 +91,7 @@ class PaddedBuffers:
             buffer.fill(0)
         tensor = torch.from_numpy(room)
         versions = tensor.detach()
-        versions.data = _NOTHING  # lets go of the memory, but keeps counting
+        versions.data = _NOTHING  # releases the memory and keeps the count
         if id(buffer) not in self._lent:
             self._lent = {
                 key: lent for key, lent in self._lent.items() if lent.buffer() is not None
@@ -104,9 +111,9 @@ def _references(buffer: np.ndarray) -> int:
 
 
 def _references_when_free() -> int:
-    """What `_references` says of an array that only the caller's variable holds."""
+    """Result of `_references` for an array that only one variable refers to."""
     buffer = np.empty(1, np.float32)
     return _references(buffer)
 
 
-_FREE = _references_when_free()  # measured, since Python versions count differently
+_FREE = _references_when_free()  # measured, because Python versions count differently

@@ -1,4 +1,4 @@
-"""What a dataset shows of a column table: whole columns by name, and batches of all columns.
+"""Columns that a dataset shows: whole columns by name, and batches of all columns.
 
 Shape letters: N rows of the dataset, n rows of a batch, k columns of one type.
 """
@@ -15,27 +15,27 @@ from .columns import ColumnTable
 
 
 class Columns(Mapping[str, np.ndarray]):
-    """The columns that a dataset shows, of its rows: by name, or a batch of all.
+    """Columns that a dataset shows.
 
-    A column by name is (N,), numbers, or str objects; read-only.
+    A column by name is (N,), numbers or str objects, and read-only.
     """
 
     def __init__(self, table: ColumnTable, rows: np.ndarray, names: Sequence[str]) -> None:
-        """Show some columns of some rows of a table.
+        """Select columns and rows of a table.
 
         Args:
-            table: of all rows.
-            rows: (N,) rows of the table.
-            names: shown, in this order.
+            table: table of all rows.
+            rows: row numbers in the table, (N,).
+            names: names of the columns, in the order they are shown.
         """
         self._table, self._rows, self._names = table, rows, tuple(names)
         self._cache: dict[str, np.ndarray] = {}
         self._plan = _plan(table, self._names)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        """(N,), of all rows."""
+        """Return a column of all rows, (N,)."""
         if name not in self._names:
-            raise KeyError(f"no column {name!r}, there are {list(self._names)}")
+            raise KeyError(f"no column {name!r}, the columns are {list(self._names)}")
         if name not in self._cache:
             column = self._table.column(name, self._rows)
             column.flags.writeable = False
@@ -43,7 +43,7 @@ class Columns(Mapping[str, np.ndarray]):
         return self._cache[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Names in the order they are shown."""
+        """Iterate over the names in the order they are shown."""
         return iter(self._names)
 
     def __len__(self) -> int:
@@ -51,19 +51,19 @@ class Columns(Mapping[str, np.ndarray]):
         return len(self._names)
 
     def __repr__(self) -> str:
-        """Names and number of rows."""
+        """Describe the names and the number of rows."""
         return f"Columns({list(self._names)} of {len(self._rows)} rows)"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle without what can be made again."""
+        """Pickle without the cache."""
         return self.__dict__ | {"_cache": {}}
 
     def take(self, rows: np.ndarray, texts_only: bool = False) -> "ColumnBatch":
-        """All columns of some rows.
+        """Read all columns of the given rows.
 
         Args:
-            rows: (n,), numbered as in the table, not as in the dataset.
-            texts_only: leave out the numbers, for `as_torch` with blocks from elsewhere.
+            rows: row numbers in the table, not in the dataset, (n,).
+            texts_only: leave out columns of numbers, for `as_torch` with other blocks.
         """
         wanted = self._plan.texts if texts_only else self._plan.blocks
         if not wanted:
@@ -81,9 +81,9 @@ class _Block:
     """Columns of one type, side by side in a record.
 
     Attributes:
-        dtype: their type.
+        dtype: type of the columns.
         start: first byte in a record.
-        names: all of them, k, whether shown or not.
+        names: names of all k columns, also of those that are not shown.
     """
 
     dtype: np.dtype
@@ -91,19 +91,19 @@ class _Block:
     names: tuple[str, ...]
 
     def cut(self, table: np.ndarray) -> np.ndarray:
-        """(k, n) values out of (n, bytes) records."""
+        """Values (k, n) from records (n, bytes)."""
         stop = self.start + self.dtype.itemsize * len(self.names)
         return np.ascontiguousarray(table[:, self.start : stop].view(self.dtype).T)
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How a batch of records becomes columns.
+    """Blocks of a record that hold the shown columns.
 
     Attributes:
-        names: of the columns, in the order they are shown.
-        numbers: blocks of numbers of which a column is shown.
-        texts: the block of codes of texts, if one is shown; none or one.
+        names: names of the columns, in the order they are shown.
+        numbers: blocks of numbers with at least one shown column.
+        texts: block of text codes, if a text column is shown; none or one.
     """
 
     names: tuple[str, ...]
@@ -112,12 +112,12 @@ class _Plan:
 
     @property
     def blocks(self) -> tuple[_Block, ...]:
-        """All of them."""
+        """All blocks."""
         return self.numbers + self.texts
 
 
 def _plan(table: ColumnTable, shown: tuple[str, ...]) -> _Plan:
-    """Blocks from the first to the last column shown of every type."""
+    """Make one block per type, from its first to its last shown column."""
     fields: Mapping[str, Any] = table.dtype.fields or {}
     by_type: dict[tuple[bool, np.dtype], list[str]] = {}
     for name in sorted(fields, key=lambda name: fields[name][1]):
@@ -125,9 +125,9 @@ def _plan(table: ColumnTable, shown: tuple[str, ...]) -> _Plan:
     numbers: list[_Block] = []
     texts: list[_Block] = []
     for (is_text, dtype), names in by_type.items():
-        places = [place for place, name in enumerate(names) if name in shown]
-        if places:
-            chosen = tuple(names[places[0] : places[-1] + 1])
+        indices = [index for index, name in enumerate(names) if name in shown]
+        if indices:
+            chosen = tuple(names[indices[0] : indices[-1] + 1])
             block = _Block(dtype, fields[chosen[0]][1], chosen)
             (texts if is_text else numbers).append(block)
     return _Plan(shown, tuple(numbers), tuple(texts))
@@ -135,12 +135,12 @@ def _plan(table: ColumnTable, shown: tuple[str, ...]) -> _Plan:
 
 @dataclass(frozen=True)
 class ColumnBatch:
-    """Columns of n rows, one block per type; a column is cut out when it is asked for.
+    """Columns of n rows, in one block per type; single columns are cut out on request.
 
     Attributes:
-        plan: where each column lies.
-        blocks: (k, n) per type of number.
-        texts: (k, n) str objects, or None without text.
+        plan: blocks and names of the columns.
+        blocks: numbers, one array (k, n) per type.
+        texts: str objects (k, n), or None without text columns.
     """
 
     plan: _Plan
@@ -148,19 +148,20 @@ class ColumnBatch:
     texts: np.ndarray | None
 
     def as_numpy(self) -> dict[str, np.ndarray]:
-        """(n,) by name; text as str objects."""
+        """Return the columns (n,) by name; text as str objects."""
         return self._named([list(block) for block in self.blocks], self.texts)
 
-    def row(self, place: int) -> dict[str, Any]:
-        """Numpy scalars and str by name, of one of the rows."""
-        texts = None if self.texts is None else self.texts[:, place]
-        return self._named([list(block[:, place]) for block in self.blocks], texts)
+    def row(self, index: int) -> dict[str, Any]:
+        """Return one row by name, as numpy scalars and str."""
+        texts = None if self.texts is None else self.texts[:, index]
+        return self._named([list(block[:, index]) for block in self.blocks], texts)
 
     def as_torch(self, blocks: Sequence[Tensor] | None = None) -> dict[str, Any]:
-        """(n,) tensors by name; text as lists of str.
+        """Return the columns as tensors (n,) by name; text as lists of str.
 
         Args:
-            blocks: copies of `blocks`, as on another device; None takes the blocks themselves.
+            blocks: copies of the attribute `blocks`, for example on another device; None takes the
+                attribute itself.
         """
         if blocks is None:
             blocks = [torch.from_numpy(block) for block in self.blocks]

@@ -1,9 +1,9 @@
-"""The scalar columns of files in memory, packed row by row, so that a batch of all is one gather.
+"""Scalar columns of files in memory, packed row by row, so that a batch needs one gather.
 
-Taking 22 columns one by one costs 22 calls and 22 cache misses per row; one record per row costs
-one. Within a record, fields of one type lie side by side, so that a batch of records is turned
-into columns by one transposed copy per type. Text is kept as a number into the list of all
-distinct texts of the table.
+Reading 22 columns one by one costs 22 calls and 22 cache misses per row; one record per row costs
+one. Within a record, fields of one type lie side by side, so one transposed copy per type turns a
+batch of records into columns. A text is stored as its index in the list of all distinct texts of
+the table.
 
 Shape letters: N rows of the table.
 """
@@ -19,18 +19,18 @@ from ...zoos.errors import ZooFormatError
 from ...zoos.format import SPLITS, ZooFile
 from .shards import Shards
 
-CODE = np.dtype(np.int32)  # of a text
-ROWS_AT_ONCE = 65_536  # of text: a million str objects would take more memory than the table
+CODE = np.dtype(np.int32)  # type of the code of a text
+ROWS_AT_ONCE = 65_536  # rows of text; a million str objects take more memory than the table
 
 
 class ColumnTable:
-    """The scalar columns of some files, read when first needed.
+    """Scalar columns of files, read when they are first needed.
 
     Attributes:
-        files: where the rows lie.
-        names: of the columns, in the order they are shown.
-        kinds: the type of every column in the files, `object` for text; `split` is always read.
-        dtype: of a record.
+        files: files that hold the rows.
+        names: names of the columns, in the order they are shown.
+        kinds: type of every column in the files, `object` for text; `split` is always read.
+        dtype: type of a record.
         aliases: present name of each column of the files that was renamed, None if it was removed.
     """
 
@@ -38,9 +38,9 @@ class ColumnTable:
         """Plan the table; nothing is read.
 
         Args:
-            files: where the rows lie.
-            names: columns to read.
-            split: refuse rows of any other; None takes all.
+            files: files of the rows.
+            names: names of the columns to read.
+            split: the only split allowed in the files; None allows all.
 
         Raises:
             ZooFormatError: if a name is not a column of the first file.
@@ -61,13 +61,13 @@ class ColumnTable:
         """Read the columns from the files, unless they were read before.
 
         Returns:
-            (N,) records, and the distinct texts by code, str objects.
+            Records, (N,), and the distinct texts by code, str objects.
 
         Raises:
             ZooFormatError: if a file holds rows of another split, contradicts the first file, or
                 changed since it was opened.
         """
-        if self._content is None:  # two threads may both read, and find the same
+        if self._content is None:  # two threads may both read; their results are equal
             self._content = self._read_files()
         return self._content
 
@@ -76,14 +76,22 @@ class ColumnTable:
         return self.kinds[name].kind == "O"
 
     def column(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """One column of some rows, (n,), numbers, or str objects."""
+        """Return one column of the given rows.
+
+        Args:
+            name: name of the column.
+            rows: row numbers, (n,).
+
+        Returns:
+            Numbers or str objects, (n,).
+        """
         records, texts = self.read()
         values = records[name][rows]
         return texts[values] if self.is_text(name) else values
 
     @classmethod
     def joined(cls, tables: "Sequence[ColumnTable]") -> "ColumnTable":
-        """The rows of several tables with equal columns, one table after the other."""
+        """Join the rows of several tables with equal columns, one table after the other."""
         whole = copy(tables[0])
         whole.files = whole.files.joined(table.files for table in tables[1:])
         whole._split = None
@@ -128,7 +136,7 @@ class ColumnTable:
         return table
 
     def _read_files(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every column of every file, text encoded at once, so that no str of a file stays."""
+        """Read every column of every file; text is encoded at once, so no str stays in memory."""
         records = np.zeros(int(self.files.counts.sum()), self.dtype)
         codes: dict[str, int] = {}
         start = 0
@@ -146,13 +154,14 @@ class ColumnTable:
         allowed = list(SPLITS) if self._split is None else [self._split]
         if set(found) - set(allowed):
             raise ZooFormatError(
-                f"{file.path}: the rows are of split {found}, allowed are {allowed}, by "
-                f"{'the format' if self._split is None else 'the index of the zoo'}"
+                f"{file.path}: the rows are of split {found}, allowed are {allowed} by "
+                f"{'the format' if self._split is None else 'the index of the zoo'}: build the zoo "
+                "again"
             )
 
 
 def _read_blocks(file: ZooFile, names: list[str]) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Columns of a file: name, first row and values of each block."""
+    """Blocks of the columns of a file: name, first row and values of each block."""
     if file.rows <= ROWS_AT_ONCE:
         for name, column in file.read_columns(names).items():
             yield name, 0, column
@@ -171,7 +180,7 @@ def _read_blocks(file: ZooFile, names: list[str]) -> Iterator[tuple[str, int, np
 
 
 def _encode(texts: Any, codes: dict[str, int]) -> np.ndarray:
-    """The code of every text; new ones are added to `codes`."""
+    """The code of every text; new texts are added to `codes`."""
     numbers = (codes.setdefault(text, len(codes)) for text in texts)
     return np.fromiter(numbers, CODE, len(texts))
 
@@ -182,7 +191,7 @@ def _by_code(codes: Mapping[str, int]) -> np.ndarray:
 
 
 def _record_dtype(kinds: Mapping[str, np.dtype]) -> np.dtype:
-    """Fields by type, wide types first, so that each lies aligned without gaps; texts together."""
+    """Fields by type, wide types first, so that all are aligned without gaps; texts together."""
     fields = [(kind.kind == "O", name, kind) for name, kind in kinds.items()]
     coded = [(is_text, name, CODE if is_text else kind) for is_text, name, kind in fields]
     coded.sort(key=lambda field: (-field[2].itemsize, field[0], field[2].str))

@@ -1,4 +1,4 @@
-"""Whether a file lies on another machine, whose files can change or go without a word.
+"""Network mounts, whose files can change or disappear without notice.
 
 Linux lists its mounts in /proc/self/mountinfo; see proc_pid_mountinfo(5) for the fields.
 """
@@ -11,7 +11,7 @@ NETWORK_TYPES = (
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "gpfs", "beegfs"),
     *("glusterfs", "orangefs", "pvfs2", "ncpfs", "coda", "wekafs", "davfs"),
 )
-NETWORK_HELPERS = (  # behind "fuse."
+NETWORK_HELPERS = (  # types that follow "fuse."
     *("sshfs", "rclone", "glusterfs", "ceph", "davfs2", "cifs", "smbnetfs", "s3fs", "goofys"),
     *("gcsfuse", "blobfuse", "blobfuse2", "juicefs", "mount-s3", "mountpoint-s3", "curlftpfs"),
     *("seaweedfs", "moosefs", "cvmfs2", "hf-mount"),
@@ -19,11 +19,11 @@ NETWORK_HELPERS = (  # behind "fuse."
 
 
 def is_on_network(path: Path, mounts: Path = MOUNTS) -> bool:
-    """Whether a path lies on a file system of another machine, as far as the system tells.
+    """Whether a path is on a network mount, as far as the system tells.
 
     Args:
-        path: of a file or folder.
-        mounts: the system's list of mounts; without one, no path is known to.
+        path: path of a file or folder.
+        mounts: list of mounts of the system; if it is missing, the answer is False.
     """
     try:
         lines = mounts.read_text(errors="replace").splitlines()
@@ -34,10 +34,13 @@ def is_on_network(path: Path, mounts: Path = MOUNTS) -> bool:
         fields, _, rest = line.partition(" - ")
         point = _unescaped(fields.split(" ")[4])
         if len(point) >= len(best) and whole.startswith(f"{point.rstrip('/')}/"):
-            best, kind = point, rest.split(" ")[0]  # of two at one point, the later one shows
+            best, kind = (
+                point,
+                rest.split(" ")[0],
+            )  # of two mounts at one point, the later one is visible
     return kind in NETWORK_TYPES or kind.removeprefix("fuse.") in NETWORK_HELPERS
 
 
 def _unescaped(text: str) -> str:
-    """A path with the octal escapes of spaces, tabs, line breaks and backslashes resolved."""
+    """A path with octal escapes (space, tab, line break, backslash) resolved."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -1,4 +1,4 @@
-"""Find and open the files of a zoo on the disk: one file, a zoo folder, a folder of zoo folders."""
+"""Find and open the files of a zoo on disk: one file, a zoo folder, a folder of zoo folders."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from .mounts import is_on_network
 from .rows import WeightRows
 from .shards import Shards
 
-OPENED_AT_ONCE = 16  # shards of a split; of more, each is opened when it is first read
+OPENED_AT_ONCE = 16  # shards of a split; of a larger split each is opened when first read
 
 
 @dataclass(frozen=True)
 class OpenSplit:
-    """The rows of one split: what a dataset is made of.
+    """The rows of one split, as `ZooDataset` takes them.
 
     Attributes:
-        name: of the zoo.
-        source: the weights of the files.
-        table: their columns.
-        rows: (N,) rows of the split within the files.
+        name: name of the zoo.
+        source: weights of the files.
+        table: scalar columns of the files.
+        rows: row numbers of the split in the files, (N,).
     """
 
     name: str
@@ -36,11 +36,18 @@ class OpenSplit:
 
 
 def find_zoo(path: Path, name: str | None) -> Path:
-    """The zoo file or folder that path and name stand for.
+    """Find a zoo file or zoo folder.
+
+    Args:
+        path: a zoo file, a zoo folder, or a folder of zoo folders.
+        name: name of the zoo in a folder of zoo folders; None if there is only one.
+
+    Returns:
+        Path of the zoo file or zoo folder.
 
     Raises:
         ZooNotFoundError: if there is none.
-        ValueError: if the name is not one of those there are, which are listed.
+        ValueError: if there is no zoo of that name; the message lists the names.
     """
     if path.is_file() or (path / INDEX_NAME).is_file():
         if name is not None:
@@ -53,7 +60,7 @@ def find_zoo(path: Path, name: str | None) -> Path:
     if not zoos:
         raise ZooNotFoundError(
             f"no zoo at {path}: neither a file, nor a folder with {INDEX_NAME} in it or in its "
-            "folders; build one with `weightzoo build RECIPE --out FOLDER`"
+            "sub-folders; build one with `weightzoo build RECIPE --out FOLDER`"
         )
     if name is None and len(zoos) == 1:
         return path / zoos[0]
@@ -77,19 +84,22 @@ def open_splits(
     in_memory: bool,
     verify_on_read: bool | None = None,
 ) -> dict[str, OpenSplit]:
-    """Open some splits of a zoo file or folder.
+    """Open splits of a zoo file or folder.
 
     Args:
-        path: of a zoo file, or of a folder with `zoo.json`.
-        splits: names; None takes all that have rows.
+        path: path of a zoo file, or of a folder with `zoo.json`.
+        splits: names of the splits; None takes all that have rows.
         columns: scalar columns to read; None reads all.
         in_memory: copy the weights to memory at once.
-        verify_on_read: read without a map, see `load_zoo`; None does so on network mounts.
+        verify_on_read: read without a memory map, see `load_zoo`; None does so on network mounts.
+
+    Returns:
+        The opened splits by name.
 
     Raises:
         ZooNotFoundError: if a file is missing.
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
-        ValueError: if a split has no rows; those that have are listed.
+        ValueError: if a split has no rows; the message lists the splits that have.
     """
     open_them = _open_file if path.is_file() else _open_folder
     verify = is_on_network(path) if verify_on_read is None else verify_on_read
@@ -103,7 +113,7 @@ def _open_file(
     in_memory: bool,
     verify: bool,
 ) -> dict[str, OpenSplit]:
-    """The splits of one file, by its column `split`."""
+    """The splits of one file, from its column `split`."""
     files = Shards([open_zoo_file(path)])
     table = ColumnTable(files, _names(files, names))
     split = table.column("split", np.arange(files[0].rows))
@@ -123,7 +133,7 @@ def _open_folder(
     in_memory: bool,
     verify: bool,
 ) -> dict[str, OpenSplit]:
-    """The splits of a zoo folder, by its index."""
+    """The splits of a zoo folder, from its index."""
     index = ZooIndex.read(folder)
     there = [part for part in SPLITS if any(shard.split == part for shard in index.shards)]
     _check_has_rows(folder, splits, dict.fromkeys(there))

@@ -1,9 +1,9 @@
-"""Weights by row number: one gather from mapped files into reused memory.
+"""Weights by row number, gathered from mapped files into reused memory.
 
-No HDF5 handle stays open: the files' rows are mapped, so that what is read once stays in the
-system's page cache, shared by all processes, and `WeightRows` pickles as a list of files.
+No HDF5 handle stays open. The rows of the files are mapped, so data that was read once stays in the
+page cache of the system, which all processes share. `WeightRows` pickles as a list of files.
 
-Shape letters: N rows in all files, n rows asked for, D values read of each row.
+Shape letters: N rows in all files, n rows read, D values read per row.
 """
 
 import mmap
@@ -20,20 +20,20 @@ from .buffers import BufferPool
 from .shards import Shards
 from .verified_reads import VerifiedReads
 
-BLOCK_BYTES = 2**20  # of rows gathered to be copied on at once: about a processor's second cache
-LARGE_ROW_BYTES = 2**16  # from here on a second copy costs more than a loop over rows
+BLOCK_BYTES = 2**20  # rows gathered before they are copied on; about a processor's second cache
+LARGE_ROW_BYTES = 2**16  # from this row size on a second copy costs more than a loop over rows
 
 
 def positions(indices: Any, length: int) -> np.ndarray:
-    """Turn any way to name rows into row numbers from 0.
+    """Convert indices of any kind to row numbers from 0.
 
     Args:
-        indices: slice, or whole numbers in a list, range, array or tensor (negative ones count
-            from the end), or `length` booleans.
-        length: number of rows there are.
+        indices: a slice; whole numbers in a list, range, array or tensor (negative numbers count
+            from the end); or `length` booleans.
+        length: number of all rows.
 
     Returns:
-        (n,), int64, within 0 and `length` - 1.
+        Row numbers, (n,), int64, from 0 to `length` - 1.
 
     Raises:
         IndexError: if a number is out of range, or the indices are no whole numbers.
@@ -52,7 +52,9 @@ def positions(indices: Any, length: int) -> np.ndarray:
         )
     if numbers.dtype.kind == "i" or numbers.max() < length:
         numbers = numbers.astype(np.int64, copy=False)
-        if numbers.view(np.uint64).max() < length:  # negative ones are huge: one pass for all
+        if (
+            numbers.view(np.uint64).max() < length
+        ):  # negative numbers are huge here, so one pass checks both ends
             return numbers
     low, high = int(numbers.min()), int(numbers.max())
     if low < -length or high >= length:
@@ -64,12 +66,12 @@ def positions(indices: Any, length: int) -> np.ndarray:
 
 
 class WeightRows:
-    """The weights of one or more zoo files with equal layer tables, as one (N, D) table.
+    """Weights of zoo files with equal layer tables, as one table (N, D).
 
     Attributes:
-        files: the files, in row order, opened when something of them is first read.
+        files: files in row order, opened when they are first read.
         in_memory: whether the rows were copied to memory at once.
-        window: (start, stop), the part of every row that is read; all of it by default.
+        window: range of values read in every row, (start, stop); by default the whole row.
         verify_on_read: whether rows are read from the file each time, instead of from a map.
     """
 
@@ -83,10 +85,10 @@ class WeightRows:
         """List the files, or copy all their rows to memory.
 
         Args:
-            files: in row order.
-            in_memory: copy their rows at once.
-            window: (start, stop) of every row; None reads all of it.
-            verify_on_read: read as `VerifiedReads` does, instead of from mapped files.
+            files: files in row order.
+            in_memory: copy the rows to memory at once.
+            window: range of values read in every row, (start, stop); None reads the whole row.
+            verify_on_read: read with `VerifiedReads`, instead of from mapped files.
 
         Raises:
             ZooFormatError: if a file changed since it was opened.
@@ -101,28 +103,28 @@ class WeightRows:
         self._pool = BufferPool()
         self._copies: list[np.ndarray] = []
         if in_memory:
-            copies = [self._copy(place) for place in range(len(self.files))]
+            copies = [self._copy(index) for index in range(len(self.files))]
             self._copies, self._reads = copies, None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the list of files alone; they are mapped again, and checked, on the other side."""
+        """Pickle the list of files only; unpickling checks and maps them again."""
         return WeightRows, (self.files, self.in_memory, self.window, self.verify_on_read)
 
     def __len__(self) -> int:
-        """N."""
+        """N, number of rows."""
         return int(self._starts[-1])
 
     @property
     def width(self) -> int:
-        """D."""
+        """D, values read per row."""
         return self.window[1] - self.window[0]
 
     def part(self, start: int, stop: int) -> "WeightRows":
-        """The same rows, of which only the values from start to stop are read.
+        """Narrow the window; rows stay the same.
 
         Args:
-            start: first value, counted within the present window.
-            stop: one past the last.
+            start: first value, within the current window.
+            stop: one past the last value.
         """
         first = self.window[0]
         window = (first + start, first + stop)
@@ -130,24 +132,24 @@ class WeightRows:
 
     @classmethod
     def joined(cls, sources: "Sequence[WeightRows]") -> "WeightRows":
-        """The rows of several sources with the same window, one source after the other."""
+        """Join the rows of several sources with the same window, one source after the other."""
         first = sources[0]
         files = first.files.joined(source.files for source in sources[1:])
         in_memory = all(source.in_memory for source in sources)
         return cls(files, in_memory, first.window, any(one.verify_on_read for one in sources))
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Copy rows out.
+        """Copy rows.
 
         Args:
-            rows: (n,), int64, within 0 and N - 1, as `positions` returns.
-            out: (n, D), float32, where to; None takes reused or new memory.
+            rows: row numbers, (n,), int64, from 0 to N - 1, as `positions` returns.
+            out: memory to fill, (n, D), float32; None takes reused or new memory.
 
         Returns:
-            (n, D), float32, the caller's own for as long as anything refers to it.
+            Weights, (n, D), float32; never overwritten while anything refers to them.
 
         Raises:
-            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
+            ZooFormatError: if a file changed since it was opened, or while it was read.
         """
         if out is None:
             out = self._room(len(rows))
@@ -164,35 +166,41 @@ class WeightRows:
         return self._take_from_many(rows, out)
 
     def views(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Rows where they lie, uncopied, for large rows that are copied piece by piece anyway.
+        """Yield rows of the mapped files without a copy, for large rows that are cut in pieces.
 
-        After the last row the files are checked: copy from each before asking for the next.
+        Copy from each row before asking for the next. The files are checked after the last row.
 
         Args:
-            rows: (n,), int64, within 0 and N - 1, as `positions` returns.
+            rows: row numbers, (n,), int64, from 0 to N - 1, as `positions` returns.
 
         Yields:
-            n arrays (D,), not to be written to.
+            n arrays (D,), read-only.
 
         Raises:
-            ZooFormatError: if a file changed since it was opened, also if it did meanwhile.
+            ZooFormatError: if a file changed since it was opened, or while it was read.
         """
         if self._reads is not None:
-            yield from (self.take(rows[place : place + 1])[0] for place in range(len(rows)))
+            yield from (self.take(rows[index : index + 1])[0] for index in range(len(rows)))
             return
-        places = np.searchsorted(self._starts, rows, side="right") - 1
-        shards = {place: self._shard(place) for place in np.unique(places).tolist()}
-        local = (rows - self._starts[places]).tolist()
-        for place, row in zip(places.tolist(), local, strict=True):
-            yield shards[place][row]
-        for place in shards:
-            self._check_unchanged(place)
+        file_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        shards = {index: self._shard(index) for index in np.unique(file_of_row).tolist()}
+        local = (rows - self._starts[file_of_row]).tolist()
+        for index, row in zip(file_of_row.tolist(), local, strict=True):
+            yield shards[index][row]
+        for index in shards:
+            self._check_unchanged(index)
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
-        """Copy rows out block by block, for callers that copy them on: (m, D) each, in order.
+        """Copy rows block by block, for callers that copy them on.
 
-        The memory of a block is that of the one before; small blocks stay in the cache. A batch of
-        up to four such blocks is one: cutting it gains less than the calls cost.
+        All blocks use the same memory; small blocks stay in the cache. Up to four blocks are read
+        as one, because cutting them gains less than the calls cost.
+
+        Args:
+            rows: row numbers, (n,), int64, from 0 to N - 1, as `positions` returns.
+
+        Yields:
+            Blocks (m, D), float32, in order.
 
         Raises:
             ZooFormatError: if a file changed since it was opened.
@@ -207,83 +215,83 @@ class WeightRows:
             yield self.take(part, out=room[: len(part)])
 
     def _take_from_many(self, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
-        """File by file; rows in rising order need no copy between."""
+        """Copy rows file by file; rows in ascending order need no intermediate copy."""
         order = None if np.all(rows[1:] >= rows[:-1]) else np.argsort(rows, kind="stable")
         ranked = rows if order is None else rows[order]
         bounds = np.searchsorted(ranked, self._starts)
-        for place in np.flatnonzero(np.diff(bounds)).tolist():
-            low, high = int(bounds[place]), int(bounds[place + 1])
-            local = ranked[low:high] - self._starts[place]
+        for index in np.flatnonzero(np.diff(bounds)).tolist():
+            low, high = int(bounds[index]), int(bounds[index + 1])
+            local = ranked[low:high] - self._starts[index]
             if order is None:
-                _gather(self._shard(place), local, out[low:high])
+                _gather(self._shard(index), local, out[low:high])
             else:
-                self._scatter(self._shard(place), local, order[low:high], out)
-            self._check_unchanged(place)
+                self._scatter(self._shard(index), local, order[low:high], out)
+            self._check_unchanged(index)
         return out
 
     def _scatter(
-        self, shard: np.ndarray, rows: np.ndarray, places: np.ndarray, out: np.ndarray
+        self, shard: np.ndarray, rows: np.ndarray, indices: np.ndarray, out: np.ndarray
     ) -> None:
-        """Rows of one file to their places in the batch."""
+        """Copy rows of one file to their indices in the batch."""
         if len(rows) < 4 or 4 * self.width > LARGE_ROW_BYTES:
-            for place, row in zip(places.tolist(), rows.tolist(), strict=True):
-                out[place] = shard[row]
-        else:  # the copy between stays in the processor's cache
-            out[places] = _gather(shard, rows, self._pool.take(len(rows), self.width))
+            for index, row in zip(indices.tolist(), rows.tolist(), strict=True):
+                out[index] = shard[row]
+        else:  # the intermediate copy stays in the processor's cache
+            out[indices] = _gather(shard, rows, self._pool.take(len(rows), self.width))
 
     def _copy_run(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
-        """Rows start to stop, as one plain copy per file."""
-        place = int(np.searchsorted(self._starts, start, side="right")) - 1
-        while place < len(self.files) and self._starts[place] < stop:
-            first, last = int(self._starts[place]), int(self._starts[place + 1])
+        """Copy consecutive rows, with one plain copy per file."""
+        index = int(np.searchsorted(self._starts, start, side="right")) - 1
+        while index < len(self.files) and self._starts[index] < stop:
+            first, last = int(self._starts[index]), int(self._starts[index + 1])
             low, high = max(start, first), min(stop, last)
-            out[low - start : high - start] = self._shard(place)[low - first : high - first]
-            self._check_unchanged(place)
-            place += 1
+            out[low - start : high - start] = self._shard(index)[low - first : high - first]
+            self._check_unchanged(index)
+            index += 1
         return out
 
     def _room(self, count: int) -> np.ndarray:
-        """Memory for `count` rows; most of the table is no batch, so it is not pooled."""
+        """Memory for `count` rows; a read of most of the table is no batch, so it is not pooled."""
         if 2 * count > len(self):
             return np.empty((count, self.width), np.float32)
         return self._pool.take(count, self.width)
 
-    def _copy(self, place: int) -> np.ndarray:
-        """The window of all rows of a file, copied."""
-        first, last = int(self._starts[place]), int(self._starts[place + 1])
+    def _copy(self, index: int) -> np.ndarray:
+        """A copy of the window of all rows of a file."""
+        first, last = int(self._starts[index]), int(self._starts[index + 1])
         return self.take(np.arange(first, last), np.empty((last - first, self.width), np.float32))
 
-    def _check_unchanged(self, place: int) -> None:
-        """Refuse what was copied from a file that changed since it was opened."""
+    def _check_unchanged(self, index: int) -> None:
+        """Raise an error if a file changed since it was opened."""
         if not self._copies:
-            self.files[place].check_unchanged()
+            self.files[index].check_unchanged()
 
-    def _shard(self, place: int) -> np.ndarray:
-        """The window of all rows of a file that was not cut short."""
+    def _shard(self, index: int) -> np.ndarray:
+        """The window of all rows of a file, after a check that it was not truncated."""
         if self._copies:
-            return self._copies[place]
-        shard = self._maps[place]
+            return self._copies[index]
+        shard = self._maps[index]
         return shard if self.width == shard.shape[1] else shard[:, slice(*self.window)]
 
 
 def _gather(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Rows of one array, in any order."""
+    """Copy rows of one array, in any order."""
     if shard.flags.c_contiguous:
-        # "clip" spares numpy a buffered copy for its own range check
+        # with "clip" numpy makes no buffered copy for its own range check
         return np.take(shard, rows, axis=0, mode="clip", out=out)
     if 4 * shard.shape[1] > LARGE_ROW_BYTES:
-        for place, row in enumerate(rows.tolist()):
-            out[place] = shard[row]
+        for index, row in enumerate(rows.tolist()):
+            out[index] = shard[row]
     else:  # numpy's take would first copy the whole window of the whole file
         out[...] = shard[rows]
     return out
 
 
 class _Maps:
-    """Mapped files, no more at a time than a process may hold open.
+    """Mapped files, at most as many at a time as a process may have open.
 
-    Each map keeps a file descriptor, of which many systems grant 1024. Reading a map behind the
-    end of its file kills the process, so the size of the mapped file is asked for before.
+    Each map keeps a file descriptor, and many systems allow 1024. Reading a map beyond the end of
+    its file kills the process, so the size of the file is checked before.
     """
 
     def __init__(self, files: Shards, whole_rows: bool) -> None:
@@ -292,17 +300,17 @@ class _Maps:
         self._lock = threading.Lock()
         self._limit = _map_limit()
 
-    def __getitem__(self, place: int) -> np.ndarray:
-        """All rows of a file, mapped, after a check that the file was not cut short."""
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return all rows of a mapped file, after a check that the file was not truncated."""
         with self._lock:
-            if place not in self._maps:
-                self._maps[place] = self._map(self._files[place])
-            self._maps.move_to_end(place)
+            if index not in self._maps:
+                self._maps[index] = self._map(self._files[index])
+            self._maps.move_to_end(index)
             if len(self._maps) > self._limit:
                 self._maps.popitem(last=False)
-            rows, mapped, size_bytes = self._maps[place]
+            rows, mapped, size_bytes = self._maps[index]
         if mapped.size() < size_bytes:
-            raise changed_file(self._files[place].path)
+            raise changed_file(self._files[index].path)
         return rows
 
     def _map(self, file: ZooFile) -> tuple[np.ndarray, mmap.mmap, int]:
@@ -314,7 +322,7 @@ class _Maps:
 
 
 def _map_limit() -> int:
-    """Half of the files that this process may open, at most 4096."""
+    """Half of the number of files that this process may open, at most 4096."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,7 +1,7 @@
-"""The files of a dataset: listed at once, opened when something of them is first needed.
+"""Files of a dataset, which are listed at once and opened when they are first needed.
 
-Opening and checking one file takes milliseconds, so a zoo of thousands of shards is opened by
-`zoo.json` and the sizes on the disk alone.
+Opening and checking a file takes milliseconds. A zoo of thousands of shards is therefore opened
+from `zoo.json` and the file sizes alone.
 """
 
 import os
@@ -19,7 +19,7 @@ from ...zoos.index import INDEX_NAME, Shard, check_same_columns
 
 @dataclass(frozen=True)
 class _Listed:
-    """What `zoo.json` says of a file."""
+    """A file as `zoo.json` lists it."""
 
     path: Path
     rows: int
@@ -27,22 +27,26 @@ class _Listed:
 
 
 class Shards(Sequence[ZooFile]):
-    """Files of equal layer table and columns, in row order; one is opened when it is asked for.
+    """Files with equal layer tables and columns, in row order, opened on request.
 
-    It pickles, with what was learnt of the files opened so far.
+    Pickling keeps what is known about the files opened so far.
 
     Attributes:
-        counts: (files,), int64, rows per file, known without opening.
+        counts: number of rows per file, (files,), int64, known without opening.
     """
 
     def __init__(self, files: Iterable["ZooFile | _Listed"]) -> None:
-        """Hold files that are open, or only listed."""
+        """Hold files that are opened or only listed."""
         self._files = list(files)
         self.counts = np.array([file.rows for file in self._files], np.int64)
 
     @classmethod
     def listed(cls, folder: Path, shards: Iterable[Shard]) -> "Shards":
-        """The files of an index; all must be there in the listed size, none is opened.
+        """List the files of an index, which must exist with the listed size; none is opened.
+
+        Args:
+            folder: zoo folder.
+            shards: files as the index lists them.
 
         Raises:
             ZooNotFoundError: if a file is missing.
@@ -57,7 +61,7 @@ class Shards(Sequence[ZooFile]):
                     f"no zoo file at {file.path}, which {INDEX_NAME} lists: copy the zoo again"
                 ) from error
             if size != file.size_bytes:
-                # a file cut short is named as such by HDF5, which is the better message
+                # HDF5 reports a truncated file as such, which is the better message
                 raise _contradiction(file, open_zoo_file(file.path))
         return cls(files)
 
@@ -72,40 +76,40 @@ class Shards(Sequence[ZooFile]):
         Raises:
             ZooFormatError: if one is no zoo file, or contradicts its index or the first file.
         """
-        for place in range(len(self)):
-            self[place]
+        for index in range(len(self)):
+            self[index]
 
     def __len__(self) -> int:
         """Number of files."""
         return len(self._files)
 
-    def __getitem__(self, place: Any) -> Any:
-        """The checked file at `place`, opened now if it was not; or the list of a slice.
+    def __getitem__(self, index: Any) -> Any:
+        """Return the checked file at `index`, opened if necessary, or the list of a slice.
 
         Raises:
-            ZooNotFoundError: if it is gone.
+            ZooNotFoundError: if it was removed.
             ZooFormatError: if it is no zoo file, or contradicts its index or the first file.
         """
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        file = self._files[place]
+        if isinstance(index, slice):
+            return [self[one] for one in range(*index.indices(len(self)))]
+        file = self._files[index]
         if isinstance(file, _Listed):
-            file = self._files[place] = self._open(place, file)
+            file = self._files[index] = self._open(index, file)
         return file
 
     def __iter__(self) -> Iterator[ZooFile]:
-        """Files in row order, opened one by one."""
-        return (self[place] for place in range(len(self)))
+        """Iterate over the files in row order, opened one by one."""
+        return (self[index] for index in range(len(self)))
 
     def joined(self, others: Iterable["Shards"]) -> "Shards":
-        """These files, then those of others."""
+        """Join these files with the files of others, in this order."""
         return Shards([*self._files, *(file for other in others for file in other._files)])
 
-    def _open(self, place: int, listed: _Listed) -> ZooFile:
+    def _open(self, index: int, listed: _Listed) -> ZooFile:
         file = open_zoo_file(listed.path)
         if (file.rows, file.size_bytes) != (listed.rows, listed.size_bytes):
             raise _contradiction(listed, file)
-        if place != 0:
+        if index != 0:
             check_same_columns([self[0], file])
         return file
 

@@ -1,10 +1,9 @@
-"""Rows read from their files each time, checked before and after, for files that may change.
+"""Rows read from their files each time, with checks before and after, for files that may change.
 
-A map of a file that somebody cuts short, or that lies on a server or a disk that fails, kills the
-process that reads it (SIGBUS). Reading the file gives an error instead, at a quarter to a half of
-the speed.
+A mapped file that is truncated, or whose server or disk fails, kills the process that reads it
+(SIGBUS). Reading the file raises an error instead, at a quarter to a half of the speed.
 
-Shape letters: n rows asked for, D values read of each row.
+Shape letters: N rows in all files, n rows read, D values read per row.
 """
 
 from io import FileIO
@@ -18,14 +17,14 @@ VALUE_BYTES = 4
 
 
 class VerifiedReads:
-    """Rows of files, read without a map; a file is open only while it is read from."""
+    """Reader of rows without a map; a file is open only while it is read."""
 
     def __init__(self, files: Shards, window: tuple[int, int]) -> None:
-        """Read from some files.
+        """Hold the files.
 
         Args:
-            files: in row order.
-            window: (start, stop), the part of every row that is read.
+            files: files in row order.
+            window: range of values read in every row, (start, stop).
         """
         self._files, self._window = files, window
         self._starts = np.concatenate([[0], np.cumsum(files.counts)])
@@ -34,26 +33,26 @@ class VerifiedReads:
         """Read rows.
 
         Args:
-            rows: (n,), int64, within 0 and N - 1.
-            out: (n, D), float32, contiguous, where to.
+            rows: row numbers, (n,), int64, from 0 to N - 1.
+            out: memory to fill, (n, D), float32, contiguous.
 
         Returns:
             `out`.
 
         Raises:
             ZooNotFoundError: if a file was removed since it was opened.
-            ZooFormatError: if a file changed since then, also if it did meanwhile, or cannot be
-                read.
+            ZooFormatError: if a file changed since it was opened or while it was read, or cannot
+                be read.
         """
         memory = out.data.cast("B")
-        places = np.searchsorted(self._starts, rows, side="right") - 1
-        for place in np.unique(places).tolist():
-            where = np.flatnonzero(places == place)
-            self._read(self._files[place], rows[where] - self._starts[place], where, memory)
+        file_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(file_of_row).tolist():
+            where = np.flatnonzero(file_of_row == index)
+            self._read(self._files[index], rows[where] - self._starts[index], where, memory)
         return out
 
     def _read(self, file: ZooFile, rows: np.ndarray, where: np.ndarray, memory: memoryview) -> None:
-        """Rows of one file to their places in memory, those that lie side by side at once."""
+        """Read rows of one file into memory; neighbouring rows are read at once."""
         start, stop = self._window
         size = VALUE_BYTES * (stop - start)
         is_next = (np.diff(rows) == 1) & (np.diff(where) == 1) & (stop - start == file.width)
@@ -61,14 +60,14 @@ class VerifiedReads:
         counts = np.diff(first, append=len(rows)).tolist()
         offsets = file.weights_offset + VALUE_BYTES * (rows[first] * file.width + start)
         with file.opened() as opened:
-            for count, offset, place in zip(
+            for count, offset, index in zip(
                 counts, offsets.tolist(), where[first].tolist(), strict=True
             ):
-                _fill(opened, offset, memory[size * place : size * (place + count)], file)
+                _fill(opened, offset, memory[size * index : size * (index + count)], file)
 
 
 def _fill(opened: FileIO, offset: int, memory: memoryview, file: ZooFile) -> None:
-    """Read as many bytes as memory takes."""
+    """Read bytes until the memory is full."""
     opened.seek(offset)
     while len(memory):
         count = opened.readinto(memory)

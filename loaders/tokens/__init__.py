@@ -1,1 +1,1 @@
-"""Tokenizers: flat weights as sets of tokens, and windows of them."""
+"""Tokenizers, which cut flat weights into sets of tokens, and windows of tokens."""

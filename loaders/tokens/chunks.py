@@ -1,17 +1,18 @@
-"""Chunks: every tensor flattened, padded and cut, the tokens of SNE.
+"""Chunks: tensors flattened, padded and cut, the tokens of SNE.
 
-Source: pad-and-chunk of SNE, Andreis et al. 2024, arXiv 2305.16625, equation 1.
+Source: pad-and-chunk of SNE (the set-based neural network encoder), Andreis et al. 2024,
+arXiv:2305.16625, equation 1.
 
-Where the paper is silent, this is chosen:
-- A tensor is flattened row-major, so with torch's (out, in) a chunk of `in` values is what one
-  neuron reads; other chunk sizes mix neurons, unless each row is padded by itself.
-- A convolution's kernels stay whole: with k values per kernel a chunk holds max(1, c // k)
-  kernels of the (out * in) kernels, in order, where c is the chunk size. The paper, which cuts
-  only the input and output dimensions, has c kernels in a chunk: `conv_chunk="kernels"`.
-- Chunks of all tensors lie in one array, so S, its last dimension, is the longest chunk of the
-  table: c, or a kernel that is longer. Shorter chunks end in padding.
-- Biases are chunked apart from their weights; buffers (batch-norm statistics) are kept as
-  tokens too, told apart by `role`, so that `inverse` is exact.
+Our choices where the paper is silent:
+- Tensors are flattened row-major. With torch's (out, in) a chunk of `in` values therefore holds the
+  inputs of one neuron; other chunk sizes mix neurons, unless each row is padded by itself.
+- The kernels of a convolution stay whole. With k values per kernel and chunk size c a chunk holds
+  max(1, c // k) of the (out * in) kernels, in order. The paper cuts only the input and output
+  dimensions, so its chunks hold c kernels: `conv_chunk="kernels"`.
+- The chunks of all tensors are in one array. Its last dimension S is therefore the longest chunk of
+  the table: c, or a kernel that is longer. Shorter chunks end in padding.
+- Biases are cut apart from their weights. Buffers (batch-norm statistics) are tokens too, marked by
+  `role`, so that `inverse` is exact.
 """
 
 import math
@@ -24,13 +25,13 @@ CONV_CHUNKS = ("values", "kernels")
 
 
 class Chunks(Tokenizer):
-    """Cuts tensors into chunks.
+    """Tokenizer that cuts tensors into chunks.
 
     Attributes:
-        size: c, values per chunk asked for.
-        align: "flat" cuts a whole tensor, as the paper does; "row" cuts each output neuron's
-            weights by themselves, so that no chunk mixes two neurons.
-        conv_chunk: what c counts in a convolution, "values" or "kernels".
+        size: c, requested number of values per chunk.
+        align: unit that is cut by itself: "flat" cuts whole tensors, as the paper does; "row" cuts
+            the weights of each output neuron, so that no chunk mixes two neurons.
+        conv_chunk: unit that c counts in a convolution, "values" or "kernels".
     """
 
     def __init__(
@@ -43,13 +44,13 @@ class Chunks(Tokenizer):
         """Make the plan.
 
         Args:
-            layer_table: of the architecture.
-            size: c.
-            align: one of `ALIGNMENTS`.
-            conv_chunk: one of `CONV_CHUNKS`.
+            layer_table: layer table of the architecture.
+            size: c, values per chunk.
+            align: unit that is cut by itself, one of `ALIGNMENTS`.
+            conv_chunk: unit that c counts in a convolution, one of `CONV_CHUNKS`.
 
         Raises:
-            ValueError: if the size is no whole number from 1, or a word is unknown.
+            ValueError: if the size is no whole number from 1, or an option is unknown.
         """
         self.size = checked_size("chunk_size", size)
         if align not in ALIGNMENTS:
@@ -61,11 +62,11 @@ class Chunks(Tokenizer):
         super().__init__(layer_table, matrices)
 
     def __reduce__(self) -> tuple[type["Chunks"], tuple[LayerTable, int, str, str]]:
-        """Pickle what the plan is made of, not the plan and its memory."""
+        """Pickle the arguments, not the plan and its memory."""
         return type(self), (self.layer_table, self.size, self.align, self.conv_chunk)
 
 
-LayerSets = Chunks  # the tokenizer of a dataset in format "layer_sets"
+LayerSets = Chunks  # default tokenizer of a dataset in format "layer_sets"
 
 
 def _matrix(spec: TensorSpec, size: int, align: str, conv_chunk: str) -> Matrix:
@@ -76,6 +77,6 @@ def _matrix(spec: TensorSpec, size: int, align: str, conv_chunk: str) -> Matrix:
 
 
 def _kernel_size(spec: TensorSpec) -> int:
-    """Values that stay together: a convolution's kernel, else one."""
+    """Number of values that stay together: the kernel of a convolution, else one value."""
     whole = spec.kind == "conv" and spec.role == "weight"
     return math.prod(spec.shape[2:]) if whole else 1

@@ -1,11 +1,11 @@
 """Strided copies between flat rows and tokens: a few per layer, each for the whole batch.
 
-A plan is made once per layer table. Cutting copies every value of a flat row to its place among
-the tokens, joining copies it back, so that each is the other's exact inverse and its gradient.
+A plan is made once per layer table. Cutting copies every value of a flat row to its token; joining
+copies it back. Each is the exact inverse of the other, and its gradient.
 
-On a CPU, rows are numpy records with a field for every run, and one assignment copies a batch; it
-takes half the time of copies of strided tensors and lets other threads run. Fields are opaque
-bytes, so any dtype will do. On another device a run is one kernel over views of the batch.
+On a CPU, rows are numpy records with one field per run, and one assignment copies a batch. This
+takes half the time of strided tensor copies and lets other threads run. Fields are opaque bytes, so
+every dtype is possible. On another device a run is one kernel over views of the batch.
 
 Shape letters: B models in the batch, D length of the flat vector, T length of all tokens together.
 """
@@ -20,17 +20,17 @@ from torch import Tensor
 
 from ..storage.buffers import BufferPool, PaddedBuffers
 
-_RECORD_DEVICE = "cpu"  # whose rows numpy can see
+_RECORD_DEVICE = "cpu"  # device whose memory numpy can read
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pieces of a run lie, in values.
+    """Positions of the pieces of a run, counted in values.
 
     Attributes:
-        offset: where the grid starts.
-        steps: from one cell to the next, along each dimension of the grid.
-        lead: values in a cell before the piece.
+        offset: start of the grid.
+        steps: distance from one cell to the next, along each dimension of the grid.
+        lead: number of values in a cell before the piece.
     """
 
     offset: int
@@ -40,13 +40,13 @@ class Grid:
 
 @dataclass(frozen=True)
 class Run:
-    """A grid of equally long pieces, evenly spaced in the flat row and among the tokens.
+    """A grid of equally long pieces, evenly spaced in the flat row and in the tokens.
 
     Attributes:
-        length: values of a piece, which stay side by side.
-        counts: pieces along each dimension of the grid.
-        flat: where they lie in the flat row.
-        tokens: where they lie among the tokens.
+        length: number of values of a piece, which stay side by side.
+        counts: number of pieces along each dimension of the grid.
+        flat: positions of the pieces in the flat row.
+        tokens: positions of the pieces in the tokens.
     """
 
     length: int
@@ -56,10 +56,16 @@ class Run:
 
 
 class CopyPlan:
-    """Copies (B, D) to (B, T) and back; what no run writes is zero among the tokens."""
+    """Copies between flat rows (B, D) and tokens (B, T); tokens are zero outside the runs."""
 
     def __init__(self, runs: Sequence[Run], flat_width: int, tokens_width: int) -> None:
-        """Hold runs that cover every value of the flat row once."""
+        """Prepare the copies.
+
+        Args:
+            runs: runs that cover every value of the flat row once.
+            flat_width: D, length of a flat row.
+            tokens_width: T, length of all tokens of a row together.
+        """
         self.flat_width, self.tokens_width = flat_width, tokens_width
         moves = [(run, run.flat, run.tokens) for run in runs]
         self._to_tokens = _Copies(moves, flat_width, tokens_width)
@@ -70,7 +76,7 @@ class CopyPlan:
     def cut(self, weights: Tensor) -> Tensor:
         """Copy flat rows (B, D) to tokens (B, T), with gradients.
 
-        On a CPU float32 tokens lie in reused memory, see `PaddedBuffers`.
+        On a CPU float32 tokens are in reused memory, see `PaddedBuffers`.
         """
         if weights.requires_grad and torch.is_grad_enabled():
             return _Cut.apply(weights, self)
@@ -82,7 +88,15 @@ class CopyPlan:
         return tokens
 
     def cut_blocks(self, blocks: Iterable[np.ndarray], rows: int) -> Tensor:
-        """Copy rows that come in blocks (m, D), float32, of B in all, to tokens (B, T)."""
+        """Copy flat rows that come in blocks to tokens.
+
+        Args:
+            blocks: arrays (m, D), float32.
+            rows: B, number of rows in all blocks together.
+
+        Returns:
+            Tokens, (B, T).
+        """
         tokens = self._tokens.take(rows)
         targets, start = tokens.numpy(), 0
         for block in blocks:
@@ -108,7 +122,7 @@ def _is_pooled(tensor: Tensor) -> bool:
 
 
 class _Cut(torch.autograd.Function):
-    """The gradient of padding is dropped."""
+    """Cut with a gradient; the gradient of padding is dropped."""
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, plan: CopyPlan) -> Tensor:
@@ -121,7 +135,7 @@ class _Cut(torch.autograd.Function):
 
 
 class _Join(torch.autograd.Function):
-    """The gradient of padding is zero."""
+    """Join with a gradient; the gradient of padding is zero."""
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, plan: CopyPlan) -> Tensor:
@@ -139,14 +153,14 @@ class _Copies:
     def __init__(
         self, moves: Sequence[tuple[Run, Grid, Grid]], width: int, target_width: int
     ) -> None:
-        self._moves = moves  # run, from, to
+        self._moves = moves  # run, source grid, target grid
         self._widths = (width, target_width)
         self._records: dict[int, list[np.dtype]] = {}
 
     def __call__(self, source: Tensor, target: Tensor) -> None:
         """Copy; `target` is contiguous and shares no memory with `source`."""
         source = source.detach().contiguous()
-        if len(source) == 0:  # of which torch makes no views as bytes
+        if len(source) == 0:  # torch makes no byte views of empty tensors
             return
         if source.device.type == _RECORD_DEVICE:
             here, there = source.view(torch.uint8).numpy(), target.view(torch.uint8).numpy()
@@ -174,11 +188,11 @@ def _pieces(tensor: Tensor, run: Run, grid: Grid) -> Tensor:
 
 
 def _record(runs: Sequence[Run], grids: Sequence[Grid], width: int, size: int) -> np.dtype:
-    """A row of `width` values of `size` bytes, with a field for every run."""
+    """Type of a row of `width` values of `size` bytes, with a field for every run."""
     fields = [_field(*pair, size) for pair in zip(runs, grids, strict=True)]
     return np.dtype(
         {
-            "names": [str(place) for place in range(len(runs))],
+            "names": [str(index) for index in range(len(runs))],
             "formats": [field for field, _ in fields],
             "offsets": [offset for _, offset in fields],
             "itemsize": width * size,
@@ -187,7 +201,7 @@ def _record(runs: Sequence[Run], grids: Sequence[Grid], width: int, size: int) -
 
 
 def _field(run: Run, grid: Grid, size: int) -> tuple[np.dtype, int]:
-    """The pieces of a run as opaque bytes, each in its cell of the grid, and their offset."""
+    """Type of the pieces of a run, as opaque bytes in their cells of the grid, and their offset."""
     field, lead = np.dtype((np.void, run.length * size)), grid.lead * size
     for count, step in reversed(list(zip(run.counts, grid.steps, strict=True))):
         if count > 1:

@@ -1,4 +1,4 @@
-"""Parts of the flat weight vector: which values a layer takes, and the layer table of a part.
+"""Windows of the flat weight vector: the values of a layer, and the layer table of a window.
 
 Shape letters: D length of the flat weight vector.
 """
@@ -12,14 +12,14 @@ def find_layer(table: LayerTable, name: str) -> tuple[int, int]:
     """Find the values of a layer.
 
     Args:
-        table: of the whole flat vector.
-        name: of a layer, of a block of layers up to a dot, or of a tensor.
+        table: layer table of the whole flat vector.
+        name: name of a layer, of a block of layers up to a dot, or of a tensor.
 
     Returns:
-        First value and one past the last.
+        First value and one past the last value.
 
     Raises:
-        KeyError: if there is no such layer; the layers are listed.
+        KeyError: if there is no such layer; the message lists the layers.
         ValueError: if tensors of other layers lie between its own.
     """
     tensors = [tensor for tensor in table if _belongs(tensor, name)]
@@ -28,12 +28,20 @@ def find_layer(table: LayerTable, name: str) -> tuple[int, int]:
         raise KeyError(f"no layer or tensor {name!r}, the layers are {layers}")
     start, stop = tensors[0].offset, tensors[-1].offset + tensors[-1].size
     if sum(tensor.size for tensor in tensors) != stop - start:
-        raise ValueError(f"the tensors of {name!r} do not lie side by side: take them one by one")
+        raise ValueError(
+            f"the tensors of {name!r} do not lie side by side: name one tensor at a time"
+        )
     return start, stop
 
 
 def cut_table(table: LayerTable, start: int, stop: int) -> LayerTable:
-    """Describe the values from start to stop; a tensor that is cut becomes a flat piece."""
+    """Make the layer table of a window; a tensor that is cut becomes a flat piece.
+
+    Args:
+        table: layer table of the whole flat vector.
+        start: first value of the window.
+        stop: one past the last value.
+    """
     if (start, stop) == (0, table.width):
         return table
     pieces = []

@@ -1,6 +1,7 @@
 """Layer sets of several architectures as one batch, padded to the largest.
 
-Shape letters: B models, of one set or of all; N tokens, S values per token, of one set or the most.
+Shape letters: B models of one set, or of all sets; N tokens and S values per token of one set, or
+of the largest set.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,25 +10,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PER_MODEL = "values"  # of what tokenizers return; the rest holds for every model alike
+PER_MODEL = "values"  # tensor with one entry per model; the others are equal for all models
 PER_VALUE = ("values", "mask")
 
 
 def pad_layer_sets(sets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Join layer sets of different architectures.
 
-    Padding costs memory: where an encoder needs no batch of mixed architectures, let `MixedLoader`
-    take turns between them instead.
+    Padding costs memory. Use `MixedLoader` instead if a batch may hold one architecture.
 
     Args:
-        sets: what tokenizers return: `values` (B, N, S), and tensors that hold for every model
-            alike, `mask` (N, S), `kind` (N,), `position` (N, 3) and so on; each with its own
-            B, N, S.
+        sets: tensors that tokenizers return, one mapping per architecture: `values` (B, N, S), and
+            tensors that are equal for all models, `mask` (N, S), `kind` (N,), `position` (N, 3) and
+            so on. B, N and S may differ by set.
 
     Returns:
-        The same names, and `architecture` (B,), int64, the index of a model's set. All are of all
-        models, in order: `values` and `mask` (B, N, S), others (B, N) or (B, N, 3); zero, and
-        false in `mask`, on what is padding.
+        Tensors of the same names for all models, in order: `values` and `mask` (B, N, S), others
+        (B, N) or (B, N, 3), and `architecture` (B,), int64, the index of the model's set. Padding
+        is zero, and false in `mask`.
 
     Raises:
         ValueError: if there is no set, or two have different names.
@@ -46,7 +46,7 @@ def pad_layer_sets(sets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def _padded(name: str, one: Mapping[str, Tensor], tokens: int, size: int) -> Tensor:
-    """A tensor of every model of a set, (B, tokens, ...)."""
+    """A tensor of all models of a set, padded to (B, tokens, ...)."""
     tensor = (
         one[name] if name == PER_MODEL else one[name].expand(len(one[PER_MODEL]), *one[name].shape)
     )

@@ -1,13 +1,14 @@
-"""Neurons: an output neuron's weights with its bias, whole or in chunks of a fixed length.
+"""Neurons: the weights of an output neuron with its bias, whole or in chunks of a fixed length.
 
-Sources: `Neurons` are the tokens of hyper-representations, Schürholt et al. 2021, arXiv
-2110.15288; `RowChunks` those of SANE, Schürholt et al. 2024, arXiv 2406.09997.
+Sources: `Neurons` are the tokens of hyper-representations, Schürholt et al. 2021, arXiv:2110.15288.
+`RowChunks` are those of SANE (sequential autoencoder for neural embeddings), Schürholt et al. 2024,
+arXiv:2406.09997.
 
-A weight is a matrix of its first dimension by the rest, and the bias of the same layer and length
-is its last column. Norm layers are matrices of two columns, scale and shift. Buffers (batch-norm
-statistics) are matrices of one column, told apart by `role`; unlike the published code this keeps
-the batch counter, one token more per layer, so that `inverse` is exact. A transposed convolution
-has its inputs first, so that there a token is an input neuron.
+A weight is a matrix of its first dimension by the rest. The bias of the same layer and length is
+its last column. Norm layers are matrices of two columns, scale and shift. Buffers (batch-norm
+statistics) are matrices of one column, marked by `role`. Unlike the published code this includes
+the batch counter, one more token per layer, so that `inverse` is exact. A transposed convolution
+has its inputs first, so its tokens are input neurons.
 """
 
 from collections.abc import Iterator
@@ -17,20 +18,20 @@ from .tokenizers import Matrix, Tokenizer, checked_size
 
 
 class Neurons(Tokenizer):
-    """One token per neuron, padded to the longest of the table."""
+    """Tokenizer with one token per neuron, padded to the longest of the table."""
 
     def __init__(self, layer_table: LayerTable) -> None:
-        """Make the plan."""
+        """Make the plan for a layer table."""
         longest = max((matrix.columns for matrix in row_matrices(layer_table, 1)), default=1)
         super().__init__(layer_table, list(row_matrices(layer_table, longest)))
 
     def __reduce__(self) -> tuple[type["Neurons"], tuple[LayerTable]]:
-        """Pickle what the plan is made of, not the plan and its memory."""
+        """Pickle the arguments, not the plan and its memory."""
         return type(self), (self.layer_table,)
 
 
 class RowChunks(Tokenizer):
-    """Every neuron cut into tokens of `size` values, the last padded.
+    """Tokenizer that cuts every neuron into tokens of `size` values and pads the last one.
 
     Attributes:
         size: S, values per token.
@@ -40,9 +41,9 @@ class RowChunks(Tokenizer):
         """Make the plan.
 
         Args:
-            layer_table: of the architecture.
-            size: S.
-            positions: one of `tokenizers.POSITIONS`.
+            layer_table: layer table of the architecture.
+            size: S, values per token.
+            positions: kind of position, one of `tokenizers.POSITIONS`.
 
         Raises:
             ValueError: if the size is no whole number from 1, or `positions` is unknown.
@@ -51,12 +52,20 @@ class RowChunks(Tokenizer):
         super().__init__(layer_table, list(row_matrices(layer_table, size)), positions)
 
     def __reduce__(self) -> tuple[type["RowChunks"], tuple[LayerTable, int, str]]:
-        """Pickle what the plan is made of, not the plan and its memory."""
+        """Pickle the arguments, not the plan and its memory."""
         return type(self), (self.layer_table, self.size, self.positions)
 
 
 def row_matrices(layer_table: LayerTable, width: int) -> Iterator[Matrix]:
-    """Every tensor once, biases with their weights."""
+    """Lay out every tensor once, biases with their weights.
+
+    Args:
+        layer_table: layer table of the architecture.
+        width: largest number of values per token.
+
+    Yields:
+        Matrices in the order of the table.
+    """
     bias_of = _biases(layer_table)
     joined = {bias.name for bias in bias_of.values()}
     for spec in layer_table:
@@ -66,7 +75,7 @@ def row_matrices(layer_table: LayerTable, width: int) -> Iterator[Matrix]:
 
 
 def _biases(layer_table: LayerTable) -> dict[str, TensorSpec]:
-    """The bias that goes with each weight, by the weight's name."""
+    """The bias of each weight, by the name of the weight."""
     specs = {spec.name: spec for spec in layer_table}
     pairs = {}
     for spec in layer_table:

@@ -1,8 +1,8 @@
 """Tokenizers: flat weights as a set of equally long tokens, layer by layer, and back.
 
-All tokenizers are one scheme: a layer's tensors are laid out as matrices, every row of a matrix
-is cut into pieces, and each piece is a token, padded with zeros. They differ in the matrices
-(`chunks.py`, `neurons.py`). What a token is stands in columns that hold for every model alike.
+All tokenizers use one scheme. The tensors of a layer are laid out as matrices, every row of a
+matrix is cut into pieces, and each piece is a token, padded with zeros. Tokenizers differ in the
+matrices (`chunks.py`, `neurons.py`). Tensors that are equal for all models describe the tokens.
 
 Shape letters: B models in the batch, D length of the flat vector, N tokens of the table, S values
 per token.
@@ -28,10 +28,10 @@ class Matrix:
     """A tensor as rows that are cut into tokens.
 
     Attributes:
-        spec: the tensor.
-        rows: number of rows; divides the tensor's size.
-        width: most values of a token.
-        bias: a tensor with one value per row, which follows the row's own values.
+        spec: entry of the tensor in the layer table.
+        rows: number of rows; divides the size of the tensor.
+        width: largest number of values per token.
+        bias: tensor with one value per row, which follows the values of the row; None for none.
     """
 
     spec: TensorSpec
@@ -41,17 +41,17 @@ class Matrix:
 
     @property
     def row_size(self) -> int:
-        """Values of a row in the tensor itself."""
+        """Number of values of a row, without its bias."""
         return self.spec.size // self.rows
 
     @property
     def columns(self) -> int:
-        """Values of a row with its bias."""
+        """Number of values of a row, with its bias."""
         return self.row_size + (self.bias is not None)
 
     @property
     def tokens_per_row(self) -> int:
-        """Tokens of a row; the last may be short."""
+        """Number of tokens of a row; the last may be short."""
         return math.ceil(self.columns / self.width)
 
 
@@ -59,17 +59,18 @@ class Tokenizer:
     """Cuts flat weights of one architecture into tokens; the plan is made once.
 
     Attributes:
-        layer_table: of the architecture.
-        shape: (N, S).
-        shared: what holds for every model alike, on the CPU: `mask` (N, S) bool, true on real
-            values; int64: `kind`, `role` (N,), indices into `KINDS` and `ROLES` (of the weight,
-            where a bias stands with it); `level` (N,), depth of the layer; `tensor` (N,), index
-            of the tensor in the layer table; `position` (N, 3), see `POSITIONS`.
-        positions: one of `POSITIONS`. "running": index of the token, depth of its layer, index of
-            the token in its layer. "published": index of the token, of its matrix, and of its row
-            in the matrix, the neuron, as in the published code of SANE (arXiv 2406.09997); a
-            tensor without dimensions, such as a batch counter, which has no token there, takes
-            the index of the matrix before it.
+        layer_table: layer table of the architecture.
+        shape: number of tokens and values per token, (N, S).
+        shared: tensors that are equal for all models, on the CPU. `mask` (N, S), bool, is true on
+            real values. The others are int64: `kind` and `role` (N,), indices into `KINDS` and
+            `ROLES` (of the weight, where a token holds weight and bias); `level` (N,), depth of the
+            layer; `tensor` (N,), index of the tensor in the layer table; `position` (N, 3), see
+            `positions`.
+        positions: kind of position, one of `POSITIONS`. "running": index of the token, depth of its
+            layer, index of the token in its layer. "published": index of the token, of its matrix,
+            and of its row in the matrix (the neuron), as in the published code of SANE
+            (arXiv:2406.09997). A tensor without dimensions, such as a batch counter, has no token
+            in that code; here it takes the index of the matrix before it.
     """
 
     def __init__(
@@ -78,9 +79,9 @@ class Tokenizer:
         """Make the plan.
 
         Args:
-            layer_table: of the architecture.
-            matrices: that hold every value of the table once.
-            positions: one of `POSITIONS`.
+            layer_table: layer table of the architecture.
+            matrices: matrices that hold every value of the table once.
+            positions: kind of position, one of `POSITIONS`.
 
         Raises:
             ValueError: if the table has no values, or `positions` is unknown.
@@ -90,7 +91,9 @@ class Tokenizer:
         self.layer_table, self.positions = layer_table, positions
         matrices = [matrix for matrix in matrices if matrix.spec.size]
         if not matrices:
-            raise ValueError("layer table has no values: there is nothing to cut")
+            raise ValueError(
+                "layer table has no values to cut: pass the table of a network with weights"
+            )
         tokens = sum(matrix.rows * matrix.tokens_per_row for matrix in matrices)
         self.shape = (tokens, max(matrix.width for matrix in matrices))
         self._plan = CopyPlan(
@@ -105,13 +108,13 @@ class Tokenizer:
         """Cut flat weights into tokens.
 
         Args:
-            weights: (B, D), of any type, on any device.
+            weights: flat weights, (B, D), of any type, on any device.
 
         Returns:
-            `values` (B, N, S), zero where `mask` is false, beside the tensors of `shared` on the
-            same device (the same ones in every call: copy one before writing into it).
-            The memory of `values` is reused once nothing refers to it; padding changed through
-            numpy instead of torch would come back in a later batch.
+            `values` (B, N, S), zero where `mask` is false, and the tensors of `shared` on the same
+            device. The shared tensors are the same objects in every call: copy one before writing
+            into it. The memory of `values` is reused once nothing refers to it; padding that is
+            changed through numpy instead of torch would appear in a later batch.
 
         Raises:
             ValueError: if the weights have another shape.
@@ -121,27 +124,27 @@ class Tokenizer:
         return {"values": values} | self.shared_on(weights.device)
 
     def cut_blocks(self, blocks: Iterable[np.ndarray], rows: int) -> dict[str, Tensor]:
-        """Cut rows that come block by block, such as mapped rows of a file, into tokens.
+        """Cut rows that come in blocks, such as mapped rows of a file, into tokens.
 
-        Nothing of a block is kept, so that all blocks can have the same memory. It is faster than
-        to gather a batch first: small blocks stay in the processor's cache, and a block may be a
-        single large row (64 kB and more) where it lies in a file.
+        Blocks are not kept, so all blocks can use the same memory. This is faster than gathering a
+        batch first: small blocks stay in the processor's cache, and a block may be a single large
+        row (64 kB or more) of a mapped file.
 
         Args:
             blocks: arrays (m, D), float32, contiguous.
-            rows: B, of all blocks together.
+            rows: B, number of rows in all blocks together.
 
         Returns:
-            As for a batch of them on the CPU.
+            The same tensors as for a batch of these rows on the CPU.
 
         Raises:
-            ValueError: if a block has another shape or type, or the rows are not B.
+            ValueError: if a block has another shape or type, or the blocks hold other than B rows.
         """
         values = self._plan.cut_blocks(self._checked(blocks, rows), rows)
         return {"values": values.view(rows, *self.shape)} | self.shared
 
     def _checked(self, blocks: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
-        """The blocks as they come."""
+        """Pass blocks on and check them."""
         width, left = self.layer_table.width, rows
         for block in blocks:
             if block.shape[1:] != (width,) or block.dtype != np.float32 or len(block) > left:
@@ -155,13 +158,13 @@ class Tokenizer:
             raise ValueError(f"blocks must have {rows} rows in all, got {rows - left}")
 
     def inverse(self, values: Tensor) -> Tensor:
-        """Put tokens together again; padding is ignored.
+        """Join tokens to flat weights; padding is ignored.
 
         Args:
-            values: (B, N, S).
+            values: values of the tokens, (B, N, S).
 
         Returns:
-            (B, D), exactly the weights that were cut.
+            Flat weights, (B, D), exactly those that were cut.
 
         Raises:
             ValueError: if the values have another shape.
@@ -171,11 +174,11 @@ class Tokenizer:
 
     @property
     def shared(self) -> dict[str, Tensor]:
-        """What holds for every model alike, on the CPU."""
+        """Tensors that are equal for all models, on the CPU."""
         return self.shared_on(torch.device("cpu"))
 
     def shared_on(self, device: torch.device) -> dict[str, Tensor]:
-        """`shared` on a device, copied there once."""
+        """Return `shared` on a device; it is copied once."""
         if device not in self._shared:
             host = self._shared[torch.device("cpu")]
             with torch.inference_mode(False):  # a mask made while predicting serves training too
@@ -184,7 +187,7 @@ class Tokenizer:
 
 
 def _runs(matrices: Sequence[Matrix], token_size: int) -> list[Run]:
-    """The copies that fill the tokens, matrix by matrix."""
+    """Runs that fill the tokens, matrix by matrix."""
     runs, first = list[Run](), 0
     for matrix in matrices:
         runs += _row_runs(matrix, first, token_size)
@@ -195,7 +198,7 @@ def _runs(matrices: Sequence[Matrix], token_size: int) -> list[Run]:
 
 
 def _row_runs(matrix: Matrix, first: int, token_size: int) -> list[Run]:
-    """Copies of the rows without bias to tokens from value `first`; as few as there can be."""
+    """Runs of the rows without bias, to tokens from value `first`; as few as possible."""
     offset, size, rows, width = matrix.spec.offset, matrix.row_size, matrix.rows, matrix.width
     step = matrix.tokens_per_row * token_size
     if step == size:  # no padding at all
@@ -214,9 +217,9 @@ def _row_runs(matrix: Matrix, first: int, token_size: int) -> list[Run]:
 
 
 def _bias_run(bias: TensorSpec, matrix: Matrix, first: int, token_size: int) -> Run:
-    """The copy of one value per row to the place behind the row."""
-    token, place = divmod(matrix.row_size, matrix.width)
-    there = Grid(first, (matrix.tokens_per_row * token_size,), token * token_size + place)
+    """Run of one bias value per row, to the position behind the row."""
+    token, index = divmod(matrix.row_size, matrix.width)
+    there = Grid(first, (matrix.tokens_per_row * token_size,), token * token_size + index)
     return Run(1, (matrix.rows,), Grid(bias.offset, (1,)), there)
 
 
@@ -224,7 +227,7 @@ def _bias_run(bias: TensorSpec, matrix: Matrix, first: int, token_size: int) -> 
 def _describe(
     layer_table: LayerTable, matrices: Sequence[Matrix], token_size: int
 ) -> dict[str, Tensor]:
-    """The tensors that hold for every model alike."""
+    """The tensors that are equal for all models."""
     counts = torch.tensor([matrix.rows * matrix.tokens_per_row for matrix in matrices])
     of_matrix = {
         "kind": [KINDS.index(matrix.spec.kind) for matrix in matrices],
@@ -240,10 +243,10 @@ def _describe(
 
 
 def _mask(matrix: Matrix, token_size: int) -> Tensor:
-    """(tokens of the matrix, S), bool."""
-    place = torch.arange(token_size)
-    column = torch.arange(matrix.tokens_per_row)[:, None] * matrix.width + place
-    mask = (column < matrix.columns) & (place < matrix.width)
+    """Mask of real values, (tokens of the matrix, S), bool."""
+    index = torch.arange(token_size)
+    column = torch.arange(matrix.tokens_per_row)[:, None] * matrix.width + index
+    mask = (column < matrix.columns) & (index < matrix.width)
     return mask.repeat(matrix.rows, 1)
 
 
@@ -271,15 +274,20 @@ def _published_positions(matrices: Sequence[Matrix]) -> Tensor:
             strict=True,
         )
     ]
-    places = torch.cat(parts)
-    return torch.cat([torch.arange(len(places))[:, None], places], 1)
+    indices = torch.cat(parts)
+    return torch.cat([torch.arange(len(indices))[:, None], indices], 1)
 
 
 def check_shape(what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse a batch whose items have another shape.
+    """Reject a batch whose items have another shape.
+
+    Args:
+        what: name of the tensor, for the error message.
+        tensor: batch to check, (B, ...).
+        shape: allowed shape, without B.
 
     Raises:
-        ValueError: naming both shapes.
+        ValueError: if the shape differs.
     """
     if tuple(tensor.shape[1:]) != shape:
         wanted = ", ".join(["B", *map(str, shape)])
@@ -287,10 +295,15 @@ def check_shape(what: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def checked_size(name: str, size: Any, least: int = 1) -> int:
-    """The size, if it is a whole number from `least`.
+    """Return a size if it is a whole number from `least`.
+
+    Args:
+        name: name of the size, for the error message.
+        size: value to check.
+        least: smallest allowed value.
 
     Raises:
-        ValueError: if it is not.
+        ValueError: if it is not such a number.
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < least:
         raise ValueError(f"{name} must be a whole number from {least}, got {size!r}")

@@ -1,8 +1,9 @@
 """Windows: contiguous runs of tokens, for encoders that never see a whole model at once.
 
-Source: SANE, Schürholt et al. 2024, arXiv 2406.09997: training takes a random window, the same
-for both views of a model; generation takes all windows, each read with a halo of its neighbours
-that is cut off again when the windows are put together.
+Source: SANE (sequential autoencoder for neural embeddings), Schürholt et al. 2024,
+arXiv:2406.09997. Training takes a random window, the same for both views of a model. Generation
+takes all windows; each is read with a halo of neighbouring tokens, which is cut off again when the
+windows are joined.
 
 Shape letters: B models in the batch, N tokens of the table, S values per token, K windows that
 cover a model, W tokens of a window with its halo.
@@ -17,24 +18,29 @@ from .tokenizers import Tokenizer, check_shape, checked_size
 
 
 class Windows:
-    """Cuts windows out of the tokens that a tokenizer makes.
+    """Cuts windows from the tokens of a tokenizer.
 
-    A window that reaches beyond the first or last token is filled up with masked tokens, zero in
-    `values`, whose columns repeat the nearest token.
+    A window that reaches beyond the first or last token is filled with masked tokens: their
+    `values` are zero, and their other entries repeat the nearest token.
 
     Attributes:
-        tokenizer: makes the tokens.
-        length: tokens of a window without halo.
-        halo: further tokens on each side.
-        shape: (W, S).
-        count: K.
+        tokenizer: tokenizer that makes the tokens.
+        length: number of tokens of a window without halo.
+        halo: number of further tokens on each side.
+        shape: tokens per window and values per token, (W, S).
+        count: K, number of windows that cover a model.
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int, halo: int = 0) -> None:
         """Set the size of windows.
 
+        Args:
+            tokenizer: tokenizer that makes the tokens.
+            length: number of tokens of a window without halo.
+            halo: number of further tokens on each side.
+
         Raises:
-            ValueError: if length is no whole number from 1, or halo none from 0.
+            ValueError: if length is no whole number from 1, or halo no whole number from 0.
         """
         self.tokenizer = tokenizer
         self.length = checked_size("length", length)
@@ -43,14 +49,15 @@ class Windows:
         self.count = math.ceil(tokenizer.shape[0] / length)
 
     def random_starts(self, models: int, generator: torch.Generator) -> Tensor:
-        """Draw a window for each model, to be cut from every view of it.
+        """Draw a window for each model, to be cut from all of its views.
 
         Args:
-            models: B.
-            generator: on the device of the weights.
+            models: B, number of models.
+            generator: random generator, on the device of the weights.
 
         Returns:
-            (B,), int64, such that windows without halo lie within the tokens if they fit.
+            Index of the first token of each window, (B,), int64. Windows without halo lie within
+            the tokens if they fit.
         """
         last = max(0, self.tokenizer.shape[0] - self.length)
         device = generator.device
@@ -60,14 +67,14 @@ class Windows:
         """Cut one window from each model.
 
         Args:
-            weights: (B, D), flat.
-            starts: (B,), first token of each window, before its halo.
+            weights: flat weights, (B, D).
+            starts: index of the first token of each window, without its halo, (B,).
 
         Returns:
-            What the tokenizer returns, with dimensions (B, W, ...).
+            Tensors of the tokenizer, with dimensions (B, W, ...).
 
         Raises:
-            ValueError: if the weights have another shape, or starts are not one per model.
+            ValueError: if the weights have another shape, or there is not one start per model.
         """
         if starts.shape != weights.shape[:1]:
             raise ValueError(
@@ -81,22 +88,22 @@ class Windows:
         """Cut the windows that cover each model, in order.
 
         Args:
-            weights: (B, D), flat.
+            weights: flat weights, (B, D).
 
         Returns:
-            What the tokenizer returns, with dimensions (B, K, W, ...).
+            Tensors of the tokenizer, with dimensions (B, K, W, ...).
         """
         starts = torch.arange(self.count, device=weights.device) * self.length
         return self._cut(weights, starts.expand(len(weights), -1))
 
     def stitch(self, values: Tensor) -> Tensor:
-        """Put the windows of `split` together, without their halos.
+        """Join the windows of `split`, without their halos.
 
         Args:
-            values: (B, K, W, S).
+            values: values of the windows, (B, K, W, S).
 
         Returns:
-            (B, N, S), which the tokenizer's `inverse` takes.
+            Values of the tokens, (B, N, S), as the `inverse` of the tokenizer takes them.
 
         Raises:
             ValueError: if the values have another shape.
@@ -106,7 +113,7 @@ class Windows:
         return core.flatten(1, 2)[:, : self.tokenizer.shape[0]]
 
     def inverse(self, values: Tensor) -> Tensor:
-        """Turn the windows of `split` (B, K, W, S) back into flat weights (B, D)."""
+        """Convert the windows of `split` (B, K, W, S) back to flat weights (B, D)."""
         return self.tokenizer.inverse(self.stitch(values))
 
     def _cut(self, weights: Tensor, starts: Tensor) -> dict[str, Tensor]:

@@ -1,1 +1,1 @@
-"""Transforms of weights: permutations, alignment, augmentations, standardisation."""
+"""Transforms of weights: permutation, alignment, augmentation and standardisation."""

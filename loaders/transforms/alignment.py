@@ -1,8 +1,8 @@
-"""Alignment: reorder the hidden units of models to lie as close to a reference as possible.
+"""Alignment: reorder the hidden units of models to be as close to a reference as possible.
 
-Source: weight matching of Git Re-Basin, Ainsworth et al. 2022, arXiv 2209.04836, algorithm 1:
-coordinate descent over permutation groups, each step a linear assignment. It finds a local
-optimum, which depends on the order of the groups and with it on the seed.
+Source: weight matching of Git Re-Basin, Ainsworth et al. 2022, arXiv:2209.04836, algorithm 1. It is
+coordinate descent over permutation groups; each step solves a linear assignment problem. The result
+is a local optimum, which depends on the order of the groups and therefore on the seed.
 
 Shape letters: B models in the batch, D length of the flat vector, U units of a group.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 from .permutations import HiddenPermutations
 
 MAX_PASSES = 100
-LEAST_GAIN = 1e-12  # of the largest inner product there can be; less is rounding
+LEAST_GAIN = 1e-12  # share of the largest possible inner product; smaller gains are rounding errors
 
 
 def align(
@@ -25,19 +25,20 @@ def align(
 ) -> tuple[Tensor, list[Tensor]]:
     """Reorder hidden units such that each model comes close to the reference.
 
-    A model's result depends on the seed, not on the models beside it. To align a trajectory, align
-    its last checkpoint and apply the permutations to all, as SANE does (arXiv 2406.09997).
+    The result of a model depends on the seed, not on other models. To align a trajectory, align its
+    last checkpoint and apply the permutations to all checkpoints, as SANE (sequential autoencoder
+    for neural embeddings, arXiv:2406.09997) does.
 
     Args:
-        weights: (B, D), flat.
-        reference: (D,), on the same device.
-        permutations: of the architecture.
-        seed: for the order in which groups are visited.
-        max_passes: most passes over all groups; it ends sooner once none improves.
+        weights: flat weights, (B, D).
+        reference: flat weights of the reference, (D,), on the same device.
+        permutations: permutations of the architecture.
+        seed: random seed of the order in which groups are visited.
+        max_passes: largest number of passes over all groups; it ends when no group improves.
 
     Returns:
-        The reordered weights (B, D), no farther from the reference than before, and their
-        permutations, which `HiddenPermutations.apply` takes.
+        Reordered weights, (B, D), no farther from the reference than before, and their
+        permutations, as `HiddenPermutations.apply` takes them.
 
     Raises:
         ValueError: if shapes do not fit, or a value is not finite.
@@ -49,8 +50,8 @@ def align(
     active = torch.arange(len(weights), device=weights.device)
     for _ in range(max_passes):
         improved = torch.zeros(len(active), dtype=torch.bool, device=weights.device)
-        for place in torch.randperm(len(permutations.families), generator=generator).tolist():
-            steps, current, better = _match(current, wanted, permutations, place)
+        for family in torch.randperm(len(permutations.families), generator=generator).tolist():
+            steps, current, better = _match(current, wanted, permutations, family)
             for group, step in steps.items():
                 orders[group][active] = orders[group][active].gather(1, step)
             improved |= better
@@ -63,10 +64,10 @@ def align(
 def _match(
     current: Tensor, reference: Tensor, permutations: HiddenPermutations, family: int
 ) -> tuple[dict[int, Tensor], Tensor, Tensor]:
-    """The best orders (B, U) of a family's groups, the others fixed; the models; which improved.
+    """Best orders (B, U) of the groups of a family, the models, and whether each improved.
 
-    Where both sides of a tensor are of one group the best step is unknown: taken is the best for
-    one side at a time, and only if the model does come closer.
+    Other groups stay fixed. If both sides of a tensor belong to one group the best step is unknown.
+    The step then optimises one side, and is taken only if the model comes closer.
     """
     groups = permutations.families[family]
     steps = dict(zip(groups, _best_orders(current, reference, permutations, groups), strict=True))
@@ -83,7 +84,7 @@ def _best_orders(
 ) -> list[Tensor]:
     """Orders (B, U) of the groups of a family with the largest sum of similarities.
 
-    For every pair of heads the best order within is found, then the best order of the heads.
+    The best order of units is found for every pair of heads, then the best order of heads.
     """
     heads = permutations.groups[groups[0]].heads
     total, within = current.new_zeros(len(current), heads, heads), []
@@ -103,7 +104,7 @@ def _best_orders(
 def _similarity(
     current: Tensor, reference: Tensor, permutations: HiddenPermutations, group: int
 ) -> Tensor:
-    """(B, U, U): inner products of the reference's units with each model's, over all axes."""
+    """Inner products of units of the reference and of each model, over all axes, (B, U, U)."""
     units = permutations.groups[group].units
     total = current.new_zeros(len(current), units, units)
     for block in permutations.blocks:
@@ -121,13 +122,13 @@ def _by_input(units: Tensor) -> Tensor:
 
 
 def _assign(similarity: Tensor) -> Tensor:
-    """For each matrix (..., U, U) the order of its columns with the largest trace, (..., U)."""
+    """Order of the columns with the largest trace, (..., U), of each matrix (..., U, U)."""
     from scipy.optimize import linear_sum_assignment
 
     matrices = similarity.flatten(0, -3).cpu().numpy()
     orders = torch.empty(matrices.shape[:2], dtype=torch.int64)
-    for place, matrix in enumerate(matrices):
-        orders[place] = torch.from_numpy(linear_sum_assignment(matrix, maximize=True)[1])
+    for index, matrix in enumerate(matrices):
+        orders[index] = torch.from_numpy(linear_sum_assignment(matrix, maximize=True)[1])
     return orders.view(similarity.shape[:-1]).to(similarity.device)
 
 
@@ -139,4 +140,6 @@ def _check(weights: Tensor, reference: Tensor, permutations: HiddenPermutations)
             f"got {tuple(weights.shape)} and {tuple(reference.shape)}"
         )
     if not (weights.isfinite().all() and reference.isfinite().all()):
-        raise ValueError("weights to align must be finite: filter diverged models out first")
+        raise ValueError(
+            "weights to align must be finite: remove diverged models with `dataset.filter` first"
+        )

@@ -1,10 +1,11 @@
-"""Augmentations: random changes of a batch, on its device, each with a passed generator.
+"""Augmentations: random changes of a batch, on its device, with an explicit random generator.
 
-They act on flat weights (B, D) and on tokens (B, N, S) alike, before or after standardisation.
-Padding, where the mask is false, is left as it is. The generator must be on the batch's device.
+Augmentations take flat weights (B, D) or tokens (B, N, S), before or after standardisation.
+Padding, where the mask is false, does not change. The generator must be on the device of the batch.
 
-Sources: noise and erasing of hyper-representations, Schürholt et al. 2021, arXiv 2110.15288, and
-SANE, Schürholt et al. 2024, arXiv 2406.09997; erasing after Zhong et al. 2017, arXiv 1708.04896.
+Sources: noise and erasing of hyper-representations, Schürholt et al. 2021, arXiv:2110.15288, and of
+SANE (sequential autoencoder for neural embeddings), Schürholt et al. 2024, arXiv:2406.09997;
+erasing after Zhong et al. 2017, arXiv:1708.04896.
 
 Shape letters: B models in the batch, D length of the flat vector, N tokens, S values per token.
 """
@@ -30,21 +31,21 @@ class Augmentation(Protocol):
         """Change a batch.
 
         Args:
-            values: (B, D) or (B, N, S).
-            generator: on the same device.
-            mask: bool, true on real values, of the same shape or without B; None takes all.
+            values: flat weights (B, D) or tokens (B, N, S).
+            generator: random generator, on the same device.
+            mask: mask of real values, bool, same shape or without B; None changes all values.
 
         Returns:
-            New values of the same shape; the given ones stay as they are.
+            New values of the same shape; `values` is not changed.
         """
 
 
 @dataclass(frozen=True)
 class Compose:
-    """Augmentations one after another.
+    """Several augmentations in succession.
 
     Attributes:
-        steps: in order.
+        steps: augmentations in order.
     """
 
     steps: Sequence[Augmentation]
@@ -60,10 +61,10 @@ class Compose:
 
 @dataclass(frozen=True)
 class AdditiveNoise:
-    """Adds gaussian noise.
+    """Addition of Gaussian noise.
 
     Attributes:
-        sigma: its standard deviation, in units of the values.
+        sigma: standard deviation of the noise, in units of the values.
     """
 
     sigma: float
@@ -77,7 +78,7 @@ class AdditiveNoise:
 
 @dataclass(frozen=True)
 class MultiplicativeNoise:
-    """Multiplies by 1 + gaussian noise.
+    """Multiplication by 1 + Gaussian noise.
 
     Attributes:
         sigma: standard deviation of the factor; SANE takes 0.1.
@@ -94,16 +95,17 @@ class MultiplicativeNoise:
 
 @dataclass(frozen=True)
 class Erasing:
-    """Overwrites one contiguous span of a model, of random length and place.
+    """Overwriting of one contiguous span of a model, with random length and position.
 
     The defaults are those of hyper-representations.
 
     Attributes:
-        probability: share of models of which something is erased.
-        scale: least and greatest share of the model's tokens or values; uniform between.
-        value: what is written.
-        span: "values" counts real values in order, whatever padding lies between; "tokens" whole
-            tokens, of (B, N, S) only.
+        probability: probability that a model is erased in part, in [0, 1].
+        scale: smallest and largest erased share of the tokens or values of a model, in [0, 1]; the
+            share is uniform between them.
+        value: value that is written.
+        span: unit of the span: "values" counts real values in order and skips padding; "tokens"
+            counts whole tokens of (B, N, S).
     """
 
     probability: float = 0.5
@@ -112,7 +114,7 @@ class Erasing:
     span: str = "values"
 
     def __post_init__(self) -> None:
-        """Refuse shares outside of [0, 1] and unknown spans."""
+        """Reject shares outside of [0, 1] and unknown spans."""
         low, high = self.scale
         if not (0 <= self.probability <= 1 and 0 <= low <= high <= 1):
             raise ValueError(
@@ -128,12 +130,12 @@ class Erasing:
         """See `Augmentation`.
 
         Raises:
-            ValueError: if tokens are to be erased of values without tokens.
+            ValueError: if `span` is "tokens" and the values are flat weights.
         """
         if self.span == "tokens" and values.ndim != 3:
             raise ValueError(
-                f"values must be (B, N, S) to erase tokens, got {tuple(values.shape)}: "
-                "erase span='values'"
+                f"values must have shape (B, N, S) to erase tokens, got {tuple(values.shape)}: "
+                "use span='values'"
             )
         real = torch.ones_like(values, dtype=torch.bool) if mask is None else mask.expand_as(values)
         counted = real.any(2) if self.span == "tokens" else real.flatten(1)
@@ -142,25 +144,25 @@ class Erasing:
         return values.masked_fill(erased & real, self.value)
 
     def _erased(self, counted: Tensor, generator: torch.Generator) -> Tensor:
-        """Where to erase: a span among the places that are counted, both (B, places), bool."""
+        """Mask of a random span among the counted units; both masks are (B, units), bool."""
         rank = counted.cumsum(1) - 1
         total = rank[:, -1:] + 1
-        chosen, share, place = torch.rand(
+        chosen, share, offset = torch.rand(
             3, len(counted), 1, generator=generator, device=counted.device, dtype=torch.float64
         )
         low, high = self.scale
         length = ((low + (high - low) * share) * total).round().clamp(min=1)
-        start = (place * (total - length + 1)).floor()
+        start = (offset * (total - length + 1)).floor()
         inside = (rank >= start) & (rank < start + length)
         return inside & counted & (chosen < self.probability)
 
 
 @dataclass(frozen=True, eq=False)
 class Permute:
-    """Reorders hidden units, each model by its own draw; of flat weights (B, D) only.
+    """Random reordering of hidden units, different for each model; flat weights (B, D) only.
 
     Attributes:
-        permutations: of the architecture.
+        permutations: permutations of the architecture.
     """
 
     permutations: HiddenPermutations
@@ -168,7 +170,7 @@ class Permute:
     def __call__(
         self, values: Tensor, generator: torch.Generator, mask: Tensor | None = None
     ) -> Tensor:
-        """See `Augmentation`; the mask is of no account."""
+        """See `Augmentation`; the mask is ignored."""
         drawn = self.permutations.random_permutations(generator, len(values))
         return self.permutations.apply(values, drawn)
 

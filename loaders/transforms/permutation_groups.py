@@ -1,15 +1,15 @@
-"""Which hidden units of an architecture may be reordered together, layer by layer.
+"""Permutation groups: the hidden units of an architecture that can be reordered together.
 
-The units of a hidden layer have no order: when the outputs of a layer are reordered, and the
-inputs of the layers that read them likewise, the network computes the same. Elementwise
-activations, dropout, pooling and tokens keep the units apart, so they pass the order on; norms
-follow it with their parameters and buffers; flattening turns a channel of height * width values
-into a block of as many inputs. A residual sum adds unit by unit, so the units of both branches
-are one group. The heads of an attention may change places whole; within a head, queries and keys
-are reordered alike, and values by themselves, for an attention only compares the former and
-averages the latter.
+The units of a hidden layer have no order. A network computes the same function after the outputs of
+a layer and the inputs of the layers that read them are reordered in the same way. Elementwise
+activations, dropout, pooling and tokens keep the units apart, so the order passes through them.
+Norms follow the order with their parameters and buffers. Flattening turns a channel of height *
+width values into a block of as many inputs. A residual sum adds unit by unit, so the units of both
+branches are one group. The heads of an attention can be reordered as wholes. Within a head, queries
+and keys are reordered alike, and values by themselves, because attention only compares queries with
+keys and averages values.
 
-What belongs to a network's input or output stays where it is.
+The units of the input and of the output of a network stay in place.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,12 +40,12 @@ _NORM_TENSORS = {
 
 @dataclass(frozen=True)
 class Axis:
-    """The side of a tensor along which it has one slice per unit of a group.
+    """Side of a tensor that has one slice per unit of a group.
 
     Attributes:
-        tensor: its name in the layer table.
-        side: "out", its first dimension, U units of as many values each as divide it; or "in",
-            its second: I units of K values each.
+        tensor: name of the tensor in the layer table.
+        side: "out", the first dimension, with an equal number of values for each of U units; or
+            "in", the second dimension, with K values for each of I units.
     """
 
     tensor: str
@@ -54,14 +54,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class PermutationGroup:
-    """Hidden units that may be reordered, and every axis that must follow.
+    """Hidden units that can be reordered, and every axis that must follow.
 
     Attributes:
-        layer: the layer whose outputs they are; groups of one name move their heads alike.
-        units: U.
-        axes: what follows. A sum of several layers' outputs, as in residual networks, is one
-            group with the axes of all of them.
-        heads: so many equal blocks of units change places whole; units only move within theirs.
+        layer: name of the layer that outputs the units; groups of one name reorder heads alike.
+        units: U, number of units.
+        axes: axes that follow the order. A sum of the outputs of several layers, as in residual
+            networks, is one group with the axes of all of these layers.
+        heads: number of equal blocks of units that are reordered as wholes; units are reordered
+            only within their block.
     """
 
     layer: str
@@ -71,10 +72,10 @@ class PermutationGroup:
 
 
 def hidden_groups(architecture: Architecture) -> tuple[PermutationGroup, ...]:
-    """The groups of a network, input to output; those of its input and output stay fixed.
+    """Find the groups of a network, from input to output, without those of its input and output.
 
     Raises:
-        UnsuitableError: if it has a layer of which it is not known what it does to the order.
+        UnsuitableError: if the effect of one of its layers on the order of units is not known.
     """
     walk = _Walk()
     given = _Units("input", _units_of(architecture.input_shape), fixed=True)
@@ -88,7 +89,7 @@ def hidden_groups(architecture: Architecture) -> tuple[PermutationGroup, ...]:
 
 @dataclass(eq=False)
 class _Units:
-    """Units that are reordered together; merged ones lead to the same root."""
+    """Units that are reordered together; merged units have the same root."""
 
     layer: str
     count: int
@@ -99,15 +100,15 @@ class _Units:
 
     @property
     def root(self) -> "_Units":
-        """Where the axes are kept."""
+        """The units that hold the axes."""
         return self if self.merged is None else self.merged.root
 
     def follow(self, layer: str, tensors: Sequence[str], side: str) -> None:
-        """Add axes of a layer's tensors."""
+        """Add axes of the tensors of a layer."""
         self.root.axes += [Axis(f"{layer}.{tensor}", side) for tensor in tensors]
 
     def merge(self, other: "_Units") -> None:
-        """Make both the same, as a sum does; what cannot be paired unit by unit is fixed."""
+        """Merge units, as a sum does; units that cannot be paired one by one become fixed."""
         one, two = self.root, other.root
         if one is two:
             return
@@ -119,7 +120,7 @@ class _Units:
 
 
 class _Walk:
-    """Follows units through the layers and collects all that it meets."""
+    """Walk through the layers that follows the units and collects all groups."""
 
     def __init__(self) -> None:
         self.found: list[_Units] = []
@@ -135,13 +136,13 @@ class _Walk:
         }
 
     def through(self, layers: Sequence[Layer], shape: Shape, units: _Units, prefix: str) -> _Units:
-        """The units behind the last layer, given those before the first."""
+        """The units after the last layer, given those before the first layer."""
         befores = shapes(layers, shape)
         for layer, name, before in zip(layers, layer_names(layers), befores, strict=False):
             if layer.kind not in self._steps:
                 raise UnsuitableError(
-                    f"permutations know the layers {sorted(self._steps)}, got {layer.kind!r}: "
-                    "give `HiddenPermutations` the groups instead"
+                    f"layer kind must be one of {sorted(self._steps)} to find permutations, got "
+                    f"{layer.kind!r}: pass the groups to `HiddenPermutations` yourself"
                 )
             units = self._steps[layer.kind](layer, before, units, prefix + name)
         return units
@@ -152,7 +153,9 @@ class _Walk:
 
     def _passing(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
         if layer.kind == "flatten" and len(before) == 2:
-            units.root.fixed = True  # units of every token apart: no blocks of neighbours
+            units.root.fixed = (
+                True  # flattening separates the tokens of a unit, so its values are no block
+            )
         return units
 
     def _weighted(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
@@ -162,7 +165,9 @@ class _Walk:
         return made
 
     def _norm(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
-        if layer.kind == "batch_norm" or len(before) < 3:  # of an image columns are normalised
+        if (
+            layer.kind == "batch_norm" or len(before) < 3
+        ):  # layer norm of an image normalises its columns
             units.follow(name, _NORM_TENSORS[layer.kind], "out")
         return units
 
@@ -190,5 +195,5 @@ class _Walk:
 
 
 def _units_of(shape: Shape) -> int:
-    """Channels of an image, features, or the width of a token."""
+    """Number of channels of an image, of features, or of values of a token."""
     return shape[-1] if len(shape) == 2 else shape[0]

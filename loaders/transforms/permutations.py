@@ -1,10 +1,10 @@
-"""Hidden-unit permutations: other weights of the same function.
+"""Permutations of hidden units, which change the weights and keep the function.
 
-`permutation_groups.py` says what may be reordered together; here it is done, as a gather per
-tensor for the whole batch, each model with its own permutations.
+`permutation_groups.py` finds the units that can be reordered together. This module reorders them
+with one gather per tensor for the whole batch; each model has its own permutations.
 
 Shape letters: B models in the batch, D length of the flat vector, G permutation groups, U units
-of a group; O, I, K output units, input units and values per pair of them in a tensor.
+of a group; O output units, I input units and K values per pair of them in a tensor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from .permutation_groups import SIDES, PermutationGroup, hidden_groups
 
 @dataclass(frozen=True)
 class UnitBlock:
-    """A tensor as (O, I, K), and the groups that its units belong to.
+    """A tensor as (O, I, K), and the groups of its units.
 
     Attributes:
-        offset: of the tensor in the flat vector.
+        offset: offset of the tensor in the flat vector.
         shape: (O, I, K); O or I is 1 if that side has no group.
-        out: index of the group of its output units, or None.
-        into: index of the group of its input units, or None.
+        out: index of the group of the output units, or None.
+        into: index of the group of the input units, or None.
     """
 
     offset: int
@@ -35,7 +35,7 @@ class UnitBlock:
     into: int | None
 
     def view(self, weights: Tensor) -> Tensor:
-        """The tensor's part of flat rows (B, D) as (B, O, I, K)."""
+        """View the tensor in flat rows (B, D) as (B, O, I, K)."""
         outputs, inputs, values = self.shape
         size = outputs * inputs * values
         return weights[:, self.offset : self.offset + size].unflatten(1, self.shape)
@@ -44,24 +44,29 @@ class UnitBlock:
 class HiddenPermutations:
     """Reorders the hidden units of batches of flat weights.
 
-    Permutations of a batch are a list with one tensor (B, U), int64, per group: the unit at place
-    u of the result is the unit `permutation[:, u]` of the weights. Those of a group with heads
-    move heads whole, and groups of one attention move them alike; `apply` does not check it.
+    The permutations of a batch are a list with one tensor (B, U), int64, per group. Unit u of the
+    result is unit `permutation[:, u]` of the weights. Permutations of a group with heads must
+    reorder heads as wholes, and the groups of one attention must reorder heads alike; `apply` does
+    not check this.
 
     Attributes:
-        layer_table: of the architecture.
-        groups: G groups.
-        families: indices of the groups that are drawn and aligned together: the two of each
-            attention, every other by itself.
-        blocks: every tensor in the order of the layer table.
+        layer_table: layer table of the architecture.
+        groups: G permutation groups.
+        families: indices of groups that are drawn and aligned together: the two groups of an
+            attention; every other group alone.
+        blocks: tensors in the order of the layer table.
     """
 
     def __init__(self, layer_table: LayerTable, groups: Sequence[PermutationGroup]) -> None:
         """Make the plan; `of` makes it from an architecture.
 
+        Args:
+            layer_table: layer table of the architecture.
+            groups: units that can be reordered together, with their axes.
+
         Raises:
-            ValueError: if an axis names no tensor, belongs to two groups, or does not fit, or
-                groups of one name differ in heads.
+            ValueError: if an axis names no tensor, belongs to two groups, or does not fit its
+                tensor, or groups of one name differ in heads.
         """
         self.layer_table, self.groups = layer_table, tuple(groups)
         self.families = _families(self.groups)
@@ -69,11 +74,19 @@ class HiddenPermutations:
 
     @classmethod
     def of(cls, architecture: Architecture) -> "HiddenPermutations":
-        """The permutations that leave the function of this architecture as it is."""
+        """Make the function-preserving permutations of an architecture."""
         return cls(architecture.layer_table(), hidden_groups(architecture))
 
     def random_permutations(self, generator: torch.Generator, models: int) -> list[Tensor]:
-        """Draw uniform permutations for `models` models, on the generator's device."""
+        """Draw uniform permutations.
+
+        Args:
+            generator: random generator; the permutations are on its device.
+            models: B, number of models.
+
+        Returns:
+            G permutations, (B, U) each, int64.
+        """
         drawn: dict[int, Tensor] = {}
         for family in self.families:
             heads = self.groups[family[0]].heads
@@ -85,18 +98,26 @@ class HiddenPermutations:
         return [drawn[group] for group in range(len(self.groups))]
 
     def identity(self, models: int, device: torch.device | str = "cpu") -> list[Tensor]:
-        """Permutations that change nothing."""
+        """Make permutations that keep the order.
+
+        Args:
+            models: B, number of models.
+            device: device of the permutations.
+
+        Returns:
+            G permutations, (B, U) each, int64.
+        """
         return [torch.arange(group.units, device=device).repeat(models, 1) for group in self.groups]
 
     def apply(self, weights: Tensor, permutations: Sequence[Tensor]) -> Tensor:
         """Reorder hidden units.
 
         Args:
-            weights: (B, D), flat.
-            permutations: G tensors (B, U), moved to the device of the weights if need be.
+            weights: flat weights, (B, D).
+            permutations: G permutations, (B, U) each, on any device.
 
         Returns:
-            (B, D), new memory.
+            Reordered weights, (B, D), in new memory.
 
         Raises:
             ValueError: if weights or permutations have another shape.
@@ -112,7 +133,15 @@ class HiddenPermutations:
         return self.apply_some(weights, dict(enumerate(permutations)))
 
     def apply_some(self, weights: Tensor, permutations: Mapping[int, Tensor]) -> Tensor:
-        """Reorder the units of some groups, by index of the group."""
+        """Reorder the units of some groups.
+
+        Args:
+            weights: flat weights, (B, D).
+            permutations: permutations (B, U) by index of the group.
+
+        Returns:
+            Reordered weights, (B, D), in new memory.
+        """
         moves: dict[int | None, Tensor] = {
             group: order.to(weights.device) for group, order in permutations.items()
         }
@@ -122,7 +151,7 @@ class HiddenPermutations:
     def _reordered(
         self, block: UnitBlock, units: Tensor, moves: Mapping[int | None, Tensor]
     ) -> Tensor:
-        """Units (B, O, I, K) in their new order, flat; one gather of runs of K values."""
+        """Reorder units (B, O, I, K) with one gather of runs of K values; the result is flat."""
         if block.out not in moves and block.into not in moves:
             return units.flatten(1)
         outputs, inputs, values = block.shape
@@ -138,17 +167,17 @@ class HiddenPermutations:
 
 
 def inverse_permutations(permutations: Sequence[Tensor]) -> list[Tensor]:
-    """The permutations (B, U) that undo these."""
+    """Invert permutations (B, U)."""
     return [permutation.argsort(1) for permutation in permutations]
 
 
 def _shuffled(generator: torch.Generator, *size: int) -> Tensor:
-    """Uniform orders along the last dimension."""
+    """Uniform random orders along the last dimension."""
     return torch.rand(*size, generator=generator, device=generator.device).argsort(-1)
 
 
 def _families(groups: Sequence[PermutationGroup]) -> tuple[tuple[int, ...], ...]:
-    """Groups by the name of their layer, if they have heads."""
+    """Join groups with heads by the name of their layer; other groups stay alone."""
     found = dict[object, list[int]]()
     for index, group in enumerate(groups):
         if group.units % group.heads:
@@ -163,15 +192,17 @@ def _families(groups: Sequence[PermutationGroup]) -> tuple[tuple[int, ...], ...]
 
 
 def _blocks(layer_table: LayerTable, groups: Sequence[PermutationGroup]) -> tuple[UnitBlock, ...]:
-    """Every tensor with its groups."""
+    """Tensors with their groups."""
     group_of = dict[tuple[str, str], int]()
     for index, group in enumerate(groups):
         for axis in group.axes:
             if axis.side not in SIDES or (axis.tensor, axis.side) in group_of:
-                raise ValueError(f"{axis} is in two groups, or its side is none of {SIDES}")
+                raise ValueError(f"{axis} is in two groups, or its side is not one of {SIDES}")
             group_of[axis.tensor, axis.side] = index
     if unknown := {name for name, _ in group_of} - {spec.name for spec in layer_table}:
-        raise ValueError(f"permutation groups name tensors that are not there: {sorted(unknown)}")
+        raise ValueError(
+            f"permutation groups name tensors that the layer table lacks: {sorted(unknown)}"
+        )
     return tuple(
         _block(spec, groups, group_of.get((spec.name, "out")), group_of.get((spec.name, "in")))
         for spec in layer_table
@@ -181,11 +212,11 @@ def _blocks(layer_table: LayerTable, groups: Sequence[PermutationGroup]) -> tupl
 def _block(
     spec: TensorSpec, groups: Sequence[PermutationGroup], out: int | None, into: int | None
 ) -> UnitBlock:
-    """A tensor as units; one that follows only with its outputs may have several per unit."""
+    """Lay out a tensor by units; a tensor with output units only may have several values each."""
     rows = spec.shape[0] if spec.shape and (out is not None or into is not None) else 1
     outputs = groups[out].units if out is not None and into is None else rows
     inputs = 1 if into is None else groups[into].units
     fits = out is None or outputs == groups[out].units and rows % outputs == 0
     if not fits or spec.size % (outputs * inputs):
-        raise ValueError(f"{spec.name} of shape {spec.shape} does not fit its groups")
+        raise ValueError(f"{spec.name} of shape {spec.shape} does not fit the sizes of its groups")
     return UnitBlock(spec.offset, (outputs, inputs, spec.size // (outputs * inputs)), out, into)

@@ -1,10 +1,11 @@
-"""Standardisation: every layer's weights to mean zero and variance one.
+"""Standardisation: the weights of every layer to mean zero and variance one.
 
-Source: SANE, Schürholt et al. 2024, arXiv 2406.09997: the mean of a layer is the mean over models
-of each model's mean, its deviation the root of the mean over models of each model's variance, so
-that differences between the models' means do not count. Weights and bias of a layer are taken
-together. Differs from it: buffers (batch-norm statistics) are standardised one by one, since they
-are of another scale than the layer's parameters.
+Source: SANE (sequential autoencoder for neural embeddings), Schürholt et al. 2024,
+arXiv:2406.09997. The mean of a layer is the mean over models of the mean of each model. Its
+deviation is the root of the mean over models of the variance of each model, so that differences
+between the means of models do not count. Weights and bias of a layer are standardised together.
+Differs: buffers (batch-norm statistics) are standardised one by one, because their scale differs
+from that of the parameters.
 
 Shape letters: B models in the batch, D length of the flat vector, P parts.
 """
@@ -25,28 +26,28 @@ FIELDS = ("part", "mean", "deviation")
 
 @dataclass(frozen=True)
 class LayerStandardization:
-    """Mean and deviation of every part: a layer's parameters, or one buffer.
+    """Mean and deviation of every part; a part is the parameters of a layer, or one buffer.
 
     Attributes:
-        layer_table: of the architecture.
-        mean: P numbers, in the order of `parts(layer_table)`.
-        deviation: P numbers above zero; 1 for a part whose values are all alike.
+        layer_table: layer table of the architecture.
+        mean: mean of each of the P parts, in the order of `standardized_parts(layer_table)`.
+        deviation: standard deviation of each part, above zero; 1 for a part of equal values.
     """
 
     layer_table: LayerTable
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-    _placed: dict[Any, tuple[Tensor, Tensor]] = field(
+    _on_device: dict[Any, tuple[Tensor, Tensor]] = field(
         default_factory=dict, repr=False, compare=False
     )
 
     @classmethod
     def fit(cls, dataset: ZooDataset) -> "LayerStandardization":
-        """Measure the parts over the train split, block by block.
+        """Measure mean and deviation of the parts over the train split, block by block.
 
         Raises:
-            ValueError: if the dataset is empty, holds rows of another split or a model that is
-                not finite.
+            ValueError: if the dataset is empty, holds rows of another split, or a model with
+                weights that are not finite.
         """
         _check_train(dataset)
         table = dataset.layer_table
@@ -55,7 +56,9 @@ class LayerStandardization:
             dataset.weights(slice(start, start + rows)) for start in range(0, len(dataset), rows)
         )
         mean, variance = _moments(table, blocks, len(dataset))
-        least = torch.finfo(torch.float32).eps * mean.abs()  # less is rounding
+        least = (
+            torch.finfo(torch.float32).eps * mean.abs()
+        )  # smaller deviations are rounding errors
         constant = variance.sqrt() <= least
         deviation = torch.where(constant, 1.0, variance.sqrt())
         return cls(table, tuple(mean.tolist()), tuple(deviation.tolist()))
@@ -64,32 +67,36 @@ class LayerStandardization:
         """Standardise flat weights.
 
         Args:
-            weights: (B, D), on any device.
+            weights: flat weights, (B, D), on any device.
 
         Returns:
-            (B, D), new memory, of the same type.
+            Standardised weights, (B, D), of the same type, in new memory.
         """
         mean, deviation = self._vectors(weights)
         return (weights - mean) / deviation
 
     def inverse(self, weights: Tensor) -> Tensor:
-        """Undo `apply`, up to rounding."""
+        """Invert `apply`, up to rounding."""
         mean, deviation = self._vectors(weights)
         return weights * deviation + mean
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Plain data, one entry per part."""
-        rows = zip(parts(self.layer_table), self.mean, self.deviation, strict=True)
+        """Convert to plain JSON values, one entry per part."""
+        rows = zip(standardized_parts(self.layer_table), self.mean, self.deviation, strict=True)
         return [dict(zip(FIELDS, row, strict=True)) for row in rows]
 
     @classmethod
     def from_json(cls, layer_table: LayerTable, rows: Any) -> "LayerStandardization":
-        """Read what `to_json` wrote.
+        """Read the result of `to_json`.
+
+        Args:
+            layer_table: layer table of the architecture.
+            rows: result of `to_json`.
 
         Raises:
-            ValueError: if the entries are not those of the layer table, or a number is not one.
+            ValueError: if the entries do not match the layer table, or a value is no number.
         """
-        names = list(parts(layer_table))
+        names = list(standardized_parts(layer_table))
         if not isinstance(rows, list) or not all(
             isinstance(row, Mapping) and sorted(row) == sorted(FIELDS) for row in rows
         ):
@@ -106,31 +113,33 @@ class LayerStandardization:
         return cls(layer_table, mean, deviation)
 
     def _vectors(self, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and deviation (D,) of every value, in the type and on the device of the weights."""
+        """Mean and deviation of every value, (D,), in the type and on the device of the weights."""
         if weights.shape[-1] != self.layer_table.width:
             raise ValueError(
                 f"weights must have shape (B, {self.layer_table.width}), got {tuple(weights.shape)}"
             )
         key = (weights.device, weights.dtype)
-        if key not in self._placed:
+        if key not in self._on_device:
             with torch.inference_mode(False):
-                self._placed[key] = (
+                self._on_device[key] = (
                     self._spread(self.mean).to(weights),
                     self._spread(self.deviation).to(weights),
                 )
-        return self._placed[key]
+        return self._on_device[key]
 
     def _spread(self, numbers: Iterable[float]) -> Tensor:
-        """One number per part to one per value, (D,), float64."""
+        """Repeat the number of each part for its values, (D,), float64."""
         spread = torch.empty(self.layer_table.width, dtype=torch.float64)
-        for number, specs in zip(numbers, parts(self.layer_table).values(), strict=True):
+        for number, specs in zip(
+            numbers, standardized_parts(self.layer_table).values(), strict=True
+        ):
             for spec in specs:
                 spread[spec.offset : spec.offset + spec.size] = number
         return spread
 
 
-def parts(layer_table: LayerTable) -> dict[str, list[TensorSpec]]:
-    """The tensors that are standardised together, by the layer's or the buffer's name."""
+def standardized_parts(layer_table: LayerTable) -> dict[str, list[TensorSpec]]:
+    """Group the tensors that are standardised together, by name of the layer or buffer."""
     found = dict[str, list[TensorSpec]]()
     for spec in layer_table:
         if spec.size:
@@ -140,25 +149,25 @@ def parts(layer_table: LayerTable) -> dict[str, list[TensorSpec]]:
 
 
 def _moments(table: LayerTable, blocks: Iterable[Tensor], models: int) -> tuple[Tensor, Tensor]:
-    """Mean over models of each part's mean and of its variance, (P,), float64."""
-    total = torch.zeros(2, len(parts(table)), dtype=torch.float64)
+    """Mean over models of the mean and of the variance of each part, (P,), float64."""
+    total = torch.zeros(2, len(standardized_parts(table)), dtype=torch.float64)
     for block in blocks:
         if not block.isfinite().all():
             raise ValueError(
-                "a model to fit to has weights that are not finite: take `dataset.filter` of "
-                "status == 'ok' first"
+                "standardization must be fitted to finite weights, got a model with others: use "
+                "dataset.filter(\"status == 'ok'\") first"
             )
-        for place, specs in enumerate(parts(table).values()):
+        for index, specs in enumerate(standardized_parts(table).values()):
             values = [block[:, spec.offset : spec.offset + spec.size] for spec in specs]
             variance, mean = torch.var_mean(torch.cat(values, 1).double(), dim=1, correction=0)
-            total[:, place] += torch.stack([mean.sum(), variance.sum()])
+            total[:, index] += torch.stack([mean.sum(), variance.sum()])
     mean, variance = total / models
     return mean, variance
 
 
 def _check_train(dataset: ZooDataset) -> None:
     if len(dataset) == 0:
-        raise ValueError("there is no row to fit to")
+        raise ValueError("the dataset has no rows to fit the standardization to: check its filter")
     others = set(dataset.table.column("split", dataset.rows)) - {"train"}
     if others:
         raise ValueError(

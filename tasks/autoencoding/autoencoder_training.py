@@ -1,4 +1,4 @@
-"""How autoencoders of weights are trained, whatever their tokens are.
+"""Training of autoencoders of weights, for any kind of tokens.
 
 Sources: hyper-representations, arXiv 2110.15288 and 2209.14733, and the behavioural loss of arXiv
 2503.17138: L = gamma L_contrast + (1 - gamma) (s L_structure + (1 - s) L_behaviour).
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...encoders.contrastive import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
+from ...encoders.losses import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
 from ...loaders import HiddenPermutations, LayerStandardization, ZooDataset
 from ...zoos.errors import DivergedError
 from ...zoos.images.catalog import Images, load_images
@@ -29,38 +29,39 @@ from .canonical import Canonical
 
 VIEWS = ("canonical", "permuted")
 KEPT = ("best", "last")
-LEAST_ROWS_PER_BATCH = 2  # nt_xent needs another model
+LEAST_ROWS_PER_BATCH = 2  # nt_xent compares with another model
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderSettings:
-    """How an autoencoder is made and trained.
+    """Architecture and training settings of an autoencoder.
 
     Attributes:
         shape: keyword arguments of the encoder, e.g. {"latent": 64, "width": 64}.
-        aligned: whether every model is first aligned to one reference (SANE), so that neurons of
-            equal use lie in equal places.
-        views: of every model two views are encoded: "canonical" as it is, "permuted" with its
-            hidden units in random order, each model and view by its own draw.
-        erasing: probability that a span of a view is erased; the reconstruction is of all of it.
+        aligned: whether every model is first aligned to one reference model, as in SANE
+            (sequential autoencoder for neural embeddings), so that corresponding neurons have
+            equal indices.
+        views: the two views of every model that are encoded. "canonical" is the model itself,
+            "permuted" has its hidden units in random order, drawn for each model and view.
+        erasing: probability that a span of a view is erased; the target is the complete view.
         noise: deviation of gaussian noise on a view, in units of the layer's deviation.
-        gamma: weight of the contrast between the two views; 0 leaves it out.
-        contrast: "nt_xent" or "positive".
-        temperature: of nt_xent.
-        normalised: whether errors are divided by the deviation of their layer; without it the
-            loss is that of the weights as they are, and layers of small weights hardly count.
-        reduction: "global_mean" over values, or "layer_mean".
-        structure: weight of the reconstruction of weights; the rest is that of logits.
-        queries: images drawn for the logits of a step.
+        gamma: weight of the contrastive loss between the two views; 0 leaves it out.
+        contrast: contrastive loss, "nt_xent" or "positive".
+        temperature: temperature of nt_xent.
+        normalised: whether errors are divided by the deviation of their layer. Otherwise the loss
+            is on the original weights, and layers with small weights hardly contribute.
+        reduction: mean of the errors, "global_mean" over values or "layer_mean" over layers.
+        structure: weight s of the reconstruction loss on weights; 1 - s is that on logits.
+        queries: number of images drawn for the logits of a step.
         epochs: passes over the train rows.
-        batch_size: rows per step, each seen in two views.
+        batch_size: rows per step, each encoded in two views.
         lr: peak learning rate of AdamW; it rises linearly, then falls as a cosine to 0.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         clip: largest norm of the gradient.
-        keep: the epoch whose weights are kept: "best" by R2 of the val rows, or "last". R2 is of
-            weights alone and does not see what the behavioural loss learns.
-        device: where to train; equal seeds give equal results on a CPU.
-        threads: of torch on the CPU.
+        keep: epoch whose weights are kept: "best" by R2 on the val rows, or "last". R2 measures
+            weights only and ignores the gains of the behavioural loss.
+        device: training device; equal seeds give equal results on a CPU.
+        threads: number of torch threads on the CPU.
         progress: whether to show progress on stderr.
     """
 
@@ -87,7 +88,11 @@ class AutoencoderSettings:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse unknown words and numbers out of range."""
+        """Check choices and ranges.
+
+        Raises:
+            ValueError: if a choice is unknown or a number is out of range.
+        """
         if len(self.views) != 2 or isinstance(self.views, str):
             raise ValueError(f"views must be two of {VIEWS}, got {self.views!r}")
         for name, value, allowed in (
@@ -102,7 +107,7 @@ class AutoencoderSettings:
         shares = (self.gamma, self.erasing, self.structure)
         if min(shares) < 0 or max(shares) > 1 or self.noise < 0:
             raise ValueError(
-                "gamma, erasing and structure must lie in [0, 1] and noise be at least 0, got "
+                "gamma, erasing and structure must lie in [0, 1] and noise must be at least 0, got "
                 f"{self.gamma!r}, {self.erasing!r}, {self.structure!r} and {self.noise!r}"
             )
         least = {"epochs": 1, "threads": 1, "queries": 1, "batch_size": LEAST_ROWS_PER_BATCH}
@@ -111,18 +116,18 @@ class AutoencoderSettings:
 
 
 class AutoencoderTraining:
-    """One training run; a subclass says what a batch is and what its losses are.
+    """One training run; a subclass defines batches and their losses.
 
     Attributes:
-        settings: how.
+        settings: training settings.
         module: encoder and decoder.
         zoos: train and val rows.
-        rows: N, of the train rows.
-        device: where.
-        generator: of order and views, on the device.
-        history: mean losses and R2 of every epoch so far.
-        kept_epoch: the epoch whose weights are kept; None before the first.
-        note: what the user must know of the result, or None.
+        rows: number of train rows, N.
+        device: training device.
+        generator: random generator of the order and the views, on the device.
+        history: mean losses and val R2 of every epoch so far.
+        kept_epoch: epoch whose weights are kept; None before the first.
+        note: warning about the result for the user, or None.
     """
 
     note: str | None = None
@@ -139,10 +144,10 @@ class AutoencoderTraining:
 
         Args:
             module: encoder and decoder.
-            projected: values of a vector that the projection head reads.
+            projected: length of the vectors that the projection head takes.
             zoos: train and val rows.
-            settings: of the training.
-            seed: of the order and the views.
+            settings: training settings.
+            seed: seed of the order and the views.
         """
         self.settings, self.module, self.zoos, self.seed = settings, module, zoos, seed
         rows = self.rows = len(zoos[0])
@@ -161,30 +166,38 @@ class AutoencoderTraining:
         self.kept: dict[str, Tensor] = {}
 
     def losses(self, rows: Tensor) -> dict[str, Tensor]:
-        """The losses of a batch of row numbers (B,), by name; that to follow is "loss"."""
+        """Losses by name of a batch of row numbers (B,); "loss" is the one to minimise.
+
+        Raises:
+            NotImplementedError: unless a subclass defines it.
+        """
         raise NotImplementedError
 
     def val_r2(self) -> float:
-        """Explained variance on the val rows."""
+        """Explained variance on the val rows.
+
+        Raises:
+            NotImplementedError: unless a subclass defines it.
+        """
         raise NotImplementedError
 
     def generators(self) -> dict[str, torch.Generator]:
-        """All that draw, by name; a checkpoint holds their states."""
+        """Random generators by name; a checkpoint holds their states."""
         return {"device": self.generator}
 
     def run(self, checkpoint: TrainingCheckpoint | None = None) -> list[dict[str, float]]:
-        """Train to the last epoch, from where the checkpoint is, and take the kept weights.
+        """Train to the last epoch, starting at the checkpoint if any, and load the kept weights.
 
         Args:
-            checkpoint: written after every epoch; None keeps none.
+            checkpoint: checkpoint to write after every epoch; None writes none.
 
         Returns:
-            Mean losses and R2 by epoch.
+            Mean losses and val R2 by epoch.
 
         Raises:
-            DivergedError: if training diverged in its first epoch; later, the weights kept so far
-                are the result, with a note.
-            ValueError: if the checkpoint is of another training.
+            DivergedError: if training diverged in its first epoch. After a later divergence the
+                weights kept so far are the result, with a note.
+            ValueError: if the checkpoint belongs to another training run.
         """
         identity = {} if checkpoint is None else self.identity()
         if checkpoint is not None and (state := checkpoint.read(identity)):
@@ -206,7 +219,7 @@ class AutoencoderTraining:
         return self.history
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to be of this training."""
+        """Plain data that must be equal in a checkpoint of this training."""
         irrelevant = ("progress", "threads")
         settings = {k: v for k, v in asdict(self.settings).items() if k not in irrelevant}
         return {
@@ -218,7 +231,7 @@ class AutoencoderTraining:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the training depends on."""
+        """The complete state of the training after an epoch."""
         return {
             "module": self.module.state_dict(),
             "head": self.head.state_dict(),
@@ -232,7 +245,7 @@ class AutoencoderTraining:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state of `state_dict`."""
         for name in ("module", "head", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         self.kept, self.kept_epoch = state["kept"], state["kept_epoch"]
@@ -242,7 +255,7 @@ class AutoencoderTraining:
             generator.set_state(state["generators"][name])
 
     def _next(self, bar: Any) -> None:
-        """One epoch, and R2 on the val rows after it."""
+        """Train for one epoch, then compute R2 on the val rows."""
         means = self._epoch(bar) | {"val_r2": self.val_r2()}
         if not math.isfinite(means["val_r2"] + means["loss"]):
             raise DivergedError(
@@ -257,7 +270,7 @@ class AutoencoderTraining:
             self.kept = copy.deepcopy(self.module.state_dict())
 
     def step(self, rows: Tensor) -> dict[str, float]:
-        """One step on a batch of row numbers (B,); its losses."""
+        """Take one step on a batch of row numbers (B,) and return its losses."""
         parts = self.losses(rows)
         self.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
@@ -269,7 +282,13 @@ class AutoencoderTraining:
     def combined(
         self, structure: Tensor, behaviour: Tensor | None, latent: Tensor
     ) -> dict[str, Tensor]:
-        """All losses of a batch; `latent` (2 B, ...) holds the first views, then the second."""
+        """All losses of a batch, and their weighted sum as "loss".
+
+        Args:
+            structure: reconstruction loss on weights.
+            behaviour: reconstruction loss on logits; None leaves it out.
+            latent: latent vectors of the first views, then of the second, (2 B, ...).
+        """
         settings, parts = self.settings, {"structure": structure}
         loss = structure
         if behaviour is not None:
@@ -282,7 +301,7 @@ class AutoencoderTraining:
         return {"loss": loss} | parts
 
     def _epoch(self, bar: Any) -> dict[str, float]:
-        """One pass in random order; mean losses."""
+        """Train for one pass in random order and return the mean losses."""
         self.module.train()
         order = torch.randperm(self.rows, generator=self.generator, device=self.device)
         batches = order.split(self.settings.batch_size)
@@ -299,13 +318,19 @@ class ModelViews:
     """Views of whole models in memory.
 
     Attributes:
-        weights: (N, D), canonical and standardised, on the device.
+        weights: canonical and standardised weights, (N, D), on the device.
     """
 
     def __init__(
         self, canonical: Canonical, weights: Tensor, settings: AutoencoderSettings
     ) -> None:
-        """Hold canonical weights (N, D), in plain units."""
+        """Standardise the weights and copy them to the device.
+
+        Args:
+            canonical: alignment and standardisation of the rows.
+            weights: canonical weights in their own units, (N, D).
+            settings: training settings.
+        """
         self.weights = canonical.standardization.apply(weights).to(settings.device)
         self._kinds = settings.views
         self._permutations = None
@@ -313,7 +338,12 @@ class ModelViews:
             self._permutations = HiddenPermutations.of(canonical.architecture)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """(2 B, D): the first view of every row, then the second."""
+        """Draw the first view of every row, then the second, (2 B, D).
+
+        Args:
+            rows: row numbers, (B,).
+            generator: random generator of the permutations.
+        """
         return torch.cat([self._view(self.weights[rows], kind, generator) for kind in self._kinds])
 
     def _view(self, weights: Tensor, kind: str, generator: torch.Generator) -> Tensor:
@@ -324,28 +354,40 @@ class ModelViews:
 
 
 class Behaviour:
-    """The behavioural loss on images of the set that a zoo was trained on."""
+    """The behavioural loss, on images of the zoo's own image set."""
 
     def __init__(
         self, train: ZooDataset, canonical: Canonical, settings: AutoencoderSettings
     ) -> None:
         """Load the images.
 
+        Args:
+            train: train rows.
+            canonical: alignment and standardisation of the rows.
+            settings: training settings.
+
         Raises:
-            ValueError: if the zoo does not say which they are.
+            ValueError: if the zoo does not name its image set.
         """
         name = train.header.recipe.get("images")
         if not isinstance(name, str):
             raise ValueError(
-                f"zoo {train.name!r} does not say what images it was trained on: the behavioural "
-                "loss needs them, train with structure=1"
+                f"zoo {train.name!r} does not name the image set of its models, which the "
+                "behavioural loss needs: train with structure=1"
             )
         self._images, self._canonical = load_images(name).train, canonical
         self._count = settings.queries
         self._activations = train.hidden_column("activation", "the behavioural loss").tolist()
 
     def loss(self, rows: Tensor, made: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
-        """Compare reconstructed with true standardised weights (B, D) of some rows (B,)."""
+        """The loss of a batch, see `behaviour_loss`.
+
+        Args:
+            rows: row numbers, (B,).
+            made: reconstructed standardised weights, (B, D).
+            true: true standardised weights, (B, D).
+            generator: random generator of the query images.
+        """
         inverse = self._canonical.standardization.inverse
         activations = [self._activations[row] for row in rows.tolist()]
         return behaviour_loss(
@@ -357,17 +399,18 @@ class Behaviour:
         )
 
     def _draw(self, generator: torch.Generator) -> Images:
-        """Random query images."""
+        """Draw random query images."""
         device, count = generator.device, len(self._images)
-        place = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
-        pixels, labels = self._images.pixels[place], self._images.labels[place]
+        index = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
+        pixels, labels = self._images.pixels[index], self._images.labels[index]
         return Images(pixels.to(device), labels.to(device))
 
 
 def deviations(standardization: LayerStandardization) -> Tensor:
-    """(1, D): the deviation of every value's layer, over their root mean square.
+    """The deviation of every value's layer, divided by the root mean square of all, (1, D).
 
-    Errors of standardised weights times this are those of plain weights in a common unit.
+    The product with errors of standardised weights gives errors of the original weights in a
+    common unit.
     """
     ones = torch.ones(1, standardization.layer_table.width)
     deviation = standardization.inverse(ones) - standardization.inverse(torch.zeros_like(ones))
@@ -375,11 +418,11 @@ def deviations(standardization: LayerStandardization) -> Tensor:
 
 
 def checkpoint_in(folder: Path | None, resume: bool) -> TrainingCheckpoint | None:
-    """The checkpoint in a folder, if one is wanted; one that is there is kept to go on from it.
+    """The checkpoint of a training in a folder.
 
     Args:
-        folder: where it is kept after every epoch; None keeps none.
-        resume: whether to go on from one that is there.
+        folder: folder of the checkpoint; None means no checkpoint.
+        resume: whether to continue from an existing checkpoint; otherwise it is removed.
     """
     checkpoint = TrainingCheckpoint(folder) if folder is not None else None
     if checkpoint is not None and not resume:
@@ -388,7 +431,11 @@ def checkpoint_in(folder: Path | None, resume: bool) -> TrainingCheckpoint | Non
 
 
 def check_rows(rows: int, latent: int) -> None:
-    """Refuse a zoo that latent vectors could hold by heart.
+    """Reject a zoo small enough for the latent vectors to memorise.
+
+    Args:
+        rows: number of train rows.
+        latent: length of a latent vector.
 
     Raises:
         ValueError: if there are no more rows than latent values.
@@ -396,5 +443,5 @@ def check_rows(rows: int, latent: int) -> None:
     if rows <= latent:
         raise ValueError(
             f"{rows} train rows are too few for a latent vector of {latent} values, which could "
-            "tell them all apart: take a larger zoo or a smaller latent"
+            "memorise them: take a larger zoo or a smaller latent"
         )

@@ -1,6 +1,6 @@
-"""Behaviour of networks given as flat weights: logits on images, accuracy, and a loss on both.
+"""Behaviour of networks given as flat weights: logits on images, accuracy, and a loss on logits.
 
-Source of the loss: arXiv 2503.17138, which compares the logits of a network and of its
+Source of the loss: arXiv 2503.17138, which compares the logits of a network with those of its
 reconstruction on query images.
 
 Shape letters: M models, D length of the flat weight vector, Q images, O classes.
@@ -22,7 +22,17 @@ MODELS_AT_ONCE = {"cpu": 8, "cuda": 128}
 def logits(
     architecture: Architecture, weights: Tensor, activations: Sequence[str], images: Images
 ) -> Tensor:
-    """Logits of every model on every image, (M, O, Q), without dropout."""
+    """Logits of every model on every image, without dropout.
+
+    Args:
+        architecture: architecture of the models.
+        weights: flat weights, (M, D).
+        activations: activation of each model, M names.
+        images: Q images.
+
+    Returns:
+        (M, O, Q).
+    """
     x = _shared_input(images)
     step = MODELS_AT_ONCE[weights.device.type]
     with torch.no_grad():
@@ -36,7 +46,17 @@ def logits(
 def accuracies(
     architecture: Architecture, weights: Tensor, activations: Sequence[str], images: Images
 ) -> Tensor:
-    """Mean loss and accuracy of every model, (2, M), on the CPU; NaN where not finite."""
+    """Mean loss and accuracy of every model.
+
+    Args:
+        architecture: architecture of the models.
+        weights: flat weights, (M, D).
+        activations: activation of each model, M names.
+        images: Q labelled images.
+
+    Returns:
+        (2, M), on the CPU; NaN where not finite.
+    """
     step = MODELS_AT_ONCE[weights.device.type]
     parts = [
         evaluate(Population(architecture, part, activations[start : start + step]), images, None)
@@ -52,17 +72,17 @@ def behaviour_loss(
     activations: Sequence[str],
     images: Images,
 ) -> Tensor:
-    """Mean squared distance of logits, in units of the variance of the original's.
+    """Mean squared distance of logits, divided by the variance of the original logits.
 
     Args:
-        architecture: of the models.
-        reconstructed: (M, D), with gradients.
-        original: (M, D).
-        activations: M names; equal ones should lie side by side.
+        architecture: architecture of the models.
+        reconstructed: reconstructed flat weights, (M, D), with gradients.
+        original: original flat weights, (M, D).
+        activations: activation of each model, M names; equal names should be adjacent.
         images: Q query images.
 
     Returns:
-        A scalar; its gradient goes to `reconstructed`.
+        A scalar with a gradient for `reconstructed`.
     """
     wanted = logits(architecture, original, activations, images)
     x = _shared_input(images)
@@ -74,12 +94,12 @@ def behaviour_loss(
 
 
 def _shared_input(images: Images) -> Tensor:
-    """The images as a population takes them, the same for all models: (1, H, C, W, Q)."""
+    """The images in the layout of a population's input, shared by all models: (1, H, C, W, Q)."""
     return images.pixels.permute(2, 1, 3, 0).contiguous()[None]
 
 
 class _WithGradient(torch.autograd.Function):
-    """A loss whose gradient is known."""
+    """A loss with a precomputed gradient."""
 
     @staticmethod
     def forward(ctx: object, weights: Tensor, loss: Tensor, gradient: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Canonical weights: a zoo's rows with every model aligned to one reference.
+"""Canonical weights: rows of a zoo with every model aligned to one reference model.
 
-Source: SANE, arXiv 2406.09997: the last checkpoint of a model is matched to the reference, and the
-permutations found reorder all checkpoints of it.
+Source: SANE (sequential autoencoder for neural embeddings), arXiv 2406.09997. The last checkpoint
+of a model is matched to the reference, and its permutations are applied to all its checkpoints.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -19,12 +19,12 @@ from ...zoos.networks.architectures import Architecture
 
 @dataclass(frozen=True)
 class Canonical:
-    """How rows of one architecture are brought to the form that an autoencoder sees.
+    """Alignment and standardisation of rows of one architecture, the input of an autoencoder.
 
     Attributes:
-        architecture: of the rows.
-        standardization: by layer, fitted to the train rows.
-        reference: (D,) to which models are aligned; None leaves the order of their units.
+        architecture: architecture of the rows.
+        standardization: standardisation by layer, fitted to the train rows.
+        reference: weights of the model that others are aligned to, (D,); None aligns nothing.
     """
 
     architecture: Architecture
@@ -33,11 +33,15 @@ class Canonical:
 
     @classmethod
     def fit(cls, train: ZooDataset, aligned: bool = True) -> "Canonical":
-        """Measure the train rows; the reference is the last checkpoint of their first model.
+        """Fit to the train rows; the reference is the last checkpoint of their first model.
+
+        Args:
+            train: train rows.
+            aligned: whether to align models to a reference.
 
         Raises:
             ZooFormatError: if the zoo holds no architecture.
-            ValueError: if there are no rows, rows of another split, or some are not finite.
+            ValueError: if there are no rows, rows of another split, or rows that are not finite.
         """
         architecture = train.header.architecture
         if architecture is None:
@@ -52,14 +56,15 @@ class Canonical:
         """All rows aligned, in their own units, (N, D).
 
         Raises:
-            ZooFormatError: if they are of another architecture.
-            ValueError: if some are not finite.
+            ZooFormatError: if the rows have another architecture.
+            ValueError: if a row is not finite.
         """
         if dataset.layer_table != self.standardization.layer_table:
             found = dataset.header.architecture
             raise ZooFormatError(
                 f"zoo {dataset.name!r} holds checkpoints of architecture "
-                f"{found.name if found else 'unknown'!r}, this is for {self.architecture.name!r}"
+                f"{found.name if found else 'unknown'!r}, the autoencoder is for "
+                f"{self.architecture.name!r}"
             )
         weights = dataset.weights().clone()
         if self.reference is None or len(weights) == 0:

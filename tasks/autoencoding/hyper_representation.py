@@ -1,4 +1,4 @@
-"""Hyper-representations of a zoo: autoencoders of whole models, trained without labels.
+"""Hyper-representations of a zoo: autoencoders of complete models, trained without labels.
 
 Sources: arXiv 2110.15288 and 2209.14733; see encoders/hyper_representation.py.
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...encoders.contrastive import reconstruction_loss
 from ...encoders.hyper_representation import HyperRepresentation
+from ...encoders.losses import reconstruction_loss
 from ...loaders import AdditiveNoise, Compose, Erasing, Neurons, ZooDataset
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
@@ -40,7 +40,14 @@ class ZooAutoencoder(TokenAutoencoder):
         settings: AutoencoderSettings,
         mean: Tensor,
     ) -> None:
-        """See `TokenAutoencoder`."""
+        """Join the parts.
+
+        Args:
+            canonical: alignment and standardisation of rows.
+            module: encoder and decoder.
+            settings: training settings.
+            mean: mean of the standardised train rows, (D,).
+        """
         tokenizer = Neurons(canonical.standardization.layer_table)
         super().__init__(canonical, module, settings, mean, tokenizer)
 
@@ -63,24 +70,24 @@ def train_hyper_representation(
     folder: Path | None = None,
     resume: bool = True,
 ) -> ZooAutoencoder:
-    """Train an autoencoder on the train rows; keep the weights of the epoch best on val.
+    """Train an autoencoder; keep the weights of the epoch with the best R2 on the val split.
 
     Args:
         train: rows of the train split.
-        val: rows of the val split, whose R2 chooses the epoch.
-        settings: how; None takes the defaults.
-        seed: fixes initial weights, order and views.
-        folder: where a checkpoint is kept after every epoch; None keeps none.
-        resume: go on from the checkpoint in the folder, if there is one; a run that was killed
-            so gives what it would have given.
+        val: rows of the val split.
+        settings: training settings; None takes the defaults.
+        seed: seed of initial weights, order and views.
+        folder: folder for a checkpoint after every epoch; None writes no checkpoint.
+        resume: whether to continue from a checkpoint in the folder. The result equals that of an
+            uninterrupted run.
 
     Returns:
         The autoencoder, with losses and R2 by epoch in its `history`.
 
     Raises:
-        ZooFormatError: if the zoo holds no architecture, or val is of another one.
+        ZooFormatError: if the zoo holds no architecture, or the val rows have another one.
         ValueError: if the train split has no more rows than the latent vector has values, or the
-            folder holds the checkpoint of another training.
+            checkpoint in the folder belongs to another training run.
         DivergedError: if training diverged in its first epoch.
     """
     settings = settings or AutoencoderSettings()
@@ -99,14 +106,19 @@ def train_hyper_representation(
 
 
 def make_module(table: LayerTable, settings: AutoencoderSettings) -> HyperRepresentation:
-    """The untrained encoder and decoder, drawn from torch's generator."""
+    """The untrained encoder and decoder, with weights drawn from torch's global generator.
+
+    Args:
+        table: layer table of the zoo.
+        settings: architecture and device.
+    """
     shared = Neurons(table).shared
     module = HyperRepresentation(shared["mask"], shared["tensor"], **settings.shape)
     return module.to(settings.device)
 
 
 class ModelTraining(AutoencoderTraining):
-    """A batch is two views of whole models, each seen with a span erased and noise."""
+    """Training on complete models: a batch has two views, each with noise and an erased span."""
 
     def __init__(
         self,
@@ -116,7 +128,15 @@ class ModelTraining(AutoencoderTraining):
         weights: Tensor,
         seed: int,
     ) -> None:
-        """Hold the canonical train rows (N, D), in plain units, and those of val."""
+        """Prepare the views of the train rows, and the val rows.
+
+        Args:
+            autoencoder: autoencoder to train.
+            train: train rows.
+            val: val rows.
+            weights: canonical weights of the train rows in their own units, (N, D).
+            seed: seed of the order and the views.
+        """
         settings, canonical = autoencoder.settings, autoencoder.canonical
         module = autoencoder.module
         super().__init__(module, module.latent, (train, val), settings, seed)
@@ -140,7 +160,7 @@ class ModelTraining(AutoencoderTraining):
         errors = (made - target) * self._scale
         structure = reconstruction_loss(errors, shared["mask"], shared["level"], settings.reduction)
         behaviour = None
-        if self._behaviour is not None:  # of the first views, which behave as the second ones do
+        if self._behaviour is not None:  # first views only: the second compute the same function
             flat = self._tokenizer.inverse(made[: len(rows)])
             behaviour = self._behaviour.loss(rows, flat, clean[: len(rows)], self.generator)
         return self.combined(structure, behaviour, latent)

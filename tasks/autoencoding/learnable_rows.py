@@ -1,4 +1,4 @@
-"""The rows of a zoo that one generator can learn: finite, late in training, of one activation."""
+"""Rows of a zoo that one generative model is fitted to: finite, late, of one activation."""
 
 import math
 import statistics
@@ -11,31 +11,42 @@ from torch import Tensor
 from ...loaders import ZooDataset
 from ...zoos.recipe import HyperParameters, hyper_parameter_names
 
-TOP_SHARE = 0.3  # of the rows, from which samplers draw
-LATE = 0.8  # share of training after which checkpoints are learned from
+TOP_SHARE = 0.3  # share of rows that samplers are fitted to
+LATE = 0.8  # share of training after which checkpoints are used
 
 
 def late_epoch(zoo: ZooDataset) -> int:
-    """From when on a checkpoint is of the last fifth of training; 21 of 25."""
+    """First epoch of the last fifth of training, e.g. 21 of 25."""
     return math.floor(LATE * int(zoo.columns["epoch"].max())) + 1
 
 
 def homogeneous_splits(
     zoo: Mapping[str, ZooDataset], least_epoch: int
 ) -> tuple[ZooDataset, ZooDataset]:
-    """Train and val rows that one generator can learn, see `homogeneous`."""
+    """Train and val rows of one activation, see `homogeneous`.
+
+    Args:
+        zoo: dataset by split.
+        least_epoch: first epoch of the rows taken.
+    """
     train = homogeneous(zoo["train"], least_epoch)
     return train, homogeneous(zoo["val"], least_epoch, str(train.columns["activation"][0]))
 
 
 def homogeneous(zoo: ZooDataset, least_epoch: int, activation: str | None = None) -> ZooDataset:
-    """The finite late rows of one activation, by default the commonest of the best rows.
+    """The finite late rows of one activation.
 
-    The best are those with the highest val accuracies (`top_rows`), from which samplers draw: in
-    a zoo of many activations most rows of the commonest may be models that never learned.
+    The default is the most frequent activation among the best rows (`top_rows`), which samplers
+    are fitted to. In a zoo of many activations, most rows of the overall most frequent one may be
+    models that never learned.
+
+    Args:
+        zoo: rows of one split.
+        least_epoch: first epoch of the rows taken.
+        activation: name of the activation; None takes the default.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if there are no such rows.
     """
     rows = zoo.filter(f"epoch >= {least_epoch}").filter("status == 'ok'")
     if activation is None and len(rows):
@@ -50,12 +61,12 @@ def homogeneous(zoo: ZooDataset, least_epoch: int, activation: str | None = None
 
 
 def top_rows(accuracy: Tensor, share: float = TOP_SHARE) -> Tensor:
-    """The rows whose accuracy is among the best `share`, as row numbers in order.
+    """Row numbers of the best rows by accuracy, in rising order.
 
     Args:
-        accuracy: (N,), of the val images, so that the test images stay unseen; the published
-            experiments took the test accuracy.
-        share: above 0, at most 1.
+        accuracy: accuracy of the rows on val images, (N,), so that the test images stay unseen;
+            the published experiments took the test accuracy.
+        share: share of rows to take, in (0, 1].
 
     Raises:
         ValueError: if the share is out of range.
@@ -66,10 +77,10 @@ def top_rows(accuracy: Tensor, share: float = TOP_SHARE) -> Tensor:
 
 
 def best_hyper_parameters(rows: ZooDataset) -> HyperParameters:
-    """How to fine-tune: as the model with the best val accuracy was trained, without dropout.
+    """Hyper-parameters of the model with the best val accuracy, without dropout, to fine-tune with.
 
-    In a zoo with one value of each hyper-parameter that is this value. Where they differ, values
-    taken one by one (a mode, a median) need not go together, such as a rate and its optimizer.
+    They are taken from one model, since values chosen separately (a mode, a median) need not be
+    compatible, such as a learning rate and its optimizer.
     """
     best = int(_comparable(rows).argmax())
     values = {
@@ -86,5 +97,5 @@ def _activation(rows: ZooDataset) -> str:
 
 
 def _comparable(rows: ZooDataset) -> np.ndarray:
-    """(N,), val accuracies, -1 where there is none."""
+    """Val accuracies, (N,), with -1 for missing values."""
     return np.nan_to_num(rows.columns["val_accuracy"], nan=-1.0)

@@ -1,8 +1,8 @@
 """SANE of a zoo: autoencoders of windows of tokens, for models of any size.
 
-Source: arXiv 2406.09997; see encoders/sane.py. Small zoos are trained from memory, aligned to one
-reference and with permuted views; of large ones only the windows are read
-(`loaders.window_reader`), in the order of units that the files have.
+SANE is the sequential autoencoder for neural embeddings, arXiv 2406.09997; see encoders/sane.py.
+Small zoos are trained from memory, with alignment to one reference and permuted views. From large
+zoos only windows are read (`loaders.batching.window_reader`), with the units in the file's order.
 
 Shape letters: B windows in the batch, N rows, D length of the flat weight vector, T tokens of a
 model, W tokens of a window, S values per token, Z latent size per token.
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...encoders.contrastive import reconstruction_loss
+from ...encoders.losses import reconstruction_loss
 from ...encoders.sane import SANE
 from ...loaders import MultiplicativeNoise, RowChunks, Windows, ZooDataset
 from ...loaders.batching.window_reader import WindowReader
@@ -35,16 +35,17 @@ from .token_autoencoder import TokenAutoencoder
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceSettings(AutoencoderSettings):
-    """How SANE is made and trained.
+    """Architecture and training settings of SANE.
 
     Attributes:
-        token_size: S; the paper takes the longest row of small networks, 288 for ResNets.
-        window: W; windows of all tokens if a model has fewer.
-        halo: further tokens on each side of a window while encoding and decoding whole models.
-        from_files: read windows from the files and never a whole row: no alignment, no permuted
-            views, no behavioural loss.
-        positions: what the code of a token says: "running", its place among all tokens and in its
-            layer, or "published", its neuron, as in the published code; see `RowChunks`.
+        token_size: values per token, S; in the paper the longest row of small networks, and 288
+            for ResNets.
+        window: tokens per window, W; all tokens of a model with fewer.
+        halo: extra tokens on each side of a window when complete models are encoded and decoded.
+        from_files: whether to read windows from the files, never a complete row; this excludes
+            alignment, permuted views and the behavioural loss.
+        positions: position code of a token: "running" is its index among all tokens and in its
+            layer, "published" is its neuron, as in the published code; see `RowChunks`.
     """
 
     token_size: int = 64
@@ -54,23 +55,28 @@ class SequenceSettings(AutoencoderSettings):
     positions: str = "running"
 
     def __post_init__(self) -> None:
-        """Refuse what needs whole models while windows alone are read."""
+        """Check choices and ranges.
+
+        Raises:
+            ValueError: if a choice is unknown, a number is out of range, or a setting needs
+                complete models with `from_files`.
+        """
         super().__post_init__()
         if self.positions not in POSITIONS:
             raise ValueError(f"positions must be one of {POSITIONS}, got {self.positions!r}")
         whole = self.aligned or "permuted" in self.views or self.structure < 1
         if self.from_files and whole:
             raise ValueError(
-                "from_files reads windows alone: set aligned=False, views=('canonical', "
+                "from_files reads only windows: set aligned=False, views=('canonical', "
                 "'canonical') and structure=1"
             )
 
 
 class SequenceAutoencoder(TokenAutoencoder):
-    """A trained SANE; the latent vectors of all tokens side by side, (N, T * Z).
+    """A trained SANE; a model's latent vector joins those of all its tokens, (N, T * Z).
 
     Attributes:
-        windows: that cover a model.
+        windows: windows that cover a model.
     """
 
     module: SANE
@@ -81,13 +87,20 @@ class SequenceAutoencoder(TokenAutoencoder):
     def __init__(
         self, canonical: Canonical, module: SANE, settings: SequenceSettings, mean: Tensor
     ) -> None:
-        """See `TokenAutoencoder`."""
-        tokenizer = row_chunks(canonical.standardization.layer_table, settings)
+        """Join the parts.
+
+        Args:
+            canonical: alignment and standardisation of rows.
+            module: encoder and decoder.
+            settings: training settings.
+            mean: mean of the standardised train rows, (D,).
+        """
+        tokenizer = _row_chunks(canonical.standardization.layer_table, settings)
         super().__init__(canonical, module, settings, mean, tokenizer)
         self.windows = Windows(tokenizer, min(settings.window, tokenizer.shape[0]), settings.halo)
 
     def embed(self, weights: Tensor) -> Tensor:
-        """The mean over tokens of their latent vectors, (N, Z)."""
+        """The mean of the latent vectors of all tokens, (N, Z)."""
         return self.encode(weights).unflatten(1, (-1, self.module.latent)).mean(1)
 
     def latent_of(self, weights: Tensor) -> Tensor:
@@ -98,7 +111,7 @@ class SequenceAutoencoder(TokenAutoencoder):
         return self._core(latent.unflatten(0, (len(weights), -1))).flatten(1)
 
     def weights_of(self, latent: Tensor) -> Tensor:
-        """See `TokenAutoencoder`; each window has a halo of its neighbours' latent vectors."""
+        """See `TokenAutoencoder`; each window has a halo of adjacent latent vectors."""
         tokens, windows = self.tokenizer.shape[0], self.windows
         reach = torch.arange(-windows.halo, windows.length + windows.halo, device=latent.device)
         wanted = torch.arange(windows.count, device=latent.device)[:, None] * windows.length + reach
@@ -116,7 +129,7 @@ class SequenceAutoencoder(TokenAutoencoder):
         return self.canonical.standardization.inverse(self.tokenizer.inverse(values.contiguous()))
 
     def _core(self, windows: Tensor) -> Tensor:
-        """(B, K, W, X) without halos as (B, T, X)."""
+        """Remove the halos of K windows: (B, K, W, X) to (B, T, X)."""
         halo, length = self.windows.halo, self.windows.length
         return windows[:, :, halo : halo + length].flatten(1, 2)[:, : self.tokenizer.shape[0]]
 
@@ -129,20 +142,20 @@ def train_sane(
     folder: Path | None = None,
     resume: bool = True,
 ) -> SequenceAutoencoder:
-    """Train SANE on windows of the train rows; keep the weights of the epoch best on val.
+    """Train SANE on windows; keep the weights of the epoch with the best R2 on the val split.
 
     Args:
         train: rows of the train split.
-        val: rows of the val split, whose R2 chooses the epoch.
-        settings: how; None takes the defaults.
-        seed: fixes initial weights, order, windows and views.
-        folder: where a checkpoint is kept after every epoch; None keeps none.
-        resume: go on from the checkpoint in the folder, if there is one.
+        val: rows of the val split.
+        settings: training settings; None takes the defaults.
+        seed: seed of initial weights, order, windows and views.
+        folder: folder for a checkpoint after every epoch; None writes no checkpoint.
+        resume: whether to continue from a checkpoint in the folder.
 
     Raises:
-        ZooFormatError: if the zoo holds no architecture, or val is of another one.
-        ValueError: if there are no rows, some are not finite, or the folder holds the checkpoint
-            of another training.
+        ZooFormatError: if the zoo holds no architecture, or the val rows have another one.
+        ValueError: if there are no rows, if a row is not finite, or if the checkpoint in the
+            folder belongs to another training run.
         DivergedError: if training diverged in its first epoch.
     """
     settings = settings or SequenceSettings()
@@ -161,25 +174,37 @@ def train_sane(
     return autoencoder
 
 
-def row_chunks(table: LayerTable, settings: SequenceSettings) -> RowChunks:
-    """The tokens of an architecture."""
+def _row_chunks(table: LayerTable, settings: SequenceSettings) -> RowChunks:
+    """The tokenizer of an architecture."""
     return RowChunks(table, settings.token_size, settings.positions)
 
 
 def make_sane(table: LayerTable, settings: SequenceSettings) -> SANE:
-    """The untrained encoder and decoder, drawn from torch's generator."""
-    position = row_chunks(table, settings).shared["position"]
+    """The untrained encoder and decoder, with weights drawn from torch's global generator.
+
+    Args:
+        table: layer table of the zoo.
+        settings: architecture and device.
+    """
+    position = _row_chunks(table, settings).shared["position"]
     n, level, k = (int(most) + 1 for most in position.amax(0))
     return SANE(settings.token_size, (n, level, k), **settings.shape).to(settings.device)
 
 
 class SequenceTraining(AutoencoderTraining):
-    """A batch is one random window of every row, the same in both views, each with noise."""
+    """Training on windows: a batch has a random window per row, equal in both views up to noise."""
 
     def __init__(
         self, autoencoder: SequenceAutoencoder, train: ZooDataset, val: ZooDataset, seed: int
     ) -> None:
-        """Hold the train rows in memory, or open their files."""
+        """Load the train rows into memory, or open their files.
+
+        Args:
+            autoencoder: autoencoder to train.
+            train: train rows.
+            val: val rows.
+            seed: seed of the order, windows and views.
+        """
         settings, canonical = autoencoder.settings, autoencoder.canonical
         window = autoencoder.windows.length
         projected = window * autoencoder.module.latent
@@ -201,7 +226,9 @@ class SequenceTraining(AutoencoderTraining):
         mean = scale.inverse(torch.zeros(1, width))
         unit = scale.inverse(torch.ones(1, width)) - mean
         self._token_mean, self._token_unit, self._token_deviation = (
-            autoencoder.tokenizer(values)["values"][0, :, :1].clone()  # alike in all of a token
+            autoencoder.tokenizer(values)["values"][
+                0, :, :1
+            ].clone()  # equal for all values of a token
             for values in (mean, unit, deviations(scale))
         )
 
@@ -235,7 +262,7 @@ class SequenceTraining(AutoencoderTraining):
         return self._autoencoder.r2(self._val)["all"]
 
     def cut(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Both views' windows, (2 B, W, ...), and the standardised models they are of."""
+        """Windows of both views, (2 B, W, ...), and the standardised models that they come from."""
         if self.reader is not None:
             return self._read(rows.cpu(), self.reader), None
         clean = self._views.draw(rows, self.generator)
@@ -243,15 +270,15 @@ class SequenceTraining(AutoencoderTraining):
         return self._windows(clean, starts), clean
 
     def _read(self, rows: Tensor, reader: WindowReader) -> dict[str, Tensor]:
-        """Windows from the files, standardised here; both views are of the same one."""
+        """Read windows from the files and standardise them; both views have the same window."""
         cut = reader.read(rows, reader.random_starts(len(rows), self._host))
-        place = cut["position"][..., 0]
-        values = (cut["values"] - self._token_mean[place]) / self._token_unit[place]
+        index = cut["position"][..., 0]
+        values = (cut["values"] - self._token_mean[index]) / self._token_unit[index]
         cut["values"] = values.masked_fill_(~cut["mask"], 0)
         return {key: torch.cat([part, part]).to(self.device) for key, part in cut.items()}
 
     def _spliced(self, rows: Tensor, clean: Tensor, made: Tensor, position: Tensor) -> Tensor:
-        """Behaviour of models whose window is replaced by its reconstruction."""
+        """Behavioural loss of models with one window replaced by its reconstruction."""
         assert self._behaviour is not None
         tokens = self._autoencoder.tokenizer
         values = tokens(clean)["values"].clone()
@@ -261,7 +288,7 @@ class SequenceTraining(AutoencoderTraining):
 
 
 def _mean(canonical: Canonical, train: ZooDataset, block: int = 64) -> Tensor:
-    """(D,): mean of the standardised train rows, block by block."""
+    """Mean of the standardised train rows, (D,), computed in blocks of rows."""
     if canonical.reference is not None:
         return canonical.standardization.apply(canonical.weights(train)).mean(0)
     total = torch.zeros(train.layer_table.width, dtype=torch.float64)

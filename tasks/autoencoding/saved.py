@@ -1,4 +1,4 @@
-"""Trained autoencoders as files: weights and plain data, no code."""
+"""Trained autoencoders as files of weights and plain data, without code."""
 
 import pickle
 from dataclasses import asdict, dataclass
@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from ...loaders import LayerStandardization
+from ...zoos.disk import write_whole
 from ...zoos.networks.architectures import Architecture
+from ..training.checkpoints import torch_file
 from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
 from .hyper_representation import ZooAutoencoder, make_module
@@ -16,17 +18,17 @@ from .sane import SequenceAutoencoder, SequenceSettings, make_sane
 from .token_autoencoder import TokenAutoencoder
 
 KINDS = ("hyper-representation", "sane")
-MODEL_NAME = "autoencoder.pt"  # in a folder that `train` makes
+MODEL_NAME = "autoencoder.pt"  # file name in a folder of `weightzoo train`
 FAULTS = (KeyError, TypeError, AttributeError, pickle.UnpicklingError, RuntimeError, EOFError)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """The rows that an autoencoder was trained on, to be found again.
+    """Reference to the rows that an autoencoder was trained on.
 
     Attributes:
         zoo: path of the zoo.
-        least_epoch: of the rows taken.
+        least_epoch: first epoch of the rows taken.
     """
 
     zoo: str
@@ -36,9 +38,14 @@ class Origin:
 def save_autoencoder(
     autoencoder: TokenAutoencoder, path: Path, origin: Origin | None = None
 ) -> None:
-    """Write everything to one file, whole or not at all."""
+    """Write an autoencoder to one file, completely or not at all.
+
+    Args:
+        autoencoder: trained autoencoder.
+        path: path of the file; its folder is created if it does not exist.
+        origin: reference to its train rows; None if they are unknown.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".tmp")
     data = {
         "kind": KINDS[isinstance(autoencoder, SequenceAutoencoder)],
         "settings": asdict(autoencoder.settings),
@@ -51,19 +58,18 @@ def save_autoencoder(
         "origin": None if origin is None else asdict(origin),
         "module": autoencoder.module.state_dict(),
     }
-    torch.save(data, partial)
-    partial.replace(path)
+    write_whole(path, torch_file(data))
 
 
 def load_autoencoder(path: Path) -> tuple[TokenAutoencoder, Origin | None]:
-    """Read what `save_autoencoder` wrote, onto the CPU; no code in the file is run.
+    """Load an autoencoder that `save_autoencoder` wrote, onto the CPU; no code in it is run.
 
     Args:
-        path: the file, or a folder that holds it as `MODEL_NAME`.
+        path: path of the file, or of its folder (the file name is then `MODEL_NAME`).
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it holds no autoencoder.
+        ValueError: if the file holds no autoencoder of this version.
     """
     path = path / MODEL_NAME if path.is_dir() else path
     if not path.is_file():
@@ -100,5 +106,5 @@ def _made(data: dict[str, Any]) -> TokenAutoencoder:
         autoencoder = ZooAutoencoder(canonical, module, settings, data["mean"])
     autoencoder.module.load_state_dict(data["module"])
     autoencoder.history = data["history"]
-    autoencoder.kept_epoch = data.get("kept_epoch")  # files of older versions do not say
+    autoencoder.kept_epoch = data.get("kept_epoch")  # files of older versions lack it
     return autoencoder

@@ -1,4 +1,4 @@
-"""What trained autoencoders of weights have in common, whatever their tokens are.
+"""Common base of trained autoencoders of weights, for any kind of tokens.
 
 Shape letters: N rows, D length of the flat weight vector, Z values of a latent vector.
 """
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ...encoders.contrastive import layer_errors
+from ...encoders.losses import layer_errors
 from ...loaders.tokens.tokenizers import Tokenizer
 from ..processes import threads
 from .autoencoder_training import AutoencoderSettings
@@ -16,18 +16,18 @@ from .canonical import Canonical
 
 
 class TokenAutoencoder:
-    """A trained encoder and decoder with all that turns weights into tokens and back.
+    """A trained encoder and decoder, with the mapping between weights and tokens.
 
     Attributes:
-        canonical: how rows are aligned and standardised.
-        module: the encoder and decoder.
-        settings: how it was trained.
-        mean: (D,), the mean of the standardised train rows, which R2 compares with.
-        tokenizer: of the weights.
-        history: numbers by epoch.
-        kept_epoch: the epoch that the module's weights are of; None if it is unknown.
-        note: what the user must know of the training, or None.
-        rows_at_once: how many are encoded together.
+        canonical: alignment and standardisation of rows.
+        module: encoder and decoder.
+        settings: training settings.
+        mean: mean of the standardised train rows, (D,), the baseline of R2.
+        tokenizer: tokenizer of the weights.
+        history: losses and val R2 by epoch.
+        kept_epoch: epoch of the module's weights; None if it is unknown.
+        note: warning about the training for the user, or None.
+        rows_at_once: number of rows encoded together.
     """
 
     rows_at_once = 256
@@ -40,7 +40,15 @@ class TokenAutoencoder:
         mean: Tensor,
         tokenizer: Tokenizer,
     ) -> None:
-        """Join the parts."""
+        """Join the parts.
+
+        Args:
+            canonical: alignment and standardisation of rows.
+            module: encoder and decoder.
+            settings: training settings.
+            mean: mean of the standardised train rows, (D,).
+            tokenizer: tokenizer of the weights.
+        """
         self.canonical, self.module, self.settings, self.mean = canonical, module, settings, mean
         self.tokenizer = tokenizer
         self.history: list[dict[str, float]] = []
@@ -56,35 +64,43 @@ class TokenAutoencoder:
         return self._mapped(self.weights_of, latent)
 
     def embed(self, weights: Tensor) -> Tensor:
-        """What probes read of canonical flat weights (N, D)."""
+        """The embedding of canonical flat weights (N, D), the input of probes."""
         return self.encode(weights)
 
     def latent_of(self, weights: Tensor) -> Tensor:
-        """`encode` of a few rows on the module's device."""
+        """Latent vectors of one block of rows, on the module's device.
+
+        Raises:
+            NotImplementedError: unless a subclass defines it.
+        """
         raise NotImplementedError
 
     def weights_of(self, latent: Tensor) -> Tensor:
-        """`decode` of a few rows on the module's device."""
+        """Flat weights of one block of latent vectors, on the module's device.
+
+        Raises:
+            NotImplementedError: unless a subclass defines it.
+        """
         raise NotImplementedError
 
     def r2(self, weights: Tensor) -> dict[str, float]:
         """Share of the variance that reconstruction explains, 1 - L / L(mean predictor).
 
-        L is the error by layer deviation, as in arXiv 2209.14733, whatever the model was trained
-        for.
+        L is the error divided by the layer's deviation, as in arXiv 2209.14733, for any training
+        loss.
 
         Args:
-            weights: (N, D), canonical.
+            weights: canonical weights, (N, D).
 
         Returns:
-            By layer, and "all", each at most 1 and 0 for the mean of the train rows.
+            R2 by layer, and under "all"; at most 1, and 0 for the mean of the train rows.
         """
         true = self.canonical.standardization.apply(weights)
         made = self.canonical.standardization.apply(self.decode(self.encode(weights)))
         return explained(self.tokenizer, made - true, self.mean.cpu() - true)
 
     def _mapped(self, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-        """Block by block, without gradients, results on the CPU."""
+        """Apply a function to blocks of rows without gradients; results are on the CPU."""
         self.module.eval()
         device = next(self.module.parameters()).device
         with torch.no_grad(), threads(self.settings.threads):
@@ -93,7 +109,13 @@ class TokenAutoencoder:
 
 
 def explained(tokenizer: Tokenizer, errors: Tensor, spread: Tensor) -> dict[str, float]:
-    """1 - |errors|^2 / |spread|^2 by layer and for "all", of flat differences (N, D)."""
+    """Explained variance 1 - |errors|^2 / |spread|^2, by layer and under "all".
+
+    Args:
+        tokenizer: tokenizer of the weights.
+        errors: reconstructed minus true weights, (N, D).
+        spread: mean minus true weights, (N, D).
+    """
     shared, table = tokenizer.shared, tokenizer.layer_table
     sums = [
         layer_errors(tokenizer(part)["values"], shared["mask"], shared["level"])[0]

@@ -1,4 +1,7 @@
-"""What `weightzoo train hyper-representation` and `weightzoo train sane` do."""
+"""The commands `weightzoo train hyper-representation` and `weightzoo train sane`.
+
+SANE is the sequential autoencoder for neural embeddings, arXiv 2406.09997.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -13,20 +16,27 @@ from .learnable_rows import homogeneous_splits
 from .sane import SequenceSettings, train_sane
 from .saved import MODEL_NAME, Origin, save_autoencoder
 
-SHAPE = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
-SHAPE_OF_MODELS = (*SHAPE, "compression", "bottleneck")
-LEAST_EPOCH = "least_epoch"  # of the rows to learn from
+ENCODER_ARGUMENTS = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
+MODEL_ENCODER_ARGUMENTS = (*ENCODER_ARGUMENTS, "compression", "bottleneck")
+LEAST_EPOCH = "least_epoch"  # first epoch of the train rows
 
 
 def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
-    """Train a hyper-representation or SANE on one zoo and save it; return what to print.
+    """Train a hyper-representation or SANE on one zoo and save it.
+
+    Args:
+        kind: one of `KINDS`.
+        options: options of the command.
+
+    Returns:
+        Results to print.
 
     Raises:
-        ValueError: if there are several zoos, or an argument is unknown (the known are listed) or
-            of another type.
+        ValueError: if there are several zoos, or an argument is unknown (the known ones are
+            listed) or has a wrong type.
     """
     if len(options.zoos) != 1:
-        raise ValueError(f"{kind} learns one architecture: give one zoo, got {options.zoos!r}")
+        raise ValueError(f"{kind} is trained on one zoo, got {options.zoos!r}: give one zoo")
     _check_types(kind, options.config)
     config = dict(options.config)
     least_epoch = config.pop(LEAST_EPOCH, 0)
@@ -48,9 +58,9 @@ def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
 
 
 def _check_types(kind: str, config: Mapping[str, Any]) -> None:
-    """Refuse text and the like where a number, or true or false, is wanted."""
+    """Reject arguments that are not numbers or not booleans where these are expected."""
     _, settings_of, _ = KINDS[kind]
-    defaults: dict[str, Any] = dict.fromkeys((*SHAPE, LEAST_EPOCH), 0)
+    defaults: dict[str, Any] = dict.fromkeys((*ENCODER_ARGUMENTS, LEAST_EPOCH), 0)
     defaults |= {field.name: field.default for field in fields(settings_of)}
     for name, value in config.items():
         if isinstance(default := defaults.get(name), bool) and not isinstance(value, bool):
@@ -65,7 +75,7 @@ def _settings(
     config: dict[str, Any],
     settings: Any,
 ) -> dict[str, Any]:
-    """Arguments of the encoder under "shape", all others as fields of the settings."""
+    """Fields of the settings, with the arguments of the encoder under "shape"."""
     given = config | {name: value for name, value in settings.items()}
     known = {field.name for field in fields(kind)} - {"shape"}
     if odd := sorted(set(given) - known - set(shape)):
@@ -79,6 +89,10 @@ def _settings(
 
 
 KINDS: dict[str, tuple[Callable[..., Any], type[AutoencoderSettings], tuple[str, ...]]] = {
-    "hyper-representation": (train_hyper_representation, AutoencoderSettings, SHAPE_OF_MODELS),
-    "sane": (train_sane, SequenceSettings, tuple(set(SHAPE) - {"feed_forward"})),
+    "hyper-representation": (
+        train_hyper_representation,
+        AutoencoderSettings,
+        MODEL_ENCODER_ARGUMENTS,
+    ),
+    "sane": (train_sane, SequenceSettings, tuple(set(ENCODER_ARGUMENTS) - {"feed_forward"})),
 }

@@ -1,1 +1,1 @@
-"""Baselines that need no neural encoder: regressors and probes on weight statistics."""
+"""Baselines without a neural encoder: regressors and probes on weight statistics."""

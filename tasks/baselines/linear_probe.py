@@ -1,9 +1,10 @@
-"""The linear probe of the Model Zoos paper: what lies open in weights, or in an embedding.
+"""The linear probe of the Model Zoos paper: properties predicted by a linear model of features.
 
-Source: Schuerholt et al. 2022, arXiv:2209.14764, and its published protocol: closed-form ridge
-regression in float64 with a bias for numbers, its lambda the best of 17 by R2 on val; one linear
-layer trained with Adam for categories. Features are the flat weights, or per tensor the mean,
-variance and the percentiles 1, 25, 50, 75 and 99. Differs from it: the bias is not penalised.
+Source: Schuerholt et al. 2022, arXiv:2209.14764, and its published protocol. Numbers are predicted
+by closed-form ridge regression in float64 with a bias; lambda is the best of 17 by R2 on the val
+split. Categories are predicted by one linear layer trained with Adam. Features are the flat
+weights, or the mean, variance and percentiles 1, 25, 50, 75 and 99 of every tensor. Differs from
+it: the bias is not penalised.
 
 Shape letters: N rows, F features, C categories.
 """
@@ -20,7 +21,7 @@ from ...encoders.statistics import layer_statistics
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError
 from ..scoring.metrics import r2
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .regressors import Seeded
 
 LAMBDAS = (1e3, *(lead * 10.0**power for power in range(2, -6, -1) for lead in (3, 1)))
@@ -35,8 +36,8 @@ class LinearProbe:
     """A `Predictor` that is linear in features of the weights.
 
     Attributes:
-        name: what the report calls it.
-        seeded: for categories alone: numbers have a closed form.
+        name: name in the report.
+        seeded: "categories", since numbers are fitted in closed form.
     """
 
     seeded: Seeded = "categories"
@@ -45,9 +46,9 @@ class LinearProbe:
         """Choose the features.
 
         Args:
-            features: one of `FEATURES`, or a function that gives (N, F) of a dataset, such as
-                the embedding of an encoder.
-            name: what the report calls it; needed for a function.
+            features: one of `FEATURES`, or a function from a dataset to (N, F), such as the
+                embedding of an encoder.
+            name: name in the report; required with a function.
 
         Raises:
             ValueError: if the features are unknown, or a function has no name.
@@ -58,17 +59,26 @@ class LinearProbe:
             name = name or f"linear probe on {features}"
             features = {"weights": flat_weights, "statistics": probe_statistics}[features]
         if name is None:
-            raise ValueError("a probe on features of your own needs a name for the report")
+            raise ValueError(
+                "name is missing: give a probe on features of your own a name for the report"
+            )
         self.name, self._features = name, features
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Fit; numbers in closed form, categories step by step."""
-        link = Link.of("auto", target, train.columns[target])
+        """Fit the probe: numbers in closed form, categories by gradient descent.
+
+        Args:
+            train: train rows.
+            val: val rows, which choose lambda for numbers.
+            target: name of the target column.
+            seed: seed of the training for categories.
+        """
+        mapping = TargetMapping.of("auto", target, train.columns[target])
         features, true = self._features(train), train.columns[target]
         self._width = features.shape[1]
-        if link.categories:
+        if mapping.categories:
             self._predict: Callable[[np.ndarray], np.ndarray] = _classifier(
-                features, true, link, seed
+                features, true, mapping, seed
             )
             return
         self._predict = _best_ridge(
@@ -80,7 +90,7 @@ class LinearProbe:
         """Predict the target of every row, (N,).
 
         Raises:
-            UnsuitableError: if the zoo has another number of features, as another architecture has.
+            UnsuitableError: if the zoo has another number of features (another architecture).
         """
         features = self._features(dataset)
         if features.shape[1] != self._width:
@@ -95,12 +105,12 @@ def ridge(features: np.ndarray, true: np.ndarray, penalty: float) -> np.ndarray:
     """Minimise |X w + b - y|^2 + penalty |w|^2 in closed form.
 
     Args:
-        features: X, (N, F), float64.
-        true: y, (N,), float64.
-        penalty: lambda, above 0.
+        features: feature matrix X, (N, F), float64.
+        true: targets y, (N,), float64.
+        penalty: regularisation lambda, above 0.
 
     Returns:
-        (F + 1,), w and then b. Solved in the smaller of the N and F dimensions.
+        (F + 1,), w and then b, solved in the smaller of the dimensions N and F.
     """
     mean, offset = features.mean(axis=0), float(true.mean())
     centred, residual = features - mean, true - offset
@@ -120,7 +130,7 @@ def flat_weights(dataset: ZooDataset) -> np.ndarray:
 
 
 def probe_statistics(dataset: ZooDataset) -> np.ndarray:
-    """The paper's seven statistics of every tensor, (N, 7 T), float64."""
+    """The paper's seven statistics of each of T tensors, (N, 7 T), float64."""
     parts = [
         layer_statistics(rows, dataset.layer_table, QUANTILES) for rows in dataset.weight_blocks()
     ]
@@ -130,7 +140,7 @@ def probe_statistics(dataset: ZooDataset) -> np.ndarray:
 def _best_ridge(
     train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray]
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The regression with the best R2 on val of all lambdas."""
+    """The ridge regression with the best R2 on the val split over all lambdas."""
 
     def applied(solution: np.ndarray, features: np.ndarray) -> np.ndarray:
         return features @ solution[:-1] + solution[-1]
@@ -141,14 +151,14 @@ def _best_ridge(
 
 
 def _classifier(
-    features: np.ndarray, true: np.ndarray, link: Link, seed: int
+    features: np.ndarray, true: np.ndarray, mapping: TargetMapping, seed: int
 ) -> Callable[[np.ndarray], np.ndarray]:
     """One linear layer on features, trained as in the paper."""
     inputs = torch.from_numpy(features).float()
-    labels = link.labels(true)
+    labels = mapping.labels(true)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layer = nn.Linear(inputs.shape[1], link.outputs)
+        layer = nn.Linear(inputs.shape[1], mapping.outputs)
         optimizer = torch.optim.Adam(layer.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
         for _ in range(EPOCHS):
             for rows in torch.randperm(len(inputs)).split(BATCH_SIZE):
@@ -159,6 +169,6 @@ def _classifier(
 
     @torch.no_grad()
     def predict(features: np.ndarray) -> np.ndarray:
-        return link.predicted(layer(torch.from_numpy(features).float()))
+        return mapping.predicted(layer(torch.from_numpy(features).float()))
 
     return predict

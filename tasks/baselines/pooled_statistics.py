@@ -1,4 +1,4 @@
-"""Weight statistics that any architecture has, so that a predictor on them can cross to others.
+"""Weight statistics defined for any architecture, so that predictors transfer across architectures.
 
 Shape letters: N rows, B models of a block, D length of the flat vector, V values of a group.
 """
@@ -12,30 +12,37 @@ from ...loaders import ZooDataset
 from ...zoos.networks.layer_table import LayerTable, TensorSpec
 from .regressors import fit_boosting
 
-SAMPLED_VALUES = 65_536  # of a group at most, evenly spread: quantiles of more cost only time
+SAMPLED_VALUES = 65_536  # per group at most, evenly spaced: more only cost time
 
 
 class PooledStatisticsBoosting:
-    """Gradient boosting on `pooled_statistics`: the honest baseline across architectures."""
+    """Gradient boosting on `pooled_statistics`, the baseline across architectures."""
 
     name, seeded = "pooled statistics + boosting", True
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Fit to the pooled statistics of one zoo."""
+        """Fit to the pooled statistics of one zoo.
+
+        Args:
+            train: train rows.
+            val: val rows, which choose the number of boosting rounds.
+            target: name of the target column.
+            seed: seed of the feature subsets.
+        """
         self._model = fit_boosting(pooled_statistics, train, val, target, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict for any architecture."""
+        """Predict the target of every row, (N,), for any architecture."""
         return self._model.predict(pooled_statistics(dataset))
 
 
 def pooled_statistics(dataset: ZooDataset) -> np.ndarray:
-    """Seven statistics of six groups of values of every row, (N, 42), float64.
+    """Seven statistics of six groups of tensors of every row, (N, 42), float64.
 
     Groups are the first and the last weight, the first and the last bias, all weights and all
-    biases; those of a network without biases are 0. Weights are multiplied by the root of their
-    fan-in, which makes layers of different sizes comparable. Attention, norm and embedding
-    tensors count as weights or biases by their role.
+    biases. Statistics of biases are 0 for a network without biases. Values are multiplied by the
+    root of their tensor's fan-in, so that layers of different sizes are comparable. Attention,
+    norm and embedding tensors count as weights or biases by their role.
     """
     groups = _groups(dataset.layer_table)
     return np.concatenate([_summaries(weights, groups) for weights in dataset.weight_blocks()])

@@ -1,7 +1,7 @@
-"""Predictors of a target column that need no neural encoder: the honest baselines.
+"""Baseline predictors of a target column without a neural encoder.
 
-A predictor is fitted to checkpoints and predicts a number, or a category, for others. Whatever
-it has to choose it chooses on the val split.
+A predictor is fitted to checkpoints and predicts a number or a category for other checkpoints.
+All its hyper-parameters are chosen on the val split.
 
 Shape letters: N rows, F features.
 """
@@ -18,39 +18,53 @@ from ..scoring.targets import is_category
 
 RIDGE_ALPHAS = np.logspace(-3, 5, 33)
 MAX_QUANTILES = 200
-BOOSTING_ROUNDS = 400  # at most; the val split picks how many
+BOOSTING_ROUNDS = 400  # at most; the val split chooses the number
 
 
 Seeded = bool | Literal["categories"]
 
 
 class Predictor(Protocol):
-    """What `predict_property` asks of a predictor.
+    """Interface of the predictors that `predict_property` compares.
 
     Attributes:
-        name: what the report calls it; unique among the predictors of one report.
+        name: name in the report, unique among the predictors of one report.
     """
 
     name: str
 
     @property
     def seeded(self) -> Seeded:
-        """Whether the seed changes anything: always, never, or only for "categories"."""
+        """Whether fits depend on the seed: always, never, or only for "categories"."""
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Learn to predict the column `target`, from scratch."""
+        """Fit from scratch.
+
+        Args:
+            train: train rows.
+            val: val rows.
+            target: name of the target column.
+            seed: seed of all random choices.
+        """
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict the target of every row, (N,)."""
 
 
 class Constant:
-    """The mean, or the most frequent category, of the train split, whatever the weights are."""
+    """The mean or the most frequent category of the train split, independent of the weights."""
 
     name, seeded = "constant", False
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Take the mean or the most frequent category."""
+        """Take the mean or the most frequent category.
+
+        Args:
+            train: train rows.
+            val: val rows, ignored.
+            target: name of the target column.
+            seed: seed, ignored.
+        """
         true = train.columns[target]
         if is_category(target, true):
             values, counts = np.unique(true, return_counts=True)
@@ -59,22 +73,29 @@ class Constant:
             self._value = float(np.mean(true))
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Repeat it."""
+        """Repeat the constant for every row, (N,)."""
         return np.full(len(dataset), self._value)
 
 
 class HyperParameterBoosting:
-    """Gradient boosting on how a model was trained, and for how long: no weights at all."""
+    """Gradient boosting on hyper-parameters and epoch, without weights."""
 
     name, seeded = "hyper-parameters + boosting", True
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Fit to the hyper-parameters (and the epoch) that vary in the train split."""
+        """Fit to the hyper-parameters (and the epoch) that vary in the train split.
+
+        Args:
+            train: train rows.
+            val: val rows, which choose the number of boosting rounds.
+            target: name of the target column.
+            seed: seed of the feature subsets.
+        """
         self._features = HyperParameterFeatures(train, target)
         self._model = fit_boosting(self._features, train, val, target, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict from hyper-parameters."""
+        """Predict the target of every row, (N,)."""
         return self._model.predict(self._features(dataset))
 
 
@@ -84,33 +105,46 @@ class StatisticsBoosting:
     name, seeded = "statistics + boosting", True
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Fit to the weight statistics."""
-        self._tensors = tensor_names(train)
-        self._model = fit_boosting(statistics_features, train, val, target, seed)
+        """Fit to the weight statistics.
+
+        Args:
+            train: train rows.
+            val: val rows, which choose the number of boosting rounds.
+            target: name of the target column.
+            seed: seed of the feature subsets.
+        """
+        self._tensors = _tensor_names(train)
+        self._model = fit_boosting(_statistics_features, train, val, target, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict from weight statistics.
+        """Predict the target of every row, (N,).
 
         Raises:
-            UnsuitableError: if the network has other tensors than those that were fitted to.
+            UnsuitableError: if the network has other tensors than the train zoo.
         """
-        check_tensors(self._tensors, dataset)
-        return self._model.predict(statistics_features(dataset))
+        _check_tensors(self._tensors, dataset)
+        return self._model.predict(_statistics_features(dataset))
 
 
 class StatisticsRidge:
-    """Ridge regression on weight statistics, its alpha picked on the val split.
+    """Ridge regression on weight statistics, with alpha chosen on the val split.
 
-    Each statistic enters as its quantile among the train rows, since the statistics of a zoo
-    spread over orders of magnitude and a few models would decide a fit to their plain values.
+    A statistic is replaced by its quantile among the train rows. The statistics of a zoo spread
+    over orders of magnitude, so that a few models would dominate a fit to the original values.
     """
 
     name, seeded = "statistics + ridge", False
 
     def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
-        """Fit one regression per alpha and keep the best on val.
+        """Fit one regression per alpha and keep the best on the val split.
 
-        Val, not leave-one-out, because the checkpoints of one model are no independent rows.
+        Leave-one-out would mislead: the checkpoints of one model are not independent rows.
+
+        Args:
+            train: train rows.
+            val: val rows.
+            target: name of a numeric target column.
+            seed: seed, ignored.
 
         Raises:
             UnsuitableError: if the target is a category.
@@ -119,14 +153,14 @@ class StatisticsRidge:
 
         if is_category(target, train.columns[target]):
             raise UnsuitableError(
-                f"regression predicts numbers, target {target!r} is a category: "
+                f"ridge regression predicts numbers, target {target!r} is a category: "
                 "leave out the predictor StatisticsRidge"
             )
-        self._tensors = tensor_names(train)
-        statistics = statistics_features(train)
+        self._tensors = _tensor_names(train)
+        statistics = _statistics_features(train)
         self._quantiles = quantiles_of(statistics)
         features = self._quantiles.transform(statistics)
-        val_features = self._quantiles.transform(statistics_features(val))
+        val_features = self._quantiles.transform(_statistics_features(val))
         candidates = [Ridge(alpha).fit(features, train.columns[target]) for alpha in RIDGE_ALPHAS]
         self._model = min(
             candidates,
@@ -134,23 +168,27 @@ class StatisticsRidge:
         )
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict from weight statistics; errors as `StatisticsBoosting`."""
-        check_tensors(self._tensors, dataset)
-        return self._model.predict(self._quantiles.transform(statistics_features(dataset)))
+        """Predict the target of every row, (N,); errors are those of `StatisticsBoosting`."""
+        _check_tensors(self._tensors, dataset)
+        return self._model.predict(self._quantiles.transform(_statistics_features(dataset)))
 
 
 class HyperParameterFeatures:
-    """Hyper-parameter columns as numbers: text one-hot, what does not vary left out.
+    """Hyper-parameter columns as numbers, with text one-hot and constant columns left out.
 
     Attributes:
-        names: the columns taken, `epoch` among them if it varies; never the target itself.
+        names: names of the columns used, including `epoch` if it varies, without the target.
     """
 
     def __init__(self, train: ZooDataset, target: str) -> None:
-        """Look which columns vary in the train split.
+        """Find the columns that vary in the train split.
+
+        Args:
+            train: train rows.
+            target: name of the target column.
 
         Raises:
-            UnsuitableError: if none does.
+            UnsuitableError: if no column varies.
         """
         columns = [*train.header.hyper_parameters, "epoch"]
         self._values = {
@@ -166,15 +204,15 @@ class HyperParameterFeatures:
             )
 
     def __call__(self, dataset: ZooDataset) -> np.ndarray:
-        """(N, F), float64; a text value that the train split lacks is 0 in every place.
+        """Features (N, F), float64; the one-hot code of a text unknown in the train split is 0.
 
         Raises:
             UnsuitableError: if a column is missing.
         """
         if missing := [name for name in self.names if name not in dataset.columns]:
             raise UnsuitableError(
-                f"zoo {dataset.name!r} has no hyper-parameters {missing}, which predictions are "
-                "made from: leave out the predictor HyperParameterBoosting"
+                f"zoo {dataset.name!r} has no hyper-parameters {missing}, which the predictor was "
+                "fitted to: leave out the predictor HyperParameterBoosting"
             )
         parts = []
         for name in self.names:
@@ -187,46 +225,49 @@ class HyperParameterFeatures:
 
 
 def needs_seeds(predictor: Predictor, target: str, true: np.ndarray) -> bool:
-    """Whether fits of a target (N,) differ by seed; where they do not, one is enough."""
+    """Whether fits differ by seed; otherwise one fit is enough.
+
+    Args:
+        predictor: predictor to fit.
+        target: name of the target column.
+        true: target of the train rows, (N,).
+    """
     if predictor.seeded == "categories":
         return is_category(target, true)
     return bool(predictor.seeded)
 
 
-def tensor_names(dataset: ZooDataset) -> tuple[str, ...]:
-    """The tensors that have a place among the features."""
+def _tensor_names(dataset: ZooDataset) -> tuple[str, ...]:
+    """The names of the tensors that have features."""
     return tuple(spec.name for spec in dataset.layer_table)
 
 
-def check_tensors(names: tuple[str, ...], dataset: ZooDataset) -> None:
-    """Refuse a network with other tensors.
-
-    Raises:
-        UnsuitableError: if the names differ.
-    """
-    if tensor_names(dataset) != names:
+def _check_tensors(names: tuple[str, ...], dataset: ZooDataset) -> None:
+    """Raise an UnsuitableError for a network with other tensors."""
+    if _tensor_names(dataset) != names:
         raise UnsuitableError(
-            f"statistics have a place per tensor: fitted to {len(names)} tensors, zoo "
-            f"{dataset.name!r} has {len(dataset.layer_table)} others; pooled statistics cross over"
+            f"the predictor was fitted to the statistics of {len(names)} tensors, zoo "
+            f"{dataset.name!r} has {len(dataset.layer_table)} other tensors: use pooled "
+            "statistics across architectures"
         )
 
 
 def quantiles_of(features: np.ndarray) -> Any:
-    """What maps features (N, F) to their quantiles among these rows, in [0, 1]."""
+    """A fitted transformer from features (N, F) to their quantiles in these rows, in [0, 1]."""
     from sklearn.preprocessing import QuantileTransformer
 
     count = min(MAX_QUANTILES, len(features))
     return QuantileTransformer(n_quantiles=count, random_state=0).fit(features)
 
 
-def statistics_features(dataset: ZooDataset) -> np.ndarray:
-    """The weight statistics of every row, (N, 7 T), float64."""
+def _statistics_features(dataset: ZooDataset) -> np.ndarray:
+    """Seven weight statistics of each of T tensors of every row, (N, 7 T), float64."""
     return np.concatenate(
         [
             layer_statistics(weights, dataset.layer_table).numpy()
             for weights in dataset.weight_blocks()
         ]
-    ).astype(np.float64)  # ridge solves badly conditioned systems
+    ).astype(np.float64)  # the systems of ridge are badly conditioned
 
 
 def fit_boosting(
@@ -236,9 +277,17 @@ def fit_boosting(
     target: str,
     seed: int,
 ) -> Any:
-    """Gradient-boosted trees with as many rounds as do best on val.
+    """Gradient-boosted trees with the number of rounds that is best on the val split.
 
-    Each split looks at a random half of the features, which is what the seed decides.
+    Args:
+        features: function from a dataset to its features, (N, F).
+        train: train rows.
+        val: val rows.
+        target: name of the target column.
+        seed: seed of the random half of the features that each split considers.
+
+    Returns:
+        A fitted classifier for a category, else a regressor.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 

@@ -1,7 +1,7 @@
-"""Batch norms of generated networks: statistics of their own in place of decoded ones.
+"""Batch norm statistics of generated networks, recomputed on images.
 
-Source: SANE, arXiv 2406.09997: generated ResNets are at chance until their batch norms have seen
-some batches of images.
+Source: SANE (sequential autoencoder for neural embeddings), arXiv 2406.09997. Generated ResNets
+are at chance level until their batch norm statistics are computed on some batches of images.
 
 Shape letters: M models, D length of the flat weight vector.
 """
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 from ...zoos.images.catalog import Images
 from ...zoos.networks.architectures import Architecture
 
-BATCHES, BATCH_SIZE = 200, 64  # of images, at most; the paper takes 200 batches
+BATCHES, BATCH_SIZE = 200, 64  # at most; the paper takes 200 batches
 
 
 def condition(
     architecture: Architecture, weights: Tensor, activation: str, images: Images
 ) -> Tensor:
-    """Measure the statistics of every model's batch norms on images.
+    """Recompute the batch norm statistics of every model on images.
 
     Args:
-        architecture: of the models.
-        weights: (M, D).
-        activation: of all of them.
+        architecture: architecture of the models.
+        weights: flat weights, (M, D).
+        activation: activation of all models.
         images: train images.
 
     Returns:
-        (M, D): the weights with new buffers; the same tensor if there is no batch norm.
+        The weights with new buffers, (M, D); the same tensor if there is no batch norm.
     """
     table = architecture.layer_table()
     if all(tensor.role != "buffer" for tensor in table):
@@ -45,11 +45,11 @@ def condition(
 
 
 def condition_batch_norms(module: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Measure the statistics of a network's batch norms anew, in place.
+    """Recompute the batch norm statistics of a network, in place.
 
     Args:
-        module: the network; its mode is left as it was.
-        batches: images as the network takes them; all weigh alike.
+        module: network; its training mode is restored afterwards.
+        batches: batches of input images, with equal weights.
     """
     norms = [norm for norm in module.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm)]
     before, modes = [norm.momentum for norm in norms], [norm.training for norm in norms]

@@ -1,4 +1,4 @@
-"""Writes generated weights as a zoo: measured, with lineage, and readable by every loader.
+"""Writes generated weights as a zoo with measures and lineage, readable by every loader.
 
 Shape letters: M models, D length of the flat weight vector.
 """
@@ -28,20 +28,20 @@ from ..autoencoding.token_autoencoder import TokenAutoencoder
 from .batch_norms import condition
 from .sampling import Sampler, best_of, make_sampler
 
-FEW_IMAGES = 50  # of the val split, by which SUB and BOOT choose
+FEW_IMAGES = 50  # number of val images that choose the best draws
 FRACTIONS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedZoo:
-    """What was written.
+    """Summary of a written zoo.
 
     Attributes:
-        index: of the folder.
-        models: M.
-        diverged: how many have weights or losses that are not finite; they are kept, with
+        index: index of the zoo folder.
+        models: number of models, M.
+        diverged: number of models with weights or losses that are not finite; they are kept, with
             status "diverged".
-        test_accuracy: mean over the others; NaN if there are none.
+        test_accuracy: mean test accuracy of the other models; NaN if there are none.
     """
 
     index: ZooIndex
@@ -63,16 +63,16 @@ def generate(
     """Draw new models from an autoencoder of a zoo.
 
     Args:
-        autoencoder: trained on the rows.
-        train: rows of one activation, whose latent vectors the sampler is fitted to.
-        count: M.
-        sampler: one of `sampling`, or a name in `SAMPLERS` for one with its defaults.
-        top: share of the rows, the best by val accuracy, that it is fitted to.
-        draws: for each model so many are drawn, and the best on few val images kept (SUB).
-        seed: of the draws.
+        autoencoder: autoencoder trained on the rows.
+        train: rows of one activation; the sampler is fitted to their latent vectors.
+        count: number of models, M.
+        sampler: sampler, or a name in `SAMPLERS` for a sampler with its defaults.
+        top: share of rows that the sampler is fitted to, the best by val accuracy.
+        draws: number of draws per model; the best on a few val images are kept (SUB, subsampling).
+        seed: seed of the draws.
 
     Returns:
-        (M, D), flat weights; they may be not finite. Batch norms have statistics of their own.
+        Flat weights, (M, D), possibly not finite. Batch norm statistics are recomputed on images.
 
     Raises:
         ValueError: if there are no rows, or a number is out of range.
@@ -80,7 +80,7 @@ def generate(
     if min(count, draws) < 1:
         raise ValueError(f"count and draws must be at least 1, got {count!r} and {draws!r}")
     if len(train) == 0:
-        raise ValueError(f"zoo {train.name!r} has no row to fit the sampler to")
+        raise ValueError(f"zoo {train.name!r} has no rows to fit the sampler to")
     rows = top_rows(torch.tensor(train.columns["val_accuracy"]), top)
     latent = autoencoder.encode(autoencoder.canonical.weights(train))[rows]
     sampler = make_sampler(sampler) if isinstance(sampler, str) else sampler
@@ -102,7 +102,7 @@ def generate(
 
 
 def few_images(images: ImageSet) -> Images:
-    """The few val images by which draws are chosen."""
+    """The first `FEW_IMAGES` val images, which choose the best draws."""
     return Images(images.val.pixels[:FEW_IMAGES], images.val.labels[:FEW_IMAGES])
 
 
@@ -117,21 +117,21 @@ def write_generated_zoo(
 ) -> GeneratedZoo:
     """Measure generated models on the parent's image set and write them as a zoo folder.
 
-    Hyper-parameters that are equal in all rows of the parent are kept; of the others those of
-    its first row are written, since a generated model was not trained by any.
+    All rows get the hyper-parameters of the parent's first row. Those that vary in the parent have
+    no meaning for a generated model, which was not trained.
 
     Args:
-        folder: the zoo folder to make; its name is the zoo's.
-        weights: (M, D).
-        parent: the rows that the generator learned from.
-        description: plain data on how the weights were made, for the recipe attribute.
-        seed: what the weights were drawn with; also of the split by model.
-        overwrite: replace a zoo that is there.
+        folder: zoo folder to create; its name is the name of the zoo.
+        weights: flat weights, (M, D).
+        parent: rows that the generator was trained on.
+        description: origin of the weights as plain data, for the recipe attribute.
+        seed: seed of the drawn weights, and of the split by model.
+        overwrite: whether to replace an existing zoo.
 
     Raises:
-        ValueError: if the weights are of another length, there are none, or the parent does not
-            name its image set.
-        BuildError: if the folder is taken.
+        ValueError: if there are no weights, if they have another length than the parent's, or if
+            the parent does not name its image set.
+        BuildError: if the folder exists already.
     """
     if weights.ndim != 2 or len(weights) == 0 or weights.shape[1] != parent.layer_table.width:
         raise ValueError(
@@ -170,16 +170,18 @@ def zoo_images(zoo: ZooDataset) -> ImageSet:
     """The image set that a zoo's models were trained on.
 
     Raises:
-        ValueError: if the zoo does not say.
+        ValueError: if the zoo does not name it.
     """
     name = zoo.header.recipe.get("images")
     if not isinstance(name, str):
-        raise ValueError(f"zoo {zoo.name!r} does not say which images its models were trained on")
+        raise ValueError(
+            f"zoo {zoo.name!r} does not name the image set of its models: choose another zoo"
+        )
     return load_images(name)
 
 
 def _parent_provenance(parent: ZooDataset) -> dict[str, str]:
-    """What the provenance says under "parent"; no checksum of rows that are no whole zoo folder."""
+    """The "parent" entry of the provenance; only a parent that is a zoo folder has a checksum."""
     folders = {file.path.parent for file in parent.source.files}
     if len(folders) == 1 and (folder := folders.pop()).joinpath(INDEX_NAME).is_file():
         return parent_provenance(folder)
@@ -213,7 +215,7 @@ def _metrics(
 ) -> dict[str, np.ndarray]:
     architecture = parent.header.architecture
     if architecture is None:
-        raise ValueError(f"zoo {parent.name!r} holds no architecture to measure models with")
+        raise ValueError(f"zoo {parent.name!r} holds no architecture, which measuring needs")
     metrics = {}
     for name in ("train", "val", "test"):
         loss, accuracy = accuracies(architecture, weights, activations, getattr(images, name))
@@ -223,5 +225,10 @@ def _metrics(
 
 
 def generated_splits(count: int, seed: int) -> list[str]:
-    """A split for every generated model, drawn by the shares of `FRACTIONS`."""
+    """A random split for every generated model, with the shares in `FRACTIONS`.
+
+    Args:
+        count: number of models.
+        seed: seed of the split.
+    """
     return draw_splits(count, FRACTIONS, np.random.default_rng(seed))

@@ -1,8 +1,8 @@
-"""What generated networks are worth: accuracy, further training, ensembles, novelty, diversity.
+"""Measures of generated networks: accuracy, fine-tuning, ensembles, novelty, diversity.
 
-Sources: arXiv 2209.14733 (accuracy before and after fine-tuning, against training from scratch,
-zoo models and densities of weights); arXiv 2506.07998 (nearest training model and noised training
-models, against which generated ones have to show that they are new).
+Sources: arXiv 2209.14733 (accuracy before and after fine-tuning, compared with training from
+scratch, with zoo models and with densities of weights); arXiv 2506.07998 (novelty of generated
+models, compared with the nearest training model and with noised training models).
 
 Shape letters: M models, D length of the flat weight vector, K epochs, Q images, O classes.
 """
@@ -29,19 +29,19 @@ EPOCHS = (0, 1, 5, 25)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeasuredSet:
-    """A set of models of one method, measured.
+    """Measures of a set of models of one method.
 
     Attributes:
-        accuracy: (M, K), test accuracy at the epochs of fine-tuning; NaN where not finite.
+        accuracy: test accuracy at the epochs of fine-tuning, (M, K); NaN where not finite.
         epochs: K epochs.
-        ensemble: accuracy of the mean logits at the first epoch.
-        disagreement: share of test images on which two models of the set differ, mean over pairs.
-        nearest_distance: distance to the nearest training model over the usual distance from a
-            training model to the nearest other one; mean over models; NaN of models of another
-            architecture.
-        nearest_agreement: share of the zoo's own test images on which a model agrees with that
-            nearest one; NaN like the distance.
-        broken: models that are not finite, left out of the four numbers above.
+        ensemble: accuracy of the mean logits before fine-tuning.
+        disagreement: share of test images on which two models predict different classes, mean
+            over pairs.
+        nearest_distance: distance to the nearest training model, divided by the mean distance
+            between nearest training models; mean over models; NaN for another architecture.
+        nearest_agreement: share of the zoo's own test images on which a model and its nearest
+            training model predict the same class; NaN for another architecture.
+        broken: number of models that are not finite, left out of the four numbers above.
     """
 
     accuracy: Tensor
@@ -55,14 +55,14 @@ class MeasuredSet:
 
 @dataclass(frozen=True)
 class TrainingModels:
-    """The models that a generator has seen, to compare with.
+    """The models that a generator was trained on, for comparison.
 
     Attributes:
-        canonical: how weights are aligned and standardised.
-        weights: (M, D), standardised, the last checkpoint of every model.
-        images: Q images on which behaviour is compared.
-        predictions: (M, Q), their classes of these.
-        spacing: mean distance from one of them to the nearest other one.
+        canonical: alignment and standardisation of weights.
+        weights: standardised weights, (M, D), the last checkpoint of every model.
+        images: Q images for the comparison of predictions.
+        predictions: predicted classes of the models, (M, Q).
+        spacing: mean distance of a training model to the nearest other one.
     """
 
     canonical: Canonical
@@ -75,7 +75,14 @@ class TrainingModels:
     def of(
         cls, canonical: Canonical, weights: Tensor, activations: Sequence[str], images: Images
     ) -> "TrainingModels":
-        """Look at canonical weights (M, D), one row per model."""
+        """Compute predictions and spacing.
+
+        Args:
+            canonical: alignment and standardisation of weights.
+            weights: canonical weights, one row per model, (M, D).
+            activations: activation of each model, M names.
+            images: Q images for the comparison of predictions.
+        """
         standardised = canonical.standardization.apply(weights)
         distances = torch.cdist(standardised, standardised)
         distances.fill_diagonal_(torch.inf)
@@ -95,13 +102,13 @@ def measure(
     """Measure a set of models and fine-tune it.
 
     Args:
-        weights: (M, D), in plain units; M at least 2.
-        training: what they are compared with.
-        hyper_parameters: how they are fine-tuned, and their activation.
-        images: to fine-tune on and be tested on.
-        epochs: at which the test accuracy is measured, rising from 0.
-        seed: of the order of the images.
-        other: architecture of the models, if it is not that of the training models.
+        weights: flat weights in their own units, (M, D); M at least 2.
+        training: training models for comparison.
+        hyper_parameters: hyper-parameters of fine-tuning, and the activation.
+        images: train and test images.
+        epochs: epochs whose test accuracy is measured, rising from 0.
+        seed: seed of the order of the images.
+        other: architecture of the models, if it differs from that of the training models.
     """
     architecture = other or training.canonical.architecture
     accuracy = fine_tune(architecture, weights, hyper_parameters, images, epochs, seed)
@@ -131,18 +138,18 @@ def fine_tune(
     epochs: Sequence[int],
     seed: int = 0,
 ) -> Tensor:
-    """Train models further, many at once, each with a data order of its own.
+    """Fine-tune many models at once, each with its own order of the data.
 
     Args:
-        architecture: of the models.
-        weights: (M, D), left as they are.
-        hyper_parameters: of all of them.
+        architecture: architecture of the models.
+        weights: flat weights, (M, D), which are not changed.
+        hyper_parameters: hyper-parameters of all models.
         images: train and test images.
-        epochs: at which the test accuracy is measured, rising; 0 is before any step.
-        seed: of the order of the images.
+        epochs: epochs whose test accuracy is measured, rising; 0 is before any step.
+        seed: seed of the order of the images.
 
     Returns:
-        (M, K), test accuracy; NaN where a model is not finite.
+        Test accuracy, (M, K); NaN where a model is not finite.
 
     Raises:
         RecipeError: if the epochs do not rise from 0 or more.
@@ -171,7 +178,14 @@ def fine_tune(
 def scratch(
     architecture: Architecture, hyper_parameters: HyperParameters, models: int, seed: int
 ) -> Tensor:
-    """Initial weights (M, D) of models to train from scratch."""
+    """Initial weights (M, D) of models to train from scratch.
+
+    Args:
+        architecture: architecture of the models.
+        hyper_parameters: hyper-parameters of all models.
+        models: number of models, M.
+        seed: seed of the first model; others have the next numbers.
+    """
     return initial_weights(architecture, _fresh_models(hyper_parameters, models, seed))
 
 
@@ -182,10 +196,17 @@ def moved(
     hyper_parameters: HyperParameters,
     seed: int,
 ) -> Tensor:
-    """Weights (M, D) of `source` in a related architecture; what it adds is as of `scratch`.
+    """Weights moved to a related architecture, whose added tensors are initialised as in `scratch`.
+
+    Args:
+        weights: flat weights of the source architecture, (M, D).
+        source: architecture of the weights.
+        target: related architecture.
+        hyper_parameters: hyper-parameters of all models.
+        seed: seed of the first model; others have the next numbers.
 
     Raises:
-        BuildError: if the two share no tensor.
+        BuildError: if the two architectures share no tensor.
     """
     models = _fresh_models(hyper_parameters, len(weights), seed)
     return inherited_weights(target, models, source, weights)
@@ -194,7 +215,14 @@ def moved(
 def noised(
     weights: Tensor, canonical: Canonical, sigma: float, generator: torch.Generator
 ) -> Tensor:
-    """Weights (M, D) with gaussian noise of `sigma` of their layer's deviation."""
+    """Weights (M, D) with gaussian noise.
+
+    Args:
+        weights: flat weights, (M, D).
+        canonical: alignment and standardisation of weights.
+        sigma: deviation of the noise, in units of the layer's deviation.
+        generator: random generator of the noise.
+    """
     standardised = canonical.standardization.apply(weights)
     noise = torch.randn(weights.shape, generator=generator)
     return canonical.standardization.inverse(standardised + sigma * noise)
@@ -206,30 +234,37 @@ def nearest(
     """Distance to, and agreement with, the nearest training model.
 
     Args:
-        weights: (M, D), in plain units; they are aligned to the reference first, if there is one.
-        predictions: (M, Q), their classes.
-        training: the training models.
+        weights: flat weights in their own units, (M, D); they are first aligned to the reference,
+            if there is one.
+        predictions: predicted classes of the models, (M, Q).
+        training: training models.
 
     Returns:
-        (M,) each: distance in units of the training models' spacing, share of equal classes.
+        The distance divided by the training models' spacing, and the share of equal predictions,
+        (M,) each.
     """
     canonical = training.canonical
     if canonical.reference is not None:
         permutations = HiddenPermutations.of(canonical.architecture)
         weights, _ = align(weights, canonical.reference, permutations)
     distances = torch.cdist(canonical.standardization.apply(weights), training.weights)
-    distance, place = distances.min(1)
-    agreement = (predictions == training.predictions[place]).float().mean(1)
+    distance, index = distances.min(1)
+    agreement = (predictions == training.predictions[index]).float().mean(1)
     return distance / training.spacing, agreement
 
 
 def ensemble_accuracy(outputs: Tensor, labels: Tensor) -> float:
-    """Accuracy of the mean of logits (M, O, Q)."""
+    """Accuracy of the mean logits of several models.
+
+    Args:
+        outputs: logits, (M, O, Q).
+        labels: true classes, (Q,).
+    """
     return float((outputs.mean(0).argmax(0) == labels).float().mean())
 
 
 def disagreement(predictions: Tensor) -> float:
-    """Mean over pairs of models of the share of images with other classes, of (M, Q)."""
+    """Share of images with different predictions (M, Q), mean over pairs of models."""
     votes = F.one_hot(predictions).sum(0).double()  # (Q, O)
     models = len(predictions)
     equal_pairs = (votes * (votes - 1)).sum(1) / (models * (models - 1))
@@ -244,7 +279,7 @@ def _fresh_models(hyper_parameters: HyperParameters, count: int, seed: int) -> l
 
 
 def _tuned(recipe: Recipe, models: Sequence[Model], images: ImageSet, weights: Tensor) -> Tensor:
-    """A cohort's test accuracy (M, K)."""
+    """Fine-tune one cohort and return its test accuracy, (M, K)."""
     if max(recipe.checkpoints) == 0:
         names = [model.hyper_parameters.activation for model in models]
         return accuracies(recipe.architecture, weights, names, images.test)[1][:, None]

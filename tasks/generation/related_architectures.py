@@ -1,8 +1,8 @@
-"""Larger architectures that hold all tensors of a given one and one convolution more.
+"""Larger architectures with all tensors of a given one and an additional convolution.
 
-Source: arXiv 2209.14733, which moves generated weights of its three-convolution network into one
-of four convolutions, with and without an identity skip. Its third change, skips around the
-convolutions that are there, would rename their tensors here and is left out.
+Source: arXiv 2209.14733, which moves generated weights of its network with three convolutions into
+networks with four, with and without an identity skip. Its third change, skips around the existing
+convolutions, would rename their tensors here and is left out.
 """
 
 from dataclasses import replace
@@ -14,17 +14,18 @@ KERNEL = 3
 
 
 def related_architectures(architecture: Architecture) -> list[Architecture]:
-    """An architecture with a convolution more, and with the same inside a residual.
+    """The architecture with one more convolution, and with this convolution in a residual block.
 
-    The new layers stand where the image ends (before flatten, say) and keep its shape, so every
-    tensor of the architecture has the same name, shape and place in its larger relatives.
+    The new layers follow the last layer with an image as output (for instance before flatten) and
+    keep its shape. Every tensor of the architecture has the same name, shape and position in the
+    related architectures.
 
     Returns:
-        None of them for an architecture without an image inside; the first alone where
-        residuals follow, since one more before them would rename their tensors.
+        Both; an empty list for an architecture without an image inside; only the first if residual
+        blocks follow, since another one before them would rename their tensors.
     """
     shapes, layers = architecture.shapes(), architecture.layers
-    inner = [place for place, shape in enumerate(shapes) if len(shape) == 3 and place > 0]
+    inner = [index for index, shape in enumerate(shapes) if len(shape) == 3 and index > 0]
     if not inner:
         return []
     end = inner[-1]

@@ -1,4 +1,4 @@
-"""What `weightzoo sample` does: draw models from a trained autoencoder, and write them as a zoo."""
+"""The command `weightzoo sample`: draws models from an autoencoder and writes them as a zoo."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +13,20 @@ from .sampling import bandwidth_of, make_sampler
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What the user asks of sampling.
+    """Options of the command.
 
     Attributes:
-        model: folder of a trained autoencoder, or its file.
-        out: zoo folder to make.
-        zoo: whose rows the sampler is fitted to; None takes those it was trained on.
-        count: models to draw.
-        sampler: a name in `SAMPLERS`.
+        model: folder or file of a trained autoencoder.
+        out: zoo folder to create.
+        zoo: zoo whose rows the sampler is fitted to; None takes the autoencoder's train zoo.
+        count: number of models to keep.
+        sampler: name in `SAMPLERS`.
         bandwidth: bandwidth of a kernel density; None takes the default.
-        bandwidth_unit: "relative" or "absolute"; None takes the sampler's own.
-        top: share of the rows, the best by val accuracy.
-        draws: drawn for each that is kept.
-        seed: of the draws.
-        overwrite: replace a zoo that is there.
+        bandwidth_unit: "relative" or "absolute"; None takes the sampler's default.
+        top: share of rows that the sampler is fitted to, the best by val accuracy.
+        draws: number of draws for each model that is kept.
+        seed: seed of the draws.
+        overwrite: whether to replace an existing zoo.
     """
 
     model: Path
@@ -43,27 +43,31 @@ class SampleOptions:
 
 
 def sample_zoo(options: SampleOptions) -> dict[str, Any]:
-    """Draw models from a trained autoencoder and write them as a zoo; return what to print.
+    """Draw models from a trained autoencoder and write them as a zoo.
+
+    Returns:
+        Results to print.
 
     Raises:
-        ValueError: if the file is no autoencoder or does not say its zoo, or as `generate`.
-        BuildError: if the folder is taken.
+        ValueError: if the file holds no autoencoder or does not name its zoo, or for the reasons
+            in `generate`.
+        BuildError: if the folder exists already.
     """
     sampler = make_sampler(options.sampler, options.bandwidth, options.bandwidth_unit)
     autoencoder, origin = load_autoencoder(options.model)
     if origin is None and options.zoo is None:
-        raise ValueError(f"{options.model} does not say what zoo it was trained on: pass --zoo")
+        raise ValueError(f"{options.model} does not name its train zoo: give one with --zoo")
     zoo = load_zoo(options.zoo or origin.zoo, split="train")  # type: ignore[union-attr]
     assert isinstance(zoo, ZooDataset)
     train = homogeneous(zoo, 0 if origin is None else origin.least_epoch)
-    how = {name: getattr(options, name) for name in ("top", "draws", "seed")}
-    weights = generate(autoencoder, train, options.count, sampler=sampler, **how)
+    draw_options = {name: getattr(options, name) for name in ("top", "draws", "seed")}
+    weights = generate(autoencoder, train, options.count, sampler=sampler, **draw_options)
     drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
     made = write_generated_zoo(
         options.out,
         weights,
         train,
-        {"name": options.out.name, "generator": str(options.model)} | drawn | how,
+        {"name": options.out.name, "generator": str(options.model)} | drawn | draw_options,
         seed=options.seed,
         overwrite=options.overwrite,
     )

@@ -1,10 +1,12 @@
-"""Samplers: draw new points like those of a set, of latent vectors or of weights themselves.
+"""Samplers: draw new points from the distribution of given latent vectors or weights.
 
-Source: arXiv 2209.14733 (S_KDE, S_U, S_Neigh, S_GAN) and SANE, arXiv 2406.09997 (SUB and BOOT).
-Differs from it: the bandwidth of `KernelDensity` is by default relative to each dimension's
-deviation, so that 0.002 means the same for latent vectors and for weights; `Neighbours` goes part
-of the way from a point to one of its neighbours, in place of the inverse of a UMAP, which needs a
-package of its own; the settings of the GAN are ours, since none were published.
+Source: arXiv 2209.14733, with kernel density estimation (S_KDE), uniform draws (S_U), neighbours
+(S_Neigh) and a generative adversarial network (S_GAN); and SANE (sequential autoencoder for neural
+embeddings), arXiv 2406.09997, with subsampling (SUB) and bootstrapping (BOOT). Differs from them:
+the bandwidth of `KernelDensity` is by default relative to each dimension's deviation, so that
+0.002 has the same meaning for latent vectors and for weights; `Neighbours` interpolates between a
+point and one of its neighbours instead of inverting a UMAP, which would need another package; the
+settings of the GAN are ours, since none were published.
 
 Shape letters: N points, Z values of a point.
 """
@@ -24,21 +26,26 @@ GAN_WIDTH, GAN_NOISE, GAN_STEPS, GAN_BATCH, GAN_LR = 128, 16, 1000, 64, 1e-3
 
 
 class Sampler(Protocol):
-    """Draws points like those that it was fitted to."""
+    """Interface of samplers: draws points from the distribution of the points fitted to."""
 
     def fit(self, points: Tensor) -> "Sampler":
-        """Look at points (N, Z).
+        """Fit to points (N, Z).
 
         Raises:
-            ValueError: if there are none, or a value is not finite.
+            ValueError: if there are no points, or a value is not finite.
         """
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """Draw (count, Z)."""
+        """Draw points, (count, Z).
+
+        Args:
+            count: number of points.
+            generator: random generator of the draws.
+        """
 
 
 class KernelDensity:
-    """S_KDE: every dimension by itself, the value of a random point plus gaussian noise.
+    """S_KDE: draws each dimension independently, a random point's value plus gaussian noise.
 
     Attributes:
         bandwidth: deviation of the noise.
@@ -54,7 +61,7 @@ class KernelDensity:
             bandwidth_unit: one of `BANDWIDTH_UNITS`.
 
         Raises:
-            ValueError: if the bandwidth is negative or not finite, or the unit unknown.
+            ValueError: if the bandwidth is negative or not finite, or the unit is unknown.
         """
         if not 0 <= bandwidth < math.inf:
             raise ValueError(f"bandwidth must be at least 0 and finite, got {bandwidth!r}")
@@ -66,14 +73,19 @@ class KernelDensity:
 
     def fit(self, points: Tensor) -> "KernelDensity":
         """See `Sampler`."""
-        self._points = checked(points)
+        self._points = checked_points(points)
         relative = self.bandwidth_unit == "relative"
         unit = points.std(0, correction=0) if relative else torch.ones_like(points[0])
         self._noise = self.bandwidth * unit
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Sampler`."""
+        """Draw points, (count, Z).
+
+        Args:
+            count: number of points.
+            generator: random generator of the draws.
+        """
         shape = (count, self._points.shape[1])
         chosen = self._points.gather(
             0, torch.randint(len(self._points), shape, generator=generator)
@@ -82,20 +94,30 @@ class KernelDensity:
 
 
 class PublishedKernelDensity(KernelDensity):
-    """S_KDE as the public code of arXiv 2209.14733 and of SANE draws it: a point plus one noise.
+    """S_KDE as in the public code of arXiv 2209.14733 and of SANE: a point plus one noise value.
 
-    Both papers draw every dimension by itself, as `KernelDensity` does. Their code draws each
-    dimension with the same random state, so that all dimensions take the same point, and the same
-    noise. The published accuracies of S_KDE are of these draws. The bandwidth is absolute there:
+    In both papers each dimension is drawn independently, as in `KernelDensity`. Their code draws
+    each dimension with the same random state, so that all dimensions take the same point and the
+    same noise. The published accuracies of S_KDE come from these draws. The bandwidth is absolute:
     0.002 in the code of arXiv 2209.14733, 0.2 in that of SANE.
     """
 
     def __init__(self, bandwidth: float = BANDWIDTH, bandwidth_unit: str = "absolute") -> None:
-        """Set the bandwidth; arguments and errors are those of `KernelDensity`."""
+        """Set the bandwidth; errors are those of `KernelDensity`.
+
+        Args:
+            bandwidth: deviation of the noise, at least 0.
+            bandwidth_unit: one of `BANDWIDTH_UNITS`.
+        """
         super().__init__(bandwidth, bandwidth_unit)
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Sampler`."""
+        """Draw points, (count, Z).
+
+        Args:
+            count: number of points.
+            generator: random generator of the draws.
+        """
         chosen = torch.randint(len(self._points), (count,), generator=generator)
         return self._points[chosen] + self._noise * torch.randn(count, 1, generator=generator)
 
@@ -105,43 +127,53 @@ class Gaussian:
 
     def fit(self, points: Tensor) -> "Gaussian":
         """See `Sampler`."""
-        self._mean = checked(points).mean(0)
+        self._mean = checked_points(points).mean(0)
         self._centred = (points - self._mean) / max(1, len(points) - 1) ** 0.5
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Sampler`."""
+        """Draw points, (count, Z).
+
+        Args:
+            count: number of points.
+            generator: random generator of the draws.
+        """
         return self._mean + torch.randn(count, len(self._centred), generator=generator) @ (
             self._centred
         )
 
 
 class Uniform:
-    """S_U, every dimension by itself and uniform, here between the points' least and greatest."""
+    """S_U: draws each dimension uniformly between its smallest and its largest value."""
 
     def fit(self, points: Tensor) -> "Uniform":
         """See `Sampler`."""
-        self._low, self._high = checked(points).amin(0), points.amax(0)
+        self._low, self._high = checked_points(points).amin(0), points.amax(0)
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Sampler`."""
+        """Draw points, (count, Z).
+
+        Args:
+            count: number of points.
+            generator: random generator of the draws.
+        """
         share = torch.rand(count, len(self._low), generator=generator)
         return torch.lerp(self._low.expand(count, -1), self._high.expand(count, -1), share)
 
 
 class Neighbours:
-    """In place of S_Neigh: part of the way from a random point to one of its nearest.
+    """In place of S_Neigh: interpolates between a random point and one of its neighbours.
 
     Attributes:
-        neighbours: how many count as near.
+        neighbours: number of nearest points to choose from.
     """
 
     def __init__(self, neighbours: int = NEIGHBOURS) -> None:
-        """Set how many points count as near.
+        """Set the number of nearest points to choose from.
 
         Raises:
-            ValueError: if none.
+            ValueError: if it is below 1.
         """
         if neighbours < 1:
             raise ValueError(f"neighbours must be at least 1, got {neighbours!r}")
@@ -151,39 +183,54 @@ class Neighbours:
         """See `Sampler`."""
         from sklearn.neighbors import NearestNeighbors
 
-        self._points = checked(points)
+        self._points = checked_points(points)
         near = min(self.neighbours + 1, len(points))  # the first is the point itself
         index = NearestNeighbors(n_neighbors=near).fit(points.numpy())
         self._near = torch.from_numpy(index.kneighbors(points.numpy(), return_distance=False))
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Sampler`."""
+        """Draw points, (count, Z).
+
+        Args:
+            count: number of points.
+            generator: random generator of the draws.
+        """
         start = torch.randint(len(self._points), (count,), generator=generator)
-        place = torch.randint(self._near.shape[1], (count,), generator=generator)
+        neighbour = torch.randint(self._near.shape[1], (count,), generator=generator)
         share = torch.rand(count, 1, generator=generator)
-        return torch.lerp(self._points[start], self._points[self._near[start, place]], share)
+        return torch.lerp(self._points[start], self._points[self._near[start, neighbour]], share)
 
 
 class GenerativeAdversarial:
-    """S_GAN: two small networks, one that makes points and one that tells them from true ones."""
+    """S_GAN: a small generative adversarial network."""
 
     def __init__(self, steps: int = GAN_STEPS, seed: int = 0) -> None:
-        """Set the steps of training and the seed of the networks."""
+        """Set the length and the seed of the training.
+
+        Args:
+            steps: number of training steps.
+            seed: seed of the initial weights and of the training.
+        """
         self.steps, self.seed = steps, seed
 
     def fit(self, points: Tensor) -> "GenerativeAdversarial":
         """See `Sampler`."""
-        self._mean, deviation = checked(points).mean(0), points.std(0, correction=0)
+        self._mean, deviation = checked_points(points).mean(0), points.std(0, correction=0)
         self._deviation = deviation.clamp(min=torch.finfo(points.dtype).tiny)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             self._maker = _perceptron(GAN_NOISE, points.shape[1])
-            _play(self._maker, (points - self._mean) / self._deviation, self.steps)
+            _train_adversarially(self._maker, (points - self._mean) / self._deviation, self.steps)
         return self
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
-        """See `Sampler`."""
+        """Draw points, (count, Z).
+
+        Args:
+            count: number of points.
+            generator: random generator of the draws.
+        """
         with torch.no_grad():
             made = self._maker(torch.randn(count, GAN_NOISE, generator=generator))
         return self._mean + self._deviation * made
@@ -206,12 +253,12 @@ def make_sampler(
     """The sampler of that name.
 
     Args:
-        name: a name in `SAMPLERS`.
-        bandwidth: of a kernel density; None takes `BANDWIDTH`.
-        bandwidth_unit: one of `BANDWIDTH_UNITS`; None takes the sampler's own.
+        name: name in `SAMPLERS`.
+        bandwidth: bandwidth of a kernel density; None takes `BANDWIDTH`.
+        bandwidth_unit: one of `BANDWIDTH_UNITS`; None takes the sampler's default.
 
     Raises:
-        ValueError: if there is none of that name, or it has no bandwidth; the names are listed.
+        ValueError: if there is no such sampler, or it has no bandwidth; the names are listed.
     """
     if name not in SAMPLERS:
         raise ValueError(f"sampler must be one of {list(SAMPLERS)}, got {name!r}")
@@ -226,7 +273,7 @@ def make_sampler(
 
 
 def bandwidth_of(sampler: Sampler) -> dict[str, Any]:
-    """Bandwidth and its unit, as plain data; nothing of a sampler that has none."""
+    """Bandwidth and its unit as plain data; empty for a sampler without bandwidth."""
     if not isinstance(sampler, KernelDensity):
         return {}
     return {"bandwidth": sampler.bandwidth, "bandwidth_unit": sampler.bandwidth_unit}
@@ -235,16 +282,16 @@ def bandwidth_of(sampler: Sampler) -> dict[str, Any]:
 def best_of(
     draw: Callable[[int], Tensor], score: Callable[[Tensor], Tensor], count: int, draws: int
 ) -> Tensor:
-    """SUB: draw many, keep those that score best on few samples.
+    """Subsampling (SUB): draw many points and keep those with the best scores.
 
     Args:
-        draw: makes so many points (draws, Z).
-        score: of points, (draws,); NaN counts as worst.
-        count: points to keep.
-        draws: points to draw; the paper draws 50 for 10.
+        draw: function from a number of points to points, (draws, Z).
+        score: function from points to scores, (draws,); NaN is the worst score.
+        count: number of points to keep.
+        draws: number of points to draw; in the paper 50 for 10.
 
     Raises:
-        ValueError: if fewer are drawn than kept.
+        ValueError: if `draws` is below `count`.
     """
     if draws < count:
         raise ValueError(f"draws must be at least count, got {draws!r} and {count!r}")
@@ -262,10 +309,19 @@ def bootstrap(
     generator: torch.Generator,
     rounds: int = 3,
 ) -> Tensor:
-    """BOOT: fit to points, keep the best of many draws, fit to those, and so on.
+    """Bootstrapping (BOOT): repeat fitting to points and keeping the best of many draws.
+
+    Args:
+        sampler: sampler to fit.
+        points: points of the first fit, (N, Z).
+        score: function from points to scores; NaN is the worst score.
+        count: number of points to keep in each round.
+        draws: number of points to draw in each round.
+        generator: random generator of the draws.
+        rounds: number of rounds.
 
     Returns:
-        The winners (count, Z) of the last round.
+        The best points of the last round, (count, Z).
     """
     for _ in range(rounds):
         fitted = sampler.fit(points)
@@ -273,11 +329,11 @@ def bootstrap(
     return points
 
 
-def checked(points: Tensor) -> Tensor:
-    """The points, if a sampler can be fitted to them.
+def checked_points(points: Tensor) -> Tensor:
+    """Return the points after checks.
 
     Raises:
-        ValueError: if there are none, or a value is not finite.
+        ValueError: if there are no points, or a value is not finite.
     """
     if points.ndim != 2 or len(points) == 0:
         raise ValueError(
@@ -299,20 +355,21 @@ def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _play(maker: nn.Module, points: Tensor, steps: int) -> None:
-    """Train both networks in turn, with binary cross-entropy."""
-    judge = _perceptron(points.shape[1], 1)
+def _train_adversarially(maker: nn.Module, points: Tensor, steps: int) -> None:
+    """Train generator network and discriminator in turn, with binary cross-entropy."""
+    discriminator = _perceptron(points.shape[1], 1)
     optimizers = [
-        torch.optim.Adam(module.parameters(), GAN_LR, (0.5, 0.9)) for module in (maker, judge)
+        torch.optim.Adam(module.parameters(), GAN_LR, (0.5, 0.9))
+        for module in (maker, discriminator)
     ]
     one, zero = torch.ones(GAN_BATCH, 1), torch.zeros(GAN_BATCH, 1)
     for _ in range(steps):
         made = maker(torch.randn(GAN_BATCH, GAN_NOISE))
         true = points[torch.randint(len(points), (GAN_BATCH,))]
-        judged = F.binary_cross_entropy_with_logits(judge(true), one)
-        judged = judged + F.binary_cross_entropy_with_logits(judge(made.detach()), zero)
+        judged = F.binary_cross_entropy_with_logits(discriminator(true), one)
+        judged = judged + F.binary_cross_entropy_with_logits(discriminator(made.detach()), zero)
         _step(optimizers[1], judged)
-        _step(optimizers[0], F.binary_cross_entropy_with_logits(judge(made), one))
+        _step(optimizers[0], F.binary_cross_entropy_with_logits(discriminator(made), one))
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:

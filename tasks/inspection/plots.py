@@ -8,15 +8,20 @@ import numpy as np
 
 from ...loaders.load import ZooDataset
 
-TRAJECTORIES = 60  # models drawn; more hide each other
+TRAJECTORIES = 60  # models drawn; the curves of more would overlap
 INCHES, DPI = (9.0, 3.6), 130
 
 
 def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
-    """Draw the distribution of a final measure and trajectories over epochs.
+    """Draw the distribution of a measure at the last epoch, and its trajectories over epochs.
 
-    Trajectories of up to `TRAJECTORIES` models, spread over the range of the final measure: the
-    test accuracy, or on a logarithmic axis the test loss where there is no accuracy (INRs).
+    The measure is the test accuracy, or the test loss on a logarithmic axis for zoos without
+    accuracy, such as implicit neural representations (INRs). Trajectories are those of up to
+    `TRAJECTORIES` models, spread over the range of the final measure.
+
+    Args:
+        zoo: dataset by split.
+        path: path of the PNG file to write.
     """
     columns = _joined(zoo, ("model_id", "epoch", "test_accuracy", "test_loss"))
     logarithmic = not np.isfinite(columns["test_accuracy"]).any()
@@ -48,9 +53,9 @@ def plot_predictions(
     """Draw predicted against true values, one panel per predictor.
 
     Args:
-        predictions: (true, predicted), each (n,), by predictor name.
-        target: the predicted column's name.
-        path: the PNG to write.
+        predictions: true and predicted values, each (N,), by predictor name.
+        target: name of the predicted column.
+        path: path of the PNG file to write.
     """
     drawing, axes = figure(len(predictions))
     for axis, (name, (true, predicted)) in zip(axes, predictions.items(), strict=True):
@@ -64,7 +69,7 @@ def plot_predictions(
 
 
 def _bins(values: np.ndarray, logarithmic: bool) -> np.ndarray:
-    """Edges of bins: shares of accuracy, or even steps of the logarithm over the values."""
+    """Bin edges: even steps of accuracy in [0, 1], or of the logarithm over the values."""
     positive = values[values > 0]
     if not logarithmic or not len(positive):
         return np.linspace(0, 1, 26)
@@ -78,7 +83,7 @@ def _joined(zoo: Mapping[str, ZooDataset], names: tuple[str, ...]) -> dict[str, 
 def _spread(
     columns: Mapping[str, np.ndarray], epochs: np.ndarray, measure: str
 ) -> list[np.ndarray]:
-    """A measure by epoch of models at evenly spread ranks of its last value."""
+    """A measure by epoch, of models at evenly spaced ranks of its last value."""
     order = np.lexsort((columns["epoch"], columns["model_id"]))
     models, counts = np.unique(columns["model_id"], return_counts=True)
     complete = np.isin(columns["model_id"][order], models[counts == len(epochs)])
@@ -89,7 +94,7 @@ def _spread(
 
 
 def figure(panels: int) -> tuple[Any, Any]:
-    """A figure without pyplot, so that the user's own backend stays as it is."""
+    """A figure and its axes, made without pyplot to leave the user's backend unchanged."""
     from matplotlib.figure import Figure
 
     width = INCHES[0] * max(1.0, panels / 2.5)
@@ -98,7 +103,13 @@ def figure(panels: int) -> tuple[Any, Any]:
 
 
 def save(drawing: Any, path: Path, grid: bool = True) -> None:
-    """Write a figure as PNG, without frames."""
+    """Write a figure as PNG, without top and right frame lines.
+
+    Args:
+        drawing: figure to write.
+        path: path of the PNG file.
+        grid: whether to draw grid lines.
+    """
     for axis in drawing.axes:
         axis.spines[["top", "right"]].set_visible(False)
         if grid:

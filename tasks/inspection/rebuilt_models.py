@@ -1,7 +1,7 @@
-"""Rebuilds models of a zoo and measures again what the zoo says of them.
+"""Rebuilds models of a zoo and compares them with their recorded test measures.
 
-A classifier is measured by its accuracy on the test images, an INR by its squared error on the
-test coordinates of its own signal.
+The measure of a classifier is its accuracy on the test images. The measure of an implicit neural
+representation (INR) is its squared error on the test coordinates of its own signal.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,45 +18,52 @@ from ...zoos.errors import ZooFormatError
 from ...zoos.format import ZooHeader
 from ...zoos.images.signals import SignalSet
 
-# A rebuilt model may tip over on an image whose two best logits differ in the last digits.
+# A rebuilt model may change its class of an image whose two best logits differ in the last digits.
 FLIPPED_IMAGES = 1
-RELATIVE_LOSS, ABSOLUTE_LOSS = 1e-2, 1e-6  # of an INR: sums in another order, omega 30 twice
+RELATIVE_LOSS, ABSOLUTE_LOSS = 1e-2, 1e-6  # of an INR: another order of sums, omega 30 twice
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one rebuilt model is from what was recorded.
+    """Difference between the measured and the recorded value of one rebuilt model.
 
     Attributes:
-        where: split and row.
-        size: of the difference.
-        allowed: the largest one that rounding explains.
+        row: split and row number, as text.
+        size: absolute difference.
+        allowed: largest difference that rounding explains.
     """
 
-    where: str
+    row: str
     size: float
     allowed: float
 
 
 def training_data(header: ZooHeader) -> DataSet:
-    """Load what the models of a zoo were trained on.
+    """Load the image set or signal set that the models of a zoo were trained on.
 
     Raises:
-        RecipeError: if it is unknown here or cannot be fetched.
-        ZooFormatError: if it is not what it was: its fingerprint differs.
+        RecipeError: if the set is unknown or cannot be fetched.
+        ZooFormatError: if its fingerprint differs from the recorded one.
     """
     images = header.provenance.get("images") or {}
     name = str(images.get("name"))
     data = load_data(name)
     if data.fingerprint != images.get("fingerprint"):
-        raise ZooFormatError(f"image set {name!r} has another fingerprint here")
+        raise ZooFormatError(f"image set {name!r} has another fingerprint than recorded")
     return data
 
 
 def rebuilt_differences(
     zoo: Mapping[str, ZooDataset], data: DataSet, models: int, seed: int
 ) -> Iterator[Difference]:
-    """Rebuild `models` rows drawn with `seed`, of those with status "ok", and measure them."""
+    """Rebuild random rows with status "ok" and measure them.
+
+    Args:
+        zoo: dataset by split.
+        data: image set or signal set of the zoo.
+        models: number of rows.
+        seed: seed of the random rows.
+    """
     rows = [
         (split, int(row))
         for split, dataset in zoo.items()
@@ -73,7 +80,7 @@ def rebuilt_differences(
 def _difference(
     module: nn.Module, columns: Mapping[str, object], data: DataSet
 ) -> tuple[float, float]:
-    """(difference from the recorded value, allowed difference)."""
+    """The difference from the recorded value, and the allowed difference."""
     if isinstance(data, SignalSet):
         signal = {name: columns[name] for name in data.property_names}
         target = data.targets([signal], "test")[0]  # type: ignore[list-item]

@@ -1,4 +1,4 @@
-"""What a zoo holds, at a glance: `weightzoo info`."""
+"""Summary of a zoo's contents, the command `weightzoo info`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,18 +7,18 @@ import numpy as np
 
 from ...loaders.load import ZooDataset
 
-MOST_WORDS = 8  # distinct texts that are listed; more are only counted
+MOST_WORDS = 8  # distinct texts that are listed; if there are more, they are only counted
 
 
 def summarise_zoo(zoo: Mapping[str, ZooDataset]) -> dict[str, Any]:
-    """Count rows, models and epochs of a zoo and give the range of every column.
+    """Count rows, models and epochs of a zoo, and describe the range of every column.
 
     Args:
-        zoo: its splits.
+        zoo: dataset by split.
 
     Returns:
-        Plain data: name, architecture, parameters, splits {rows, models, diverged_rows}, epochs,
-        columns (a line each), provenance.
+        Plain data: name, architecture, parameters, tensors, splits {rows, models, diverged_rows},
+        epochs, columns (one line each), hyper_parameters, provenance.
     """
     first = next(iter(zoo.values()))
     header = first.header
@@ -40,7 +40,7 @@ def summarise_zoo(zoo: Mapping[str, ZooDataset]) -> dict[str, Any]:
 
 
 def summary_text(summary: Mapping[str, Any]) -> str:
-    """The summary for a terminal."""
+    """The summary as text for a terminal."""
     lines = [
         f"{summary['name']}: {summary['architecture']}, {summary['parameters']:,} parameters "
         f"in {summary['tensors']} tensors",
@@ -67,7 +67,7 @@ def _count(split: ZooDataset) -> dict[str, int]:
 
 
 def _describe(column: np.ndarray) -> str:
-    """Range of numbers, or the words with their counts."""
+    """The range of numbers, or distinct texts with their counts."""
     if column.dtype.kind == "O":
         words, counts = np.unique(column.astype(str), return_counts=True)
         if len(words) > MOST_WORDS:

@@ -1,4 +1,4 @@
-"""Proves that a zoo is what it says it is: `weightzoo verify`."""
+"""Checks that a zoo is intact and reproducible, the command `weightzoo verify`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ from .rebuilt_models import rebuilt_differences, training_data
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        name: what.
-        passed: True or False; None if it could not be looked at.
-        detail: what was found.
+        name: name of the check, as a statement.
+        passed: whether the statement is true; None if it could not be checked.
+        detail: findings of the check.
     """
 
     name: str
@@ -29,26 +29,27 @@ class Check:
 
 
 def verify_zoo(path: Path | str, models: int = 8, seed: int = 0) -> list[Check]:
-    """Check files, checksums, splits, values, and rebuild some models.
+    """Check files, checksums, splits and values, and rebuild some models.
 
     Args:
-        path: a zoo file or zoo folder.
-        models: rows, drawn at random, whose rebuilt model must reproduce its test accuracy.
-        seed: of that draw.
+        path: zoo file or zoo folder.
+        models: number of random rows whose rebuilt model must reproduce its test measure.
+        seed: seed of the random rows.
 
     Returns:
-        All checks, failed ones too; of a folder whose files differ from its index only that one.
+        All checks, also failed ones. If the files of a folder differ from its index, this is the
+        only check.
 
     Raises:
-        ValueError: if no model is to be rebuilt.
+        ValueError: if `models` is below 1.
         ZooNotFoundError: if there is no zoo.
-        ZooFormatError: if a file cannot be read as a zoo at all.
+        ZooFormatError: if a file is not a readable zoo file.
     """
     if models < 1:
         raise ValueError(f"models must be a whole number from 1, got {models!r}")
     path = Path(path)
     checks = []
-    if path.is_dir():  # before a file is opened: damage to its heaps can hang HDF5 itself
+    if path.is_dir():  # before a file is opened: damaged heaps can hang HDF5
         checks.append(_check_digests(path, index := ZooIndex.read(path)))
         if not checks[0].passed:
             return checks
@@ -68,6 +69,9 @@ def _check_digests(folder: Path, index: ZooIndex) -> Check:
     for shard in index.shards if not bad else ():
         if file_sha256(folder / shard.path) != shard.sha256:
             bad.append(shard.path)
+    listed = {shard.path for shard in index.shards}
+    unlisted = sorted(file.name for file in folder.glob("*.h5") if file.name not in listed)
+    bad += [f"{name} is not listed" for name in unlisted]
     return _check(f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files")
 
 
@@ -101,7 +105,7 @@ def _check_words(files: list[ZooFile]) -> Check:
 
 
 def _check_splits(files: list[ZooFile]) -> Check:
-    """A model whose checkpoints lie in two splits leaks."""
+    """Check that no model has checkpoints in two splits, which would leak between them."""
     seen: dict[int, set[str]] = {}
     for file in files:
         columns = file.read_columns(["model_id", "split"])
@@ -114,7 +118,7 @@ def _check_splits(files: list[ZooFile]) -> Check:
 
 
 def _check_finite(files: list[ZooFile]) -> Check:
-    """Non-finite weights are allowed where the status says so."""
+    """Check that weights are finite in all rows with status "ok"."""
     bad, diverged = [], 0
     for file in files:
         status = file.read_columns(["status"])["status"]
@@ -126,7 +130,7 @@ def _check_finite(files: list[ZooFile]) -> Check:
 
 
 def _check_rebuilt(path: Path, models: int, seed: int) -> Check:
-    name = "rebuilt models reproduce what was measured"
+    name = "rebuilt models reproduce their recorded test measures"
     try:
         zoo = load_zoo(path)
     except ZooError as error:
@@ -137,19 +141,19 @@ def _check_rebuilt(path: Path, models: int, seed: int) -> Check:
     try:
         data = training_data(header)
     except RecipeError as error:
-        return Check(name, None, f"needs what the models were trained on: {error}")
+        return Check(name, None, f"the training data cannot be loaded: {error}")
     except ZooFormatError as error:
         return Check(name, False, str(error))
     bad, worst = [], 0.0
     for found in rebuilt_differences(zoo, data, models, seed):
         worst = max(worst, found.size)
         if not found.size <= found.allowed:
-            bad.append(f"{found.where}: off by {found.size:.4g}")
+            bad.append(f"{found.row}: difference {found.size:.4g}")
     return _check(name, bad, f"{models} rows, largest difference {worst:.4g}")
 
 
 def _check(name: str, bad: list[str], detail: str) -> Check:
-    """Passed if nothing is bad; else the first few of what is."""
+    """A passed check if nothing is bad, else a failed one that names the first five faults."""
     if not bad:
         return Check(name, True, detail)
     return Check(name, False, "; ".join(bad[:5]) + (f"; {len(bad)} in all" if len(bad) > 5 else ""))

@@ -1,1 +1,1 @@
-"""Property prediction: encoders beside baselines on one zoo, and its report."""
+"""Property prediction: encoders compared with baselines on one zoo, and the report."""

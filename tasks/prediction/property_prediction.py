@@ -1,8 +1,8 @@
-"""Predict a property of trained networks, by default their test accuracy, from their weights.
+"""Predicts a property of trained networks from their weights, by default their test accuracy.
 
-The zoo is split by model: no checkpoint of a test model was seen in training. Every learned
-predictor stands beside the constant and the hyper-parameters-only one, and beside the
-largest tau_b of predictors without ties on the test split (`metrics.tau_ceiling`).
+The zoo is split by model: no checkpoint of a test model is seen in training. Every predictor is
+compared with a constant, with a predictor on hyper-parameters only, and with the largest tau_b
+(Kendall's rank correlation) of predictors without ties on the test split (`metrics.tau_ceiling`).
 
 Shape letters: N rows of the test split.
 """
@@ -36,7 +36,7 @@ MIN_MODELS = {"train": 10, "val": 3, "test": 3}
 
 
 def default_predictors() -> list[Predictor]:
-    """The constant, hyper-parameters, weight statistics with ridge and boosting, and SNE."""
+    """Constant, hyper-parameters, weight statistics (ridge, boosting), and the encoder SNE."""
     return [
         Constant(),
         HyperParameterBoosting(),
@@ -56,21 +56,21 @@ def predict_property(
 ) -> PropertyReport:
     """Fit predictors to the train split, once per seed, and score them on the test split.
 
-    Rows with status "diverged", with a target or with weights that are not finite are left out
-    and counted. The seed decides initial weights, the order of the data and random choices of
-    a predictor; the split stays the same.
+    Rows with status "diverged", and rows with a target or weights that are not finite, are left
+    out and counted. The seed fixes initial weights, the order of the data and all random choices
+    of a predictor, but not the split.
 
     Args:
         zoo: dataset by split, from `load_zoo(path)`.
         target: name of a numeric column.
-        predictors: what to compare; None takes `default_predictors()`.
-        seeds: one fit each; a predictor without randomness is fitted once.
-        rows: "all" checkpoints, or only the "last" one of each model.
-        workers: fits at a time, each in a process of its own with one thread; with 1 all run
-            here. Small networks train faster so than with many threads for one fit.
+        predictors: predictors to compare; None takes `default_predictors()`.
+        seeds: seeds of the fits, one fit each; a predictor without randomness is fitted once.
+        rows: checkpoints to use, "all" or only the "last" one of each model.
+        workers: number of parallel fits, each in its own process with one thread; 1 runs all fits
+            in this process. Small networks train faster in parallel fits than with many threads.
 
     Raises:
-        ValueError: before any training, if the target is unknown, no number or constant, if a
+        ValueError: before any training, if the target is unknown, not a number or constant, if a
             split is missing or has too few models, or if splits share a model.
     """
     predictors = default_predictors() if predictors is None else list(predictors)
@@ -89,7 +89,12 @@ def predict_property(
 
 
 def checked_rows(zoo: Mapping[str, ZooDataset], target: str, rows: str) -> dict[str, ZooDataset]:
-    """The rows to use by split, of a zoo in which the target can be predicted and scored.
+    """The rows to use by split, after checks that the target can be predicted and scored.
+
+    Args:
+        zoo: dataset by split.
+        target: name of the target column.
+        rows: checkpoints to use, one of `ROWS`.
 
     Raises:
         UnsuitableError: if the target is missing or constant, if a split is missing or has too few
@@ -102,7 +107,12 @@ def checked_rows(zoo: Mapping[str, ZooDataset], target: str, rows: str) -> dict[
 
 
 def usable_rows(dataset: ZooDataset, target: str, rows: str) -> ZooDataset:
-    """The rows to use: all or the last of each model, without what cannot be predicted.
+    """The rows to use, without rows that cannot be predicted.
+
+    Args:
+        dataset: rows of one split.
+        target: name of the target column.
+        rows: checkpoints to use, "all" or only the "last" one of each model.
 
     Raises:
         ValueError: if `rows` is neither "all" nor "last".
@@ -121,7 +131,7 @@ def usable_rows(dataset: ZooDataset, target: str, rows: str) -> ZooDataset:
 
 
 def _is_last(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """True at the row with a model's largest epoch."""
+    """Whether a row has its model's largest epoch, (N,)."""
     models, index = np.unique(columns["model_id"], return_inverse=True)
     last = np.full(len(models), -1, np.int64)
     np.maximum.at(last, index, columns["epoch"])
@@ -130,7 +140,14 @@ def _is_last(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Fit:
-    """One fit of one predictor: what a worker process is told."""
+    """Arguments of one fit of one predictor, which a worker process gets.
+
+    Attributes:
+        predictor: predictor to fit.
+        kept: rows to use by split.
+        target: name of the target column.
+        seed: seed of the fit.
+    """
 
     predictor: Predictor
     kept: Mapping[str, ZooDataset]
@@ -138,7 +155,7 @@ class Fit:
     seed: int
 
     def run(self) -> tuple[np.ndarray, float]:
-        """Predictions for the test split, (N,), and the seconds it took to fit."""
+        """Predictions for the test split, (N,), and the seconds of the fit."""
         start = time.perf_counter()
         self.predictor.fit(self.kept["train"], self.kept["val"], self.target, self.seed)
         seconds = time.perf_counter() - start
@@ -152,7 +169,7 @@ def _evaluate(
     seeds: Sequence[int],
     workers: int,
 ) -> tuple[PredictorResult, ...]:
-    """Fit and score every predictor with every seed that it needs."""
+    """Fit and score every predictor with all its seeds."""
     true = kept["train"].columns[target]
     used = [tuple(seeds) if needs_seeds(p, target, true) else (seeds[0],) for p in predictors]
     fits = [
@@ -168,7 +185,7 @@ def _evaluate(
 
 
 def _run(fits: Sequence[Fit], workers: int) -> list[tuple[np.ndarray, float]]:
-    """Run fits here or in worker processes; an error of a worker is raised here."""
+    """Run fits in this process or in worker processes, whose errors are raised here."""
     if workers == 1:
         return [fit.run() for fit in fits]
     with worker_pool(workers) as pool:
@@ -199,13 +216,13 @@ def _check_arguments(
         raise ValueError(f"rows must be one of {ROWS}, got {rows!r}")
     names = [predictor.name for predictor in predictors]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"predictors need different names and at least one, got {names}")
+        raise ValueError(f"predictors must be at least one, with different names, got {names}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds must be different and at least one, got {list(seeds)!r}")
 
 
 def _check_number(zoo: Mapping[str, ZooDataset], target: str) -> None:
-    """Refuse a target that is not a column of numbers."""
+    """Reject a target that is not a column of numbers."""
     for dataset in zoo.values():
         columns = dataset.columns
         numeric = sorted(name for name in columns if columns[name].dtype.kind in "fiub")
@@ -214,10 +231,10 @@ def _check_number(zoo: Mapping[str, ZooDataset], target: str) -> None:
 
 
 def _check_zoo(zoo: Mapping[str, ZooDataset], target: str) -> None:
-    """Refuse a zoo without the three splits, the columns, or with a model in two splits."""
+    """Reject a zoo without the three splits, without the columns, or with a model in two splits."""
     if missing := [split for split in SPLITS if split not in zoo]:
         raise UnsuitableError(
-            f"zoo has no split {missing}, it has {list(zoo)}: all three are needed"
+            f"zoo has no split {missing}, it has {list(zoo)}: all three splits are needed"
         )
     for split in SPLITS:
         columns = zoo[split].columns
@@ -231,12 +248,12 @@ def _check_zoo(zoo: Mapping[str, ZooDataset], target: str) -> None:
     if shared:
         raise UnsuitableError(
             f"{len(shared)} models are in more than one split, e.g. model {min(shared)}: "
-            "scores would mean nothing; split the zoo by model"
+            "scores would be meaningless; split the zoo by model"
         )
 
 
 def _check_rows(kept: Mapping[str, ZooDataset], target: str) -> None:
-    """Refuse what cannot be learned or scored."""
+    """Reject splits with too few models, or with a constant target."""
     for split, dataset in kept.items():
         models = len(np.unique(dataset.columns["model_id"]))
         if models < MIN_MODELS[split]:

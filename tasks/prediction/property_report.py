@@ -1,4 +1,8 @@
-"""The outcome of a property prediction: numbers by predictor, as Markdown and as JSON."""
+"""The results of a property prediction by predictor, as Markdown and as JSON.
+
+tau_b is Kendall's rank correlation corrected for ties; R2 is the coefficient of determination; MAE
+is the mean absolute error.
+"""
 
 import math
 import statistics
@@ -15,7 +19,13 @@ NOT_DEFINED = "–"
 
 @dataclass(frozen=True, kw_only=True)
 class SplitCounts:
-    """Size of one split: models and rows used, and rows left out because unusable."""
+    """Size of one split.
+
+    Attributes:
+        models: number of models used.
+        rows: number of rows used.
+        dropped_rows: number of rows left out because they cannot be used.
+    """
 
     models: int
     rows: int
@@ -24,14 +34,14 @@ class SplitCounts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PredictorResult:
-    """One predictor over all seeds.
+    """Results of one predictor over all seeds.
 
     Attributes:
-        name: of the predictor.
-        seeds: one fit each; a single one if the seed changes nothing.
-        scores: on the test split, by seed.
-        train_seconds: time to fit, by seed.
-        predicted: (N,), predictions for the test split with the first seed.
+        name: name of the predictor.
+        seeds: seeds of the fits; a single one for a predictor without randomness.
+        scores: scores on the test split, by seed.
+        train_seconds: seconds of the fit, by seed.
+        predicted: predictions for the test split with the first seed, (N,).
     """
 
     name: str
@@ -45,7 +55,7 @@ class PredictorResult:
         return statistics.fmean(getattr(scores, metric) for scores in self.scores)
 
     def spread(self, metric: str) -> float:
-        """Sample standard deviation over the seeds; NaN for a single one."""
+        """Sample standard deviation over the seeds; NaN for a single seed."""
         values = [getattr(scores, metric) for scores in self.scores]
         if len(values) < 2 or not all(map(math.isfinite, values)):
             return math.nan
@@ -54,15 +64,15 @@ class PredictorResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PropertyReport:
-    """What `predict_property` found.
+    """Results of `predict_property`.
 
     Attributes:
-        target: the predicted column.
-        rows: "all" or "last" checkpoints.
+        target: name of the predicted column.
+        rows: checkpoints used, "all" or "last".
         tau_ceiling: largest tau_b of a predictor without ties on this test split.
-        counts: by split.
-        results: by predictor, in the order given.
-        true: (N,), the target on the test split.
+        counts: size of each split.
+        results: results of each predictor, in the given order.
+        true: target on the test split, (N,).
     """
 
     target: str
@@ -73,14 +83,14 @@ class PropertyReport:
     true: np.ndarray
 
     def to_markdown(self) -> str:
-        """A table with one line per predictor, and notes on what it rests on."""
+        """A table with one line per predictor, and notes on data and scores."""
         head = ["predictor", "τ_b", "of ceiling", "R²", "MAE", "train s", "fits"]
         lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
         lines += [_line(self._cells(result)) for result in self.results]
         return "\n".join([*lines, "", *self._notes()]) + "\n"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data without the predictions; a number that is not defined is None."""
+        """Plain data without the predictions; an undefined number is None."""
         return {
             "target": self.target,
             "rows": self.rows,
@@ -109,13 +119,13 @@ class PropertyReport:
         notes = [
             f"Target {self.target}, {self.rows} checkpoints, split by model: {sizes}; {dropped} "
             "rows left out (diverged, or not finite).",
-            f"Ceiling of τ_b on the test split, for predictors without ties: "
-            f"{self.tau_ceiling:.3f}; "
-            "one that ties where the truth does can exceed it.",
-            "Means over fits with different seeds, ± their standard deviation.",
+            f"Ceiling of τ_b (Kendall's rank correlation) on the test split for predictors without "
+            f"ties: {self.tau_ceiling:.3f}; a predictor with ties can exceed it.",
+            "MAE: mean absolute error. Scores are means over fits with different seeds, ± their "
+            "standard deviation.",
         ]
         if any(math.isnan(result.mean("tau_b")) for result in self.results):
-            notes.append(f"{NOT_DEFINED}: equal predictions for all rows have no τ_b.")
+            notes.append(f"{NOT_DEFINED}: τ_b is undefined for equal predictions in all rows.")
         return notes
 
     def _result_json(self, result: PredictorResult) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report of a quickstart: one table, two plots, and all that is needed to get them again."""
+"""The report of `weightzoo quickstart`: a table, two plots, and the command to repeat them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,10 +17,10 @@ def write_report(
     """Write `report.md` with its plots.
 
     Args:
-        folder: where; must exist.
-        zoo: the zoo by split.
-        report: what was predicted on it.
-        command: the command that made both, for the reader to repeat.
+        folder: existing folder for the report and its plots.
+        zoo: dataset by split.
+        report: results of the property prediction on the zoo.
+        command: command that made zoo and results, for the reader to repeat.
 
     Returns:
         The path of the report.
@@ -47,7 +47,7 @@ torch {summary["provenance"].get("torch", "unknown")}.
 {report.to_markdown()}
 ![predicted against true]({PREDICTION_PLOT})
 
-Predictions are those of the first seed, on the test split.
+The plot shows predictions with the first seed on the test split.
 
 ## The zoo
 

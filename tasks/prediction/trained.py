@@ -1,4 +1,7 @@
-"""What `weightzoo train` of an encoder, `predict` and `embed` do."""
+"""The commands `weightzoo train` (for encoders), `weightzoo predict` and `weightzoo embed`.
+
+SNE is set-based neural network encoding, arXiv:2305.16625.
+"""
 
 import csv
 import os
@@ -26,15 +29,15 @@ IDENTITY = ("model_id", "epoch", "split")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What the user asks of a training.
+    """Options of `weightzoo train`.
 
     Attributes:
-        zoos: one zoo, or several of any architectures.
-        out: folder for checkpoint and result.
-        target: the column to predict.
-        rows: "all" checkpoints, or only the "last" one of each model.
-        seed: of the training.
-        resume: go on from the checkpoint in `out`.
+        zoos: one zoo, or several zoos of any architectures.
+        out: folder for the checkpoint and the trained encoder.
+        target: name of the column to predict.
+        rows: checkpoints to use, "all" or only the "last" one of each model.
+        seed: seed of the training.
+        resume: whether to continue from a checkpoint in `out`.
         config: arguments of the encoder.
         settings: fields of `TrainingSettings` that differ from the defaults.
     """
@@ -50,7 +53,15 @@ class TrainOptions:
 
 
 def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
-    """Train an encoder to predict a column and save it; return what to print."""
+    """Train an encoder to predict a column and save it.
+
+    Args:
+        encoder: a key of `encoders.ENCODERS`.
+        options: options of the command.
+
+    Returns:
+        Results to print.
+    """
     zoos = [_splits(zoo, options.target, options.rows) for zoo in options.zoos]
     defaults = DEFAULTS.get(encoder, {"config": {}, "lr": OTHER_LR})
     scaling = "tensor" if len({zoo["train"].layer_table for zoo in zoos}) == 1 else "fan_in"
@@ -67,9 +78,9 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     )
     save_pretrained(trained, options.out)
     scores = {}
-    for place, zoo in enumerate(zoos):
+    for index, zoo in enumerate(zoos):
         if "test" in zoo and len(zoo["test"]) > 1:
-            name = zoo["test"].name if len(zoos) == 1 else f"{zoo['test'].name}-{place}"
+            name = zoo["test"].name if len(zoos) == 1 else f"{zoo['test'].name}-{index}"
             scores[name] = score_rows(zoo["test"], options.target, trained.predict(zoo["test"]))
     return {
         "path": str(options.out),
@@ -87,21 +98,21 @@ def predict_rows(
     """Predict a column of a zoo with a saved encoder.
 
     Args:
-        model: folder, or repository on the Hub.
+        model: folder or Hub repository of the encoder.
         zoo: zoo to predict.
-        split: which rows; None takes all.
-        device: where.
+        split: split of the rows; None takes all rows.
+        device: device of the encoder.
 
     Returns:
-        One dict per row (model, epoch, split, predicted, and true where the zoo has the target),
-        and the scores, or None if it has not.
+        One dict per row (model, epoch, split, predicted, and true if the zoo has the target), and
+        the scores by split, or None if the zoo lacks the target.
 
     Raises:
-        ModelFormatError: if there is no encoder of ours.
+        ModelFormatError: if there is no trained encoder.
         ValueError: if the encoder cannot take the zoo.
     """
     predictor = from_pretrained(model, device=device)
-    target = predictor.link.target
+    target = predictor.target_mapping.target
     rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
     for dataset in _datasets(zoo, split):
         predicted = predictor.predict(dataset)
@@ -123,9 +134,16 @@ def predict_rows(
 
 
 def score_rows(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[str, Any] | None:
-    """Scores of the rows whose target is finite; None if there are less than two.
+    """Scores of the rows with a finite target.
 
-    Where predictions are not finite there are no scores, but the count of these predictions.
+    Args:
+        dataset: N rows with the target column.
+        target: name of the target column.
+        predicted: predictions for all rows, (N,).
+
+    Returns:
+        Scores; the number of predictions that are not finite instead, if there are any; None for
+        fewer than two rows.
     """
     kind = "category" if is_category(target, dataset.columns[target]) else "number"
     known = np.full(len(dataset), True)
@@ -140,7 +158,12 @@ def score_rows(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], file: TextIO) -> None:
-    """Rows as CSV."""
+    """Write rows as CSV.
+
+    Args:
+        rows: rows with equal keys.
+        file: open text file.
+    """
     writer = csv.DictWriter(file, list(rows[0]) if rows else ["predicted"], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -156,14 +179,17 @@ def embed_zoo(
     """Write the embedding (N, H) of every row of a zoo, with model, epoch and split.
 
     Args:
-        model: folder, or repository on the Hub.
+        model: folder or Hub repository of the encoder.
         zoo: zoo to embed.
-        out: file to write: .npz, or .safetensors (in which the split is a number).
-        split: which rows; None takes all.
-        device: where.
+        out: file to write, .npz or .safetensors (in which the split is a number).
+        split: split of the rows; None takes all rows.
+        device: device of the encoder.
+
+    Returns:
+        Path, number of rows and width of the embedding, to print.
 
     Raises:
-        ValueError: if the file has another ending, or the encoder cannot take the zoo.
+        ValueError: if the file has another suffix, or the encoder cannot take the zoo.
     """
     if out.suffix not in EMBEDDING_WRITERS:
         raise ValueError(f"--out must end in one of {list(EMBEDDING_WRITERS)}, got {str(out)!r}")
@@ -182,9 +208,9 @@ def embed_zoo(
 
 
 def plain_lines(result: Mapping[str, Any]) -> list[str]:
-    """A result for people, a line per value; of scores those of all rows together.
+    """A result as text, one line per value.
 
-    Scores by group and intervals are in the JSON.
+    Scores by group and confidence intervals are left out; they are in the JSON.
     """
     lines = []
     for name, value in result.items():
@@ -207,7 +233,7 @@ def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _write_safetensors(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Numbers only: a text column becomes places in the metadata's list of words."""
+    """Write numbers; a text column becomes indices into a list of words in the metadata."""
     from safetensors.numpy import save_file
 
     tensors, words = {}, {}
@@ -223,7 +249,7 @@ EMBEDDING_WRITERS = {".npz": _write_npz, ".safetensors": _write_safetensors}
 
 
 def _splits(zoo: str | Path, target: str, rows: str) -> dict[str, ZooDataset]:
-    """The splits of a zoo to train on, without rows that cannot be used."""
+    """The splits of a train zoo, without rows that cannot be used."""
     splits = load_zoo(zoo)
     if missing := [split for split in ("train", "val") if split not in splits]:
         raise ValueError(f"zoo {zoo} has no split {missing}: training needs train and val")
@@ -242,6 +268,6 @@ def _datasets(zoo: str | Path, split: str | None) -> list[ZooDataset]:
 
 
 def _split_name(dataset: ZooDataset) -> str:
-    """The split of its rows, if it is one."""
+    """The splits of the rows, joined by "+"."""
     names = np.unique(dataset.columns["split"]) if "split" in dataset.columns else ["rows"]
     return "+".join(map(str, names))

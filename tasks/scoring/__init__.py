@@ -1,1 +1,1 @@
-"""Scores of predictions, their ceilings and intervals."""
+"""Scores of predictions, with their ceilings and confidence intervals."""

@@ -1,8 +1,8 @@
-"""Bootstrap intervals of scores over the choice of test models.
+"""Bootstrap confidence intervals of scores over the choice of test models.
 
-A sample draws models with replacement; all rows of a drawn model come along, as often as it is
-drawn, because the checkpoints of one model are no independent rows. A sample is held as how often
-each row is in it, which makes all samples of a score one matrix product.
+A bootstrap sample draws models with replacement. It holds all rows of a drawn model, because the
+checkpoints of one model are not independent rows. A sample is stored as a count per row, so a
+score of all samples is one matrix product.
 
 Shape letters: N rows, R samples.
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 LEVEL = 0.95
-BLOCK_PAIRS = 2**22  # of rows compared at a time
+BLOCK_PAIRS = 2**22  # pairs of rows compared at a time
 
 Resampled = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -28,15 +28,15 @@ def bootstrap_intervals(
     """95 % percentile intervals.
 
     Args:
-        true: (N,).
-        predicted: (N,).
-        models: (N,), the model of each row.
+        true: true values, (N,).
+        predicted: predicted values, (N,).
+        models: model of each row, (N,).
         metrics: keys of `RESAMPLED`.
-        resamples: R.
-        seed: of the draws.
+        resamples: number of bootstrap samples, R.
+        seed: seed of the draws.
 
     Returns:
-        [low, high] by metric; NaN if it is defined in no sample.
+        [low, high] by metric; NaN if the metric is defined in no sample.
     """
     counts = sample_counts(models, resamples, seed)
     ends = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
@@ -46,17 +46,26 @@ def bootstrap_intervals(
 
 
 def sample_counts(models: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """How often each row is in each sample, (R, N), float32."""
+    """Count of each row in each bootstrap sample.
+
+    Args:
+        models: model of each row, (N,).
+        resamples: number of bootstrap samples, R.
+        seed: seed of the draws.
+
+    Returns:
+        (R, N), float32.
+    """
     _, index = np.unique(models, return_inverse=True)
     count = int(index.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples)
     return drawn[:, index].astype(np.float32)
 
 
-def tau_b(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Kendall's tau_b in every sample, (R,); NaN where a side is constant.
+def _tau_b(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Kendall's tau_b in every sample, (R,); NaN where one side is constant.
 
-    A pair of copies of one row is a tie on both sides, which tau_b leaves out.
+    A pair of copies of one row is tied on both sides; tau_b leaves such pairs out.
     """
     sums = np.zeros((3, len(counts)))
     rows_at_once = max(1, BLOCK_PAIRS // len(true))
@@ -64,15 +73,15 @@ def tau_b(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.nda
         rows = slice(start, start + rows_at_once)
         a = np.sign(true[rows, None] - true[None]).astype(np.float32)
         b = np.sign(predicted[rows, None] - predicted[None]).astype(np.float32)
-        for place, pairs in enumerate((a * b, a * a, b * b)):
-            sums[place] += (counts[:, rows] * (counts @ pairs.T)).sum(axis=1, dtype=np.float64)
+        for index, pairs in enumerate((a * b, a * a, b * b)):
+            sums[index] += (counts[:, rows] * (counts @ pairs.T)).sum(axis=1, dtype=np.float64)
     return sums[0] / np.sqrt(sums[1] * sums[2])
 
 
-def mean_of(
+def _mean_of(
     error: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> Resampled:
-    """The mean of an error per row, in every sample."""
+    """A function that takes the mean of an error per row in every sample."""
 
     def resampled(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
         return counts @ error(true, predicted) / counts.sum(axis=1)
@@ -80,7 +89,7 @@ def mean_of(
     return resampled
 
 
-def r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """The coefficient of determination in every sample, (R,); NaN where the truth is constant."""
     rows = counts.sum(axis=1)
     centred = true - true.mean()
@@ -90,11 +99,11 @@ def r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarra
 
 
 RESAMPLED: dict[str, Resampled] = {
-    "tau_b": tau_b,
-    "r2": r2,
-    "mae": mean_of(lambda true, predicted: np.abs(true - predicted)),
-    "mse": mean_of(lambda true, predicted: (true - predicted) ** 2),
-    "accuracy": mean_of(lambda true, predicted: (true == predicted).astype(np.float64)),
+    "tau_b": _tau_b,
+    "r2": _r2,
+    "mae": _mean_of(lambda true, predicted: np.abs(true - predicted)),
+    "mse": _mean_of(lambda true, predicted: (true - predicted) ** 2),
+    "accuracy": _mean_of(lambda true, predicted: (true == predicted).astype(np.float64)),
 }
 
 

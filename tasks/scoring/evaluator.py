@@ -1,4 +1,4 @@
-"""`Evaluator`: one way to score predictions of a column, with ceilings and intervals.
+"""`Evaluator`: scores of predictions of a column, with ceilings and confidence intervals.
 
 Shape letters: N rows of the test split.
 """
@@ -17,7 +17,7 @@ from .targets import CATEGORIES, is_text
 NUMBERS = ("test_accuracy", "generalization_gap", "epoch", "frequency")
 TASKS = NUMBERS + CATEGORIES
 RESAMPLES = 1000
-MIN_STRATUM = 5  # rows; tau_b of fewer says little
+MIN_STRATUM = 5  # rows; tau_b of fewer rows is too noisy
 Metric = Callable[[np.ndarray, np.ndarray], float]
 METRICS: dict[str, dict[str, Metric]] = {
     "number": {"tau_b": kendall_tau, "r2": r2, "mae": mae, "mse": mse},
@@ -31,53 +31,55 @@ class Evaluator:
 
     Attributes:
         task: name of the target column: one of `TASKS`, or any other with `kind`.
-        kind: "number" or "category"; by default that of the task.
+        kind: "number" or "category"; the default is the kind of the task.
     """
 
     task: str
     kind: str = ""
 
     def __post_init__(self) -> None:
-        """Find the kind of a known task.
+        """Set the kind of a known task.
 
         Raises:
-            ValueError: if the kind is unknown, or has to be given.
+            ValueError: if the kind is unknown, or is missing for a task that is not in `TASKS`.
         """
         kind = self.kind
         if not kind and self.task in TASKS:
             kind = "number" if self.task in NUMBERS else "category"
         if kind not in METRICS:
             raise ValueError(
-                f"kind must be one of {tuple(METRICS)}, got {self.kind!r}; it is known for the "
-                f"tasks {TASKS}, got {self.task!r}"
+                f"kind must be one of {tuple(METRICS)}, got {self.kind!r}; it may be left out only "
+                f"for the tasks {TASKS}, got task {self.task!r}"
             )
         object.__setattr__(self, "kind", kind)
 
     @property
     def expected_input_format(self) -> str:
-        """What `eval` takes, in words."""
+        """Description of the inputs of `eval`."""
         values = "finite numbers" if self.kind == "number" else "categories (text or numbers)"
         return (
             f"Evaluator({self.task!r}).eval(inputs) takes a dict of\n"
             f"  'true': (N,) {values}, the column {self.task!r} of N test rows\n"
             f"  'predicted': (N,) {values}, for the same rows\n"
-            "  'model_id': (N,) whole numbers, the model that each row is a checkpoint of\n"
-            "  'strata' (optional): dict of (N,) columns, in whose groups tau_b is taken too"
+            "  'model_id': (N,) integers, the model of each row\n"
+            "  'strata' (optional): dict of (N,) columns; tau_b is also computed in each group of "
+            "rows with an equal value"
         )
 
     @property
     def expected_output_format(self) -> str:
-        """What `eval` returns, in words."""
+        """Description of the result of `eval`."""
         if self.kind == "category":
             return (
                 "{'accuracy', 'majority' (accuracy of the most frequent category), 'models', "
                 "'rows', 'intervals': {metric: [low, high]}}"
             )
         return (
-            "{'tau_b', 'tau_max' (the largest of predictors without ties), 'tau_share' (their "
-            "ratio, above 1 for a predictor that ties where the truth does), 'r2', 'mae', 'mse', "
-            "'models', 'rows', 'intervals': {metric: [low, high]}, "
-            "'strata': {column: {group: tau_b, 'mean': by rows}}}"
+            "{'tau_b' (Kendall's rank correlation with ties), 'tau_max' (the largest tau_b of "
+            "predictors without ties), 'tau_share' (tau_b / tau_max; it can exceed 1 for a "
+            "predictor with ties), 'r2', 'mae', 'mse', 'models', 'rows', "
+            "'intervals': {metric: [low, high]}, "
+            "'strata': {column: {group: tau_b, 'mean': mean weighted by rows}}}"
         )
 
     def eval(
@@ -86,16 +88,17 @@ class Evaluator:
         """Score predictions.
 
         Args:
-            inputs: see `expected_input_format`.
-            resamples: bootstrap samples of the models for the 95 % intervals; 0 leaves them out.
-                Models are drawn, not rows: checkpoints of one model are no independent rows.
-            seed: of the bootstrap.
+            inputs: columns as in `expected_input_format`.
+            resamples: number of bootstrap samples for the 95 % intervals; 0 computes no intervals.
+                Models are drawn, not rows: checkpoints of one model are not independent rows.
+            seed: seed of the bootstrap.
 
         Returns:
-            See `expected_output_format`; what is not defined, as tau_b of a constant, is None.
+            Scores as in `expected_output_format`. An undefined score, such as tau_b of a constant,
+            is None.
 
         Raises:
-            ValueError: if the inputs are not as expected.
+            ValueError: if keys, kinds or shapes of the inputs differ from the expected ones.
         """
         true, predicted, models = self._checked(inputs)
         scores: dict[str, Any] = {
@@ -140,9 +143,14 @@ class Evaluator:
 
 
 def evaluation_inputs(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[str, Any]:
-    """What `Evaluator.eval` takes, for the rows of a dataset.
+    """Inputs of `Evaluator.eval` for the rows of a dataset.
 
-    The strata are the text hyper-parameters of the zoo and the epoch, where they vary.
+    The strata are the text hyper-parameters of the zoo and the epoch, if their values differ.
+
+    Args:
+        dataset: N rows with the columns `target` and `model_id`.
+        target: name of the target column.
+        predicted: predictions for all rows, (N,).
     """
     columns = dataset.columns
     names = [
@@ -162,22 +170,34 @@ def evaluation_inputs(dataset: ZooDataset, target: str, predicted: np.ndarray) -
 def stratum_taus(true: np.ndarray, predicted: np.ndarray, strata: np.ndarray) -> dict[str, float]:
     """tau_b within each group of rows with an equal stratum, and their mean weighted by rows.
 
-    Groups with less than `MIN_STRATUM` rows, or constant on either side, are left out: a
-    predictor that only tells groups apart has tau_b near 0 in all of them.
+    A predictor that only distinguishes the groups has a tau_b near 0 in all of them. Groups with
+    fewer than `MIN_STRATUM` rows, or with constant truth or predictions, are left out.
+
+    Args:
+        true: true values, (N,).
+        predicted: predicted values, (N,).
+        strata: group of each row, (N,).
+
+    Returns:
+        tau_b by group, and the weighted mean under "mean".
     """
     taus, rows = dict[str, float](), []
     for value in np.unique(strata):
-        here = strata == value
-        tau = kendall_tau(true[here], predicted[here]) if here.sum() >= MIN_STRATUM else np.nan
+        in_group = strata == value
+        tau = (
+            kendall_tau(true[in_group], predicted[in_group])
+            if in_group.sum() >= MIN_STRATUM
+            else np.nan
+        )
         if np.isfinite(tau):
             taus[str(value)] = tau
-            rows.append(int(here.sum()))
+            rows.append(int(in_group.sum()))
     mean = float(np.average(list(taus.values()), weights=rows)) if taus else float("nan")
     return taus | {"mean": mean}
 
 
 def _defined(value: Any) -> Any:
-    """The same with None in place of numbers that are not finite."""
+    """Replace numbers that are not finite by None."""
     if isinstance(value, dict):
         return {key: _defined(item) for key, item in value.items()}
     if isinstance(value, list):

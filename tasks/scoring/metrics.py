@@ -1,4 +1,6 @@
-"""How well a predicted number follows the true one, and how well it could.
+"""Scores of predicted numbers and categories, and the ceiling of Kendall's tau_b.
+
+tau_b is Kendall's rank correlation corrected for ties.
 
 Shape letters: N predictions.
 """
@@ -10,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Quality of predictions.
+    """Scores of predicted numbers.
 
     Attributes:
         tau_b: Kendall's rank correlation with ties, see `kendall_tau`.
@@ -24,10 +26,14 @@ class Scores:
 
 
 def score(true: np.ndarray, predicted: np.ndarray) -> Scores:
-    """All scores of predictions (N,) for a target (N,).
+    """All scores of predicted numbers.
+
+    Args:
+        true: true values, (N,).
+        predicted: predicted values, (N,).
 
     Raises:
-        ValueError: as the functions below.
+        ValueError: for the reasons in `kendall_tau`.
     """
     return Scores(
         tau_b=kendall_tau(true, predicted), r2=r2(true, predicted), mae=mae(true, predicted)
@@ -35,14 +41,18 @@ def score(true: np.ndarray, predicted: np.ndarray) -> Scores:
 
 
 def kendall_tau(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Kendall's tau_b, from -1 to 1.
+    """Kendall's tau_b.
+
+    Args:
+        true: true values, (N,).
+        predicted: predicted values, (N,).
 
     Returns:
-        NaN if either side is constant: without two ranks there is no correlation of ranks.
+        A number in [-1, 1]; NaN if either side is constant, which leaves only one rank.
 
     Raises:
-        ValueError: if the inputs differ in length, hold fewer than two values, or a value that
-            is not finite.
+        ValueError: if the inputs differ in length, have fewer than two values, or have a value
+            that is not finite.
     """
     from scipy.stats import kendalltau
 
@@ -56,11 +66,11 @@ def tau_ceiling(true: np.ndarray) -> float:
     """Largest tau_b of predictors without ties, sqrt((n0 - n1) / n0).
 
     Of the n0 pairs of values, n1 are tied. A prediction without ties agrees with at most the
-    n0 - n1 others, and tau_b divides by sqrt((n0 - n1) * n0). It is no bound for predictors with
-    ties of their own: one that repeats the truth, ties included, has a tau_b of 1.
+    n0 - n1 other pairs, and tau_b divides by sqrt((n0 - n1) * n0). Predictors with ties of their
+    own can exceed it: a predictor that repeats the truth has a tau_b of 1.
 
     Raises:
-        ValueError: as `kendall_tau`.
+        ValueError: for the reasons in `kendall_tau`.
     """
     true, _ = _checked(true, true)
     _, counts = np.unique(true, return_counts=True)
@@ -70,22 +80,30 @@ def tau_ceiling(true: np.ndarray) -> float:
 
 
 def tau_share(tau_b: float, ceiling: float) -> float:
-    """tau_b as a share of `tau_ceiling`; above 1 for a predictor that ties where the truth does.
+    """tau_b as a share of `tau_ceiling`; it can exceed 1 for a predictor with ties.
+
+    Args:
+        tau_b: tau_b of the predictions.
+        ceiling: largest tau_b without ties, at least 0.
 
     Returns:
-        NaN if the ceiling is 0, as of a constant target.
+        The ratio; NaN if the ceiling is 0 (constant target).
     """
     return tau_b / ceiling if ceiling else float("nan")
 
 
 def r2(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Share of the target's variance that is explained, at most 1; 0 for its mean.
+    """Coefficient of determination: share of the target's variance that is explained.
+
+    Args:
+        true: true values, (N,).
+        predicted: predicted values, (N,).
 
     Returns:
-        NaN if the target is constant.
+        At most 1, and 0 for the mean of the target; NaN if the target is constant.
 
     Raises:
-        ValueError: as `kendall_tau`.
+        ValueError: for the reasons in `kendall_tau`.
     """
     true, predicted = _checked(true, predicted)
     total = ((true - true.mean()) ** 2).sum()
@@ -97,8 +115,12 @@ def r2(true: np.ndarray, predicted: np.ndarray) -> float:
 def mae(true: np.ndarray, predicted: np.ndarray) -> float:
     """Mean absolute error, in the target's unit.
 
+    Args:
+        true: true values, (N,).
+        predicted: predicted values, (N,).
+
     Raises:
-        ValueError: as `kendall_tau`.
+        ValueError: for the reasons in `kendall_tau`.
     """
     true, predicted = _checked(true, predicted)
     return float(np.abs(true - predicted).mean())
@@ -107,15 +129,23 @@ def mae(true: np.ndarray, predicted: np.ndarray) -> float:
 def mse(true: np.ndarray, predicted: np.ndarray) -> float:
     """Mean squared error, in the square of the target's unit.
 
+    Args:
+        true: true values, (N,).
+        predicted: predicted values, (N,).
+
     Raises:
-        ValueError: as `kendall_tau`.
+        ValueError: for the reasons in `kendall_tau`.
     """
     true, predicted = _checked(true, predicted)
     return float(((true - predicted) ** 2).mean())
 
 
 def accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
-    """Share of categories (N,) that are predicted right.
+    """Share of categories that are predicted correctly.
+
+    Args:
+        true: true categories, (N,).
+        predicted: predicted categories, (N,).
 
     Raises:
         ValueError: if the inputs are empty or differ in shape.
@@ -130,13 +160,13 @@ def accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def majority_share(true: np.ndarray) -> float:
-    """The accuracy of always naming the most frequent category, known from the truth (N,)."""
+    """Accuracy of always predicting the most frequent of the true categories (N,)."""
     _, counts = np.unique(true, return_counts=True)
     return float(counts.max() / counts.sum())
 
 
 def _checked(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as float64 (N,), or an error."""
+    """Both as float64 (N,), after checks."""
     true, predicted = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
     if true.ndim != 1 or true.shape != predicted.shape or len(true) < 2:
         raise ValueError(

@@ -1,6 +1,6 @@
-"""How the outputs of an encoder, any real numbers, stand for a target column.
+"""Mapping between the outputs of an encoder, which are any real numbers, and a target column.
 
-Shape letters: N rows, B models in the batch, K outputs: 1 for a number, one per category else.
+Shape letters: N rows, B models in the batch, K outputs (1 for a number, else one per category).
 """
 
 from collections.abc import Mapping
@@ -15,21 +15,22 @@ from torch.nn import functional as F
 from ...zoos.errors import UnsuitableError
 
 LOSSES = ("auto", "bce", "mse", "cross_entropy")
-CATEGORIES = ("activation", "optimizer", "init", "dropout")  # columns that are never amounts
+CATEGORIES = ("activation", "optimizer", "init", "dropout")  # never regression targets
 MAX_CATEGORIES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
-    """From outputs to a target and back.
+class TargetMapping:
+    """Labels for the loss from a target column, and predicted values from encoder outputs.
 
     Attributes:
-        target: name of the column.
-        loss_name: "bce" for a share in [0, 1] (SNE section 3.8), "mse" for a number in units of
-            its deviation, "cross_entropy" for one of several categories.
-        mean: of a number over the train rows.
-        scale: its standard deviation there.
-        categories: the values that the train rows have, sorted, for "cross_entropy".
+        target: name of the target column.
+        loss_name: "bce" (binary cross-entropy) for a share in [0, 1], as in the paper on set-based
+            neural network encoding (SNE, section 3.8); "mse" for a standardised number;
+            "cross_entropy" for one of several categories.
+        mean: mean of a number over the train rows.
+        scale: standard deviation of a number over the train rows.
+        categories: distinct values in the train rows, sorted, for "cross_entropy".
     """
 
     target: str
@@ -39,15 +40,20 @@ class Link:
     categories: tuple[Any, ...] = ()
 
     @classmethod
-    def of(cls, loss: str, target: str, true: np.ndarray) -> "Link":
-        """Choose for the train rows' target (N,).
+    def of(cls, loss: str, target: str, true: np.ndarray) -> "TargetMapping":
+        """Choose the mapping for a target column.
 
-        "auto" takes cross entropy for text and `CATEGORIES`, "bce" for a target named
-        "...accuracy" within [0, 1], and "mse" else.
+        "auto" takes cross-entropy for text and `CATEGORIES`, "bce" for a target named
+        "...accuracy" in [0, 1], and "mse" otherwise.
+
+        Args:
+            loss: one of `LOSSES`.
+            target: name of the target column.
+            true: target of the train rows, (N,).
 
         Raises:
             ValueError: if the loss is unknown or does not suit the target, or if the target is
-                constant, so that there is nothing to learn.
+                constant.
         """
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
@@ -62,7 +68,7 @@ class Link:
         is_share = 0 <= low and high <= 1
         if loss == "bce" and not is_share:
             raise UnsuitableError(
-                f"loss 'bce' needs a target in [0, 1], {target!r} goes from {low} to {high}: "
+                f"loss 'bce' needs a target in [0, 1], {target!r} ranges from {low} to {high}: "
                 "use loss='mse'"
             )
         if loss == "bce" or loss == "auto" and is_share and target.endswith("accuracy"):
@@ -73,7 +79,7 @@ class Link:
         )
 
     @classmethod
-    def _of_categories(cls, loss: str, target: str, true: np.ndarray) -> "Link":
+    def _of_categories(cls, loss: str, target: str, true: np.ndarray) -> "TargetMapping":
         if loss not in ("auto", "cross_entropy"):
             raise UnsuitableError(
                 f"target {target!r} is text and needs loss 'cross_entropy' or 'auto', got {loss!r}"
@@ -87,12 +93,12 @@ class Link:
         return cls(target=target, loss_name="cross_entropy", categories=categories)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> "Link":
+    def from_json(cls, data: Mapping[str, Any]) -> "TargetMapping":
         """Read what `to_json` wrote."""
         return cls(**(dict(data) | {"categories": tuple(data["categories"])}))
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data from which `from_json` makes an equal link."""
+        """Plain data from which `from_json` makes an equal mapping."""
         return asdict(self) | {"categories": list(self.categories)}
 
     @property
@@ -101,15 +107,20 @@ class Link:
         return len(self.categories) or 1
 
     def labels(self, true: np.ndarray) -> Tensor:
-        """What the loss compares outputs with, (N,): float32, or int64 for categories."""
+        """Labels that the loss compares outputs with, (N,): float32, or int64 for categories."""
         if self.categories:
-            places = {value: place for place, value in enumerate(self.categories)}
-            return torch.tensor([places[value] for value in np.asarray(true).tolist()])
+            indices = {value: index for index, value in enumerate(self.categories)}
+            return torch.tensor([indices[value] for value in np.asarray(true).tolist()])
         labels = torch.from_numpy(np.array(true, np.float32))
         return labels if self.loss_name == "bce" else (labels - self.mean) / self.scale
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """The mean loss of outputs (B, K)."""
+        """The mean loss of a batch.
+
+        Args:
+            outputs: encoder outputs, (B, K).
+            labels: labels from `labels`, (B,).
+        """
         if self.categories:
             return F.cross_entropy(outputs, labels)
         if self.loss_name == "bce":
@@ -130,7 +141,12 @@ class Link:
 
 
 def is_category(target: str, column: np.ndarray) -> bool:
-    """Whether a column is to be told apart, not measured."""
+    """Whether a column holds categories to classify, not numbers to regress.
+
+    Args:
+        target: name of the column.
+        column: values of the column, (N,).
+    """
     return target in CATEGORIES or is_text(column)
 
 

@@ -1,7 +1,7 @@
-"""The checkpoint of a training, from which a run that was killed goes on."""
+"""Checkpoints of a training run, from which an interrupted run resumes."""
 
 import hashlib
-import os
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -12,21 +12,32 @@ import numpy as np
 import torch
 
 from ...loaders import ZooDataset
+from ...zoos.disk import write_whole
 from ...zoos.strict_json import json_text
 
 CHECKPOINT_NAME = "checkpoint.pt"
 FORMAT = "weightzoo-training-1"
 
 
+def torch_file(data: Mapping[str, Any]) -> bytes:
+    """The bytes of a file of `torch.save`.
+
+    torch reports a full disk as an internal error; what writes these bytes names the disk.
+    """
+    buffer = io.BytesIO()
+    torch.save(dict(data), buffer)
+    return buffer.getvalue()
+
+
 class TrainingCheckpoint:
-    """One file, replaced when a new state is whole.
+    """One checkpoint file, replaced only after the new state is completely written.
 
     Attributes:
-        path: the file.
+        path: path of the file.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Keep the checkpoint in a folder, which is made if need be."""
+        """Keep the checkpoint in a folder, which is created if it does not exist."""
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / CHECKPOINT_NAME
 
@@ -34,38 +45,37 @@ class TrainingCheckpoint:
         """Replace the state.
 
         Args:
-            identity: plain data that says whose state it is.
-            state: tensors and plain data.
+            identity: plain data that identifies the training run.
+            state: state of the run, tensors and plain data.
         """
-        partial = self.path.with_suffix(".tmp")
-        torch.save({"format": FORMAT, "identity": identity, "state": state}, partial)
-        os.replace(partial, self.path)
+        data = {"format": FORMAT, "identity": identity, "state": state}
+        write_whole(self.path, torch_file(data))
 
     def read(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The state, or None if there is none yet.
+        """The saved state, or None if there is no file yet.
 
         Raises:
-            ValueError: if the file is no checkpoint of a training, or is of another training;
-                what differs is named.
+            ValueError: if the file is not a training checkpoint, or belongs to another training
+                run; the differing keys are named.
         """
         if not self.path.exists():
             return None
         if not zipfile.is_zipfile(self.path):
-            raise ValueError(self._message("is no file of torch"))
-        try:  # nothing but tensors and plain data is unpickled
+            raise ValueError(self._message("is not a file of torch.save"))
+        try:  # unpickles only tensors and plain data
             held = torch.load(self.path, weights_only=True)
         except (pickle.UnpicklingError, RuntimeError) as error:
             raise ValueError(self._message(f"cannot be read ({error})")) from error
         if not isinstance(held, dict) or held.get("format") != FORMAT:
-            raise ValueError(self._message(f"is not of format {FORMAT!r}"))
+            raise ValueError(self._message(f"does not have format {FORMAT!r}"))
         if differing := sorted(
             key for key in identity if held["identity"].get(key) != identity[key]
         ):
-            raise ValueError(self._message(f"is of a training with other {differing}"))
+            raise ValueError(self._message(f"belongs to a training run with other {differing}"))
         return dict(held["state"])
 
     def discard(self) -> None:
-        """Remove it, to start anew."""
+        """Remove the file, so that training starts anew."""
         self.path.unlink(missing_ok=True)
 
     def _message(self, what: str) -> str:
@@ -73,11 +83,14 @@ class TrainingCheckpoint:
 
 
 def zoo_identity(zoo: ZooDataset, *columns: str) -> dict[str, Any]:
-    """Which rows are used, as plain data; of the weights, those of the first and the last row.
+    """Identity of the rows used, as plain data.
+
+    The digest covers the model of every row, the columns, and the weights of the first and the
+    last row.
 
     Args:
-        zoo: the rows.
-        columns: that the training reads besides the weights.
+        zoo: rows of the zoo.
+        columns: columns that the training reads besides the weights.
     """
     digest = hashlib.sha256(json_text(zoo.layer_table.to_json()).encode())
     digest.update(np.asarray(zoo.columns["model_id"]).tobytes())

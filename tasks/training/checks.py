@@ -1,4 +1,4 @@
-"""What is refused before a training starts."""
+"""Checks of zoos and encoders before a training starts."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,12 @@ PROBED_ROWS = 2
 
 
 def check_zoos(train: Sequence[ZooDataset], val: Sequence[ZooDataset], target: str) -> None:
-    """Refuse zoos that nothing can be learned from.
+    """Reject zoos that cannot be trained on.
+
+    Args:
+        train: zoos of the train split.
+        val: zoos of the val split.
+        target: name of the target column.
 
     Raises:
         ValueError: if there is no zoo or too few rows, if the target is not a column or has
@@ -27,8 +32,8 @@ def check_zoos(train: Sequence[ZooDataset], val: Sequence[ZooDataset], target: s
         rows = sum(len(zoo) for zoo in zoos)
         if rows < MIN_ROWS[split] or min(map(len, zoos)) < 2:
             raise UnsuitableError(
-                f"split {split!r} has {rows} rows in {len(zoos)} zoos, needed are "
-                f"{MIN_ROWS[split]}, and 2 of every zoo: build a larger zoo"
+                f"split {split!r} has {rows} rows in {len(zoos)} zoos; at least "
+                f"{MIN_ROWS[split]} rows are needed, and 2 in every zoo: build a larger zoo"
             )
         for zoo in zoos:
             check_target(zoo, target)
@@ -39,10 +44,15 @@ def check_zoos(train: Sequence[ZooDataset], val: Sequence[ZooDataset], target: s
 
 
 def check_target(zoo: ZooDataset, target: str) -> None:
-    """Refuse a column that is not there or not finite.
+    """Reject a target column that is missing or not finite.
+
+    Args:
+        zoo: zoo with the column.
+        target: name of the target column.
 
     Raises:
-        ValueError: saying which columns there are, or how many values are not finite.
+        ValueError: if the column is missing (the columns are listed) or has values that are not
+            finite (they are counted).
     """
     if target not in zoo.columns:
         raise ValueError(
@@ -57,11 +67,11 @@ def check_target(zoo: ZooDataset, target: str) -> None:
 
 
 def check_val_varies(val: Sequence[ZooDataset], target: str) -> None:
-    """Refuse val rows among which no epoch can be chosen by ranks.
+    """Reject val rows with a constant target, which no epoch can be chosen by.
 
     Args:
-        val: the zoos, each of which has a score of its own.
-        target: a column of numbers.
+        val: zoos of the val split; each zoo is scored separately.
+        target: name of a numeric target column.
 
     Raises:
         ValueError: if the target is constant in one of them.
@@ -77,11 +87,16 @@ def check_val_varies(val: Sequence[ZooDataset], target: str) -> None:
 
 
 def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
-    """Refuse an encoder that cannot take the architecture of a zoo.
+    """Reject an encoder that cannot take the architecture of a zoo.
+
+    Args:
+        module: the encoder.
+        zoo: zoo of at least `PROBED_ROWS` rows.
 
     Raises:
-        ValueError: with the encoder's own reason, and which encoders take any architecture;
-            an `UnsuitableError` if the encoder's is one.
+        ValueError: if the encoder rejects the weights. The message has the encoder's own reason
+            and the names of the encoders for any architecture. The error is an `UnsuitableError`
+            if the encoder raises one.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     mode = module.training
@@ -91,7 +106,7 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
     except (ValueError, NotImplementedError) as error:
         kind = UnsuitableError if isinstance(error, UnsuitableError) else ValueError
         raise kind(
-            f"{type(module).__name__} cannot take zoo {zoo.name!r}: {error} (not tied to an "
+            f"{type(module).__name__} cannot take zoo {zoo.name!r}: {error} (the encoders for any "
             f"architecture are {untied_encoders()})"
         ) from error
     finally:
@@ -99,10 +114,10 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
 
 
 def check_embedding(module: nn.Module) -> None:
-    """Refuse an encoder that only predicts where its embedding is to be invariant.
+    """Reject an encoder without embedding for a penalty on the embedding.
 
     Raises:
-        ValueError: if it has no `embed`.
+        ValueError: if it has no method `embed`.
     """
     if not callable(getattr(module, "embed", None)):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Makes encoders by name, from a factory of one's own, or from what was saved of them."""
+"""Makes encoders by name, with the caller's own factory, or from a saved config."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +11,16 @@ from ...encoders.registry import ENCODERS, encoder_entry
 from ...zoos.errors import UnsuitableError
 from ...zoos.networks.layer_table import LayerTable
 
-SNE_CONFIG: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}  # chosen on val, see LOG.md
+SNE_CONFIG: dict[str, Any] = {
+    "width": 16,
+    "heads": 1,
+    "blocks": 1,
+}  # chosen on the val split, see LOG.md
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """An encoder before it is made.
+    """Name and options of an encoder to make.
 
     Attributes:
         name: a key of `encoders.ENCODERS`.
@@ -35,19 +39,20 @@ def make_encoder(encoder: EncoderFactory, tables: Sequence[LayerTable], outputs:
     """Make an untrained encoder.
 
     Args:
-        encoder: what to make.
-        tables: the architectures to learn from.
-        outputs: numbers to predict.
+        encoder: encoder to make.
+        tables: layer tables of the train zoos.
+        outputs: number of outputs.
 
     Raises:
         ValueError: if there is no such encoder or argument, if it cannot take the architecture,
-            or is tied to one and there are several; encoders that can are named.
+            or if it is tied to one architecture and there are several; the encoders for several
+            architectures are named.
     """
     name = encoder.name if isinstance(encoder, EncoderSpec) else _name(encoder)
     if _is_tied(encoder) and len(set(tables)) > 1:
         raise UnsuitableError(
-            f"{name} is tied to one architecture, the zoos have {len(set(tables))}: "
-            f"{untied_encoders()} take several"
+            f"{name} is tied to one architecture, the zoos have {len(set(tables))}: take one of "
+            f"{untied_encoders()}"
         )
     if isinstance(encoder, EncoderSpec):
         return _made(encoder.name, {**encoder.options, "outputs": outputs}, tables[0])
@@ -64,7 +69,7 @@ def encoder_name(module: nn.Module) -> str:
     """The key of an encoder in `encoders.ENCODERS`.
 
     Raises:
-        ValueError: if it is none of them.
+        ValueError: if it is not one of them.
     """
     for name, entry in ENCODERS.items():
         options = entry.options.items()
@@ -72,18 +77,23 @@ def encoder_name(module: nn.Module) -> str:
             if all(encoder_config(module).get(key) == value for key, value in options):
                 return name
     raise ValueError(
-        f"{type(module).__name__} is none of the encoders {list(ENCODERS)}: only these can be "
+        f"{type(module).__name__} is not one of the encoders {list(ENCODERS)}: only these can be "
         "saved and loaded"
     )
 
 
 def encoder_config(module: nn.Module) -> dict[str, Any]:
-    """The arguments from which an encoder is made again, as plain data."""
+    """The arguments that an encoder was made with, as plain data."""
     return dict(getattr(module, "config", {}))
 
 
 def remake_encoder(name: str, config: Mapping[str, Any], layer_table: Any) -> nn.Module:
-    """An untrained encoder from its name, config and, if it is tied to one, layer table (JSON).
+    """An untrained encoder from saved data.
+
+    Args:
+        name: a key of `encoders.ENCODERS`.
+        config: arguments of the encoder.
+        layer_table: layer table as JSON; None for an encoder that is not tied to an architecture.
 
     Raises:
         ValueError: if the name or an argument is unknown; the known ones are listed.
@@ -92,7 +102,7 @@ def remake_encoder(name: str, config: Mapping[str, Any], layer_table: Any) -> nn
 
 
 def describe_encoder(encoder: EncoderFactory) -> dict[str, Any]:
-    """What will be made, as plain data."""
+    """Name and options of an encoder to make, as plain data."""
     if isinstance(encoder, EncoderSpec):
         return {"encoder": encoder.name, "options": dict(encoder.options)}
     options = getattr(encoder, "keywords", {})
@@ -107,7 +117,7 @@ def _made(name: str, options: Mapping[str, Any], table: LayerTable | None) -> nn
         raise ValueError(f"encoder {name!r} takes {known}, got {odd}")
     try:
         return entry.make(table, **options)
-    except TypeError as error:  # a value of another type, e.g. text for a number
+    except TypeError as error:  # a value of a wrong type, e.g. text for a number
         given = {key: value for key, value in options.items() if key != "outputs"}
         defaults = {key: parameters[key].default for key in given}
         raise ValueError(
@@ -123,5 +133,5 @@ def _is_tied(encoder: EncoderFactory) -> bool:
 
 
 def _name(encoder: Callable[..., nn.Module]) -> str:
-    made = getattr(encoder, "func", encoder)  # of a partial
+    made = getattr(encoder, "func", encoder)  # the function inside a partial
     return str(getattr(made, "__name__", made))

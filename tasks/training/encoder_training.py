@@ -1,7 +1,7 @@
 """Trains an encoder end to end to predict one target column from weights.
 
-Any encoder that maps (weights, layer table) to (B, K) will do, on one zoo or on several of mixed
-architectures, whose batches take turns.
+An encoder is any module that maps (weights, layer table) to (B, K). It is trained on one zoo, or
+on several zoos of mixed architectures with alternating batches.
 
 Shape letters: B models in the batch, N rows, D length of the flat weight vector, K outputs.
 """
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from ...encoders.invariance import half_squared_distance
+from ...encoders.losses import half_squared_distance
 from ...loaders import DeviceLoader, MixedLoader, ZooDataset
 from ...loaders.batching.order import epoch_order
 from ...loaders.dataset.checks import check_datasets
@@ -30,17 +30,17 @@ from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import finite_or_null
 from ..processes import threads
 from ..scoring.metrics import accuracy, kendall_tau, mse
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
 from .checks import check_architecture, check_embedding, check_val_varies, check_zoos
 from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
-from .invariance import Reorderings
+from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .settings import TrainingSettings, warmup_cosine
 from .weight_scaling import WeightScaler
 
 BATCH_NORM_ROWS = 512
-RESIDENT_BYTES = 2**28  # train rows up to this size are copied to the CPU's memory once
+RESIDENT_BYTES = 2**28  # train rows up to this size are copied into memory once
 SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
 
 Zoos = ZooDataset | Sequence[ZooDataset]
@@ -51,7 +51,7 @@ class EncoderRegressor:
     """A `Predictor` that trains an encoder from scratch on every fit.
 
     Attributes:
-        trained: the predictor of the last fit.
+        trained: trained encoder of the last fit.
     """
 
     seeded = True
@@ -63,19 +63,26 @@ class EncoderRegressor:
         encoder: EncoderFactory = SMALL_SNE,
         settings: TrainingSettings | None = None,
     ) -> None:
-        """Remember how to make and train the encoder.
+        """Store the encoder and its training settings.
 
         Args:
-            name: what the report calls it.
-            encoder: what to train.
-            settings: how to train it; None takes the defaults.
+            name: name in the report.
+            encoder: encoder to train.
+            settings: training settings; None takes the defaults.
         """
         self.name = name
         self.encoder = encoder
         self.settings = settings or TrainingSettings()
 
     def fit(self, train: Zoos, val: Zoos, target: str, seed: int) -> None:
-        """Train from scratch; errors as `train_encoder`."""
+        """Train from scratch; errors are those of `train_encoder`.
+
+        Args:
+            train: zoos of the train split.
+            val: zoos of the val split.
+            target: name of the target column.
+            seed: seed of the training.
+        """
         self.trained = train_encoder(self.encoder, train, val, target, self.settings, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
@@ -93,24 +100,24 @@ def train_encoder(
     folder: Path | None = None,
     resume: bool = True,
 ) -> PropertyPredictor:
-    """Train an encoder; keep the weights of the epoch that is best on val.
+    """Train an encoder; keep the weights of the epoch with the best score on the val split.
 
     Args:
-        encoder: what to train.
-        train: the rows to learn from, of one zoo or of several.
-        val: the rows to choose the epoch on.
-        target: the column to predict; text, or a number.
-        settings: how; None takes the defaults.
-        seed: fixes initial weights, order of the data, dropout and permutations.
-        folder: where a checkpoint is kept after every epoch; None keeps none.
-        resume: go on from the checkpoint in the folder, if there is one; a run that was killed
-            so gives what it would have given.
+        encoder: encoder to train.
+        train: train rows, of one zoo or of several zoos.
+        val: val rows, which the epoch is chosen on.
+        target: name of the target column, of text or numbers.
+        settings: training settings; None takes the defaults.
+        seed: seed of initial weights, order of the data, dropout and permutations.
+        folder: folder for a checkpoint after every epoch; None writes no checkpoint.
+        resume: whether to continue from a checkpoint in the folder. The result equals that of an
+            uninterrupted run.
 
     Raises:
         TypeError: if train or val is no dataset, nor several in a list.
         ValueError: before any training: if the target is missing or not finite, or constant in
             the train rows or in the val rows of a zoo, if weights are not finite, if the encoder
-            cannot take an architecture, or if the folder holds the checkpoint of another
+            cannot take an architecture, or if the checkpoint in the folder belongs to another
             training, version of weightzoo or format.
         DivergedError: if training diverges before any epoch has a score.
     """
@@ -127,8 +134,8 @@ class EncoderTraining:
     """One training from start to end.
 
     Attributes:
-        history: loss on train, score on val, and seconds of every epoch so far.
-        note: what the user must know of the result, or None.
+        history: train loss, val score and seconds of every epoch so far.
+        note: warning about the result for the user, or None.
     """
 
     note: str | None = None
@@ -142,28 +149,37 @@ class EncoderTraining:
         settings: TrainingSettings,
         seed: int,
     ) -> None:
-        """Check everything that can be checked before training, and make the initial state."""
+        """Check all arguments and make the initial state.
+
+        Args:
+            encoder: encoder to train.
+            train: zoos of the train split.
+            val: zoos of the val split.
+            target: name of the target column.
+            settings: training settings.
+            seed: seed of initial weights, order of the data, dropout and permutations.
+        """
         self.settings, self.seed, self.target = settings, seed, target
         self.commit = commit()
         self.train, self.val = train, val
         check_zoos(train, val, target)
-        self.link = Link.of(settings.loss, target, _column(train, target))
-        if not self.link.categories and settings.select != "mse":
+        self.mapping = TargetMapping.of(settings.loss, target, _column(train, target))
+        if not self.mapping.categories and settings.select != "mse":
             check_val_varies(val, target)
         self.scaler = WeightScaler.measure(settings.scaling, train)
         torch.manual_seed(seed)
         tables = [zoo.layer_table for zoo in train]
-        self.module = make_encoder(encoder, tables, self.link.outputs).to(settings.device)
+        self.module = make_encoder(encoder, tables, self.mapping.outputs).to(settings.device)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
         self.averaged = AveragedModel(
             self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
         )
-        self.reorder = None
+        self.permute = None
         if settings.invariance:
             if settings.invariance_on == "embedding":
                 check_embedding(self.module)
-            self.reorder = Reorderings(train, settings.permutations, seed)
+            self.permute = RandomPermutations(train, settings.permutations, seed)
         self.loader = self._loader()
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
@@ -176,7 +192,7 @@ class EncoderTraining:
         self.history = list[dict[str, float]]()
 
     def run(self, checkpoint: TrainingCheckpoint | None) -> PropertyPredictor:
-        """Train until the last epoch, or until patience ends, from where the checkpoint is."""
+        """Train to the last epoch or until patience ends, starting at the checkpoint if any."""
         if checkpoint is not None and (state := checkpoint.read(self.identity())):
             self.load_state_dict(state)
         outputs = torch.compile(self.module) if self.settings.compile else self.module
@@ -204,13 +220,13 @@ class EncoderTraining:
         self.averaged.load_state_dict(self.kept)
         if not math.isfinite(self.best):
             self.note = (
-                f"predictions on val are alike in every row, so that they have no score: the last "
+                "predictions on the val split are equal in all rows and have no score: the last "
                 f"epoch is kept; train longer, or with another lr than {self.settings.lr!r}"
             )
         return self._predictor()
 
     def identity(self) -> dict[str, Any]:
-        """What must be equal for a checkpoint to be of this training."""
+        """Plain data that must be equal in a checkpoint of this training."""
         irrelevant = ("progress", "threads")
         settings = {k: v for k, v in asdict(self.settings).items() if k not in irrelevant}
         return {
@@ -223,7 +239,7 @@ class EncoderTraining:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the rest of the training depends on."""
+        """The complete state of the training after an epoch."""
         return {
             "module": self.module.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -234,25 +250,25 @@ class EncoderTraining:
             "kept": self.kept,
             "history": self.history,
             "random": torch.random.get_rng_state(),
-            "reorder": self.reorder.generator.get_state() if self.reorder else None,
+            "reorder": self.permute.generator.get_state() if self.permute else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state."""
+        """Continue from a state of `state_dict`."""
         for name in ("module", "averaged", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         self.best, self.best_epoch, self.kept = state["best"], state["best_epoch"], state["kept"]
         self.history = list(state["history"])
         torch.random.set_rng_state(state["random"])
-        if self.reorder:
-            self.reorder.generator.set_state(state["reorder"])
+        if self.permute:
+            self.permute.generator.set_state(state["reorder"])
 
     def _finished(self) -> bool:
         done, settings = len(self.history), self.settings
         return done >= settings.epochs or done - 1 - self.best_epoch >= settings.patience
 
     def _epoch(self, outputs: Outputs, bar: tqdm) -> None:
-        """One pass over the train rows, and the score on val after it."""
+        """Train for one pass over the train rows, then compute the val score."""
         started, epoch = time.perf_counter(), len(self.history)
         self.loader.set_epoch(epoch)
         self.module.train()
@@ -263,7 +279,7 @@ class EncoderTraining:
             bar.update()
         self._refresh_batch_norms()
         score = self._val_score()
-        if score > self.best or self.best == -math.inf:  # as long as none has a score, the last
+        if score > self.best or self.best == -math.inf:  # keep the last while none has a score
             self.best = score if math.isfinite(score) else self.best
             self.best_epoch, self.kept = epoch, copy.deepcopy(self.averaged.state_dict())
         self.history.append(
@@ -275,8 +291,8 @@ class EncoderTraining:
         )
 
     def _step(self, outputs: Outputs, batch: dict[str, Any], table: LayerTable) -> Tensor:
-        """One step of the optimizer; the loss."""
-        labels = self.link.labels(_array(batch[self.target])).to(self.settings.device)
+        """Take one step of the optimizer and return the loss."""
+        labels = self.mapping.labels(_array(batch[self.target])).to(self.settings.device)
         with self._autocast():
             loss = self._loss(outputs, self.scaler(batch["weights"], table), table, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -288,16 +304,16 @@ class EncoderTraining:
         return loss.detach()
 
     def _loss(self, outputs: Outputs, weights: Tensor, table: LayerTable, labels: Tensor) -> Tensor:
-        """The loss of the target, and nu times that of logit invariance (SNE eq. 10)."""
-        if self.reorder is None:
-            return self.link.loss(outputs(weights, table).float(), labels)
-        both = torch.cat([weights, self.reorder(weights, table)])
+        """The target loss plus nu times the logit-invariance penalty (SNE, eq. 10)."""
+        if self.permute is None:
+            return self.mapping.loss(outputs(weights, table).float(), labels)
+        both = torch.cat([weights, self.permute(weights, table)])
         predicted = outputs(both, table).float()
         penalised = predicted
         if self.settings.invariance_on == "embedding":
             penalised = self.module.embed(both, table).float()  # type: ignore[operator]
         penalty = half_squared_distance(*penalised.chunk(2))
-        return self.link.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
+        return self.mapping.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
 
     def _autocast(self) -> torch.autocast:
         device = torch.device(self.settings.device).type
@@ -305,12 +321,12 @@ class EncoderTraining:
         return torch.autocast(device, torch.bfloat16, enabled)
 
     def _loader(self) -> MixedLoader:
-        """Batches of all train zoos in turn, in an order that seed and epoch decide."""
+        """Alternating batches of all train zoos; seed and epoch fix their order."""
         settings = self.settings
         small = sum(zoo.source.width * 4 * len(zoo) for zoo in self.train) < RESIDENT_BYTES
         on_cpu = torch.device(settings.device).type == "cpu"
         loaders = {
-            str(place): DeviceLoader(
+            str(index): DeviceLoader(
                 zoo,
                 settings.batch_size,
                 settings.device,
@@ -320,13 +336,13 @@ class EncoderTraining:
                 rank=0,
                 world_size=1,
             )
-            for place, zoo in enumerate(self.train)
+            for index, zoo in enumerate(self.train)
         }
         return MixedLoader(loaders, seed=self.seed)
 
     def _refresh_batch_norms(self) -> None:
-        """Measure the statistics of batch norms anew: averaged weights have none of their own."""
-        self.averaged.eval()  # without dropout, also in the first epoch after a resume
+        """Recompute the batch norm statistics, which averaged weights lack."""
+        self.averaged.eval()  # no dropout, also in the first epoch after a resume
         norms = [
             m for m in self.averaged.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
         ]
@@ -339,7 +355,7 @@ class EncoderTraining:
                 self.averaged(self.scaler(weights.to(self.settings.device), table), table)
 
     def _sample(self) -> Iterator[tuple[Tensor, LayerTable]]:
-        """Some train rows of every zoo, in batches."""
+        """A sample of the train rows of every zoo, in batches."""
         share = max(2, BATCH_NORM_ROWS // len(self.train))
         for zoo in self.train:
             rows = epoch_order(len(zoo), self.seed, len(self.history))[:share]
@@ -347,7 +363,7 @@ class EncoderTraining:
                 yield zoo.weights(part), zoo.layer_table
 
     def _val_score(self) -> float:
-        """How good the averaged weights are on val, the mean over its zoos; more is better."""
+        """Val score of the averaged weights, the mean over the zoos; higher is better."""
         predictor = self._predictor()
         scores = []
         for zoo in self.val:
@@ -357,11 +373,11 @@ class EncoderTraining:
                     f"training of {type(self.module).__name__} diverged: use a smaller lr than "
                     f"{self.settings.lr!r}, or another scaling than {self.settings.scaling!r}"
                 )
-            scores.append(self._score(zoo.columns[self.target], self.link.predicted(outputs)))
+            scores.append(self._score(zoo.columns[self.target], self.mapping.predicted(outputs)))
         return float(np.mean(scores))
 
     def _score(self, true: np.ndarray, predicted: np.ndarray) -> float:
-        if self.link.categories:
+        if self.mapping.categories:
             return accuracy(true, predicted)
         if self.settings.select == "mse":
             return -mse(true, predicted)
@@ -371,7 +387,7 @@ class EncoderTraining:
         settings = asdict(self.settings)
         return PropertyPredictor(
             module=self.averaged.module,
-            link=self.link,
+            target_mapping=self.mapping,
             scaler=self.scaler,
             threads=self.settings.threads,
             training={
@@ -397,5 +413,5 @@ def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:
 
 
 def _array(column: Any) -> np.ndarray:
-    """A batch's column: a tensor, or a list of texts."""
+    """A column of a batch, which is a tensor or a list of texts, as an array."""
     return column.cpu().numpy() if isinstance(column, Tensor) else np.array(column, object)

@@ -1,4 +1,4 @@
-"""Trained encoders as folders: `model.safetensors` and `config.json`, on the disk or on the Hub."""
+"""Trained encoders as folders of `model.safetensors` and `config.json`, on disk or on the Hub."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from ...loaders.hub.requests import hub_errors, patiently
 from ...zoos.errors import ZooError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.strict_json import json_text
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .encoder_making import encoder_config, encoder_name, remake_encoder
 from .property_predictor import PropertyPredictor
 from .weight_scaling import WeightScaler
@@ -23,17 +23,23 @@ FORMAT = "weightzoo-encoder-1"
 
 
 class ModelFormatError(ZooError, ValueError):
-    """A folder that holds no encoder of ours."""
+    """A folder without a trained encoder of this version of weightzoo."""
 
 
 def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
-    """Write an encoder with all that it takes to predict, each file replaced when whole.
+    """Write an encoder with everything that prediction needs.
+
+    A file is replaced only after the new one is completely written.
+
+    Args:
+        predictor: trained encoder.
+        folder: folder to write, created if it does not exist.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: if the encoder is not one of `encoders.ENCODERS`, and so could not be loaded.
+        ValueError: if the encoder is not one of `encoders.ENCODERS`; others cannot be loaded.
     """
     from safetensors.torch import save_file
 
@@ -44,7 +50,7 @@ def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
         "encoder": encoder_name(predictor.module),
         "config": encoder_config(predictor.module),
         "layer_table": table.to_json() if isinstance(table, LayerTable) else None,
-        "link": predictor.link.to_json(),
+        "link": predictor.target_mapping.to_json(),
         "scaler": predictor.scaler.to_json(),
         "training": dict(predictor.training),
     }
@@ -66,10 +72,16 @@ def from_pretrained(
     token: str | bool | None = None,
     device: str = "cpu",
 ) -> PropertyPredictor:
-    """Load what `save_pretrained` wrote, from a folder or from a Hub repository "org/name".
+    """Load an encoder that `save_pretrained` wrote.
+
+    Args:
+        folder_or_repo: folder, or Hub repository "org/name".
+        revision: branch, tag or commit of the Hub repository; None takes the default branch.
+        token: access token of the Hub; None takes the stored one.
+        device: device of the encoder.
 
     Raises:
-        ModelFormatError: if it holds no encoder of ours, one of another version, or weights that
+        ModelFormatError: if it has no trained encoder, one of another version, or weights that
             do not fit its config.
         ZooNotFoundError: if there is neither a folder nor a repository.
     """
@@ -77,7 +89,7 @@ def from_pretrained(
     if not folder.is_dir():
         folder = _fetch(str(folder_or_repo), revision, token)
     config = _read_config(folder / CONFIG_NAME)
-    link = Link.from_json(config["link"])
+    target_mapping = TargetMapping.from_json(config["link"])
     try:
         module = remake_encoder(config["encoder"], config["config"], config["layer_table"])
     except (TypeError, ValueError) as error:
@@ -85,7 +97,7 @@ def from_pretrained(
     module.load_state_dict(_read_weights(folder / WEIGHTS_NAME, module))
     return PropertyPredictor(
         module=module.to(device).eval(),
-        link=link,
+        target_mapping=target_mapping,
         scaler=WeightScaler.from_json(config["scaler"]),
         training=config["training"],
     )
@@ -99,11 +111,21 @@ def push_to_hub(
     private: bool = False,
     message: str = "Publish encoder",
 ) -> str:
-    """Publish an encoder as a model repository, created if need be; return the commit's hash.
+    """Publish an encoder as a model repository on the Hub.
+
+    Args:
+        predictor: trained encoder.
+        repo_id: repository "org/name", created if it does not exist.
+        token: access token of the Hub; None takes the stored one.
+        private: whether a new repository is private.
+        message: commit message.
+
+    Returns:
+        Hash of the commit.
 
     Raises:
-        HubError: if the Hub cannot be reached or refuses.
-        ValueError: as `save_pretrained`.
+        HubError: if the Hub cannot be reached or rejects the upload.
+        ValueError: for the reasons in `save_pretrained`.
     """
     from huggingface_hub import HfApi
 
@@ -122,8 +144,8 @@ def _fetch(repo: str, revision: str | None, token: str | bool | None) -> Path:
 
     if repo.count("/") != 1 or repo.startswith((".", "/")):
         raise ModelFormatError(
-            f"no folder {repo!r}, and a Hub repository is named 'org/name': train an encoder with "
-            "`weightzoo train ENCODER ZOO --out FOLDER`, and give that folder"
+            f"there is no folder {repo!r}, and a Hub repository has a name 'org/name': train an "
+            "encoder with `weightzoo train ENCODER ZOO --out FOLDER`, and give that folder"
         )
     names = [CONFIG_NAME, WEIGHTS_NAME]
     with hub_errors(repo):
@@ -141,7 +163,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ModelFormatError(f"{path} is no JSON: {error}") from error
+        raise ModelFormatError(f"{path} is not JSON: {error}") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else config
         raise ModelFormatError(f"{path} has format {found!r}, expected {FORMAT!r}")
@@ -173,13 +195,13 @@ def _write(path: Path, text: str) -> None:
 
 
 def _card(config: dict[str, Any]) -> str:
-    """What the Hub shows, made from the config alone."""
+    """The model card on the Hub, made from the config."""
     training = config["training"]
     zoos = ", ".join(f"{zoo['name']} ({zoo['rows']} rows)" for zoo in training.get("zoos", []))
     score = training.get("val_score")
     found = f"score on the val split {score} at epoch {training.get('best_epoch')}"
     if score is None:
-        found = f"no score on the val split ({training.get('note') or 'none is known'})"
+        found = f"no score on the val split ({training.get('note') or 'none recorded'})"
     return f"""---
 library_name: weightzoo
 tags: [weight-space-learning, model-zoo]

@@ -1,4 +1,4 @@
-"""A trained encoder with all that it takes to predict a column of a zoo from weights.
+"""A trained encoder with everything that prediction of a zoo column from weights needs.
 
 Shape letters: N rows, B models in the batch, D length of the flat vector, H embedding width, K
 outputs.
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ...loaders import ZooDataset
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
-from ..scoring.targets import Link
+from ..scoring.targets import TargetMapping
 from .weight_scaling import WeightScaler
 
 PREDICTION_BATCH = 64
@@ -26,22 +26,22 @@ class PropertyPredictor:
     """An encoder, the scale of the weights it was trained on, and the target it predicts.
 
     Attributes:
-        module: maps (weights, layer table) to (B, K), with `embed` to (B, H).
-        link: how outputs stand for the target.
-        scaler: what is done to weights first.
-        training: how it came about: settings, seed, zoos, scores; plain data.
-        threads: of torch on the CPU while it predicts.
+        module: encoder from (weights, layer table) to (B, K), and with `embed` to (B, H).
+        target_mapping: mapping between encoder outputs and the target column.
+        scaler: scaling of the weights before the encoder.
+        training: record of the training (settings, seed, zoos, scores), plain data.
+        threads: number of torch threads during prediction on the CPU.
     """
 
     module: nn.Module
-    link: Link
+    target_mapping: TargetMapping
     scaler: WeightScaler
     training: Mapping[str, Any] = field(default_factory=dict)
     threads: int = 1
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder is; the CPU if it has no parameter."""
+        """Device of the encoder; the CPU if it has no parameters."""
         return next((p.device for p in self.module.parameters()), torch.device("cpu"))
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
@@ -50,17 +50,17 @@ class PropertyPredictor:
         Raises:
             ValueError: if the encoder cannot take the architecture, or weights are not finite.
         """
-        return self.link.predicted(self.outputs(dataset))
+        return self.target_mapping.predicted(self.outputs(dataset))
 
     def outputs(self, dataset: ZooDataset) -> Tensor:
-        """What the encoder says of every row before the link, (N, K); errors as `predict`."""
+        """Encoder outputs of every row, (N, K); errors are those of `predict`."""
         return self._all_rows(self.module, dataset)
 
     def embed(self, dataset: ZooDataset) -> Tensor:
-        """The embedding of every row, (N, H), float32; errors as `predict`.
+        """The embedding of every row, (N, H), float32.
 
         Raises:
-            ValueError: if the encoder has no embedding.
+            ValueError: if the encoder has no embedding, or for the reasons in `predict`.
         """
         if not callable(embed := getattr(self.module, "embed", None)):
             raise ValueError(f"{type(self.module).__name__} has no embedding, only predictions")
@@ -85,10 +85,15 @@ class PropertyPredictor:
 
 
 def check_finite(weights: Tensor, name: str, first_row: int = 0) -> None:
-    """Refuse weights (B, D) with NaN or infinity.
+    """Reject weights with NaN or infinity.
+
+    Args:
+        weights: weights to check, (B, D).
+        name: name of the zoo, for the message.
+        first_row: row number of the first of the weights.
 
     Raises:
-        ValueError: naming the first such row.
+        ValueError: if a weight is not finite; the first such row is named.
     """
     finite = torch.isfinite(weights).all(dim=1)
     if not finite.all():

@@ -1,4 +1,4 @@
-"""Training settings of encoders, the ranges that all settings keep to, and the learning rate."""
+"""Training settings of encoders, range checks of all settings, and the learning rate schedule."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,37 +9,39 @@ from ..scoring.targets import LOSSES
 from .invariance import GROUPS
 from .weight_scaling import SCALINGS
 
-PLACES = ("prediction", "embedding")
+PENALISED_OUTPUTS = ("prediction", "embedding")
 SELECTIONS = ("auto", "tau_b", "mse", "accuracy")
 WARMUP = 0.1  # share of all steps in which the learning rate rises
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings:
-    """How an encoder is trained; one trainer and one set of settings for all encoders.
+    """Training settings, the same for all encoders.
 
     Attributes:
-        epochs: passes over the train rows, at most.
+        epochs: largest number of passes over the train rows.
         batch_size: rows per step, all of one architecture.
         lr: peak learning rate of AdamW; it rises linearly, then falls as a cosine to 0.
-        weight_decay: of AdamW.
+        weight_decay: weight decay of AdamW.
         clip: largest norm of the gradient.
-        patience: epochs without a better score on val after which training stops.
-        loss: one of `links.LOSSES`.
-        select: what is best on val, one of `SELECTIONS`: "auto" takes tau_b for numbers and
-            accuracy for categories; of several zoos the mean of their scores.
+        patience: number of epochs without a better val score after which training stops.
+        loss: one of `targets.LOSSES`.
+        select: score on the val split that chooses the epoch, one of `SELECTIONS`: "auto" takes
+            tau_b (Kendall's rank correlation) for numbers and accuracy for categories. With
+            several zoos it is the mean of their scores.
         scaling: one of `weight_scaling.SCALINGS`: "tensor" for one architecture, "fan_in" for
-            several or for others than those trained on.
-        averaging: share of the averaged weights that every step keeps; they predict, the last
-            ones are too noisy.
-        invariance: weight nu of the logit-invariance penalty; 0 trains without.
-        invariance_on: one of `PLACES`, whose distance is penalised.
-        permutations: one of `invariance.GROUPS`; "uncoupled" is the control with wrong ones.
-        mixed_precision: compute in bfloat16 where that is faster, on a CUDA device.
-        compile: compile the encoder with `torch.compile`.
-        threads: of torch on the CPU while it trains and predicts; two on two busy cores made the
-            steps of a small encoder five times slower than one.
-        device: where to train; equal seeds give equal results on a CPU.
+            several architectures or for prediction on others.
+        averaging: decay of the exponential moving average of the weights. The averaged weights
+            predict, since the last weights are too noisy.
+        invariance: weight nu of the logit-invariance penalty; 0 trains without the penalty.
+        invariance_on: output that the penalty is computed on, one of `PENALISED_OUTPUTS`.
+        permutations: one of `invariance.GROUPS`; "uncoupled" is the negative control, with
+            permutations that change the function.
+        mixed_precision: whether to compute in bfloat16 on a CUDA device.
+        compile: whether to compile the encoder with `torch.compile`.
+        threads: number of torch threads on the CPU in training and prediction. On two busy cores,
+            steps of a small encoder with two threads took five times as long as with one.
+        device: training device; equal seeds give equal results on a CPU.
         progress: whether to show progress on stderr.
     """
 
@@ -63,12 +65,16 @@ class TrainingSettings:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        """Refuse unknown words and numbers out of range."""
+        """Check choices and ranges.
+
+        Raises:
+            ValueError: if a choice is unknown or a number is out of range.
+        """
         for key, allowed in {
             "loss": LOSSES,
             "select": SELECTIONS,
             "scaling": SCALINGS,
-            "invariance_on": PLACES,
+            "invariance_on": PENALISED_OUTPUTS,
             "permutations": GROUPS,
         }.items():
             if (value := getattr(self, key)) not in allowed:
@@ -78,20 +84,20 @@ class TrainingSettings:
         check_positive(self, "lr", "clip")
         for key in ("invariance", "weight_decay"):
             if not 0 <= (value := getattr(self, key)) < math.inf:
-                raise ValueError(f"{key} must be a number from 0, got {value!r}")
+                raise ValueError(f"{key} must be at least 0 and finite, got {value!r}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {self.averaging!r}")
 
 
 def check_least(settings: Any, least: Mapping[str, int]) -> None:
-    """Refuse numbers below a bound.
+    """Reject numbers below a bound.
 
     Args:
-        settings: an object with the numbers as attributes.
-        least: the smallest allowed value by attribute.
+        settings: object with the numbers as attributes.
+        least: smallest allowed value by attribute name.
 
     Raises:
-        ValueError: if one is below.
+        ValueError: if a number is below its bound.
     """
     for name, smallest in least.items():
         if (value := getattr(settings, name)) < smallest:
@@ -99,14 +105,18 @@ def check_least(settings: Any, least: Mapping[str, int]) -> None:
 
 
 def check_positive(settings: Any, *names: str) -> None:
-    """Refuse attributes that are not positive and finite.
+    """Reject attributes that are not positive and finite.
+
+    Args:
+        settings: object with the numbers as attributes.
+        names: names of the attributes.
 
     Raises:
-        ValueError: if one is not.
+        ValueError: if a number is not positive or not finite.
     """
     for name in names:
         if not 0 < (value := getattr(settings, name)) < math.inf:
-            raise ValueError(f"{name} must be a positive number, got {value!r}")
+            raise ValueError(f"{name} must be positive and finite, got {value!r}")
 
 
 def warmup_cosine(steps: int) -> Callable[[int], float]:

@@ -1,4 +1,4 @@
-"""Brings the weights of a zoo to a common size before an encoder sees them.
+"""Scales the weights of a zoo to a common magnitude before they enter an encoder.
 
 Shape letters: B models in the batch, D length of the flat vector, T tensors.
 """
@@ -19,24 +19,27 @@ SCALED_SLOPE = 2.0
 
 
 class WeightScaler:
-    """Maps weights w to asinh(2 w / s), s the usual size of the tensor they are in.
+    """Maps weights w to asinh(2 w / s), with the scale s of their tensor.
 
-    A usual size is the geometric mean over models of the root mean square: models of one zoo
-    differ in scale by orders of magnitude, and dividing by the deviation of all values together
-    would leave most models close to zero. asinh keeps the few large weights of a model from
-    drowning the others.
+    The scale is the geometric mean over models of the root mean square. Models of one zoo differ
+    in magnitude by orders; after division by the deviation of all values, most models would be
+    close to zero. asinh limits the influence of a model's few large weights.
 
-    "tensor" measures every tensor of the train zoos; it knows no other architecture. "fan_in"
-    measures one size for all weights, times the root of their fan-in, and one for all biases, so
-    that it is defined for architectures never seen. "none" leaves the weights alone.
+    "tensor" has a scale for every tensor of the train zoos, and is defined for their architecture
+    only. "fan_in" has one scale for all weights, multiplied by the root of their fan-in, and one
+    for all biases, and is defined for any architecture. "none" does not change the weights.
 
     Attributes:
         scaling: one of `SCALINGS`.
-        sizes: what was measured: by tensor name (those of one architecture), or by role.
+        sizes: scales by tensor name ("tensor") or by role ("fan_in").
     """
 
     def __init__(self, scaling: str, sizes: Mapping[str, float]) -> None:
-        """Take sizes measured before; `measure` measures them.
+        """Take scales that `measure` has measured.
+
+        Args:
+            scaling: one of `SCALINGS`.
+            sizes: scales by tensor name or by role.
 
         Raises:
             ValueError: if the scaling is unknown.
@@ -48,7 +51,11 @@ class WeightScaler:
 
     @classmethod
     def measure(cls, scaling: str, zoos: Sequence[ZooDataset]) -> "WeightScaler":
-        """Measure the train zoos; a tensor that is all zero in a model does not count for it.
+        """Measure the scales of the train zoos, without tensors that are zero in a model.
+
+        Args:
+            scaling: one of `SCALINGS`.
+            zoos: zoos of the train split.
 
         Raises:
             ValueError: if the scaling is unknown, or is "tensor" for zoos of several
@@ -58,7 +65,7 @@ class WeightScaler:
             names = {tuple(spec.name for spec in zoo.layer_table) for zoo in zoos}
             if len(names) > 1:
                 raise UnsuitableError(
-                    "scaling 'tensor' knows one set of tensors, the zoos have "
+                    "scaling 'tensor' is for one architecture, the zoos have "
                     f"{len(names)} architectures: use scaling='fan_in'"
                 )
         sums: dict[str, Tensor] = {}
@@ -89,7 +96,7 @@ class WeightScaler:
         """Map (B, D) of one architecture to (B, D).
 
         Raises:
-            ValueError: if the scaling is "tensor" and the architecture another than measured.
+            ValueError: if the scaling is "tensor" and the architecture was not measured.
         """
         if self.scaling == "none":
             return weights
@@ -99,7 +106,7 @@ class WeightScaler:
         return torch.asinh(SCALED_SLOPE * weights / self._cached[layer_table].to(weights))
 
     def check(self, layer_table: LayerTable) -> None:
-        """Refuse an architecture that was not measured.
+        """Reject an architecture that was not measured.
 
         Raises:
             ValueError: if the scaling is "tensor" and a tensor is unknown.
@@ -107,13 +114,14 @@ class WeightScaler:
         names = {spec.name for spec in layer_table}
         if self.scaling == "tensor" and names != set(self.sizes):
             raise UnsuitableError(
-                f"this model was trained with scaling='tensor' on weights of the tensors "
-                f"{list(self.sizes)}, and has no scale for {sorted(names ^ set(self.sizes))[:4]}: "
-                "train it with scaling='fan_in' to use it across architectures"
+                f"this encoder was trained with scaling='tensor' on the tensors "
+                f"{list(self.sizes)}; tensors that differ are "
+                f"{sorted(names ^ set(self.sizes))[:4]}: train with scaling='fan_in' for use "
+                "across architectures"
             )
 
     def _scale(self, layer_table: LayerTable) -> Tensor:
-        """The size of every value, (D,)."""
+        """The scale of every value, (D,)."""
         sizes = [self._size(spec) for spec in layer_table]
         counts = torch.tensor([spec.size for spec in layer_table])
         return torch.tensor(sizes).repeat_interleave(counts)

@@ -165,7 +165,7 @@ def _digest(data: bytes) -> str:
 def _zoo(name: str, arguments: Callable[[Path], Sequence[str]], **own: str | None) -> Command:
     """A command that trains a population."""
     shared: dict[str, str | None] = {
-        "planned": r"^renamed build\.json",
+        "planned": r"^renamed plan\.json",
         "worked": r"^renamed cohort-",
         "moved": rf"^rename {OUT}",
         "unit": r"^renamed cohort-",
@@ -179,7 +179,7 @@ COMMANDS = (
     _zoo(
         "import",
         lambda inputs: ["state-dicts", str(inputs / "checkpoints"), "--out", OUT],
-        planned=r"^renamed import\.json",
+        planned=r"^renamed plan\.json",
         worked=r"^fsync import\.jsonl",
         unit=r"^fsync import\.jsonl",
     ),
@@ -201,7 +201,7 @@ COMMANDS = (
             *("flat-mlp", str(inputs / "parents"), "--epochs", "4", "--out", OUT)
         ],
         result=model_result,
-        planned=r"^torch.save checkpoint",
+        planned=r"^write checkpoint",
         worked=r"^renamed checkpoint\.pt",
         moved=r"^rename config\.json",
         unit=r"^renamed checkpoint\.pt",

@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from report import print_table, show_progress, write_record
 from tracing import Stop
 
 PAGE = 4096
-ROOM = 64_000_000
+ROOM = 256_000_000
 SHARES = (0.05, 0.5, 0.97)  # of what a command leaves
 SPARE_PAGES = (0, 2)  # left of a disk that fills up
 WRITERS = ("build", "import", "sparsify", "finetune", "train", "sample")
@@ -74,7 +75,14 @@ def disk(folder: Path, size: int) -> Iterator[Callable[[int], None]]:
     try:
         yield lambda size: mount(f"remount,size={size}")
     finally:
-        subprocess.run(["umount", folder], check=True)
+        _unmount(folder)
+
+
+def _unmount(folder: Path, patience: float = 20.0) -> None:
+    """Unmount a disk; a helper process of a command that has just ended may still leave it."""
+    end = time.monotonic() + patience
+    while subprocess.run(["umount", folder], check=time.monotonic() > end).returncode:
+        time.sleep(0.1)
 
 
 def fill(folder: Path, spare: int) -> None:

@@ -267,6 +267,6 @@ def hostile_file(seed: int) -> bytes:
         return MAGIC + pickle.dumps(SYSTEM, 2) + program + tail
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("archive/data.pkl", program)
-        archive.writestr("archive/data/0", struct.pack("<4f", 1, 2, 3, 4))
+        for name, data in (("data.pkl", program), ("data/0", struct.pack("<4f", 1, 2, 3, 4))):
+            archive.writestr(zipfile.ZipInfo(f"archive/{name}"), data)  # without the time of day
     return file.getvalue()

@@ -23,7 +23,7 @@ from processes import Ended
 from report import print_table, show_progress, write_record
 from tracing import Stop
 
-IN_STAGE = 5  # kills in every stage of every command
+IN_STAGE = 6  # kills in every stage of every command
 OVER_OLD = {"planning": 1, "working": 1, "finishing": 2, "renaming": 8}  # with --overwrite
 AT_RANDOM = 4
 WORKERS, WITH_WORKERS = ("--workers", "2"), 4  # kills of a build whose workers outlive it
@@ -101,7 +101,7 @@ def run_undisturbed(
 
 def _stages_of_parent(events: Sequence[str]) -> list[str]:
     """Stages of a build whose workers do what the events of work are told from."""
-    bounds = [events.index(event) for event in ("renamed build.json", f"rename {OUT}")]
+    bounds = [events.index(event) for event in ("renamed plan.json", f"rename {OUT}")]
     finishing = next(at for at, event in enumerate(events) if event.startswith("read cohort-"))
     bounds.insert(1, finishing)
     return [STAGES[sum(at >= bound for bound in bounds)] for at in range(len(events))]

@@ -21,9 +21,9 @@ from weightzoo.benchmarks.benchmark import (
     BenchmarkOutcome,
     usable_runs,
 )
-from weightzoo.benchmarks.contestants import trained
 from weightzoo.benchmarks.definitions import BENCHMARKS
 from weightzoo.benchmarks.leaderboard import leaderboard_text, section, write_leaderboard
+from weightzoo.benchmarks.predictors import trained
 from weightzoo.benchmarks.report import Cell, summary_table, to_markdown
 from weightzoo.benchmarks.runs import Run, execute
 from weightzoo.benchmarks.zoos import ZooPlan, build_once
@@ -101,7 +101,7 @@ def matrix(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]
             tested=tuple(names),
             target="test_accuracy",
             seed=seed,
-            turned=True,
+            measure_invariance=True,
         )
         for source in names[:1]
         for predictor in quick()
@@ -137,7 +137,7 @@ def test_matrix_benchmark_writes_result_report_and_plot(finished: Finished) -> N
     assert result["zoos"]["deep"]["models"] == {"train": 30, "val": 10, "test": 12}
     for part in ("`a command`, seeds 0, 1", "## Summary", "### DeepSets", "ceiling of τ_b"):
         assert part in text
-    assert "statistics have a place per tensor" in text  # why its cells are empty
+    assert "fitted to the statistics of" in text  # why its cells are empty
     assert not list(folder.glob("**/*.tmp"))
 
 
@@ -220,7 +220,7 @@ class Moody(Constant):
 
 
 def moody_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    changes = {"predictor": Moody(), "turned": False}
+    changes = {"predictor": Moody(), "measure_invariance": False}
     return [replace(run, **changes) for run in matrix(names, seeds, small)[-len(seeds) :]]
 
 
@@ -252,7 +252,7 @@ def test_bug_of_a_predictor_is_no_refusal(tmp_path: Path, zoos: dict[str, Path])
     [
         (LinearProbe("weights"), "test_accuracy", "fitted to .* features"),
         (StatisticsRidge(), "activation", "regression predicts numbers"),
-        (trained("NFN", "nfn-hnp", epochs=1), "test_accuracy", "no scale for"),
+        (trained("NFN", "nfn-hnp", epochs=1), "test_accuracy", "train with scaling='fan_in'"),
     ],
 )
 def test_what_predictors_cannot_take_is_refused_with_a_reason(
@@ -276,8 +276,8 @@ def test_leaderboard_is_made_from_result_files_alone(finished: Finished, tmp_pat
 def test_leaderboard_counts_the_rows_that_were_scored(finished: Finished) -> None:
     result = json.loads((finished.options.out / "result.json").read_text())
     result["zoos"]["first"]["rows"]["test"] = 99  # checkpoints that were left out among them
-    for place, run in enumerate(result["runs"]):
-        run["reused"] = place == 0
+    for index, run in enumerate(result["runs"]):
+        run["reused"] = index == 0
     text = section(result)
     assert "first 12 models / 36 rows, second 12 models / 36 rows, deep" in text
     assert "`a command`, seeds 0, 1; 8 fits (1 from an earlier start)" in text

@@ -1,21 +1,31 @@
-"""What the generation benchmark learns from, and its change of architecture."""
+"""The generation benchmark: rows learned from, methods, change of architecture, reports."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from weightzoo.benchmarks.generation import run_job
-from weightzoo.benchmarks.generation_outcome import Job, Outcome, generation_settings
+from weightzoo.benchmarks.benchmark import BenchmarkOptions
+from weightzoo.benchmarks.generation import generation_benchmark, run_job
+from weightzoo.benchmarks.generation_outcome import (
+    GenerationSettings,
+    Job,
+    Outcome,
+    generation_settings,
+)
 from weightzoo.benchmarks.generation_report import (
     leaderboard_section,
     table,
     write_generation_report,
 )
 from weightzoo.builders.build import build_zoo
+from weightzoo.cli.main import main
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.learnable_rows import best_hyper_parameters, homogeneous
 from weightzoo.zoos.recipe import load_recipe
 
@@ -116,3 +126,48 @@ def test_leaderboard_says_which_row_is_comparable_with_the_published_one(
     own = [row for row in outcome.rows if row.architecture == "cnn-s"]
     assert table(own) in text and table(own) in leaderboard_section(data)
     assert "comparable with the published 68.6 %" in leaderboard_section(data)
+
+
+def test_benchmark_names_a_zoo_that_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["benchmark", "generation", "--zoo", "nowhere", "--out", str(tmp_path / "out")]
+    assert main(command) == 1
+    assert "--zoo must be a zoo folder" in capsys.readouterr().err
+
+
+def test_generation_benchmark_reports_every_method(
+    trained_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"latent": 4, "width": 8, "heads": 1, "blocks": 1}
+    tiny = AutoencoderSettings(shape=shape, epochs=1, progress=False)
+
+    def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
+        asked = generation_settings(small, seeds, transfer)
+        behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
+        less: dict[str, Any] = {
+            "least_rows": 1,
+            "models": 2,
+            "epochs": (0, 1),
+            "few_epochs": (0,),
+            "least_epoch": 1,
+        }
+        return replace(asked, structure=tiny, behaviour=behaviour, **less)
+
+    monkeypatch.setattr("weightzoo.benchmarks.generation.generation_settings", settings)
+    outcome = generation_benchmark(
+        BenchmarkOptions(
+            out=tmp_path, small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+        )
+    )
+    rows = json.loads((tmp_path / "generation.json").read_text())["rows"]
+    own = {row["method"] for row in rows if row["images"] == "digits"}
+    assert len(own) == 21 and all(f"| {method} |" in outcome.text for method in own)
+    assert {"B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "SUB30 + behaviour"} <= own
+    assert "S_KDE30 as in the published code" in own
+    assert "comparable with the published 68.6 %" in outcome.text
+    moved = {row["method"] for row in rows if row["images"] == "glyphs-digits"}
+    assert moved == {"B_T", "B_F", "S_KDE30 + behaviour"}
+    assert "No change of architecture" in outcome.text  # an MLP
+    assert outcome.path.read_text() == outcome.text
+    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("curves", "layers"))

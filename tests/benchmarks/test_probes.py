@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from weightzoo.benchmarks import probes
+from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.probes import (
     ProbeResult,
     _Quantiles,
     _result,
     not_finite,
+    probe_benchmark,
     probe_representations,
     probe_settings,
     table,
@@ -22,7 +24,7 @@ from weightzoo.builders.build import build_zoo
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.baselines.linear_probe import LinearProbe, probe_statistics
-from weightzoo.tasks.scoring import targets as links
+from weightzoo.tasks.scoring import targets
 from weightzoo.tasks.scoring.metrics import r2
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import load_recipe
@@ -72,7 +74,7 @@ def test_splits_of_equal_size_have_features_of_their_own(zoo: dict[str, ZooDatas
 def test_numbers_that_are_categories_are_scored_as_such(
     zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links, "CATEGORIES", ("epoch",))  # as dropout is, which this zoo has not
+    monkeypatch.setattr(targets, "CATEGORIES", ("epoch",))  # as dropout is, which this zoo has not
     splits = {name: rows.filter("status == 'ok'") for name, rows in zoo.items()}
     probe = LinearProbe("statistics")
     found = _result(splits, "epoch", "s(W)", [probe, probe], (0, 1))
@@ -100,8 +102,8 @@ def test_numbers_are_scored_against_the_mean(results: list[ProbeResult]) -> None
 
 def test_probe_report_has_a_line_per_property(results: list[ProbeResult], tmp_path: Path) -> None:
     text = write_probe_report(tmp_path, "small", results, "command")
-    assert "models of the test split, seeds 0, 1." in text
-    assert f"On the {results[0].rows} rows" in text and results[0].rows >= results[0].models > 1
+    assert "models, seeds 0, 1." in text
+    assert f"on the {results[0].rows} rows" in text and results[0].rows >= results[0].models > 1
     assert table(results) in text and (tmp_path / "probes.json").is_file()
     assert "| activation | accuracy |" in text and "| epoch | R2 |" in text
 
@@ -126,7 +128,7 @@ def test_properties_without_finite_values_are_left_out_and_named(
     assert all(np.isfinite(result.scores).all() for result in found)
     left_out = not_finite(zoo)
     text = write_probe_report(tmp_path, "sines", found, "command", left_out)
-    assert "Left out, as not every row has a finite value: test_accuracy, gen" in text
+    assert "Left out, because not every row has a finite value: test_accuracy, gen" in text
     monkeypatch.setattr(probes, "PROPERTIES", ("test_accuracy", "epoch"))
     zoo = {split: rows.filter("epoch == 2") for split, rows in zoo.items()}
     with pytest.raises(ValueError, match="no property to probe.*not finite: .'test_accuracy'"):
@@ -137,3 +139,11 @@ def test_probe_settings_contrast_permuted_views() -> None:
     settings = probe_settings(small=True)
     assert settings.views == ("permuted", "permuted") and settings.gamma > 0
     assert np.isfinite(settings.lr)
+
+
+def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
+    options = BenchmarkOptions(
+        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+    )
+    with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
+        probe_benchmark(options)

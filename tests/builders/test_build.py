@@ -19,6 +19,7 @@ import pytest
 
 from weightzoo.builders.build import build_zoo
 from weightzoo.builders.engines import process_engine
+from weightzoo.builders.engines.worker_processes import Worker
 from weightzoo.builders.population import convolution_c
 from weightzoo.builders.writing.partial_zoo import PartialZoo
 from weightzoo.cli.main import main
@@ -268,17 +269,25 @@ def test_build_zoo_passes_on_a_workers_error(
 def test_build_zoo_says_that_a_worker_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = process_engine._Worker.send
+    real = Worker.send
 
-    def send_and_kill(worker: process_engine._Worker, cohort: list[int]) -> None:
+    def send_and_kill(worker: Worker, cohort: list[int]) -> None:
         real(worker, cohort)
         worker.process.kill()
 
-    monkeypatch.setattr(process_engine._Worker, "send", send_and_kill)
+    monkeypatch.setattr(Worker, "send", send_and_kill)
     with pytest.raises(BuildError, match="a worker failed: it ended with exit code -9; finished"):
         _build(tmp_path / "zoo", workers=2)
     monkeypatch.undo()
     assert sum(1 for _ in _columns(_build(tmp_path / "zoo"))) > 0
+
+
+def _heed_interrupts() -> None:
+    """Undo what a shell does to its background jobs, whose children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+GROUP: dict[str, Any] = {"start_new_session": True, "preexec_fn": _heed_interrupts}
 
 
 @pytest.mark.parametrize("times", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -289,7 +298,9 @@ def test_build_zoo_ends_at_once_on_ctrl_c(times: int, tmp_path: Path) -> None:
     script = tmp_path / "build.py"
     script.write_text(BUILD.format(workers=2))
     command = [sys.executable, str(script), str(tmp_path / "recipe.json"), str(tmp_path / "zoo")]
-    process = subprocess.Popen(command, stderr=-1, start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=-1, start_new_session=True, preexec_fn=_heed_interrupts
+    )
     partial = tmp_path / "zoo.partial"
     while not (partial / "plan.json").exists() and process.poll() is None:
         time.sleep(0.01)

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -316,6 +317,40 @@ def test_unreadable_checkpoints_leave_no_row(
         for index, name in enumerate(columns["model_name"]):
             wanted = flatten(states[name][int(columns["epoch"][index])])
             np.testing.assert_array_equal(weights[index], wanted)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
+def test_machine_that_is_full_ends_the_import_and_leaves_no_zoo(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tune_zoo(tmp_path / "zoo", models=4)
+    fail_at_row(monkeypatch, 1, OSError(number, "no more room"))
+    with pytest.raises(BuildError, match="cannot import .* to .*out: .*no more room"):
+        imported(tmp_path / "zoo", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "bad sector"), ValueError("bad sector")])
+def test_one_row_that_cannot_be_flattened_is_one_line_of_the_report(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tune_zoo(tmp_path / "zoo", models=4)
+    fail_at_row(monkeypatch, 1, error)
+    report = imported(tmp_path / "zoo", tmp_path / "out")
+    (refused,) = report.refused
+    assert report.rows == 11 and "bad sector" in refused.reason
+
+
+def fail_at_row(monkeypatch: pytest.MonkeyPatch, row: int, error: Exception) -> None:
+    """Let the flattening of one row of the import raise an error."""
+    real, count = import_writer._flatten, iter(range(10**6))
+
+    def flatten_or_fail(*arguments: Any) -> None:
+        if next(count) == row:
+            raise error
+        real(*arguments)
+
+    monkeypatch.setattr(import_writer, "_flatten", flatten_or_fail)
 
 
 def rot_after_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:

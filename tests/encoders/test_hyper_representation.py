@@ -1,12 +1,6 @@
 import pytest
 import torch
 
-from weightzoo.encoders.contrastive import (
-    ProjectionHead,
-    contrast_loss,
-    layer_errors,
-    reconstruction_loss,
-)
 from weightzoo.encoders.hyper_representation import COMPRESSIONS, HyperRepresentation
 from weightzoo.encoders.parts.blocks import Transformer
 from weightzoo.encoders.sane import SANE
@@ -134,38 +128,3 @@ def test_sane_reads_every_part_of_the_position(place: int) -> None:
 def test_sane_rejects_odd_widths() -> None:
     with pytest.raises(ValueError, match="width must be even"):
         SANE(4, (1, 1, 1), width=9, heads=3)
-
-
-def test_nt_xent_of_any_batch_matches_the_definition() -> None:
-    one, other = tokens(3, 1).flatten(1), tokens(3, 2).flatten(1)
-    views = torch.nn.functional.normalize(torch.cat([one, other]), dim=1).double()
-    similarity = (views @ views.T / 0.5).exp()
-    wanted = 0.0
-    for i in range(6):
-        positive = similarity[i, (i + 3) % 6]
-        wanted += -float((positive / (similarity[i].sum() - similarity[i, i])).log()) / 6
-    assert float(contrast_loss(one, other, "nt_xent", 0.5)) == pytest.approx(wanted, rel=1e-5)
-
-
-def test_positive_contrast_is_zero_for_equal_directions() -> None:
-    one = tokens(4, 1).flatten(1)
-    assert float(contrast_loss(one, 3 * one, "positive")) == pytest.approx(0, abs=1e-10)
-    assert float(contrast_loss(one, -one, "positive")) == pytest.approx(4, rel=1e-5)
-    with pytest.raises(ValueError, match="contrast must be one of"):
-        contrast_loss(one, one, "negative")
-
-
-def test_reconstruction_counts_real_values_only() -> None:
-    errors = torch.ones(2, 3, 4) * torch.tensor([1.0, 1.0, 3.0])[:, None]
-    errors = errors + 100 * ~MASK
-    assert float(reconstruction_loss(errors, MASK, LAYER)) == pytest.approx((6 * 1 + 4 * 9) / 10)
-    by_layer = reconstruction_loss(errors, MASK, LAYER, "layer_mean")
-    assert float(by_layer) == pytest.approx((1 + 9) / 2)
-    sums, counts = layer_errors(errors, MASK, LAYER)
-    assert sums.tolist() == [12.0, 72.0] and counts.tolist() == [12.0, 8.0]
-    with pytest.raises(ValueError, match="reduction must be one of"):
-        reconstruction_loss(errors, MASK, LAYER, "sum")
-
-
-def test_projection_head_takes_a_batch_of_one() -> None:
-    assert ProjectionHead(3, 8, 2).train()(torch.randn(1, 3)).shape == (1, 2)

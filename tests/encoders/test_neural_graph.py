@@ -102,7 +102,7 @@ def test_neural_graph_rejects_what_it_cannot_read() -> None:
     grouped = LayerTable.from_module(
         nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3, groups=2))
     )
-    with pytest.raises(ValueError, match="'1.weight'.*reads 2 units.*SNE and DeepSets"):
+    with pytest.raises(ValueError, match="'1.weight'.*reads 2 units.*SNE or DeepSets"):
         NeuralGraph()(torch.zeros(2, grouped.width), grouped)
     with pytest.raises(ValueError, match="must be at least 1"):
         NeuralGraph(rounds=0)

@@ -98,7 +98,7 @@ def test_nfn_and_dwsnet_say_what_they_cannot_take(mlp: Architecture) -> None:
     with pytest.raises(ValueError, match="'conv1.weight' has 25 values.*NFN"):
         DWSNet(preset("cnn-s").layer_table())
     wide = LayerTable.from_module(nn.Linear(784, 10))
-    with pytest.raises(ValueError, match="more than 4096 channels: NFN"):
+    with pytest.raises(ValueError, match="more than 4096: reduce width, or use NFN"):
         DWSNet(wide)
     with pytest.raises(ValueError, match="symmetry must be one of"):
         NFN(mlp.layer_table(), symmetry="all")

@@ -38,9 +38,9 @@ def embed(sne: SNE, weights: Tensor, table: LayerTable) -> Tensor:
         return sne.embed(weights.double(), table)
 
 
-def pad(ragged: Ragged, places: int, filler: int) -> Ragged:
+def pad(ragged: Ragged, extra: int, filler: int) -> Ragged:
     """The same sets in one rectangle with more padding, in which row `filler` stands."""
-    largest = max(one.members.shape[1] for one in ragged.rectangles) + places
+    largest = max(one.members.shape[1] for one in ragged.rectangles) + extra
     members, masks = [], []
     for one in ragged.rectangles:
         filled = torch.ones_like(one.members, dtype=torch.bool) if one.mask is None else one.mask
@@ -92,16 +92,16 @@ def shuffle(weights: Tensor, table: LayerTable, name: str, order: Tensor) -> Ten
 def test_plan_holds_every_parameter_once(align: str) -> None:
     table = small_table()
     held = [
-        place
+        index
         for spec in table
         if spec.role != "buffer"
         for chunk in chunks_of(table, spec.name, 8, align)
-        for place in chunk
+        for index in chunk
     ]
-    want = [s.offset + place for s in table if s.role != "buffer" for place in range(s.size)]
+    want = [s.offset + index for s in table if s.role != "buffer" for index in range(s.size)]
     assert sorted(held) == sorted(want)
-    places = chunk_plan(table, 8, align, CPU).values.places
-    assert len(want) <= places < 2 * len(want)
+    padded_size = chunk_plan(table, 8, align, CPU).values.padded_size
+    assert len(want) <= padded_size < 2 * len(want)
 
 
 def test_plan_cuts_convolutions_into_whole_kernels() -> None:
@@ -146,7 +146,7 @@ def test_row_alignment_keeps_units_apart() -> None:
     table = small_table()
     [spec] = [spec for spec in table if spec.name == "4.weight"]  # (4, 5), chunks of 3
     units = [
-        {(place - spec.offset) // 5 for place in chunk}
+        {(index - spec.offset) // 5 for index in chunk}
         for chunk in chunks_of(table, "4.weight", 3, "row")
     ]
     assert units == [{0}, {0}, {1}, {1}, {2}, {2}, {3}, {3}]

@@ -168,7 +168,7 @@ def test_load_zoo_takes_a_path_that_exists_before_a_repository(
 ) -> None:
     monkeypatch.chdir(tiny_zoo.parent.parent)
     assert len(load_zoo(f"{tiny_zoo.parent.name}/tiny", split="train")) == 6
-    with pytest.raises(ValueError, match="a zoo on the disk has no revision 'v1'"):
+    with pytest.raises(ValueError, match="a zoo on disk has no revision 'v1'"):
         load_zoo(tiny_zoo, revision="v1")
     assert hub == []
 
@@ -359,7 +359,7 @@ def test_trajectory_is_one_model_by_epoch(train: ZooDataset) -> None:
     chosen = train.trajectory(2)
     assert chosen.columns["epoch"].tolist() == [0, 1, 2]
     assert torch.equal(chosen.weights(), train.weights()[6:9])
-    with pytest.raises(ValueError, match=r"no model 77 among these 4, .* \[0, 1, 2, 3\]"):
+    with pytest.raises(ValueError, match=r"no model 77 among 4 models, .* \[0, 1, 2, 3\]"):
         train.trajectory(77)
 
 

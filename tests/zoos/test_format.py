@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
+from make_tiny_zoo import make_tiny_zoo, tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
 from weightzoo.zoos.format import (
@@ -245,7 +245,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
 
 
 def test_document_draws_the_golden_tree() -> None:
-    drawn = re.findall(r"^[├└]── (\w+) +(\w+) +\((N, D|N,)\)", DOCUMENT.read_text(), re.MULTILINE)
+    tree = DOCUMENT.read_text().split("## Files of rankings")[0]  # files of another kind
+    drawn = re.findall(r"^[├└]── (\w+) +(\w+) +\((N, D|N,)\)", tree, re.MULTILINE)
     words = {TEXT: "text", INT: "int64", DOUBLE: "float64", SINGLE: "float32"}
     columns = [(name, words[kind], "N,") for name, kind in GOLDEN_COLUMNS.items()]
     assert drawn == [*columns, (WEIGHTS, "float32", "N, D")]
@@ -543,3 +544,17 @@ def test_damaged_files_are_refused_or_read(path: Path) -> None:
             assert str(path) in str(error)
             outcomes[ZooFormatError] += 1
     assert min(outcomes.values()) > 5
+
+
+def test_full_disk_within_hdf5_is_an_error_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 reports it as a RuntimeError when it happens while a file is flushed."""
+
+    def full(*arguments: object) -> None:
+        raise RuntimeError("Unable to flush (file write failed: errno = 28, error message = ...)")
+
+    monkeypatch.setattr("weightzoo.zoos.format._create_dataset", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        make_tiny_zoo(tmp_path / "zoo")
+    assert caught.value.errno == 28

@@ -324,3 +324,12 @@ def test_missing_zoo_says_where_its_data_lies(tmp_path: Path) -> None:
 def test_folder_without_a_name_is_refused(name: str) -> None:
     with pytest.raises(BuildError, match="does not name a new folder"):
         write_zoo(Path(name))
+
+
+def test_name_that_was_half_written_is_not_in_the_way(tmp_path: Path) -> None:
+    """A full disk or a kill leaves it before the command has said what it makes."""
+    partial = tmp_path / "zoo.partial"
+    partial.mkdir()
+    (partial / "partial.json.tmp").write_bytes(b"")
+    assert (write_zoo(tmp_path / "zoo") / "zoo.json").is_file()
+    assert not partial.exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 Drawing = tuple[str, str]
 """(font file without ".ttf", character)."""
 
-Shape = tuple[Drawing, ...]
+GlyphShape = tuple[Drawing, ...]
 """One character in one design. An upright font and its slanted twin are one design: a rotated
 image of the one would be nearly an image of the other."""
 
@@ -79,7 +79,7 @@ def letter_shapes(
     characters: str,
     fonts: Iterable[tuple[str, ...]],
     spelled: Iterable[tuple[str, str]] = (),
-) -> list[list[Shape]]:
+) -> list[list[GlyphShape]]:
     """The shapes of each class, where a class is one character.
 
     Args:
@@ -94,7 +94,7 @@ def letter_shapes(
     return [list(shapes) for shapes in zip(*designs, strict=True)]
 
 
-def script_shapes() -> list[list[Shape]]:
+def script_shapes() -> list[list[GlyphShape]]:
     """The shapes of each class, where a class is a script and a shape one of its letters."""
     return [
         [tuple((font, character) for font in SCRIPT_FONTS) for character in _letters(*ends)]

@@ -3,8 +3,8 @@
 Sets for work without a network that differ as the published ones do: `glyphs-latin`, `-greek`,
 `-cyrillic` and `-digits` are white on black like MNIST, with classes of their own;
 `glyphs-textured` and `glyphs-color` show the same digits in either contrast on textured ground
-between parts of neighbours, as SVHN does; in `glyphs` a class is a whole script, of which the
-test split has letters that no train image shows.
+between parts of neighbours, as SVHN does; in `glyphs` a class is a whole script, and the test
+split has letters that no train image shows.
 
 Every set has 10 balanced classes and 2,000 train, 500 val and 500 test images. **The splits are by
 shape**: a shape (one character in one design, or one letter of a script) lies in one split, so a
@@ -33,7 +33,7 @@ outlines, and on numpy's generator; the rest is float64 arithmetic that is round
 Pillow 10.4 with FreeType 2.13.2 and 13.0 with 2.14.3 give the same bytes, and the fonts of
 matplotlib 3.9.0 and 3.11.2 are the same. A set is drawn once a process, in a second or two.
 
-Shape letters: N images, C channels, S side of an image.
+GlyphShape letters: N images, C channels, S side of an image.
 """
 
 import zlib
@@ -47,7 +47,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import alphabets
-from .alphabets import CYRILLIC, DIGITS, GREEK, LATIN, Shape, letter_shapes
+from .alphabets import CYRILLIC, DIGITS, GREEK, LATIN, GlyphShape, letter_shapes
 from .image_set import SPLIT_SEED, ImageSet, make_image_set
 
 SIZES = {"train": 2000, "val": 500, "test": 500}
@@ -65,11 +65,11 @@ class GlyphSet:
     Attributes:
         shapes: gives the shapes of each class.
         channels: 1 (grey) or 3 (RGB).
-        side: of an image, in pixels.
+        side: side of an image, in pixels.
         textured: textured ground, either contrast and neighbours; else white on black.
     """
 
-    shapes: Callable[[], list[list[Shape]]]
+    shapes: Callable[[], list[list[GlyphShape]]]
     channels: int = 1
     side: int = 28
     textured: bool = False
@@ -93,14 +93,14 @@ def load_glyphs(name: str) -> ImageSet:
     return make_image_set(name, splits, len(dealt))
 
 
-def _deal(shapes: Sequence[Shape], rng: np.random.Generator) -> dict[str, list[Shape]]:
+def _deal(shapes: Sequence[GlyphShape], rng: np.random.Generator) -> dict[str, list[GlyphShape]]:
     """Each shape of a class to one split."""
     held = max(1, round(HELD_OUT * len(shapes)))
     order = [shapes[int(position)] for position in rng.permutation(len(shapes))]
     return {"val": order[:held], "test": order[held : 2 * held], "train": order[2 * held :]}
 
 
-def _pick(shapes: Sequence[Shape], rng: np.random.Generator) -> np.ndarray:
+def _pick(shapes: Sequence[GlyphShape], rng: np.random.Generator) -> np.ndarray:
     """The mask of one drawing of one shape."""
     shape = shapes[int(rng.integers(len(shapes)))]
     return _mask(*shape[int(rng.integers(len(shape)))])
@@ -222,7 +222,7 @@ def _uniform(rng: np.random.Generator, low: float, high: float, *shape: int) -> 
     return torch.from_numpy(rng.uniform(low, high, shape))
 
 
-def _scripts() -> list[list[Shape]]:
+def _scripts() -> list[list[GlyphShape]]:
     """Letters of ten scripts, without those that look like an earlier one (Cyrillic A, o, ...)."""
     kept: list[np.ndarray] = []
     classes = []
@@ -238,23 +238,23 @@ def _scripts() -> list[list[Shape]]:
     return classes
 
 
-def _latin() -> list[list[Shape]]:
+def _latin() -> list[list[GlyphShape]]:
     return letter_shapes(LATIN, alphabets.FONTS + alphabets.TEX, alphabets.MATH_LATIN)
 
 
-def _sans() -> list[list[Shape]]:
+def _sans() -> list[list[GlyphShape]]:
     return letter_shapes(LATIN, (*alphabets.SANS, ("cmss10",)), alphabets.MATH_SANS)
 
 
-def _serif() -> list[list[Shape]]:
+def _serif() -> list[list[GlyphShape]]:
     return letter_shapes(LATIN, alphabets.SERIF + alphabets.TEX_SERIF)
 
 
-def _mono() -> list[list[Shape]]:
+def _mono() -> list[list[GlyphShape]]:
     return letter_shapes(LATIN, (*alphabets.MONO, ("cmtt10",)), alphabets.MATH_MONO)
 
 
-def _digits() -> list[list[Shape]]:
+def _digits() -> list[list[GlyphShape]]:
     return letter_shapes(DIGITS, alphabets.FONTS + alphabets.TEX, alphabets.MATH_DIGITS)
 
 

@@ -58,9 +58,9 @@ class HubSet:
         val_size: number of val images: of the split "validation" if there is one, else cut from
             the train split. 0: the zoo was trained without, so val repeats test.
         channels: 1, 3, or None for those of the first image.
-        side: of an image in pixels; None keeps it.
+        side: side of an image in pixels; None keeps it.
         crop: cut the centre out instead of resizing.
-        grey: how colour becomes grey, see `Preprocessing`.
+        grey: conversion of colour to grey, see `Preprocessing`.
         scaling: "standard" or "unit", see `image_set.Images`.
     """
 

@@ -77,7 +77,7 @@ def make_image_set(
     """Scale train, val and test and fingerprint them.
 
     Args:
-        name: of the set.
+        name: name of the set.
         splits: (pixels (N, C, H, W) uint8, labels (N,) int64) of train, val and test.
         classes: number of classes.
         scaling: one of `SCALINGS`.
@@ -92,7 +92,13 @@ def make_image_set(
 
 
 def cut(pixels: Tensor, labels: Tensor, sizes: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-    """Cut images into consecutive splits of the given sizes."""
+    """Cut images into consecutive splits.
+
+    Args:
+        pixels: images, (N, C, H, W).
+        labels: class indices, (N,).
+        sizes: number of images of each split.
+    """
     counts = list(sizes)
     return list(zip(pixels.split(counts), labels.split(counts), strict=True))
 

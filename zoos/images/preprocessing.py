@@ -23,10 +23,10 @@ class Preprocessing:
 
     Attributes:
         channels: 1 (grey) or 3 (RGB).
-        side: of the square result; None keeps the image's own height and width.
+        side: side of the square result; None keeps the image's own height and width.
         crop: cut the centre out; else resize (bilinear, with antialiasing, as torchvision does
             to images).
-        grey: how colour becomes grey: "luma" (ITU-R 601, as torchvision's Grayscale) or "mean"
+        grey: conversion of colour to grey: "luma" (ITU-R 601, as torchvision's Grayscale) or "mean"
             (of red, green and blue, rounded to 8 bits).
     """
 
@@ -67,7 +67,11 @@ class Preprocessing:
 
 
 def stack(images: list[np.ndarray], names: list[str]) -> np.ndarray:
-    """Images of one shape as (N, C, H, W).
+    """Stack images of one shape to (N, C, H, W).
+
+    Args:
+        images: images, (C, H, W) each.
+        names: names of the images, for the message.
 
     Raises:
         RecipeError: if two differ in shape; both are named.

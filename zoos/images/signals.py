@@ -80,7 +80,11 @@ class SignalSet(ABC):
         """
 
     def part_inputs(self, part: str) -> Tensor:
-        """(P, F): the coordinates of "train", "val" or "test"."""
+        """Coordinates of "train", "val" or "test", (P, F).
+
+        Raises:
+            ValueError: if the part is unknown.
+        """
         if part not in PARTS:
             raise ValueError(f"part must be one of {PARTS}, got {part!r}")
         return {"train": self.inputs, "val": self.val_inputs, "test": self.test_inputs}[part]
@@ -101,7 +105,12 @@ class SineSignals(SignalSet):
         return {"frequency": float(rng.uniform(LOWEST_FREQUENCY, HIGHEST_FREQUENCY))}
 
     def targets(self, signals: Sequence[Signal], part: str) -> Tensor:
-        """See `SignalSet.targets`; values in [-1, 1]."""
+        """Values of signals in [-1, 1]; see `SignalSet.targets`.
+
+        Args:
+            signals: M signals of `draw`.
+            part: "train", "val" or "test".
+        """
         x = self.part_inputs(part).double()
         frequencies = torch.tensor([signal["frequency"] for signal in signals]).double()
         return torch.sin(frequencies[:, None, None] * x).to(torch.float32)
@@ -137,7 +146,12 @@ class ImageSignals(SignalSet):
         return {"image_index": index, "label": int(self.labels[index])}
 
     def targets(self, signals: Sequence[Signal], part: str) -> Tensor:
-        """See `SignalSet.targets`; values in [0, 1]."""
+        """Values of signals in [0, 1]; see `SignalSet.targets`.
+
+        Args:
+            signals: M signals of `draw`.
+            part: "train", "val" or "test".
+        """
         self.part_inputs(part)
         images = self.images[[int(signal["image_index"]) for signal in signals]]
         if part == "train":

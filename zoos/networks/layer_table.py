@@ -72,7 +72,7 @@ class LayerTable(Sequence[TensorSpec]):
     tensors: tuple[TensorSpec, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a table with unknown words, gaps or overlaps."""
+        """Reject a table with unknown kinds or roles, gaps or overlaps."""
         if not self.tensors:
             raise ZooFormatError("layer table must hold at least one tensor")
         offset = 0
@@ -168,6 +168,9 @@ class LayerTable(Sequence[TensorSpec]):
 
         Returns:
             For every tensor a float32 view of shape (..., *shape).
+
+        Raises:
+            ValueError: if the last dimension is not D.
         """
         if weights.shape[-1] != self.width:
             raise ValueError(f"weights have length {weights.shape[-1]}, expected D={self.width}")
@@ -201,7 +204,7 @@ class LayerTable(Sequence[TensorSpec]):
 
 
 def _check_tensor(tensor: TensorSpec, offset: int) -> None:
-    """Check one row against the words and the place we allow."""
+    """Check the kind, role, numbers and offset of one tensor."""
     if not all(isinstance(text, str) for text in (tensor.name, tensor.layer, tensor.dtype)):
         raise ZooFormatError(f"layer table: name, layer and dtype must be texts, got {tensor!r}")
     numbers = (*tensor.shape, tensor.offset, tensor.depth)

@@ -1,6 +1,6 @@
-"""The layers of an architecture as data: what each makes of a shape, and its torch module.
+"""The layers of an architecture as data, with their output shapes and torch modules.
 
-Layers that stand inside a `Residual` are layers like any other.
+Layers inside a `Residual` are of the same kinds as all others.
 
 Shapes are (channels, height, width), (tokens, width) or (features,), without the batch.
 """
@@ -54,7 +54,13 @@ class Conv:
         return self.out, self._side(height), self._side(width)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer for an input of `shape`."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return nn.Conv2d(shape[0], self.out, self.kernel, self.stride, self.padding, bias=self.bias)
 
     def _side(self, side: int) -> int:
@@ -63,7 +69,7 @@ class Conv:
 
 @dataclass(frozen=True, kw_only=True)
 class MaxPool:
-    """Maximum over squares of `size`, which do not overlap; a rest is dropped."""
+    """Maximum over squares of `size` without overlap; remaining rows and columns are dropped."""
 
     kind: ClassVar[str] = "max_pool"
     size: int = 2
@@ -74,13 +80,19 @@ class MaxPool:
         return channels, height // self.size, width // self.size
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return nn.MaxPool2d(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GlobalAvgPool:
-    """Mean over all places of an image."""
+    """Mean over all positions of an image."""
 
     kind: ClassVar[str] = "global_avg_pool"
 
@@ -89,7 +101,13 @@ class GlobalAvgPool:
         return (_image(shape, self.kind)[0],)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return modules.GlobalAvgPool()
 
 
@@ -101,13 +119,23 @@ class Linear:
     out: int
 
     def output_shape(self, shape: Shape) -> Shape:
-        """(out,) or (tokens, out)."""
+        """(out,) or (tokens, out).
+
+        Raises:
+            ZooFormatError: if the input is an image.
+        """
         if len(shape) == 3:
             raise ZooFormatError(f"linear needs a flat input, got shape {shape}: flatten first")
         return (*shape[:-1], self.out)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer for an input of `shape`."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return nn.Linear(shape[-1], self.out)
 
 
@@ -122,7 +150,13 @@ class Flatten:
         return (math.prod(shape),)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return nn.Flatten()
 
 
@@ -133,7 +167,16 @@ class Activation(_Same):
     kind: ClassVar[str] = "activation"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer of that name."""
+        """Make the torch module of the activation.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+
+        Raises:
+            ValueError: if the activation is unknown.
+        """
         if activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {list(ACTIVATIONS)}, got {activation!r}")
         return ACTIVATIONS[activation]()
@@ -141,36 +184,54 @@ class Activation(_Same):
 
 @dataclass(frozen=True, kw_only=True)
 class Sine(_Same):
-    """sin(omega x): the activation of SIREN, whatever the model's activation is."""
+    """sin(omega x): the activation of SIREN, independent of the model's activation."""
 
     kind: ClassVar[str] = "sine"
     omega: float = 30.0
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return modules.Sine(self.omega)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Offset(_Same):
-    """x + value, with a fixed value, as the published INRs add 0.5 to their output."""
+    """x + value with a fixed value; the published implicit neural representations add 0.5."""
 
     kind: ClassVar[str] = "offset"
     value: float
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return modules.Offset(self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(_Same):
-    """Dropout with the model's own rate; stays in place at rate 0."""
+    """Dropout with the model's own rate; the layer exists at rate 0 too."""
 
     kind: ClassVar[str] = "dropout"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return nn.Dropout(dropout)
 
 
@@ -181,7 +242,13 @@ class BatchNorm(_Same):
     kind: ClassVar[str] = "batch_norm"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer for an input of `shape`."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return nn.BatchNorm2d(_image(shape, self.kind)[0])
 
 
@@ -192,13 +259,19 @@ class LayerNorm(_Same):
     kind: ClassVar[str] = "layer_norm"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer for an input of `shape`."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return nn.LayerNorm(shape[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Every place of an image as a token."""
+    """Every position of an image as a token."""
 
     kind: ClassVar[str] = "tokens"
 
@@ -208,7 +281,13 @@ class Tokens:
         return height * width, channels
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return modules.Tokens()
 
 
@@ -225,7 +304,13 @@ class PositionEmbedding:
         return tokens + self.class_token, width
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer for an input of `shape`."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         tokens, width = shape
         return modules.PositionEmbedding(tokens, width, self.class_token)
 
@@ -238,14 +323,24 @@ class Attention(_Same):
     heads: int
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape, unchanged."""
+        """The shape, unchanged.
+
+        Raises:
+            ZooFormatError: if the heads do not divide the width.
+        """
         _, width = _tokens(shape, self.kind)
         if width % self.heads:
             raise ZooFormatError(f"attention: {self.heads} heads do not divide the width {width}")
         return shape
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer for an input of `shape`."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return modules.Attention(shape[1], self.heads)
 
 
@@ -266,7 +361,13 @@ class TokenPool:
         return (_tokens(shape, self.kind)[1],)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return modules.TokenPool(self.mode)
 
 
@@ -279,14 +380,24 @@ class Residual:
     shortcut: tuple["Layer", ...] = ()
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape after both branches."""
+        """The shape after both branches.
+
+        Raises:
+            ZooFormatError: if the branches differ in shape.
+        """
         body, shortcut = shapes(self.body, shape)[-1], shapes(self.shortcut, shape)[-1]
         if body != shortcut:
             raise ZooFormatError(f"residual: body gives {body} but the shortcut {shortcut}")
         return body
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """The torch layer for an input of `shape`."""
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
         return modules.Residual(
             sequential(self.body, shape, activation, dropout),
             sequential(self.shortcut, shape, activation, dropout),
@@ -317,8 +428,12 @@ LAYERS: dict[str, Any] = {layer.kind: layer for layer in Layer.__args__}
 def shapes(layers: Sequence[Layer], shape: Shape) -> list[Shape]:
     """The input's shape and the shape after every layer.
 
+    Args:
+        layers: layers, input to output.
+        shape: input shape, without the batch.
+
     Raises:
-        ZooFormatError: if a layer does not fit what comes before it.
+        ZooFormatError: if a layer does not fit the shape before it.
     """
     found = [shape]
     for layer in layers:
@@ -341,7 +456,14 @@ def layer_names(layers: Sequence[Layer]) -> list[str]:
 def sequential(
     layers: Sequence[Layer], shape: Shape, activation: str, dropout: float
 ) -> nn.Sequential:
-    """The layers as one torch module, for an input of `shape`."""
+    """Make one torch module of all layers.
+
+    Args:
+        layers: layers, input to output.
+        shape: input shape, without the batch.
+        activation: name of the model's activation, a key of `ACTIVATIONS`.
+        dropout: rate of the model's dropout layers, in [0, 1).
+    """
     made = [
         layer.module(before, activation, dropout)
         for layer, before in zip(layers, shapes(layers, shape), strict=False)

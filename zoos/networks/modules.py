@@ -12,7 +12,7 @@ class Sine(nn.Module):
     """sin(omega x), the activation of SIREN (Sitzmann et al. 2020, arXiv:2006.09661)."""
 
     def __init__(self, omega: float) -> None:
-        """Remember the frequency."""
+        """Set the frequency."""
         super().__init__()
         self.omega = omega
 
@@ -25,7 +25,7 @@ class Offset(nn.Module):
     """x + value, with a fixed value."""
 
     def __init__(self, value: float) -> None:
-        """Remember the value."""
+        """Set the value."""
         super().__init__()
         self.value = value
 
@@ -35,7 +35,7 @@ class Offset(nn.Module):
 
 
 class GlobalAvgPool(nn.Module):
-    """Mean over all places of an image."""
+    """Mean over all positions of an image."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C)."""
@@ -46,7 +46,12 @@ class Residual(nn.Module):
     """body(x) + shortcut(x); without a shortcut x itself is added."""
 
     def __init__(self, body: nn.Sequential, shortcut: nn.Sequential) -> None:
-        """Hold both branches; an empty one passes its input on."""
+        """Set both branches.
+
+        Args:
+            body: first branch.
+            shortcut: second branch; an empty one returns its input.
+        """
         super().__init__()
         self.body, self.shortcut = body, shortcut
 
@@ -56,7 +61,7 @@ class Residual(nn.Module):
 
 
 class Tokens(nn.Module):
-    """Every place of an image as a token."""
+    """Every position of an image as a token."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, H * W, C), row by row."""
@@ -67,7 +72,13 @@ class PositionEmbedding(nn.Module):
     """Adds a learned vector to every token, after a learned class token if there is one."""
 
     def __init__(self, tokens: int, width: int, class_token: bool) -> None:
-        """Make the parameters, N(0, 0.02) as in the published vision transformers."""
+        """Draw the parameters from N(0, 0.02), as in the published vision transformers.
+
+        Args:
+            tokens: number of tokens, without the class token.
+            width: width of a token.
+            class_token: whether a class token is added.
+        """
         super().__init__()
         if class_token:
             self.class_token = nn.Parameter(torch.randn(width) * 0.02)
@@ -81,14 +92,19 @@ class PositionEmbedding(nn.Module):
 
 
 class Projection(nn.Linear):
-    """A linear layer that belongs to an attention: the layer table tells it from others."""
+    """A linear layer of an attention; its class marks it in the layer table."""
 
 
 class Attention(nn.Module):
     """Multi-head self-attention; head h owns rows h * W / heads and on of query, key and value."""
 
     def __init__(self, width: int, heads: int) -> None:
-        """Make the four projections; `heads` divides `width`."""
+        """Make the four projections.
+
+        Args:
+            width: width of a token.
+            heads: number of heads, a divisor of `width`.
+        """
         super().__init__()
         self.heads = heads
         self.query = Projection(width, width)
@@ -110,7 +126,7 @@ class TokenPool(nn.Module):
     """The mean of all tokens, or the first one."""
 
     def __init__(self, mode: str) -> None:
-        """Remember the mode, "mean" or "first"."""
+        """Set the mode, "mean" or "first"."""
         super().__init__()
         self.mode = mode
 

@@ -4,10 +4,10 @@ A recipe writes `architecture = { preset = "cnn-s", channels = 3 }`; what is sto
 is the list of layers. Sizes are checked against the published ones in the tests.
 
 Sources: Model Zoos (arXiv:2209.14764) for cnn-s, cnn-l and resnet18; Unterthiner et al. 2020
-(arXiv:2002.11448) for small-cnn; Navon et al. 2023 (arXiv:2301.12780) for inr; SNE
-(arXiv:2305.16625) for sne-cnn and vit, whose exact sizes are in tables that were never published
-as text: widths here are chosen so that the ViT has about five times the parameters of sne-cnn,
-which is all that the paper says.
+(arXiv:2002.11448) for small-cnn; Navon et al. 2023 (arXiv:2301.12780) for inr (implicit neural
+representation); SNE, the set-based neural network encoder (arXiv:2305.16625), for sne-cnn and vit.
+Exact sizes of the last two were never published as text. Widths are chosen so that the vision
+transformer has about five times the parameters of sne-cnn, the only size that the paper states.
 """
 
 import inspect
@@ -22,7 +22,7 @@ _ACTIVATION: dict[str, Any] = {"kind": "activation"}
 _DROPOUT: dict[str, Any] = {"kind": "dropout"}
 _NORM: dict[str, Any] = {"kind": "batch_norm"}
 
-Rows = list[dict[str, Any]]
+LayerRows = list[dict[str, Any]]
 
 
 def preset(name: str, **arguments: Any) -> Architecture:
@@ -69,8 +69,14 @@ def cnn_l(channels: int = 3) -> Architecture:
 
 
 def small_cnn(channels: int = 1, side: int = 32, width: int = 16) -> Architecture:
-    """The net of the small CNN zoo: 4,970 parameters with one channel, whatever the side."""
-    layers: Rows = []
+    """The network of the small CNN zoo: 4,970 parameters with one channel and any side.
+
+    Args:
+        channels: number of image channels.
+        side: side of the images, in pixels.
+        width: channels of the convolutions.
+    """
+    layers: LayerRows = []
     for _ in range(3):
         layers += [_conv(width, 3, stride=2), _ACTIVATION, _DROPOUT]
     layers += [{"kind": "global_avg_pool"}, _linear(10)]
@@ -78,7 +84,13 @@ def small_cnn(channels: int = 1, side: int = 32, width: int = 16) -> Architectur
 
 
 def resnet18(classes: int = 10, side: int = 32, width: int = 64) -> Architecture:
-    """ResNet-18 with a 3x3 stem and no stem pooling: 11,173,962 parameters with ten classes."""
+    """ResNet-18 with a 3x3 stem and no stem pooling: 11,173,962 parameters with ten classes.
+
+    Args:
+        classes: number of classes.
+        side: side of the images, in pixels.
+        width: channels of the first stage.
+    """
     layers = [_conv(width, 3, padding=1, bias=False), _NORM, _ACTIVATION]
     given = width
     for stage in range(4):
@@ -91,8 +103,15 @@ def resnet18(classes: int = 10, side: int = 32, width: int = 64) -> Architecture
 
 
 def inr(inputs: int = 1, width: int = 32, outputs: int = 1, layers: int = 3) -> Architecture:
-    """A SIREN: sine layers with omega 30 and 0.5 added to the output; 1-32-32-1 has 1,153."""
-    rows: Rows = []
+    """A SIREN: sine layers with omega 30 and 0.5 added to the output; 1-32-32-1 has 1,153.
+
+    Args:
+        inputs: number of coordinates of a point.
+        width: width of the hidden layers.
+        outputs: number of values at a point.
+        layers: number of linear layers.
+    """
+    rows: LayerRows = []
     for _ in range(layers - 1):
         rows += [_linear(width), {"kind": "sine", "omega": 30.0}]
     rows += [_linear(outputs), {"kind": "offset", "value": 0.5}]
@@ -100,7 +119,13 @@ def inr(inputs: int = 1, width: int = 32, outputs: int = 1, layers: int = 3) -> 
 
 
 def sne_cnn(channels: int = 1, side: int = 28, width: int = 12) -> Architecture:
-    """Three convolutions and two linear layers, the generated zoos of SNE's section 4.2."""
+    """Three convolutions and two linear layers, the generated zoos of SNE's section 4.2.
+
+    Args:
+        channels: number of image channels.
+        side: side of the images, in pixels.
+        width: channels of the convolutions.
+    """
     layers = [*_pooled(width, 5), *_pooled(width, 5), _conv(width, 2), _ACTIVATION, _DROPOUT]
     layers += [{"kind": "flatten"}, _linear(32), _ACTIVATION, _linear(10)]
     return _make("sne-cnn", [channels, side, side], layers)
@@ -115,8 +140,18 @@ def vit(
     heads: int = 4,
     classes: int = 10,
 ) -> Architecture:
-    """A small vision transformer: pre-norm blocks, feed-forward width 2 W, a class token."""
-    layers: Rows = [_conv(width, patch, stride=patch), {"kind": "tokens"}]
+    """A small vision transformer: pre-norm blocks, feed-forward width 2 W, a class token.
+
+    Args:
+        channels: number of image channels.
+        side: side of the images, in pixels.
+        patch: side of a patch, in pixels.
+        width: width W of a token.
+        blocks: number of blocks.
+        heads: number of attention heads.
+        classes: number of classes.
+    """
+    layers: LayerRows = [_conv(width, patch, stride=patch), {"kind": "tokens"}]
     layers += [{"kind": "position_embedding", "class_token": True}]
     norm = {"kind": "layer_norm"}
     for _ in range(blocks):
@@ -138,7 +173,7 @@ PRESETS: dict[str, Callable[..., Architecture]] = {
 }
 
 
-def _make(name: str, input_shape: list[int], layers: Rows) -> Architecture:
+def _make(name: str, input_shape: list[int], layers: LayerRows) -> Architecture:
     return Architecture.from_json({"name": name, "input_shape": input_shape, "layers": layers})
 
 
@@ -150,16 +185,16 @@ def _linear(out: int) -> dict[str, Any]:
     return {"kind": "linear", "out": out}
 
 
-def _pooled(out: int, kernel: int) -> Rows:
+def _pooled(out: int, kernel: int) -> LayerRows:
     """A block of Model Zoos: pooling comes before the activation."""
     return [_conv(out, kernel), {"kind": "max_pool"}, _ACTIVATION, _DROPOUT]
 
 
-def _head() -> Rows:
+def _head() -> LayerRows:
     return [{"kind": "flatten"}, _linear(20), _ACTIVATION, _DROPOUT, _linear(10)]
 
 
-def _basic_block(given: int, out: int, stride: int) -> Rows:
+def _basic_block(given: int, out: int, stride: int) -> LayerRows:
     """Two 3x3 convolutions; a 1x1 convolution on the shortcut where the shape changes."""
     body = [
         _conv(out, 3, stride=stride, padding=1, bias=False),

@@ -280,10 +280,10 @@ def _is_shape(node: fx.Node) -> bool:
 def _is_flatten(node: fx.Node) -> bool:
     if node.target in (torch.flatten, "flatten"):
         start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
-        return start == 1 and len(node.args) < 3 and "end_dim" not in node.kwargs
+        return bool(start == 1) and len(node.args) < 3 and "end_dim" not in node.kwargs
     is_view = node.target in ("view", "reshape", torch.reshape)
     sizes = node.args[1:] if len(node.args) == 3 else (node.args[1:] or ((),))[0]
-    return is_view and isinstance(sizes, tuple) and len(sizes) == 2 and sizes[1] == -1
+    return is_view and isinstance(sizes, tuple) and len(sizes) == 2 and bool(sizes[1] == -1)
 
 
 def _square(value: Any, what: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from weightzoo.builders.checkpoints import pickle_trial
-from weightzoo.builders.checkpoints.archives import Place, open_place
+from weightzoo.builders.checkpoints.archives import FileRange, open_range
 from weightzoo.builders.checkpoints.opening import find_state_dict, open_checkpoint
 from weightzoo.builders.checkpoints.pickle_trial import TRIAL
 from weightzoo.builders.checkpoints.unreadable import UnreadableFileError
@@ -77,11 +77,11 @@ def test_refused_pickle_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_large_file_is_tried_where_it_lies(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"before" + pickle.dumps({"a": 1}, 2) + b"after")
-    file = open_place(Place(tmp_path / "file", 6, 30))
+    file = open_range(FileRange(tmp_path / "file", 6, 30))
     TRIAL.read("pickle", (), file)
     assert file.tell() == 0
     with pytest.raises(UnreadableFileError):
-        TRIAL.read("pickle", (), open_place(Place(tmp_path / "file", 5, 30)))
+        TRIAL.read("pickle", (), open_range(FileRange(tmp_path / "file", 5, 30)))
 
 
 def test_forked_process_does_not_talk_to_the_child_of_its_parent(

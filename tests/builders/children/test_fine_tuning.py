@@ -145,13 +145,13 @@ def test_fine_tuning_of_an_imported_zoo_asks_for_what_it_must_know(
         lambda columns: [columns.pop("activation"), columns["lr"].fill(np.nan)],
         hyper_parameters=("lr",),
     )
-    with pytest.raises(BuildError, match="activation of model 0: give it, as in --set"):
+    with pytest.raises(BuildError, match="activation of model 0 is unknown: give it, as in --set"):
         choose_parents(folder)
     models = choose_parents(folder, overrides={"activation": "tanh"}).models
     assert {m.hyper_parameters.activation for m in models} == {"tanh"}
     assert {m.hyper_parameters.lr for m in models} == {1e-3}
     _change(folder, lambda columns: None, architecture=None)
-    with pytest.raises(BuildError, match="does not say its architecture"):
+    with pytest.raises(BuildError, match="stores no architecture"):
         choose_parents(folder)
 
 
@@ -173,7 +173,9 @@ def test_fine_tuning_goes_on_only_with_the_same_parents(parent_zoo: Path, tmp_pa
         patch.setattr(Engine, "run", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             _tune(parent_zoo, tmp_path / "child")
-    with pytest.raises(BuildError, match="unfinished build that differs in .*places"):
+    with pytest.raises(
+        BuildError, match="unfinished finetune of .readers. that differs in .*places"
+    ):
         _tune(parent_zoo, tmp_path / "child", where=lambda columns: columns["epoch"] == 0)
     _tune(parent_zoo, tmp_path / "child")
 

@@ -143,7 +143,7 @@ def test_variational_dropout_trains_on_with_what_it_would_prune(
 ) -> None:
     means = noisy.population.flat.clone()
     noisy._log_variances["linear1.weight"].data.fill_(9.0)
-    with noisy.settled() as measures:
+    with noisy.as_saved() as measures:
         assert (noisy.population.tensor("linear1.weight") == 0).all()
         assert (measures["sparsity"] > 0).all()
     assert torch.equal(noisy.population.flat, means)
@@ -178,7 +178,7 @@ def test_sparsification_refuses(
 
 
 def test_sparsification_needs_to_know_the_images(tiny_zoo: Path, tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="does not say what it was trained on"):
+    with pytest.raises(BuildError, match="does not name its image set: give an image set"):
         _sparsify(tiny_zoo, tmp_path / "twins", method="magnitude")
 
 

@@ -360,9 +360,9 @@ def test_running_index_that_matches_no_result_is_refused(tmp_path: Path) -> None
     write_new_ray_trial(tmp_path / "zoo" / "trial", (2, 4), named=False)
     report = raw(tmp_path / "zoo", tmp_path / "out")
     assert report.models == 1
-    assert [
-        (r.model, "which belong together is not known" in r.reason) for r in report.refused
-    ] == [("trial", True)]
+    assert [(r.model, "they cannot be matched" in r.reason) for r in report.refused] == [
+        ("trial", True)
+    ]
 
 
 def test_checkpoint_tells_its_own_iteration(tmp_path: Path) -> None:

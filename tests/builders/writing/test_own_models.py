@@ -198,8 +198,11 @@ def test_models_of_other_types_are_refused(tmp_path: Path, models: Any, reason: 
 
 
 def test_models_of_two_architectures_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="model 1: .*other layers than the first"):
+    with pytest.raises(ValueError, match=r"model 1: .*other tensors .*lacks \['3.bias'"):
         write_zoo(tmp_path / "z", [mlp(), nn.Sequential(nn.Linear(4, 3))], **NAMED)
+    without_dropout = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Identity(), nn.Linear(5, 3))
+    with pytest.raises(ValueError, match="model 1: .*other layers than the first"):
+        write_zoo(tmp_path / "z", [mlp(), without_dropout], **NAMED)
 
 
 def test_whole_numbers_that_float32_rounds_are_refused(tmp_path: Path) -> None:

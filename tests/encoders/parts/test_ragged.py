@@ -23,4 +23,4 @@ def test_sets_of_similar_size_share_a_rectangle_and_equal_ones_need_no_mask() ->
     ragged = Ragged.of(STARTS, SIZES, CPU)
     shapes = {tuple(one.members.shape): one.mask is None for one in ragged.rectangles}
     assert shapes == {(3, 8): False, (1, 4): True, (2, 1): True}
-    assert ragged.places == 24 + 4 + 2
+    assert ragged.padded_size == 24 + 4 + 2

@@ -286,7 +286,7 @@ def test_streaming_waits_for_kernels_that_still_read(seven: ZooDataset) -> None:
 def test_device_loader_refuses_bad_arguments(seven: ZooDataset, wrong: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         DeviceLoader(seven, **({"batch_size": 4} | wrong))
-    with pytest.raises(ValueError, match="not format 'numpy'"):
+    with pytest.raises(ValueError, match="got 'numpy'"):
         DeviceLoader(seven.with_format("numpy"), 4)
 
 

@@ -82,5 +82,5 @@ def test_mixed_loader_refuses_nothing_and_another_state(seven: ZooDataset, tmp_p
     with pytest.raises(ValueError, match="at least one loader"):
         MixedLoader({})
     state = mixed(seven).state_dict()
-    with pytest.raises(ValueError, match="seed 2, these are .* and seed 3"):
+    with pytest.raises(ValueError, match="seed 2, this MixedLoader has .* and seed 3"):
         mixed(seven, seed=3).load_state_dict(state)

@@ -68,7 +68,7 @@ def test_more_ranks_than_rows_are_refused() -> None:
 
 
 def test_no_rows_are_refused() -> None:
-    with pytest.raises(ValueError, match="no row to make batches of: does the filter leave any"):
+    with pytest.raises(ValueError, match="the dataset has no rows, so there is no batch"):
         BatchOrder(0, 2)
 
 

@@ -72,7 +72,9 @@ def test_rows_where_refuses_everything_else(condition: str) -> None:
 
 
 def test_rows_where_names_the_unknown_column_and_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"no column 'lr', there are \['epoch', 'score', 'name'\]"):
+    with pytest.raises(
+        ValueError, match=r"no column 'lr', the columns are \['epoch', 'score', 'name'\]"
+    ):
         rows_where("lr > 0.1", COLUMNS)
 
 

@@ -35,7 +35,7 @@ def test_saved_layer_has_its_own_table(train: ZooDataset, tmp_path: Path) -> Non
 
 def test_save_refuses_no_rows_and_missing_columns(sharded_zoo: Path, tmp_path: Path) -> None:
     dataset = load_zoo(sharded_zoo, split="train")
-    with pytest.raises(ValueError, match="no row to save"):
+    with pytest.raises(ValueError, match="no rows to save"):
         dataset.filter("epoch == 99").save(tmp_path / "x.h5")
     with pytest.raises(ValueError, match=r"needs the columns \['split', 'seed'"):
         load_zoo(sharded_zoo, split="train", columns=["model_id", "epoch"]).save(tmp_path / "x.h5")

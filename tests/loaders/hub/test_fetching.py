@@ -23,6 +23,7 @@ from make_tiny_zoo import make_tiny_zoo  # noqa: E402
 
 from weightzoo.loaders import load_zoo  # noqa: E402
 from weightzoo.loaders.hub.fetching import is_hub_path  # noqa: E402
+from weightzoo.zoos.format import open_zoo_file
 from weightzoo.zoos.index import ZooIndex  # noqa: E402
 
 QUICK = "import weightzoo.loaders.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"
@@ -227,7 +228,7 @@ def test_fetch_of_a_repo_without_a_zoo_says_so(fetch: Any, hub: HubServer, repo:
 
 def test_fetch_of_a_private_repo_needs_a_token(fetch: Any, hub: HubServer, repo: str) -> None:
     hub.repos[repo].private = True
-    with pytest.raises(RemoteError, match="^ZooNotFoundError: .* or none that you may see"):
+    with pytest.raises(RemoteError, match="^ZooNotFoundError: .* or you have no access to it"):
         fetch(token="hf_wrong")
     assert len(files(fetch())) == 4
 
@@ -375,7 +376,7 @@ before, socket.getaddrinfo = socket.getaddrinfo, nowhere
 from huggingface_hub.utils import close_session
 close_session()
 try:
-    from weightzoo.loaders.hub import fetch_zoo
+    from weightzoo.loaders.hub.fetching import fetch_zoo
     fetch_zoo(**options)
 finally:
     socket.getaddrinfo = before
@@ -397,7 +398,7 @@ def test_fetch_without_a_network_says_so_at_once(
 
 
 SLOW = """
-import weightzoo.loaders.hub_limits as limits
+import weightzoo.loaders.hub.limits as limits
 limits.SLOW_SECONDS, limits.READ_SECONDS = {}, {}
 """
 
@@ -526,7 +527,9 @@ def test_push_verifies_before_it_sends(
     hub: HubServer, push: Any, new_repo: str, tiny_zoo: Path
 ) -> None:
     path = tiny_zoo / "test-00000-of-00001.h5"
-    path.write_bytes(path.read_bytes()[:-4] + b"\1\2\3\4")
+    data, offset = bytearray(path.read_bytes()), open_zoo_file(path).weights_offset
+    data[offset : offset + 4] = b"\1\2\3\4"
+    path.write_bytes(data)
     with pytest.raises(RemoteError, match="^ZooFormatError: .*test-00000.* differ .* checksums"):
         push(tiny_zoo)
     with pytest.raises(RemoteError, match="^ZooNotFoundError: no zoo at"):
@@ -605,7 +608,7 @@ def test_push_onto_a_stale_parent_is_reported_and_tried_once_more(
         assert hub.repos[new_repo].tags == {"v1.1": commit}
         assert {"notes.md", "README.md", "tiny/zoo.json"} <= set(hub.repos[new_repo].files)
         assert client.warnings == [
-            f"{new_repo} changed while it was published; trying once more on top of that"
+            f"{new_repo} changed while it was published; trying once more on top of the new commit"
         ]
     else:
         with pytest.raises(RemoteError, match="changed while it was published") as error:

@@ -22,7 +22,7 @@ from weightzoo.zoos.index import ZooIndex, describe_shard  # noqa: E402
 from weightzoo.zoos.recipe import load_recipe  # noqa: E402
 
 STREAM = """
-import weightzoo.loaders.streaming as streaming
+import weightzoo.loaders.hub.streaming as streaming
 stream = streaming.stream_zoo(**options)
 tables = list(stream.with_format("arrow").iter(batch_size=5))
 result = {n: sum((table[n].to_pylist() for table in tables), []) for n in tables[0].column_names}

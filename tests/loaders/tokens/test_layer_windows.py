@@ -53,7 +53,7 @@ def test_window_and_layer_refuse_what_is_not_there(train: ZooDataset) -> None:
             train.window(*window)
     with pytest.raises(KeyError, match=r"no layer or tensor 'conv2', the layers are \['conv1'"):
         train.layer("conv2")
-    with pytest.raises(ValueError, match="a part of the weights makes no module"):
+    with pytest.raises(ValueError, match="a `layer` or `window` makes no module"):
         train.layer("conv1").module(0)
 
 

@@ -89,5 +89,5 @@ def test_align_rejects_wrong_shapes_and_diverged_models() -> None:
     permutations = PERMUTATIONS["digits-mlp"]
     with pytest.raises(ValueError, match=r"shapes \(B, 16330\) and \(16330,\)"):
         align(torch.zeros(2, 16330), torch.zeros(2, 16330), permutations)
-    with pytest.raises(ValueError, match="must be finite: filter diverged models"):
+    with pytest.raises(ValueError, match="must be finite: remove diverged models"):
         align(torch.full((2, 16330), float("nan")), torch.zeros(16330), permutations)

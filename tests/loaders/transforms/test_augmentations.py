@@ -124,5 +124,5 @@ def test_erasing_rejects_impossible_settings() -> None:
         Erasing(scale=(0.5, 0.2))
     with pytest.raises(ValueError, match="span must be one of .* got 'rows'"):
         Erasing(span="rows")
-    with pytest.raises(ValueError, match="erase span='values'"):
+    with pytest.raises(ValueError, match="use span='values'"):
         Erasing(span="tokens")(torch.ones(2, 9), generator())

@@ -10,7 +10,7 @@ from weightzoo.loaders.tokens.windows import Windows
 from weightzoo.loaders.transforms.alignment import align
 from weightzoo.loaders.transforms.augmentations import AdditiveNoise, Compose, Erasing, Permute
 from weightzoo.loaders.transforms.permutations import HiddenPermutations
-from weightzoo.loaders.transforms.standardization import LayerStandardization, parts
+from weightzoo.loaders.transforms.standardization import LayerStandardization, standardized_parts
 from weightzoo.zoos.recipe import load_recipe
 
 pytestmark = [
@@ -55,6 +55,6 @@ def test_augmentations_draw_on_the_device_and_repeat() -> None:
 
 
 def test_standardization_equals_that_of_the_cpu() -> None:
-    count = len(parts(TABLE))
+    count = len(standardized_parts(TABLE))
     fitted = LayerStandardization(TABLE, (0.25,) * count, (2.0,) * count)
     assert torch.equal(fitted.apply(WEIGHTS.cuda()).cpu(), fitted.apply(WEIGHTS))

@@ -146,7 +146,9 @@ def test_permutations_reject_what_does_not_fit() -> None:
         permutations.apply(torch.zeros(2, 5), permutations.identity(2))
     with pytest.raises(ValueError, match=r"shapes \[\(3, 20\), \(3, 20\)\], got \[\(2, 20\)"):
         permutations.apply(torch.zeros(3, 16330), permutations.identity(2))
-    with pytest.raises(ValueError, match="name tensors that are not there: .'linear9.weight'"):
+    with pytest.raises(
+        ValueError, match="name tensors that the layer table lacks: .'linear9.weight'"
+    ):
         HiddenPermutations(table, [PermutationGroup("a", 20, (Axis("linear9.weight", "out"),))])
     with pytest.raises(ValueError, match=r"linear1.bias of shape \(20,\) does not fit"):
         HiddenPermutations(table, [PermutationGroup("a", 8, (Axis("linear1.bias", "out"),))])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.loaders.transforms import standardization as module
-from weightzoo.loaders.transforms.standardization import LayerStandardization, parts
+from weightzoo.loaders.transforms.standardization import LayerStandardization, standardized_parts
 from weightzoo.zoos.networks.layer_table import LayerTable
 
 
@@ -22,8 +22,8 @@ def layer_values(table: LayerTable, weights: Tensor, layer: str) -> Tensor:
 
 def test_every_layer_of_the_train_split_has_mean_zero_and_variance_one(train: ZooDataset) -> None:
     standardized = LayerStandardization.fit(train).apply(train.weights())
-    assert list(parts(train.layer_table)) == ["conv1", "linear1", "linear2"]
-    for layer in parts(train.layer_table):
+    assert list(standardized_parts(train.layer_table)) == ["conv1", "linear1", "linear2"]
+    for layer in standardized_parts(train.layer_table):
         values = layer_values(train.layer_table, standardized.double(), layer)
         assert values.mean().abs() < 1e-6
         assert (values.var(1, correction=0).mean() - 1).abs() < 1e-5
@@ -60,7 +60,7 @@ def test_other_splits_are_refused_even_if_the_column_was_not_loaded(sharded_zoo:
         zoo = load_zoo(sharded_zoo, split="val", columns=columns)
         with pytest.raises(ValueError, match=r"train split alone, got rows of \['val'\]"):
             LayerStandardization.fit(zoo)
-    with pytest.raises(ValueError, match="no row to fit to"):
+    with pytest.raises(ValueError, match="no rows to fit the standardization to"):
         LayerStandardization.fit(load_zoo(sharded_zoo, split="train").select([]))
 
 
@@ -99,7 +99,7 @@ def test_constant_layers_and_buffers_do_not_divide_by_zero(
     monkeypatch.setattr(ZooDataset, "layer_table", table)
     monkeypatch.setattr(ZooDataset, "weights", lambda self, index: weights[index])
     fitted = LayerStandardization.fit(replace(train))
-    assert list(parts(table)) == [
+    assert list(standardized_parts(table)) == [
         "0", "1", "1.running_mean", "1.running_var", "1.num_batches_tracked"
     ]  # fmt: skip
     assert fitted.deviation[1] == fitted.deviation[4] == 1

@@ -144,7 +144,7 @@ def test_killed_autoencoder_goes_on_to_the_same_result(
 def test_checkpoint_of_another_autoencoder_is_refused(zoo: Splits, tmp_path: Path) -> None:
     splits = zoo["train"], zoo["val"]
     train_hyper_representation(*splits, settings(epochs=1), 0, tmp_path)
-    with pytest.raises(ValueError, match=r"of a training with other \['settings'\]"):
+    with pytest.raises(ValueError, match=r"to a training run with other \['settings'\]"):
         train_hyper_representation(*splits, settings(epochs=2), 0, tmp_path)
     made = train_hyper_representation(*splits, settings(epochs=2), 0, tmp_path, resume=False)
     assert len(made.history) == 2
@@ -219,7 +219,7 @@ def test_zoo_too_small_for_the_latent_is_refused(zoo: Splits) -> None:
 def test_checkpoints_of_another_architecture_are_refused(zoo: Splits, tiny_zoo: Path) -> None:
     canonical = Canonical.fit(zoo["train"])
     table = zoo["test"].window(0, 20)
-    with pytest.raises(ZooFormatError, match="architecture 'tiny-cnn', this is for 'tiny-cnn'"):
+    with pytest.raises(ZooFormatError, match="'tiny-cnn', the autoencoder is for 'tiny-cnn'"):
         canonical.weights(table)
 
 
@@ -236,7 +236,7 @@ def test_rows_that_are_not_finite_are_refused(zoo: Splits, tmp_path: Path) -> No
 
 
 def test_zoo_without_images_has_no_behaviour(zoo: Splits) -> None:
-    with pytest.raises(ValueError, match="does not say what images"):
+    with pytest.raises(ValueError, match="does not name the image set"):
         trained(zoo, structure=0.5)
 
 
@@ -292,7 +292,7 @@ def test_sane_from_files_sees_the_same_windows(zoo: Splits) -> None:
     options = {"aligned": False, "epochs": 3}
     made = train_sane(zoo["train"], zoo["val"], sequence(from_files=True, **options))
     assert made.history[-1]["structure"] < made.history[0]["structure"]
-    with pytest.raises(ValueError, match="from_files reads windows alone"):
+    with pytest.raises(ValueError, match="from_files reads only windows"):
         sequence(from_files=True)
 
 

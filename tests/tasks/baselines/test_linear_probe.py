@@ -77,5 +77,5 @@ def test_probe_depends_on_the_seed_where_it_says_so(
 def test_probe_refuses_unknown_features() -> None:
     with pytest.raises(ValueError, match="features must be one of"):
         LinearProbe("logits")
-    with pytest.raises(ValueError, match="needs a name"):
+    with pytest.raises(ValueError, match="name is missing"):
         LinearProbe(lambda rows: np.zeros((1, 1)))

@@ -121,7 +121,7 @@ def test_generated_zoo_is_not_overwritten(
 def test_generate_refuses_a_sampler_without_rows(
     autoencoder: ZooAutoencoder, train: ZooDataset
 ) -> None:
-    with pytest.raises(ValueError, match="has no row to fit the sampler to"):
+    with pytest.raises(ValueError, match="has no rows to fit the sampler to"):
         generate(autoencoder, train.select([]), 2)
     with pytest.raises(ValueError, match="count and draws must be at least 1"):
         generate(autoencoder, train, 0)

@@ -33,6 +33,14 @@ def _list_again(folder: Path) -> None:
     ZooIndex(name=index.name, shards=tuple(shards)).write(folder)
 
 
+def test_file_that_the_index_does_not_list_is_found(zoo: Path) -> None:
+    index = ZooIndex.read(zoo)
+    ZooIndex(name=index.name, shards=index.shards[:-1]).write(zoo)
+    (check,) = verify_zoo(zoo)
+    assert check.passed is False
+    assert check.detail == f"{index.shards[-1].path} is not listed"
+
+
 def test_verify_zoo_passes_a_built_zoo(zoo: Path) -> None:
     checks = verify_zoo(zoo, models=12)
     assert all(check.passed for check in checks)
@@ -75,7 +83,7 @@ def test_verify_zoo_finds_weights_that_do_not_give_the_accuracy(zoo: Path) -> No
         with h5py.File(path, "r+") as file:
             file["weights"][...] = file["weights"][...][:, ::-1]
     _list_again(zoo)
-    assert "rebuilt models reproduce what was measured" in _failed(zoo, models=8)
+    assert "rebuilt models reproduce their recorded test measures" in _failed(zoo, models=8)
 
 
 def test_verify_zoo_takes_a_single_file_and_skips_what_it_cannot_rebuild(tiny_zoo: Path) -> None:
@@ -93,7 +101,7 @@ def test_verify_zoo_without_its_image_set_says_so(
 
     monkeypatch.setattr(rebuilt_models, "load_data", refuse)
     checks = {check.name: check for check in verify_zoo(zoo / TRAIN)}
-    check = checks["rebuilt models reproduce what was measured"]
+    check = checks["rebuilt models reproduce their recorded test measures"]
     assert check.passed is None and "cannot load 'digits'" in check.detail
 
 

@@ -98,7 +98,7 @@ def test_report_as_markdown_and_json(tmp_path: Path) -> None:
     header, _, constant, boosting, *notes = report.to_markdown().splitlines()
     assert header.split(" | ")[1] == "τ_b" and constant.split(" | ")[1:3] == ["–", "–"]
     assert "±" in boosting and "±" not in constant
-    assert any(note.startswith("–: equal predictions") for note in notes)
+    assert any(note.startswith("–: τ_b is undefined for equal predictions") for note in notes)
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert data["predictors"][0]["tau_b"] is None
     assert data["predictors"][1]["mae"] == report.results[1].mean("mae")

@@ -45,7 +45,7 @@ def test_train_saves_an_encoder_without_a_score_and_says_why(
     options = ["--out", str(tmp_path / "m"), "--epochs", "1", "--set", "widths=[8]", "--json"]
     assert main(["train", "flat-mlp", str(trained_zoo), *options]) == 0
     printed = json.loads(capsys.readouterr().out, parse_constant=lambda _: 1 / 0)
-    assert printed["val_score"] is None and "alike in every row" in printed["note"]
+    assert printed["val_score"] is None and "equal in all rows" in printed["note"]
     config = json.loads(
         (tmp_path / "m" / "config.json").read_text(), parse_constant=lambda _: 1 / 0
     )
@@ -109,7 +109,7 @@ def test_embed_writes_a_vector_per_row(
             ["train", "sne", "ZOO", "--out", "OUT", "--epochs", "0"],
             "epochs must be at least 1, got 0",
         ),
-        (["train", "sne", "ZOO", "--out", "OUT", "--lr", "nan"], "lr must be a positive number"),
+        (["train", "sne", "ZOO", "--out", "OUT", "--lr", "nan"], "lr must be positive and finite"),
         (["train", "flat-mlp", "ZOO", "--out", "OUT", "--set", "widths=x"], "with {'widths': 'x'}"),
         (["predict", "ZOO", "ZOO"], "has no config.json"),
         (["embed", "MODEL", "ZOO", "--out", "e.csv"], "must end in one of"),

@@ -4,36 +4,38 @@ import numpy as np
 import pytest
 import torch
 
-from weightzoo.tasks.scoring.targets import Link
+from weightzoo.tasks.scoring.targets import TargetMapping
 
 SHARES = np.array([0.0, 0.5, 1.0])
 
 
 def test_link_takes_cross_entropy_for_accuracies_alone() -> None:
-    assert Link.of("auto", "test_accuracy", SHARES).loss_name == "bce"
-    assert Link.of("auto", "lr", SHARES).loss_name == "mse"
-    assert Link.of("auto", "test_accuracy", SHARES * 100).loss_name == "mse"
-    assert Link.of("auto", "init", np.array(["a", "b"], object)).loss_name == "cross_entropy"
+    assert TargetMapping.of("auto", "test_accuracy", SHARES).loss_name == "bce"
+    assert TargetMapping.of("auto", "lr", SHARES).loss_name == "mse"
+    assert TargetMapping.of("auto", "test_accuracy", SHARES * 100).loss_name == "mse"
+    assert (
+        TargetMapping.of("auto", "init", np.array(["a", "b"], object)).loss_name == "cross_entropy"
+    )
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
 def test_link_gives_back_what_its_labels_stand_for(loss: str) -> None:
-    link = Link.of(loss, "loss", SHARES * 100)
-    labels = link.labels(SHARES * 100)
+    mapping = TargetMapping.of(loss, "loss", SHARES * 100)
+    labels = mapping.labels(SHARES * 100)
     outputs = torch.eye(3)[labels] if loss == "cross_entropy" else labels[:, None]
-    np.testing.assert_allclose(link.predicted(outputs), SHARES * 100, atol=1e-5)
+    np.testing.assert_allclose(mapping.predicted(outputs), SHARES * 100, atol=1e-5)
 
 
 @pytest.mark.parametrize("loss", ["bce", "mse", "cross_entropy"])
 def test_link_survives_json(loss: str) -> None:
-    link = Link.of(loss, "share", SHARES)
-    assert Link.from_json(json.loads(json.dumps(link.to_json()))) == link
+    mapping = TargetMapping.of(loss, "share", SHARES)
+    assert TargetMapping.from_json(json.loads(json.dumps(mapping.to_json()))) == mapping
 
 
 def test_link_refuses_too_many_categories_and_constants() -> None:
     with pytest.raises(ValueError, match="100 different values.*needs 2 to 64"):
-        Link.of("cross_entropy", "seed", np.arange(100))
+        TargetMapping.of("cross_entropy", "seed", np.arange(100))
     with pytest.raises(ValueError, match="1 different values"):
-        Link.of("auto", "init", np.array(["a", "a"], object))
+        TargetMapping.of("auto", "init", np.array(["a", "a"], object))
     with pytest.raises(ValueError, match="'lr' is 0.5 in every train row"):
-        Link.of("auto", "lr", np.full(3, 0.5))
+        TargetMapping.of("auto", "lr", np.full(3, 0.5))

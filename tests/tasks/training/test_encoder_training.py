@@ -19,7 +19,7 @@ from weightzoo.tasks.training.encoder_training import (
     EncoderTraining,
     train_encoder,
 )
-from weightzoo.tasks.training.invariance import Reorderings, invariance_errors
+from weightzoo.tasks.training.invariance import RandomPermutations, invariance_errors
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.settings import TrainingSettings
 from weightzoo.zoos.errors import DivergedError, UnsuitableError
@@ -219,10 +219,10 @@ def test_checkpoint_of_another_training_or_format_is_refused(
     with pytest.raises(ValueError, match=r"other \['settings'\]: choose another folder"):
         trained(zoo, tmp_path, epochs=2)
     (tmp_path / "checkpoint.pt").write_bytes(b"something else")
-    with pytest.raises(ValueError, match="is no file of torch"):
+    with pytest.raises(ValueError, match="is not a file of torch"):
         trained(zoo, tmp_path, epochs=1)
     torch.save({"model": torch.zeros(2)}, tmp_path / "checkpoint.pt")
-    with pytest.raises(ValueError, match="is not of format 'weightzoo-training-1'"):
+    with pytest.raises(ValueError, match="does not have format 'weightzoo-training-1'"):
         trained(zoo, tmp_path, epochs=1)
 
 
@@ -257,7 +257,7 @@ def test_wrong_architecture_for_the_scaling_is_named(
     zoo: dict[str, ZooDataset], deep: dict[str, ZooDataset]
 ) -> None:
     regressor = fitted(zoo, epochs=1)
-    with pytest.raises(ValueError, match="scaling='tensor'.*train it with scaling='fan_in'"):
+    with pytest.raises(ValueError, match="scaling='tensor'.*train with scaling='fan_in'"):
         regressor.predict(deep["test"])
 
 
@@ -265,12 +265,12 @@ def test_invariance_penalty_lowers_the_distance_between_reordered_models(
     zoo: dict[str, ZooDataset],
 ) -> None:
     errors = []
-    for invariance in (0.0, 10.0):
+    for invariance in (0.0, 1000.0):
         trained = fitted(zoo, epochs=6, invariance=invariance).trained
         test = zoo["test"]
         weights = trained.scaler(test.weights(), test.layer_table)
-        reorderings = Reorderings([test], "hidden", seed=1)
-        errors.append(invariance_errors(trained.module, weights, test.layer_table, reorderings, 3))
+        permutations = RandomPermutations([test], "hidden", seed=1)
+        errors.append(invariance_errors(trained.module, weights, test.layer_table, permutations, 3))
     assert errors[1][0] < 0.5 * errors[0][0]
 
 
@@ -326,11 +326,11 @@ class Constant(torch.nn.Module):
 def test_encoder_with_constant_predictions_keeps_the_last_epoch_and_says_so(
     zoo: dict[str, ZooDataset],
 ) -> None:
-    how = settings(epochs=3, patience=2)
-    made = train_encoder(Constant, zoo["train"], zoo["val"], "test_accuracy", how, 0)
+    given = settings(epochs=3, patience=2)
+    made = train_encoder(Constant, zoo["train"], zoo["val"], "test_accuracy", given, 0)
     assert made.training["val_score"] is None and made.training["best_epoch"] == 2
     assert [epoch["val_score"] for epoch in made.training["history"]] == [None] * 3
-    assert "predictions on val are alike in every row" in made.training["note"]
+    assert "predictions on the val split are equal in all rows" in made.training["note"]
     assert made.module.bias.abs().sum() > 0  # trained
 
 
@@ -358,7 +358,7 @@ def test_training_that_diverges_keeps_the_best_epoch_before(
 
 
 def test_too_few_rows_are_refused_before_training(zoo: dict[str, ZooDataset]) -> None:
-    with pytest.raises(ValueError, match="split 'train' has 9 rows in 1 zoos, needed are 10"):
+    with pytest.raises(ValueError, match="split 'train' has 9 rows in 1 zoos; at least 10 rows"):
         fitted(zoo | {"train": zoo["train"].select(range(9))})
 
 
@@ -382,11 +382,11 @@ def test_invariance_of_an_embedding_needs_one(zoo: dict[str, ZooDataset]) -> Non
         def forward(self, weights: torch.Tensor, layer_table: object) -> torch.Tensor:
             return self.head(weights)
 
-    for place, refused in (("prediction", False), ("embedding", True)):
-        how = settings(epochs=1, invariance=1.0, invariance_on=place)
+    for output, refused in (("prediction", False), ("embedding", True)):
+        given = settings(epochs=1, invariance=1.0, invariance_on=output)
         expected = pytest.raises(ValueError, match="Predicting has no embedding: use invariance_on")
         with expected if refused else nullcontext():
-            train_encoder(Predicting, zoo["train"], zoo["val"], "test_accuracy", how, 0)
+            train_encoder(Predicting, zoo["train"], zoo["val"], "test_accuracy", given, 0)
 
 
 def test_targets_outside_the_unit_interval_are_predicted_in_their_unit(
@@ -394,7 +394,7 @@ def test_targets_outside_the_unit_interval_are_predicted_in_their_unit(
 ) -> None:
     predicted = fitted(zoo, target="epoch").predict(zoo["test"])
     assert abs(predicted.mean() - 1) < 0.5
-    with pytest.raises(ValueError, match="'epoch' goes from 0.0 to 2.0"):
+    with pytest.raises(ValueError, match="'epoch' ranges from 0.0 to 2.0"):
         fitted(zoo, target="epoch", loss="bce")
 
 

@@ -1,4 +1,4 @@
-"""The reorderings of the logit-invariance penalty."""
+"""The permutations of the logit-invariance penalty."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.training.invariance import Reorderings
+from weightzoo.tasks.training.invariance import RandomPermutations
 
 
 @pytest.fixture
@@ -29,15 +29,15 @@ def outputs(train: ZooDataset, weights: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("group", ["hidden", "uncoupled"])
 def test_right_permutations_alone_keep_the_function(train: ZooDataset, group: str) -> None:
     weights = train.weights([0])
-    moved = Reorderings([train], group, seed=0)(weights, train.layer_table)
-    assert torch.equal(moved.sort().values, weights.sort().values)
-    assert not torch.equal(moved, weights)
-    kept = torch.allclose(outputs(train, moved[0]), outputs(train, weights[0]), atol=1e-5)
+    permuted = RandomPermutations([train], group, seed=0)(weights, train.layer_table)
+    assert torch.equal(permuted.sort().values, weights.sort().values)
+    assert not torch.equal(permuted, weights)
+    kept = torch.allclose(outputs(train, permuted[0]), outputs(train, weights[0]), atol=1e-5)
     assert kept == (group == "hidden")
 
 
 def test_every_model_and_step_gets_a_permutation_of_its_own(train: ZooDataset) -> None:
-    reorderings = Reorderings([train], "hidden", seed=0)
+    permutations = RandomPermutations([train], "hidden", seed=0)
     copies = train.weights([0, 0])
-    steps = [reorderings(copies, train.layer_table) for _ in range(2)]
+    steps = [permutations(copies, train.layer_table) for _ in range(2)]
     assert len({tuple(row.tolist()) for step in steps for row in step}) == 4

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 from weightzoo.encoders import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.scoring.targets import Link
+from weightzoo.tasks.scoring.targets import TargetMapping
 from weightzoo.tasks.training.encoder_making import EncoderSpec, encoder_name, make_encoder
 from weightzoo.tasks.training.pretrained import (
     ModelFormatError,
@@ -41,7 +41,7 @@ def predictor(train: ZooDataset, encoder: str = "sne") -> PropertyPredictor:
     torch.manual_seed(0)
     return PropertyPredictor(
         module=make_encoder(EncoderSpec(encoder, OPTIONS[encoder]), [train.layer_table], 1),
-        link=Link(target="test_accuracy", loss_name="bce"),
+        target_mapping=TargetMapping(target="test_accuracy", loss_name="bce"),
         scaler=WeightScaler.measure("tensor", [train]),
         training={"seed": 3, "zoos": [{"name": "tiny", "rows": 6}]},
     )
@@ -85,7 +85,7 @@ def test_encoder_of_ones_own_cannot_be_saved(train: ZooDataset, tmp_path: Path) 
 
     own = predictor(train)
     own.module = Own(width=8)
-    with pytest.raises(ValueError, match="Own is none of the encoders"):
+    with pytest.raises(ValueError, match="Own is not one of the encoders"):
         save_pretrained(own, tmp_path)
 
 
@@ -98,7 +98,7 @@ def test_folders_of_another_format_are_refused(train: ZooDataset, tmp_path: Path
     good = save_pretrained(predictor(train), tmp_path / "good")
     for spoil, message in [
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
-        (lambda folder: (folder / "config.json").write_text("x"), "is no JSON"),
+        (lambda folder: (folder / "config.json").write_text("x"), "is not JSON"),
         (lambda folder: change(folder, format="bert"), "format 'bert', expected"),
         (lambda folder: change(folder, encoder="gpt"), r"one of \[.*'sne'.*got 'gpt'"),
         (lambda folder: change(folder, config={"depth": 3}), r"takes .*got \['depth'\]"),

@@ -37,8 +37,8 @@ def test_scaler_leaves_a_tensor_of_zeros_alone(train: ZooDataset) -> None:
         def __len__(self) -> int:
             return 4
 
-        def weights(self, rows: object) -> torch.Tensor:
-            return torch.zeros(4, self.layer_table.width)
+        def weight_blocks(self) -> list[torch.Tensor]:
+            return [torch.zeros(4, self.layer_table.width)]
 
     scaler = WeightScaler.measure("tensor", [Zeros()])  # type: ignore[list-item]
     scaled = scaler(torch.ones(1, train.layer_table.width), train.layer_table)

@@ -1,23 +1,13 @@
-"""`weightzoo train hyper-representation` and `weightzoo sample`."""
+"""`weightzoo train` and `weightzoo sample` of autoencoders."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from weightzoo.benchmarks import definitions as benchmark_definitions
-from weightzoo.benchmarks import representation_benchmarks as generation_commands
-from weightzoo.benchmarks.benchmark import BenchmarkOptions
-from weightzoo.benchmarks.generation_outcome import GenerationSettings, generation_settings
-from weightzoo.benchmarks.registry import BENCHMARKS, load_benchmark
-from weightzoo.benchmarks.representation_benchmarks import generation_benchmark, probe_benchmark
 from weightzoo.cli.main import main
 from weightzoo.encoders.registry import ENCODERS
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.train import KINDS
 from weightzoo.tasks.trainings import TRAIN_KINDS, train_kind
 
@@ -125,14 +115,6 @@ def test_train_refuses_arguments_of_another_type(
     assert message in capsys.readouterr().err
 
 
-def test_benchmark_names_a_zoo_that_is_none(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["benchmark", "generation", "--zoo", "nowhere", "--out", str(tmp_path / "out")]
-    assert main(command) == 1
-    assert "--zoo must be a zoo folder" in capsys.readouterr().err
-
-
 def test_train_takes_rows_from_an_epoch_on(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -150,61 +132,6 @@ def test_sane_is_trained_and_sampled(
     assert "3 models, 0 diverged" in capsys.readouterr().out
 
 
-def test_benchmarks_are_registered() -> None:
-    assert load_benchmark("generation") is generation_benchmark
-    assert load_benchmark("hyper-representation-probes") is probe_benchmark
-    assert all(callable(load_benchmark(name)) for name in BENCHMARKS)
-    assert set(benchmark_definitions.BENCHMARKS) | set(generation_commands.BENCHMARKS) == set(
-        BENCHMARKS
-    )
-
-
 def test_kinds_of_training_are_registered() -> None:
     assert all(train_kind(name).args == (name,) for name in TRAIN_KINDS)  # type: ignore[attr-defined]
     assert set(ENCODERS) | set(KINDS) == set(TRAIN_KINDS)
-
-
-def test_generation_benchmark_reports_every_method(
-    trained_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shape = {"latent": 4, "width": 8, "heads": 1, "blocks": 1}
-    tiny = AutoencoderSettings(shape=shape, epochs=1, progress=False)
-
-    def settings(small: bool, seeds: Sequence[int], transfer: str) -> GenerationSettings:
-        asked = generation_settings(small, seeds, transfer)
-        behaviour = replace(tiny, structure=asked.behaviour.structure, queries=4)
-        less: dict[str, Any] = {
-            "least_rows": 1,
-            "models": 2,
-            "epochs": (0, 1),
-            "few_epochs": (0,),
-            "least_epoch": 1,
-        }
-        return replace(asked, structure=tiny, behaviour=behaviour, **less)
-
-    patched = "weightzoo.benchmarks.representation_benchmarks.generation_settings"
-    monkeypatch.setattr(patched, settings)
-    outcome = generation_benchmark(
-        BenchmarkOptions(
-            out=tmp_path, small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
-        )
-    )
-    rows = json.loads((tmp_path / "generation.json").read_text())["rows"]
-    own = {row["method"] for row in rows if row["images"] == "digits"}
-    assert len(own) == 21 and all(f"| {method} |" in outcome.text for method in own)
-    assert {"B_T", "B_F", "B_KDE30", "S_KDE30", "S_KDE30, plain loss", "SUB30 + behaviour"} <= own
-    assert "S_KDE30 as in the published code" in own
-    assert "comparable with the published 68.6 %" in outcome.text
-    moved = {row["method"] for row in rows if row["images"] == "glyphs-digits"}
-    assert moved == {"B_T", "B_F", "S_KDE30 + behaviour"}
-    assert "No change of architecture" in outcome.text  # an MLP
-    assert outcome.path.read_text() == outcome.text
-    assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("curves", "layers"))
-
-
-def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
-    options = BenchmarkOptions(
-        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
-    )
-    with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
-        probe_benchmark(options)

@@ -1,6 +1,7 @@
-"""The predictors that benchmarks compare, with the settings they are trained with.
+"""Predictors that the benchmarks compare, with their training settings.
 
-Settings were chosen on val splits; what was tried is in `LOG.md`.
+Settings were chosen on val splits; `LOG.md` lists what was tried. SNE is the set-based neural
+network encoder, NFN a neural functional network, INR an implicit neural representation.
 """
 
 from collections.abc import Mapping
@@ -25,7 +26,7 @@ NU = 1.0  # weight of the regulariser, whose distance is in deviations of the fr
 
 
 def baselines() -> list[Predictor]:
-    """No neural encoder: constant, hyper-parameters, weight statistics."""
+    """Predictors without a neural encoder: constant, hyper-parameters, weight statistics."""
     return [Constant(), HyperParameterBoosting(), StatisticsRidge(), StatisticsBoosting()]
 
 
@@ -49,7 +50,7 @@ def encoders(small: bool) -> list[Predictor]:
 
 
 def crossing(small: bool) -> list[Predictor]:
-    """What is defined for any architecture."""
+    """Predictors that are defined for any architecture."""
     epochs = 10 if small else 30
     return [
         Constant(),
@@ -62,11 +63,12 @@ def crossing(small: bool) -> list[Predictor]:
     ]
 
 
-def frequency_contestants(small: bool) -> list[Predictor]:
-    """SNE and its ablations beside what else reads an INR's weights.
+def frequency_predictors(small: bool) -> list[Predictor]:
+    """SNE, its ablations, and other predictors that read the weights of an INR.
 
-    A chunk of SNE is what one unit of a 1-32-32-1 INR takes in. Without encodings it is therefore
-    blind to every reordering, and the regulariser would be 0: these ablations train without.
+    A chunk of SNE holds the incoming weights of one unit of a 1-32-32-1 INR. Without positional
+    encodings SNE is therefore invariant to every reordering of units and the regulariser is 0, so
+    these ablations train without it.
     """
     common = INR_SETTINGS | {"epochs": 50 if small else 100}
     plain = common | {"lr": 1e-2}
@@ -93,6 +95,13 @@ def frequency_contestants(small: bool) -> list[Predictor]:
 def trained(
     name: str, encoder: str, options: Mapping[str, Any] | None = None, **settings: Any
 ) -> EncoderRegressor:
-    """An encoder with its settings; no bar of its own beside the benchmark's."""
+    """An encoder with its training settings, without a progress bar of its own.
+
+    Args:
+        name: name in the tables.
+        encoder: name of the encoder in the registry.
+        options: arguments of the encoder.
+        **settings: fields of `TrainingSettings`.
+    """
     spec = EncoderSpec(encoder, options or {})
     return EncoderRegressor(name, spec, TrainingSettings(**{"progress": False} | settings))

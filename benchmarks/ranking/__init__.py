@@ -1,0 +1,1 @@
+"""Benchmarks of rankers: fine-tuning matrices, the referee, unseen domains."""

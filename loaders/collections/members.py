@@ -1,0 +1,245 @@
+"""Members of a collection: a checkpoint folder, an adapter with its base, a row of a zoo.
+
+All have the same interface: type and shape of every tensor by name, and values of one tensor.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...zoos.errors import MergeError
+from ...zoos.tensors.adapters import LoraAdapter
+from ...zoos.tensors.checkpoint_folder import CheckpointFolder
+from ...zoos.tensors.lazy import TensorType
+from ..dataset.zoo_dataset import ZooDataset
+
+
+class Member(Protocol):
+    """One model of a collection.
+
+    Attributes:
+        name: for messages, reports and lineage.
+        tensors: type and shape of every tensor, by name.
+        architecture: what may be merged has the same; None if it is unknown.
+        tokenizer: digest of the tokenizer; None without one.
+        vocabulary: number of tokens its config names; None if there is none.
+        tied: whether its output head shares the token embedding; None if unsaid.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def tensors(self) -> Mapping[str, TensorType]: ...  # noqa: D102
+    @property
+    def architecture(self) -> str | None: ...  # noqa: D102
+    @property
+    def tokenizer(self) -> str | None: ...  # noqa: D102
+    @property
+    def vocabulary(self) -> int | None: ...  # noqa: D102
+    @property
+    def tied(self) -> bool | None: ...  # noqa: D102
+
+    def read(self, name: str) -> Tensor:
+        """A whole tensor, in its own type and shape."""
+
+    def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
+        """Some values of a flattened tensor, in its own type; written to `out` if given.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
+
+    def columns(self, name: str, chosen: Tensor) -> Tensor:
+        """Some columns (O, c) of a tensor as a matrix of its outputs O and all else.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
+
+
+class FolderMember:
+    """A checkpoint folder or file."""
+
+    def __init__(self, folder: CheckpointFolder) -> None:
+        """Take over an open folder."""
+        self.folder = folder
+        self.name = str(folder.path)
+        self.tensors = folder.tensors
+        self.tokenizer, self.tied = folder.tokenizer, folder.tied
+        self.vocabulary = folder.vocabulary
+
+    @property
+    def architecture(self) -> str | None:
+        """What the config calls it."""
+        names = self.folder.config.get("architectures")
+        return "+".join(map(str, names)) if isinstance(names, list) and names else None
+
+    def read(self, name: str) -> Tensor:
+        """A whole tensor, in its own type and shape."""
+        return self.folder.read(name)
+
+    def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
+        """Some values of a flattened tensor.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
+        return self.folder.block(name, start, stop, out)
+
+    def columns(self, name: str, chosen: Tensor) -> Tensor:
+        """Some columns of a matrix; of a local file only their pages are read.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
+        return self.folder.mapped(name).flatten(1)[:, chosen]
+
+
+class AdapterMember:
+    """A LoRA adapter applied to its base: what `merge_and_unload` of PEFT computes."""
+
+    def __init__(self, adapter: LoraAdapter, base: FolderMember) -> None:
+        """Join both.
+
+        Args:
+            adapter: LoRA adapter.
+            base: folder of the model that the adapter changes.
+
+        Raises:
+            MergeError: if the adapter changes a tensor that the base does not have.
+        """
+        self.adapter, self.base = adapter, base
+        self.name, self.architecture = str(adapter.path), base.architecture
+        self.tokenizer, self.vocabulary = base.tokenizer, base.vocabulary
+        self.tied, self.tensors = base.tied, base.tensors
+        self._last = ("", torch.empty(0))  # the tensor whose blocks are being read
+        for name in (*adapter.factors, *adapter.replaced):
+            if name not in base.tensors:
+                raise MergeError(
+                    f"adapter {self.name} changes {name!r}, which its base {base.name} does not "
+                    "have: give the base it was trained on"
+                )
+            self._check_shape(name)
+
+    def read(self, name: str) -> Tensor:
+        """A whole tensor, in the base's type and shape."""
+        kind = self.tensors[name].torch_dtype
+        if name in self.adapter.replaced:
+            return self.adapter.file.read(self.adapter.replaced[name]).to(kind)
+        values = self.base.read(name)
+        if name not in self.adapter.factors:
+            return values
+        return (values.float() + self.adapter.delta(name)).to(kind)
+
+    def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
+        """Some values of a flattened tensor; the changed ones of a block's rows are computed.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
+        if name not in self.adapter.factors and name not in self.adapter.replaced:
+            return self.base.block(name, start, stop, out)
+        if self._last[0] != name:  # blocks of one tensor follow one another
+            self._last = (name, self.read(name).flatten())
+        part = self._last[1][start:stop]
+        return part if out is None else out[: stop - start].copy_(part)
+
+    def columns(self, name: str, chosen: Tensor) -> Tensor:
+        """Some columns of a matrix.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
+        return self.read(name).flatten(1)[:, chosen]
+
+    def _check_shape(self, name: str) -> None:
+        wanted, file = self.base.tensors[name].shape, self.adapter.file
+        if name in self.adapter.replaced:
+            given = file.tensors[self.adapter.replaced[name]].type.shape
+        else:
+            a, b = (file.tensors[factor].type.shape for factor in self.adapter.factors[name])
+            given = (a[1], b[0]) if self.adapter.transposed else (b[0], a[1])
+        if given != wanted:
+            raise MergeError(
+                f"adapter {self.name} changes {name!r} of shape {wanted} by {given}: give the "
+                "base it was trained on"
+            )
+
+
+class ZooMember:
+    """One row of a zoo of ours."""
+
+    tokenizer = vocabulary = tied = None
+
+    def __init__(self, zoo: ZooDataset, index: int) -> None:
+        """Take a row.
+
+        Args:
+            zoo: the dataset.
+            index: index of the row in the dataset.
+        """
+        self.zoo, self.index = zoo, index
+        self.row = zoo.rows[index : index + 1]
+        column = {name: zoo.hidden_column(name, "a collection")[index] for name in _IDENTITY}
+        self.model_id, self.epoch = int(column["model_id"]), int(column["epoch"])
+        self.name = f"{zoo.name}:{self.model_id}@{self.epoch}"
+        self._specs = {spec.name: spec for spec in zoo.layer_table}
+        self.tensors = {
+            spec.name: TensorType(spec.dtype, spec.shape) for spec in self._specs.values()
+        }
+
+    @property
+    def architecture(self) -> str | None:
+        """Name of its architecture."""
+        architecture = self.zoo.header.architecture
+        return None if architecture is None else architecture.name
+
+    def read(self, name: str) -> Tensor:
+        """A whole tensor, in its own type and shape."""
+        kind = self.tensors[name]
+        return self.block(name, 0, kind.size).view(kind.shape)
+
+    def block(self, name: str, start: int, stop: int, out: Tensor | None = None) -> Tensor:
+        """Some values of a flattened tensor; reads only their bytes.
+
+        Args:
+            name: tensor name.
+            start: first value of the block.
+            stop: end of the block, exclusive.
+            out: buffer (stop - start,) to write to; None allocates one.
+        """
+        spec = self._specs[name]
+        if start == stop:
+            return torch.empty(0, dtype=self.tensors[name].torch_dtype)
+        part = self.zoo.source.part(spec.offset + start, spec.offset + stop)
+        values = torch.from_numpy(np.array(part.take(self.row)[0])).to(
+            self.tensors[name].torch_dtype
+        )
+        return values if out is None else out[: stop - start].copy_(values)
+
+    def columns(self, name: str, chosen: Tensor) -> Tensor:
+        """Some columns of a matrix.
+
+        Args:
+            name: tensor name.
+            chosen: column numbers, (c,).
+        """
+        return self.read(name).flatten(1)[:, chosen]
+
+
+_IDENTITY = ("model_id", "epoch")

@@ -1,0 +1,1 @@
+"""Merge methods: one tensor of every member in, one tensor out."""

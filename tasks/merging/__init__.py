@@ -1,0 +1,1 @@
+"""Merging and mixing of models: families, methods, recipes, search, mixtures."""

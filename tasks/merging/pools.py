@@ -1,0 +1,194 @@
+"""Pools that `weightzoo glue` works on: rows of a zoo, or checkpoint folders with a command.
+
+A pool knows its members, says which belong together, and evaluates a weighted merge of some of
+them on val or test data.
+
+Shape letters: M members.
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ...loaders import HiddenPermutations, ZooDataset, align
+from ...loaders.collections import ModelCollection
+from ...zoos.errors import MergeError
+from ...zoos.tensors.adapters import is_adapter
+from ..autoencoding.behaviour import accuracies
+from ..generation.generated_zoo import zoo_images
+from .families import Families, find_families, find_zoo_families
+from .merge import merge_checkpoints
+from .recipe import MergeRecipe, read_merge_recipe
+
+EVALUATORS = ("accuracy", "loss")
+
+
+class Pool(Protocol):
+    """Models to merge.
+
+    Attributes:
+        names: names of the M members.
+    """
+
+    names: tuple[str, ...]
+
+    def families(self, seed: int) -> Families:
+        """Which members belong together."""
+
+    def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
+        """The score of a weighted sum of members on "val" or "test"; larger is better.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+            split: "val" or "test".
+        """
+
+
+class ZooPool:
+    """Rows of a zoo, measured on its image set."""
+
+    def __init__(self, zoo: ZooDataset, evaluator: str = "accuracy", aligned: bool = False) -> None:
+        """Take rows.
+
+        Args:
+            zoo: M rows of one architecture.
+            evaluator: "accuracy", or "loss", whose negative is the score.
+            aligned: reorder the hidden units of a family's members to its first one.
+
+        Raises:
+            MergeError: if the evaluator is unknown or the architecture is not known.
+        """
+        if evaluator not in EVALUATORS:
+            raise MergeError(f"for a zoo --evaluate is one of {EVALUATORS}, got {evaluator!r}")
+        if zoo.header.architecture is None:
+            raise MergeError(f"zoo {zoo.name!r} holds no architecture to measure its models with")
+        self.zoo, self.evaluator, self.aligned = zoo, evaluator, aligned
+        self.architecture, self.images = zoo.header.architecture, zoo_images(zoo)
+        ids = zoo.hidden_column("model_id", "glue").tolist()
+        epochs = zoo.hidden_column("epoch", "glue").tolist()
+        self.names = tuple(f"{zoo.name}:{i}@{e}" for i, e in zip(ids, epochs, strict=True))
+        self.activations = [str(name) for name in zoo.hidden_column("activation", "glue")]
+        self._rows = zoo.weights()
+
+    def families(self, seed: int) -> Families:
+        """By the similarity of columns, after alignment if asked for."""
+        return find_zoo_families(self.zoo, aligned=self.aligned, seed=seed)
+
+    def rows(self, members: Sequence[int]) -> Tensor:
+        """Flat weights of some members, aligned to the first if asked for."""
+        rows = self._rows[list(members)]
+        if not self.aligned or len(members) == 1:
+            return rows
+        return align(rows, rows[0], HiddenPermutations.of(self.architecture))[0]
+
+    def merged(self, members: Sequence[int], weights: Sequence[float]) -> Tensor:
+        """(D,): the weighted sum of some members.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+        """
+        return torch.tensor(weights, dtype=torch.float32) @ self.rows(members)
+
+    def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
+        """Accuracy, or minus the loss, on the images of a split.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+            split: "val" or "test".
+        """
+        row, name = self.merged(members, weights), self.activations[members[0]]
+        images = getattr(self.images, split)
+        loss, accuracy = accuracies(self.architecture, row[None], [name], images)[:, 0].tolist()
+        return accuracy if self.evaluator == "accuracy" else -loss
+
+
+class CheckpointPool:
+    """Checkpoint folders, measured by a command that prints a number."""
+
+    def __init__(
+        self, collection: ModelCollection, scratch: Path, commands: dict[str, str]
+    ) -> None:
+        """Take checkpoints.
+
+        Args:
+            collection: M members, and the base if it is known.
+            scratch: folder for merges that are evaluated, deleted after each.
+            commands: command of each split; `{model}` stands for the folder of the merge. The last
+                line that a command prints is its score, larger is better.
+        """
+        self.collection, self.scratch, self.commands = collection, scratch, commands
+        self.names = tuple(member.name for member in collection.members)
+
+    def families(self, seed: int) -> Families:
+        """By the similarity of columns."""
+        return find_families(self.collection, seed=seed)
+
+    def recipe(self, members: Sequence[int], weights: Sequence[float]) -> MergeRecipe:
+        """The recipe of a weighted sum.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+        """
+        used = [(self.names[m], w) for m, w in zip(members, weights, strict=True) if w]
+        return read_merge_recipe(
+            {
+                "method": "weighted",
+                "members": [name for name, _ in used],
+                "settings": {"weights": [weight for _, weight in used]},
+            }
+        )
+
+    def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
+        """Merge into the scratch folder, run the command, read its last line.
+
+        Args:
+            members: numbers of the merged members.
+            weights: weights of the members, (P,).
+            split: "val" or "test".
+
+        Raises:
+            MergeError: if the command fails or prints no number.
+        """
+        recipe = self.recipe(members, weights)
+        alone = len(recipe.members) == 1 and recipe.settings.weights == (1.0,)
+        if alone and not is_adapter(Path(recipe.members[0])):
+            return self._run(Path(recipe.members[0]), split)
+        recipe = replace(recipe, base="" if self.collection.base is None else self._base)
+        folder = self.scratch / "candidate"
+        shutil.rmtree(folder, ignore_errors=True)
+        merge_checkpoints(recipe, folder, overwrite=True)
+        try:
+            return self._run(folder, split)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @property
+    def _base(self) -> str:
+        assert self.collection.base is not None
+        return self.collection.base.name
+
+    def _run(self, folder: Path, split: str) -> float:
+        parts = [part.replace("{model}", str(folder)) for part in shlex.split(self.commands[split])]
+        done = subprocess.run(parts, capture_output=True, text=True)
+        lines = done.stdout.strip().splitlines()
+        try:
+            if done.returncode:
+                raise ValueError(f"exit status {done.returncode}")
+            return float(json.loads(lines[-1]))
+        except (ValueError, TypeError, IndexError) as error:
+            raise MergeError(
+                f"the command {shlex.join(parts)!r} must print a number in its last line, "
+                f"{error}: {(done.stderr or done.stdout).strip()[-300:]!r}"
+            ) from error

@@ -1,0 +1,20 @@
+"""Benchmarks by name."""
+
+import pytest
+
+from weightzoo.benchmarks import definitions, generation, probes
+from weightzoo.benchmarks.ranking import benchmark as ranking
+from weightzoo.benchmarks.registry import BENCHMARKS, load_benchmark
+
+
+def test_benchmarks_are_registered() -> None:
+    assert load_benchmark("generation") is generation.generation_benchmark
+    assert load_benchmark("hyper-representation-probes") is probes.probe_benchmark
+    assert all(callable(load_benchmark(name)) for name in BENCHMARKS)
+    modules = (definitions, generation, probes, ranking)
+    assert set(BENCHMARKS) == {name for module in modules for name in module.BENCHMARKS}
+
+
+def test_unknown_benchmark_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ValueError, match="one of .*'within-zoo'.*, got 'beauty'"):
+        load_benchmark("beauty")

@@ -1,0 +1,108 @@
+"""Rules of prose that a program can check: docstring sections and banned forms."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+# An entry "name: TEXT" whose text starts with one of these has no noun of its own.
+NOUNLESS = re.compile(
+    r"^\s+\*{0,2}\w+( \([^)]*\))?: "
+    r"(of|on|in|by|to|at|with|whose|which|how|where|when|whom|so|as)\b",
+    re.IGNORECASE,
+)
+BANNED = re.compile(
+    r"\bof which\b|\bby heart\b|of (no )?account\b|\bmakes? no odds\b|\bis the caller's to\b|"
+    r"\bin our words\b|\bto which it is\b|\bwhose is\b|\bas one has them\b|\blies open\b|"
+    r"\bcontestants?\b|\bgoes its own way\b",
+    re.IGNORECASE,
+)
+SECTIONS = ("Args:", "Attributes:")
+
+
+@dataclass(frozen=True)
+class Function:
+    """A public function or method.
+
+    Attributes:
+        location: file and line.
+        name: qualified name.
+        arguments: count, without self and cls.
+        raises: whether its own body raises.
+        docstring: its docstring, or "".
+    """
+
+    location: str
+    name: str
+    arguments: int
+    raises: bool
+    docstring: str
+
+
+def public_functions(root: Path, file: Path) -> Iterator[Function]:
+    """Public functions of a module and public methods of its public classes."""
+    tree = ast.parse((root / file).read_text())
+    yield from _functions(tree.body, file, "")
+
+
+def lacks_args(function: Function) -> bool:
+    """Whether a function with two or more arguments has no section on them."""
+    return function.arguments >= 2 and "Args:" not in function.docstring
+
+
+def lacks_raises(function: Function) -> bool:
+    """Whether a function that raises does not say so."""
+    return function.raises and "Raises:" not in function.docstring
+
+
+def nounless_entries(root: Path, file: Path) -> Iterator[str]:
+    """Entries of docstring sections that name no thing."""
+    for node in ast.walk(ast.parse((root / file).read_text())):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+            text = ast.get_docstring(node, clean=False) or ""
+            start = getattr(node, "lineno", 1)
+            for section in SECTIONS:
+                if section in text:
+                    for line in text.split(section, 1)[1].splitlines():
+                        if NOUNLESS.match(line):
+                            yield f"{file}:{start}: {line.strip()}"
+
+
+def banned_forms(root: Path, file: Path) -> Iterator[str]:
+    """Lines with a form that house rules ban."""
+    for number, line in enumerate((root / file).read_text().splitlines(), 1):
+        if found := BANNED.search(line):
+            yield f"{file}:{number}: {found.group()!r} in {line.strip()!r}"
+
+
+def _functions(body: list[ast.stmt], file: Path, prefix: str) -> Iterator[Function]:
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from _functions(node.body, file, f"{prefix}{node.name}.")
+        if not isinstance(node, ast.FunctionDef) or _is_private(node) or _is_overload(node):
+            continue
+        given = node.args
+        names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+        count = len([name for name in names if name not in ("self", "cls")])
+        count += bool(given.vararg) + bool(given.kwarg)
+        text = ast.get_docstring(node) or ""
+        yield Function(f"{file}:{node.lineno}", prefix + node.name, count, _raises(node), text)
+
+
+def _is_private(node: ast.FunctionDef) -> bool:
+    return node.name.startswith("_") and node.name != "__init__"
+
+
+def _is_overload(node: ast.FunctionDef) -> bool:
+    return any("overload" in ast.unparse(one) for one in node.decorator_list)
+
+
+def _raises(node: ast.AST) -> bool:
+    """Whether the statements of a function itself, not of functions inside it, raise an error."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if (isinstance(child, ast.Raise) and child.exc is not None) or _raises(child):
+            return True
+    return False

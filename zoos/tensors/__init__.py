@@ -1,0 +1,1 @@
+"""Checkpoint folders of safetensors: checked headers, tensors read in place, and a writer."""
