@@ -76,7 +76,10 @@ def _parts(dataset: Any) -> dict[str, Any]:
     parts = dict(dataset) if isinstance(dataset, Mapping) else {"": dataset}
     for part in parts.values():
         if not hasattr(part, "column_names") or not hasattr(part, "with_format"):
-            raise TypeError(f"from_hf takes {_ONLY}, got {type(part).__name__}")
+            raise TypeError(
+                f"from_hf takes {_ONLY}, got {type(part).__name__}: datasets of weightzoo are "
+                "written by save_zoo, models by write_zoo"
+            )
         if not hasattr(part, "__len__"):
             raise TypeError(f"from_hf takes {_ONLY}, not a streamed one: load it without streaming")
         if WEIGHTS not in part.column_names:

@@ -48,4 +48,6 @@ def _described(value: Any) -> str:
         )
     if isinstance(value, str):
         return f"the text {value!r}: load it first, load_zoo({value!r}, split='train')"
+    if type(value).__module__.startswith("datasets."):
+        return f"a stock {type(value).__name__}: weightzoo.from_hf writes it as a zoo"
     return f"{type(value).__name__} {value!r:.80}"

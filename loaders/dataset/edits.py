@@ -25,7 +25,18 @@ from .table_edits import with_columns, with_names
 if TYPE_CHECKING:
     import pandas
 
-Batch = dict[str, Any]
+
+class Batch(dict[str, Any]):
+    """Columns of some rows by name, with "weights" if they were asked for."""
+
+    def __missing__(self, name: str) -> Any:
+        """Say which columns there are.
+
+        Raises:
+            KeyError: always.
+        """
+        hint = ": give map(..., weights=True)" if name == WEIGHTS else ""
+        raise KeyError(f"no column {name!r}, the columns are {list(self)}{hint}")
 
 
 class Editable:
@@ -165,11 +176,11 @@ class Editable:
         """
         return self._changed(rows=np.random.default_rng(seed).permutation(self.rows))
 
-    def train_test_split(self, test: float = 0.2, seed: int = 0) -> dict[str, Self]:
+    def train_test_split(self, test_size: float = 0.2, seed: int = 0) -> dict[str, Self]:
         """Two datasets that share no model; their column `split` says which is which.
 
         Args:
-            test: share of the models in the test split, above 0 and below 1.
+            test_size: share of the models in the test split, above 0 and below 1.
             seed: seed of the draw.
 
         Returns:
@@ -184,15 +195,17 @@ class Editable:
             >>> set(parts["train"].columns["model_id"]) & set(parts["test"].columns["model_id"])
             set()
         """
-        if not 0 < test < 1:
-            raise ValueError(f"test must be a share above 0 and below 1, got {test!r}")
+        if not isinstance(test_size, float) or not 0 < test_size < 1:
+            raise ValueError(f"test_size must be a share above 0 and below 1, got {test_size!r}")
         ids = self._own.table.column("model_id", self.rows)
         models = np.unique(ids)
-        shares = {"train": 1 - test, "test": test}
+        shares = {"train": 1 - test_size, "test": test_size}
         drawn = draw_splits(len(models), shares, np.random.default_rng(seed))
         split = np.array(drawn, object)[np.searchsorted(models, ids)]
         if len(set(drawn)) < 2:
-            raise ValueError(f"{len(models)} models leave a split empty with test={test!r}")
+            raise ValueError(
+                f"{len(models)} models leave a split empty with test_size={test_size!r}"
+            )
         whole = self._edited({"split": split})
         return {part: whole._changed(rows=self.rows[split == part]) for part in ("train", "test")}
 
@@ -224,7 +237,7 @@ class Editable:
     ) -> dict[str, Any]:
         """What a function makes of one batch, checked."""
         columns = self._own.columns
-        batch: Batch = {name: columns[name][rows] for name in columns}
+        batch = Batch({name: columns[name][rows] for name in columns})
         count = len(self.rows[rows])
         if weights:
             batch[WEIGHTS] = cast(Any, self).weights(rows)

@@ -41,6 +41,8 @@ _COLUMN_WISE = (
     "lambda c: (c['epoch'] == 12) & (c['test_accuracy'] >= 0.5), or write it as a text, "
     "'epoch == 12 and test_accuracy >= 0.5'"
 )
+# Numpy's errors where a function for one value is called with a column: float(column), attributes.
+_SIGNS_OF_ROWS = ("'numpy.ndarray' object", "'Columns' object", "0-dimensional", "only length-1")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -195,7 +197,10 @@ class ZooDataset(Editable, Dataset[Row]):
         if isinstance(condition, str):
             return self.select(rows_where(condition, self.columns))
         if not callable(condition):
-            raise TypeError(f"condition must be a text or a function, got {condition!r}")
+            raise TypeError(
+                f"condition must be a text or a function, got {type(condition).__name__}: rows are "
+                "chosen by their numbers or by booleans with select"
+            )
         keep = _called(condition, self.columns)
         if keep.dtype != np.bool_ or keep.shape != (len(self),):
             raise ValueError(
@@ -343,7 +348,13 @@ def _called(
     """What a condition returns; one that was written for single rows is explained."""
     try:
         return np.asarray(condition(columns))
-    except ValueError as error:
+    except ValueError as error:  # `and`, `or`, `in`, `if` on a column
         if "truth value of an array" not in str(error):
             raise
         raise ValueError(f"the condition takes one row at a time: {_COLUMN_WISE}") from error
+    except (AttributeError, TypeError) as error:
+        if not any(sign in str(error) for sign in _SIGNS_OF_ROWS):
+            raise
+        raise ValueError(
+            f"the condition fails on whole columns ({error}): {_COLUMN_WISE}"
+        ) from error
