@@ -23,6 +23,7 @@ STATE_DICT_ONLY = (
     "architecture do not"
 )
 _GIVEN = "an Architecture, its plain data, a LayerTable, an nn.Module or a TracedModule"
+_WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _EXACT = 2**24  # float32 holds every whole number up to here
 
 
@@ -36,6 +37,7 @@ class ModelLayout:
         names: the user's name of each tensor, by its name in the table.
         hyper_parameters: activation and dropout of the module that was traced.
         note: what the user should know, "" for nothing.
+        is_surprising: whether the user could not know the note from what was handed over.
     """
 
     table: LayerTable
@@ -43,6 +45,7 @@ class ModelLayout:
     names: dict[str, str]
     hyper_parameters: dict[str, Any] = field(default_factory=dict)
     note: str = ""
+    is_surprising: bool = True
 
     @classmethod
     def of(
@@ -75,7 +78,10 @@ class ModelLayout:
         if isinstance(given, TracedModule):
             return _traced_layout(given)
         if isinstance(given, LayerTable):
-            return cls(table=given, architecture=None, names=_same_names(given))
+            reason = "a layer table does not say what its networks compute"
+            note = STATE_DICT_ONLY.format(reason=reason)
+            names = _same_names(given)
+            return cls(table=given, architecture=None, names=names, note=note, is_surprising=False)
         if isinstance(given, Mapping):
             given = Architecture.from_json(given)
         if not isinstance(given, Architecture):
@@ -85,6 +91,7 @@ class ModelLayout:
 
     @classmethod
     def _of_module(cls, module: nn.Module, input_shape: Sequence[int] | None) -> "ModelLayout":
+        module = unwrapped(module)
         try:
             return _traced_layout(trace_architecture(module, input_shape))
         except UnsuitableError as error:
@@ -165,7 +172,10 @@ class ModelLayout:
             )
         for name, value in state.items():
             _check_exact(name, value)
-        return self.table.flatten(state).cpu().numpy()
+        try:
+            return self.table.flatten(state).cpu().numpy()
+        except ValueError as error:
+            raise ValueError(f"{error}; a zoo holds models of one architecture") from error
 
     def hyper_parameters_of(self, model: Any) -> dict[str, Any]:
         """Activation and dropout of a module, which may differ from model to model.
@@ -183,6 +193,7 @@ class ModelLayout:
             names=self.names,
         )
         try:
+            model = unwrapped(model)
             traced = trace_architecture(model, shape, self.architecture.name, like=proven)
         except UnsuitableError as error:
             raise ValueError(f"the model cannot be rebuilt like the first one: {error}") from error
@@ -215,11 +226,14 @@ def state_of(model: Any) -> dict[str, Tensor]:
     Args:
         model: an `nn.Module`, or a mapping of tensors or arrays by name.
 
+    Returns:
+        The tensors, without the prefix that `DataParallel` or `torch.compile` gives to all names.
+
     Raises:
         TypeError: if it is neither, or holds what is no tensor.
     """
     if isinstance(model, nn.Module):
-        return dict(model.state_dict())
+        return dict(unwrapped(model).state_dict())
     if not isinstance(model, Mapping):
         raise TypeError(
             "a model must be a state dict, an nn.Module or a flat weight vector, got "
@@ -236,6 +250,22 @@ def state_of(model: Any) -> dict[str, Tensor]:
         state[str(name)] = value if isinstance(value, Tensor) else torch.from_numpy(value)
     if not state:
         raise TypeError("the model has no tensors")
+    return _without_wrapper(state)
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """The module inside of `DataParallel`, `DistributedDataParallel` or `torch.compile`."""
+    for prefix in _WRAPPERS:
+        inner = getattr(module, prefix.removesuffix("."), None)
+        if isinstance(inner, nn.Module) and len(list(module.children())) == 1:
+            return unwrapped(inner) if type(module).__module__.startswith("torch.") else module
+    return module
+
+
+def _without_wrapper(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in _WRAPPERS:
+        if all(name.startswith(prefix) for name in state):
+            return _without_wrapper({n.removeprefix(prefix): v for n, v in state.items()})
     return state
 
 

@@ -98,6 +98,7 @@ def write_zoo(
     with writer:
         try:
             _add_all(writer, rows, given)
+            writer.check()
         except (TypeError, ValueError):
             writer.discard()  # a corrected call has other rows
             raise

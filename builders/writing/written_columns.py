@@ -68,6 +68,7 @@ def zoo_columns(
 
     Raises:
         TypeError: if a column holds text in some rows and numbers in others.
+        ValueError: if a model with one parent does not say which.
         ZooFormatError: if the lineage contradicts itself.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -84,7 +85,20 @@ def zoo_columns(
         if name not in columns:
             columns[name] = _column(name, rows, None)
     check_lineage(columns)
+    _check_parents(columns)
     return columns
+
+
+def _check_parents(columns: Mapping[str, np.ndarray]) -> None:
+    """Refuse models with one parent that do not say which."""
+    if "relation" not in columns:
+        return
+    one = np.isin(columns["relation"].astype(str), ("fine-tuned", "pruned"))
+    if np.any(one & (columns["parent_model_id"] < 0)):
+        raise ValueError(
+            "models that are fine-tuned or pruned need the column parent_model_id, the model_id in "
+            "the parents' zoo; give relation='merged' or 'generated' for models of many parents"
+        )
 
 
 def _column(name: str, rows: Sequence[Mapping[str, Any]], default: Any) -> np.ndarray:

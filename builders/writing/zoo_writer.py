@@ -222,6 +222,17 @@ class ZooWriter:
         self._append(row, *values)
         return values[0]
 
+    def check(self) -> None:
+        """Check the rows so far against each other, as the end of the block does.
+
+        Raises:
+            TypeError: if a column holds text in some rows and numbers in others.
+            ValueError: if splits or parents are given to some rows only, or the lineage
+                contradicts itself.
+        """
+        if self._spool is not None and self._spool.rows:
+            self._columns()
+
     def discard(self) -> None:
         """Forget all rows, also those of an earlier run; the block must end in an error then."""
         self._close()
@@ -255,7 +266,7 @@ class ZooWriter:
         """The layout of the zoo, found out with the first model."""
         if self._layout is None:
             self._layout = ModelLayout.of(self._architecture, model, self._input_shape)
-            if self._layout.note:
+            if self._layout.note and self._layout.is_surprising:
                 warnings.warn(f"zoo {self._name!r}: {self._layout.note}", stacklevel=3)
             write_table(self._held.path / SCRATCH_NAME, self._layout.to_json())
             self._open_spool()
@@ -292,16 +303,22 @@ class ZooWriter:
             self._held.forget_plan()
             raise BuildError(f"no model was added to zoo {self._name!r}: there is nothing to write")
         self._spool.sync()
+        columns, hyper, how = self._columns()
+        weights = self._spool.weights()
+        columns["status"] = status_column(weights, columns["status"] == "diverged")
+        self._write(columns, weights, hyper, how)
+        self._close()
+
+    def _columns(self) -> tuple[dict[str, np.ndarray], tuple[str, ...], dict[str, Any]]:
+        """All columns, the names of the hyper-parameters, and what the header says of splits."""
+        assert self._spool is not None
         rows = [{name: decoded(value) for name, value in row.items()} for row in self._spool.rows]
         names = list(dict.fromkeys(name for row in rows for name in row))
         hyper = hyper_parameters_of(names)
         columns = zoo_columns(rows, self._parent_data.get("name", ""), hyper)
         parent = None if self._is_drawn else self._parent
         columns["split"], how = fill_splits(columns, self._rule, parent)
-        weights = self._spool.weights()
-        columns["status"] = status_column(weights, columns["status"] == "diverged")
-        self._write(columns, weights, hyper, how)
-        self._close()
+        return columns, hyper, how
 
     def _write(
         self,

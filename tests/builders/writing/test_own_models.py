@@ -1,6 +1,7 @@
 """`write_zoo`: what is written is read again, and what does not fit is refused before any file."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def test_array_is_written_with_a_layer_table(tmp_path: Path, mlps: list[nn.Modul
     table = LayerTable.from_module(mlps[0])
     rows = np.random.default_rng(0).random((6, table.width))
     columns = {"model_id": [0, 0, 0, 1, 1, 1], "epoch": [2, 1, 0, 0, 1, 2]}
-    write_zoo(tmp_path / "z", rows, columns, architecture=table, **NAMED)
+    written = write_zoo(tmp_path / "z", rows, columns, architecture=table, **NAMED)
+    assert "state dicts only, because a layer table does not say" in written.note
     zoo = load_zoo(tmp_path / "z")
     first = next(part for part in zoo.values() if 0 in part.columns["model_id"]).trajectory(0)
     assert first.columns["epoch"].tolist() == [0, 1, 2]
@@ -142,6 +144,31 @@ def test_children_take_the_splits_of_their_parents(tmp_path: Path, mlps: list[nn
         )
 
 
+def test_children_must_name_their_parents(tmp_path: Path, mlps: list[nn.Module]) -> None:
+    write_zoo(tmp_path / "parent", mlps, **NAMED)
+    parents = {"parents": tmp_path / "parent"} | NAMED
+    with pytest.raises(ValueError, match="need the column parent_model_id"):
+        write_zoo(tmp_path / "child", mlps, **parents)
+    write_zoo(tmp_path / "child", mlps, {"relation": ["merged"] * 10}, **parents)
+
+
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, partial(torch.compile, backend="eager")], ids=["parallel", "compiled"]
+)
+def test_wrappers_of_modules_are_seen_through(
+    tmp_path: Path, mlps: list[nn.Module], wrap: Any
+) -> None:
+    write_zoo(tmp_path / "plain", mlps[::2], **NAMED)
+    write_zoo(tmp_path / "modules", [wrap(module) for module in mlps[::2]], **NAMED)
+    states = [wrap(module).state_dict() for module in mlps[::2]]
+    assert all(name.startswith(("module.", "_orig_mod.")) for name in states[0])
+    write_zoo(tmp_path / "states", states, architecture=mlp(), **NAMED)
+    wanted = load_zoo(tmp_path / "plain", split="train").weights()
+    for name in ("modules", "states"):
+        found = load_zoo(tmp_path / name, split="train")
+        assert torch.equal(found.weights(), wanted) and found.header.architecture is not None
+
+
 def test_weights_that_are_not_finite_are_kept_as_diverged(
     tmp_path: Path, mlps: list[nn.Module]
 ) -> None:
@@ -168,6 +195,8 @@ def test_weights_that_are_not_finite_are_kept_as_diverged(
         ({"architecture": 3}, TypeError, "architecture must be an Architecture"),
         ({"licence": "My Own"}, ValueError, "licence must be written in"),
         ({"name": "a/b"}, ValueError, "name must be written in"),
+        ({"columns": {"relation": ["pruned"] * 10}}, ValueError, "need the column parent_model"),
+        ({"columns": {"relation": ["cloned"] * 10}}, ValueError, "relation must be one of"),
         ({"columns": {"epoch": [0] * 10, "model_id": [1] * 10}}, ValueError, "has a row of epoch"),
     ],
 )
