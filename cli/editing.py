@@ -1,14 +1,20 @@
-"""The commands that make a zoo of zoos that are there: `edit` and `concat`."""
+"""The commands that make a zoo of zoos that are there: `edit`, `concat` and `attach`."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, check_folder, print_result
+from .arguments import add_command, check_folder, print_result, whole
 
 
 def add_editing_commands(commands: Any) -> None:
-    """Add `edit` and `concat`."""
+    """Add `edit`, `concat` and `attach`."""
+    _add_edit(commands)
+    _add_concat(commands)
+    _add_attach(commands)
+
+
+def _add_edit(commands: Any) -> None:
     edit = add_command(
         commands,
         "edit",
@@ -42,6 +48,9 @@ def add_editing_commands(commands: Any) -> None:
     )
     edit.add_argument("--sort", metavar="COLUMN", help="order the models by a column, rising")
     _add_target(edit)
+
+
+def _add_concat(commands: Any) -> None:
     concat = add_command(
         commands,
         "concat",
@@ -58,6 +67,61 @@ def add_editing_commands(commands: Any) -> None:
         "add the column zoo (default: refuse)",
     )
     _add_target(concat)
+
+
+def _add_attach(commands: Any) -> None:
+    attach = add_command(
+        commands,
+        "attach",
+        _attach,
+        "give a zoo of state dicts the architecture of its models; checks the shapes of all "
+        "tensors and, if the images are known, that rebuilt models reach their test accuracy",
+        "weightzoo attach imported --architecture mine:Network --images mnist",
+    )
+    attach.add_argument("zoo", type=Path, help="zoo folder, or folder of zoo folders")
+    attach.add_argument("--name", help="name of the zoo, if there are several")
+    attach.add_argument(
+        "--architecture",
+        required=True,
+        metavar="FILE.toml|MODULE:CLASS",
+        help="TOML file with the table architecture of a recipe, or a torch module (class, "
+        "instance, or function that returns one) that is traced; its module is imported, also from "
+        "the working folder",
+    )
+    attach.add_argument(
+        "--input-shape",
+        type=whole(1),
+        nargs="+",
+        metavar="SIZE",
+        help="channels, height and width of an input, or its features (default: derived from the "
+        "module)",
+    )
+    attach.add_argument(
+        "--activation",
+        help="activation function of all models, for a zoo without the column activation (default: "
+        "that of the module)",
+    )
+    attach.add_argument(
+        "--images",
+        help="image set that the models are tested on (default: the one that the zoo records)",
+    )
+    attach.add_argument(
+        "--models",
+        type=whole(1),
+        default=8,
+        help="number of random rows whose model is rebuilt and tested (default: 8)",
+    )
+    attach.add_argument(
+        "--seed", type=whole(0), default=0, help="seed for choosing these rows (default: 0)"
+    )
+    attach.add_argument(
+        "--out", type=Path, help="zoo folder to make (default: replace the zoo itself)"
+    )
+    attach.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace a zoo at --out, or the architecture that the zoo has already",
+    )
 
 
 def _add_target(command: argparse.ArgumentParser) -> None:
@@ -101,6 +165,37 @@ def _concat(options: argparse.Namespace) -> None:
     parts = [part for path in options.zoos for part in load_zoo(path).values()]
     zoo = concatenate_zoos(parts, same_ids=options.same_ids)
     _save(options, zoo)
+
+
+def _attach(options: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from ..tasks.inspection.attaching import attach_architecture
+    from ..tasks.inspection.named_architectures import named_architecture
+
+    if options.out is not None:
+        check_folder(options.out)
+    found = attach_architecture(
+        options.zoo,
+        named_architecture(options.architecture),
+        name=options.name,
+        input_shape=options.input_shape,
+        activation=options.activation,
+        images=options.images,
+        models=options.models,
+        seed=options.seed,
+        out=options.out,
+        overwrite=options.overwrite,
+    )
+    if found.tested_rows:
+        tested = f"{found.tested_rows} rebuilt models reach their recorded test measure on "
+        tested += f"{found.images}"
+    else:
+        tested = "checked by shapes only; give --images to check recorded test accuracies"
+    text = f"architecture {found.architecture} attached to {found.path}: tensors matched by "
+    print_result(
+        options, asdict(found) | {"path": str(found.path)}, f"{text}{found.matched_by}, {tested}"
+    )
 
 
 def _save(options: argparse.Namespace, zoo: Any) -> None:

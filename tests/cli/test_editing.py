@@ -1,14 +1,18 @@
-"""`weightzoo edit` and `weightzoo concat`: what they write opens, and mistakes are one line."""
+"""`weightzoo edit`, `concat` and `attach`: what they write opens, and mistakes are one line."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from make_tiny_zoo import make_tiny_zoo
 
-from weightzoo import load_zoo
+from weightzoo import load_zoo, write_zoo
 from weightzoo.cli.main import main
 from weightzoo.tasks.inspection.verification import verify_zoo
+from weightzoo.zoos.errors import ZooFormatError
 
 
 def test_edit_writes_chosen_rows_and_columns(
@@ -87,3 +91,85 @@ def test_concat_writes_zoos_with_shared_ids_as_one(
     assert main(["concat", str(tiny_zoo), child, "--same-ids", "renumber", "--out", out]) == 0
     assert capsys.readouterr().out.startswith("8 models, 16 checkpoints")
     assert all(check.passed is not False for check in verify_zoo(tmp_path / "out"))
+
+
+MODULE = """
+from torch import nn
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3), nn.ReLU(), nn.Flatten(),
+                         nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
+
+class Needy(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+"""
+TOML = """
+[architecture]
+name = "tiny"
+input_shape = [1, 8, 8]
+layers = [
+  { kind = "conv", out = 2, kernel = 3 },
+  { kind = "max_pool", size = 3 },
+  { kind = "activation" },
+  { kind = "flatten" },
+  { kind = "linear", out = 4 },
+  { kind = "activation" },
+  { kind = "linear", out = 3 },
+]
+"""
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a zoo of state dicts, a module and a TOML file."""
+    (tmp_path / "attached_networks.py").write_text(MODULE)
+    (tmp_path / "tiny.toml").write_text(TOML)
+    (tmp_path / "broken.toml").write_text("[architecture")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "attached_networks", raising=False)
+    table = load_zoo(make_tiny_zoo(tmp_path / "tiny"), split="train").layer_table
+    weights = np.random.default_rng(0).random((4, table.width))
+    columns = {"activation": ["relu", "tanh"] * 2}
+    write_zoo("plain", weights, columns, architecture=table, name="plain", licence="mit")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["attached_networks:network", "--input-shape", "1", "8", "8"], ["tiny.toml"]],
+    ids=["module", "file"],
+)
+def test_attach_takes_a_module_or_a_file(
+    working_folder: Path, capsys: pytest.CaptureFixture[str], options: list[str]
+) -> None:
+    with pytest.raises(ZooFormatError, match="holds no architecture"):
+        load_zoo("plain", split="train").module(0)
+    assert main(["attach", "plain", "--architecture", *options]) == 0
+    assert "checked by shapes only; give --images" in capsys.readouterr().out
+    zoo = load_zoo("plain", split="train")
+    assert zoo.module(0)(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
+    assert all(check.passed is not False for check in verify_zoo(Path("plain")))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("tiny", "must be a file FILE.toml or a class MODULE:CLASS"),
+        ("absent.toml", "no file 'absent.toml'"),
+        ("broken.toml", "cannot be read as TOML"),
+        ("absent_networks:network", "cannot import 'absent_networks'"),
+        ("attached_networks.py:network", "write 'mine:Own'"),
+        ("attached_networks:other", "it has ['Needy', 'network', 'nn']"),
+        ("attached_networks:Needy", "cannot be made without arguments"),
+        ("attached_networks:nn", "cannot be made without arguments"),
+        ("builtins:dict", "must be a torch module, got dict"),
+    ],
+)
+def test_attach_refuses_what_is_no_architecture(
+    working_folder: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    assert main(["attach", "plain", "--architecture", text]) == 1
+    error = capsys.readouterr().err
+    assert reason in error and error.count("\n") == 1
