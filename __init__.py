@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .builders.build import build_zoo as build_zoo
+    from .builders.writing.hf_dataset import from_hf as from_hf
+    from .builders.writing.own_models import write_zoo as write_zoo
+    from .builders.writing.zoo_writer import ZooWriter as ZooWriter
     from .loaders.batching.device import DeviceLoader as DeviceLoader
+    from .loaders.editing import save_zoo as save_zoo
     from .loaders.load import ZooDataset as ZooDataset
     from .loaders.load import concatenate_zoos as concatenate_zoos
     from .loaders.load import load_zoo as load_zoo
@@ -19,10 +23,14 @@ __all__ = [
     "DeviceLoader",
     "Recipe",
     "ZooDataset",
+    "ZooWriter",
     "build_zoo",
     "concatenate_zoos",
+    "from_hf",
     "load_recipe",
     "load_zoo",
+    "save_zoo",
+    "write_zoo",
 ]
 
 _HOMES = {
@@ -33,6 +41,10 @@ _HOMES = {
     "ZooDataset": "loaders.load",
     "Recipe": "zoos.recipe",
     "load_recipe": "zoos.recipe",
+    "from_hf": "builders.writing.hf_dataset",
+    "save_zoo": "loaders.editing",
+    "write_zoo": "builders.writing.own_models",
+    "ZooWriter": "builders.writing.zoo_writer",
 }
 
 

@@ -138,10 +138,16 @@ def build_zoo(
         progress: show a progress bar on stderr.
 
     Raises:
+        TypeError: if `recipe` is no recipe, such as the name of one.
         RecipeError: if the recipe has fewer models.
         BuildError: if `out` exists, another command is writing it, the disk is full, or a
             worker failed; nothing at `out` is touched then.
     """
+    if not isinstance(recipe, Recipe):
+        name = recipe if isinstance(recipe, str | Path) else "digits-mlp"
+        raise TypeError(
+            f"build_zoo takes a Recipe, got {recipe!r}: load it first, load_recipe({str(name)!r})"
+        )
     job = TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))
     where = Engine(
         name=engine,

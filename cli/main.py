@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ..zoos.errors import ZooError
 from .benchmarks import add_benchmark_commands
 from .building import add_building_commands
+from .editing import add_editing_commands
 from .merging import add_merging_commands
 from .models import add_model_commands
 from .ranking import add_ranking_commands
@@ -19,6 +20,7 @@ from .zoos import add_zoo_commands
 GROUPS = (
     add_building_commands,
     add_zoo_commands,
+    add_editing_commands,
     add_model_commands,
     add_merging_commands,
     add_ranking_commands,

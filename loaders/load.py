@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 
 from ..zoos.format import WEIGHTS
+from .dataset.checks import check_datasets
+from .dataset.joining import ZOO, ZOO_MODEL_ID, joined_table
 from .dataset.zoo_dataset import FORMATS, ZooDataset
 from .hub.fetching import fetch_zoo, is_hub_path
 from .splits import SplitPart, parse_split
-from .storage.columns import ColumnTable
 from .storage.opening import OpenSplit, find_zoo, open_splits
 from .storage.rows import WeightRows
 
@@ -112,10 +113,13 @@ def load_zoo(
         The split's dataset, or with split None a dict of every split that has rows.
 
     Raises:
+        TypeError: if columns is a text, or split is none.
         ZooNotFoundError: if there is no zoo at the path.
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
         ValueError: if there is no such name or split; the message lists those there are.
     """
+    if isinstance(columns, str):
+        raise TypeError(f"columns must be a list of names, got the text {columns!r}: [{columns!r}]")
     parts = None if split is None else parse_split(split)
     if streaming:
         from .hub.streaming import stream_zoo
@@ -135,16 +139,31 @@ def load_zoo(
     return _load(path, parts, columns, in_memory, verify_on_read)
 
 
-def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
-    """Join datasets with equal layer tables and columns, one after the other.
+def concatenate_zoos(zoos: Sequence[ZooDataset], *, same_ids: str = "refuse") -> ZooDataset:
+    """Join datasets with equal layer tables, one after the other.
 
-    The result takes name, format and tokenizer from the first dataset. `model_id` is kept, so
-    models of different zoos can have the same `model_id`.
+    The result takes name, format and tokenizer from the first dataset. Where a dataset lacks a
+    column of another, its rows have missing values: NaN for numbers, which makes whole numbers
+    float64, and "" for text; the lineage of such rows is "trained".
+
+    Args:
+        zoos: datasets of one architecture, such as a zoo and its children.
+        same_ids: what is done where datasets of different zoos share a `model_id`. "refuse" is an
+            error; "renumber" gives the later zoos new ids, and adds the columns `zoo` and
+            `zoo_model_id`; "keep" leaves the ids, and adds the column `zoo`.
 
     Raises:
-        ValueError: if there is no dataset, or two differ in their layer table, window of the
-            weights or columns.
+        TypeError: if `zoos` is no sequence of datasets.
+        ValueError: if there is no dataset, two differ in layer table or window of the weights, ids
+            are shared and that is refused, or a column holds text in one and numbers in another.
+
+    Example:
+        >>> from weightzoo import concatenate_zoos, load_zoo
+        >>> zoo = load_zoo(ZOO)
+        >>> len(concatenate_zoos([zoo["train"], zoo["val"]])) == len(zoo["train"]) + len(zoo["val"])
+        True
     """
+    zoos = check_datasets(zoos, "concatenate_zoos")
     if not zoos:
         raise ValueError("concatenate_zoos needs at least one dataset, got none")
     for zoo in zoos[1:]:
@@ -153,13 +172,17 @@ def concatenate_zoos(zoos: Sequence[ZooDataset]) -> ZooDataset:
         return replace(zoos[0], rows=np.concatenate([zoo.rows for zoo in zoos]))
     sources = [zoo.source for zoo in zoos]
     starts = np.cumsum([0, *(len(source) for source in sources[:-1])])
+    table = joined_table(zoos, same_ids)
+    shown = dict.fromkeys(name for zoo in zoos for name in zoo.shown)
+    added = [name for name in table.names if name in (ZOO, ZOO_MODEL_ID)]
     return replace(
         zoos[0],
         source=WeightRows.joined(sources),
-        table=ColumnTable.joined([zoo.table for zoo in zoos]),
+        table=table,
         rows=np.concatenate(
             [zoo.rows + start for zoo, start in zip(zoos, starts.tolist(), strict=True)]
         ),
+        shown=tuple(dict.fromkeys([*shown, *added])),
     )
 
 
@@ -194,11 +217,4 @@ def _check_joinable(one: ZooDataset, other: ZooDataset) -> None:
         raise ValueError(
             f"zoos {one.name!r} and {other.name!r} differ in their layer table or window: "
             "use MixedLoader for different architectures"
-        )
-    kinds = [{name: zoo.table.kinds[name] for name in zoo.table.names} for zoo in (one, other)]
-    if kinds[0] != kinds[1]:
-        odd = sorted({name for name, _ in kinds[0].items() ^ kinds[1].items()})
-        raise ValueError(
-            f"zoos {one.name!r} and {other.name!r} differ in the columns {odd}: "
-            "load both with columns=[...], naming columns that they share"
         )

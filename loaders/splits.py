@@ -8,6 +8,7 @@ Shape letters: N rows.
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -74,16 +75,21 @@ def parse_split(text: str) -> list[SplitPart]:
             optional slice of models `[start:stop]`, in numbers or percent.
 
     Raises:
+        TypeError: if `text` is no text.
         ValueError: if a name is no split, or a slice is malformed.
     """
+    if not isinstance(text, str):
+        raise TypeError(f"split must be a text such as 'train' or 'train+val', got {text!r}")
     return [_part(term.strip(), text) for term in text.split("+")]
 
 
 def _part(term: str, text: str) -> SplitPart:
     match = _PART.fullmatch(term)
     if match is None or match[1] not in _WORDS:
+        close = get_close_matches(term.partition("[")[0], _WORDS, n=1)
+        meant = f", did you mean {close[0]!r}?" if close else ""
         raise ValueError(
-            f"split must be one of {SPLITS}, got {text!r}; write a slice of models as "
+            f"split must be one of {SPLITS}, got {text!r}{meant}; write a slice of models as "
             "'train[:50%]' or 'train[10:20]', a sum as 'train+val'"
         )
     for bound in match.groups()[1:]:

@@ -19,6 +19,7 @@ from .strict_json import json_text
 CARD_NAME = "README.md"
 PLOT_NAME = "plot.png"
 LICENCE, UNKNOWN_LICENCE = "cc-by-4.0", "unknown"  # of zoos built here; of zoos of others
+MIXED_LICENCES = "other"  # the Hub's word where the zoos of a repository differ
 TAGS = ("model-zoo", "weight-space-learning", "weightzoo")
 LISTED_SHARDS = 8  # of a split; the metadata names more of them by one pattern
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")  # of rows, by digits
@@ -164,7 +165,17 @@ def _descends_from_imported(zoo: CardZoo) -> bool:
 
 def _licence(zoos: Sequence[CardZoo]) -> str:
     """The licence as the Hub names it; "unknown" where others hold rights in a zoo."""
-    foreign = any(_imported(zoo) or _descends_from_imported(zoo) for zoo in zoos)
+    licences = {_own_licence(zoo) for zoo in zoos}
+    if len(licences) > 1 and UNKNOWN_LICENCE not in licences:
+        return MIXED_LICENCES
+    return UNKNOWN_LICENCE if UNKNOWN_LICENCE in licences else licences.pop()
+
+
+def _own_licence(zoo: CardZoo) -> str:
+    """The licence that the zoo states, else that of zoos built here."""
+    if isinstance(stated := zoo.header.provenance.get("licence"), str):
+        return stated
+    foreign = _imported(zoo) or _descends_from_imported(zoo)
     return UNKNOWN_LICENCE if foreign else LICENCE
 
 

@@ -253,7 +253,10 @@ def check_target(out: Path, overwrite: bool) -> None:
     if not out.exists():
         return
     if not overwrite:
-        raise BuildError(f"{out} exists: choose another --out, or replace it with --overwrite")
+        raise BuildError(
+            f"{out} exists: choose another --out, or replace it with --overwrite (in Python "
+            "overwrite=True)"
+        )
     if not (out / INDEX_NAME).is_file() and not (out.is_dir() and _is_collection(out)):
         raise BuildError(
             f"{out} is not overwritten: it is neither a zoo folder (it has no {INDEX_NAME}) nor a "

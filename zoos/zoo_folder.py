@@ -209,29 +209,65 @@ def write_zoo_folder(
     columns: Mapping[str, Column],
     weights: np.ndarray,
 ) -> ZooIndex:
-    """Write a complete zoo from rows in memory, one row per model, one or more files per split.
+    """Write a complete zoo from rows in memory or mapped rows, one or more files per split.
 
     Args:
         folder: folder of the finished files.
         name: name of the zoo.
         header: root attributes; checksums are added.
-        columns: all scalar columns, among them the split of each row.
+        columns: all scalar columns, among them model and split of each row.
         weights: weights of all rows, (rows, D), float32.
 
     Raises:
         BuildError: if the disk has too little space.
     """
-    plans = plan_shards(columns["split"].tolist(), [1] * len(weights), weights[0].nbytes)
+    return write_zoo_rows(folder, name, header, columns, lambda rows: weights[rows])
+
+
+def write_zoo_rows(
+    folder: Path,
+    name: str,
+    header: ZooHeader,
+    columns: Mapping[str, Column],
+    take: Callable[[np.ndarray], np.ndarray],
+) -> ZooIndex:
+    """Write a complete zoo from rows that are read file by file.
+
+    Rows of one model are written one after the other; models come in the order of their first
+    rows.
+
+    Args:
+        folder: folder of the finished files.
+        name: name of the zoo.
+        header: root attributes; checksums are added.
+        columns: all scalar columns, (rows,), among them model and split of each row.
+        take: function of row numbers (n,) that returns their weights, (n, D), for one file.
+
+    Raises:
+        BuildError: if the disk has too little space.
+    """
+    rows_of = _rows_by_model(columns["model_id"])
+    splits = [columns["split"][rows[0]] for rows in rows_of]
+    counts, row_bytes = [len(rows) for rows in rows_of], 4 * header.layer_table.width
+    plans = plan_shards(splits, counts, row_bytes)
     folder.mkdir(parents=True, exist_ok=True)
     size_bytes = sum(_planned_bytes(plan, header, columns) for plan in plans)
     check_room(folder, size_bytes, "the zoo")
     shards = []
     for plan in plans:
-        rows = np.array(plan.positions)
+        rows = np.concatenate([rows_of[position] for position in plan.positions])
         part = {key: column[rows] for key, column in columns.items()}
-        write_zoo_file(folder / plan.name, header, part, weights[rows])
-        shards.append(describe_shard(folder, plan.name, plan.split, len(rows)))
+        write_zoo_file(folder / plan.name, header, part, take(rows))
+        shards.append(describe_shard(folder, plan.name, plan.split, len(plan.positions)))
     return finish_folder(folder, name, shards, header)
+
+
+def _rows_by_model(model_id: np.ndarray) -> list[np.ndarray]:
+    """The row numbers of each model, models in the order of their first rows."""
+    _, firsts, model = np.unique(model_id, return_index=True, return_inverse=True)
+    ends = np.cumsum(np.bincount(model))[:-1]
+    rows = np.split(np.argsort(model, kind="stable"), ends)
+    return [rows[index] for index in np.argsort(firsts)]
 
 
 def status_column(weights: np.ndarray, diverged: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...zoos.format import WEIGHTS
+from ..dataset.checks import check_dataset
 from ..dataset.zoo_dataset import ZooDataset
 from ..storage.buffers import BufferPool
 from .order import BatchOrder, BlockShuffle
@@ -84,10 +85,12 @@ class DeviceLoader:
                 entries replace `weights` in the batch; any other result becomes `weights`.
 
         Raises:
+            TypeError: if it is no dataset, such as the dict of splits that `load_zoo` returns.
             ValueError: if an argument is out of range, there are more ranks than rows, or there is
                 no such device.
             KeyError: if the dataset has no such column.
         """
+        check_dataset(dataset, "DeviceLoader")
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
         if dataset.format not in ("torch", "layer_sets"):

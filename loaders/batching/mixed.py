@@ -31,9 +31,21 @@ class MixedLoader(Progress):
             seed: random seed of the turns.
 
         Raises:
+            TypeError: if `loaders` is no mapping of `DeviceLoader`s.
             ValueError: if there is no loader.
         """
         super().__init__()
+        if not isinstance(loaders, Mapping):
+            raise TypeError(
+                "MixedLoader takes a dict of loaders, such as {'mlps': DeviceLoader(...)}, got "
+                f"{type(loaders).__name__}"
+            )
+        for name, loader in loaders.items():
+            if not isinstance(loader, DeviceLoader):
+                raise TypeError(
+                    f"MixedLoader takes DeviceLoaders by name, got {type(loader).__name__} under "
+                    f"{name!r}: write DeviceLoader(zoo['train'], batch_size)"
+                )
         if not loaders:
             raise ValueError("MixedLoader needs at least one loader, got none")
         self.loaders, self.seed = dict(loaders), seed

@@ -26,6 +26,7 @@ from ..tokens.layer_windows import cut_table, find_layer
 from .arrow import to_hf
 from .batch import Batch, Row, as_torch
 from .conditions import rows_where
+from .edits import Editable
 from .formats import FORMATS, item_contents, networks
 from .row_protocol import WeightTokenizer
 from .saving import save_rows
@@ -35,10 +36,17 @@ if TYPE_CHECKING:
     import datasets
 
 BLOCK_ROWS = 1024  # rows of weights read at once
+_COLUMN_WISE = (
+    "a condition is called once, with whole columns; join comparisons by & and |, as in "
+    "lambda c: (c['epoch'] == 12) & (c['test_accuracy'] >= 0.5), or write it as a text, "
+    "'epoch == 12 and test_accuracy >= 0.5'"
+)
+# Numpy's errors where a function for one value is called with a column: float(column), attributes.
+_SIGNS_OF_ROWS = ("'numpy.ndarray' object", "'Columns' object", "0-dimensional", "only length-1")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ZooDataset(Dataset[Row]):
+class ZooDataset(Editable, Dataset[Row]):
     """Rows (checkpoints) of one architecture; made by `load_zoo`.
 
     Datasets that `select`, `filter`, `layer`, `with_format` and similar methods return share the
@@ -183,15 +191,21 @@ class ZooDataset(Dataset[Row]):
                 once.
 
         Raises:
+            TypeError: if the condition is neither a text nor a function.
             ValueError: if the text is no comparison, or the function returns no (N,) booleans.
         """
         if isinstance(condition, str):
             return self.select(rows_where(condition, self.columns))
-        keep = np.asarray(condition(self.columns))
+        if not callable(condition):
+            raise TypeError(
+                f"condition must be a text or a function, got {type(condition).__name__}: rows are "
+                "chosen by their numbers or by booleans with select"
+            )
+        keep = _called(condition, self.columns)
         if keep.dtype != np.bool_ or keep.shape != (len(self),):
             raise ValueError(
                 f"condition must return {len(self)} booleans, one per row, "
-                f"got {keep.dtype} of shape {keep.shape}"
+                f"got {keep.dtype} of shape {keep.shape}: {_COLUMN_WISE}"
             )
         return self.select(keep)
 
@@ -326,3 +340,21 @@ class ZooDataset(Dataset[Row]):
             raise KeyError(f"no column {name!r}, there are {[*self.shown, WEIGHTS]}")
         column = self.columns[name].copy()
         return column if self.format == "numpy" else as_torch(column)
+
+
+def _called(
+    condition: Callable[[Mapping[str, np.ndarray]], Any], columns: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """What a condition returns; one that was written for single rows is explained."""
+    try:
+        return np.asarray(condition(columns))
+    except ValueError as error:  # `and`, `or`, `in`, `if` on a column
+        if "truth value of an array" not in str(error):
+            raise
+        raise ValueError(f"the condition takes one row at a time: {_COLUMN_WISE}") from error
+    except (AttributeError, TypeError) as error:
+        if not any(sign in str(error) for sign in _SIGNS_OF_ROWS):
+            raise
+        raise ValueError(
+            f"the condition fails on whole columns ({error}): {_COLUMN_WISE}"
+        ) from error

@@ -9,6 +9,7 @@ Shape letters: N rows of the table.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import h5py
@@ -26,9 +27,11 @@ class ColumnTable:
     """Scalar columns of files, read when they are first needed.
 
     Attributes:
+        files: files that hold the rows.
         names: names of the columns, in the order they are shown.
         kinds: type of every column in the files, `object` for text; `split` is always read.
         dtype: type of a record.
+        aliases: present name of each column of the files that was renamed, None if it was removed.
     """
 
     def __init__(self, files: Shards, names: Sequence[str], split: str | None = None) -> None:
@@ -50,7 +53,8 @@ class ColumnTable:
         self.names = tuple(names)
         self.kinds = {name: kinds[name] for name in dict.fromkeys([*names, "split"])}
         self.dtype = _record_dtype(self.kinds)
-        self._files, self._split = files, split
+        self.aliases: dict[str, str | None] = {}
+        self.files, self._split = files, split
         self._content: tuple[np.ndarray, np.ndarray] | None = None
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
@@ -88,8 +92,9 @@ class ColumnTable:
     @classmethod
     def joined(cls, tables: "Sequence[ColumnTable]") -> "ColumnTable":
         """Join the rows of several tables with equal columns, one table after the other."""
-        first = tables[0]
-        whole = cls(first._files.joined(table._files for table in tables[1:]), first.names)
+        whole = copy(tables[0])
+        whole.files = whole.files.joined(table.files for table in tables[1:])
+        whole._split = None
         codes: dict[str, int] = {}
         parts = []
         for table in tables:
@@ -101,12 +106,41 @@ class ColumnTable:
         whole._content = np.concatenate(parts), _by_code(codes)
         return whole
 
+    @classmethod
+    def of_columns(
+        cls,
+        files: Shards,
+        columns: Mapping[str, np.ndarray],
+        names: Sequence[str],
+        aliases: Mapping[str, str | None] | None = None,
+    ) -> "ColumnTable":
+        """A table of columns in memory, which stand for those of the files.
+
+        Args:
+            files: files of the rows.
+            columns: (N,) by name, numbers or str objects; "split" is one of them.
+            names: columns of the table, in the order they are shown.
+            aliases: present name of each renamed column of the files, None for a removed one.
+        """
+        table = cls.__new__(cls)
+        table.names, table.files, table._split = tuple(names), files, None
+        table.aliases = dict(aliases or {})
+        table.kinds = {name: columns[name].dtype for name in dict.fromkeys([*names, "split"])}
+        table.dtype = _record_dtype(table.kinds)
+        records = np.zeros(int(files.counts.sum()), table.dtype)
+        codes: dict[str, int] = {}
+        for name in table.kinds:
+            column = columns[name]
+            records[name] = _encode(column, codes) if table.is_text(name) else column
+        table._content = records, _by_code(codes)
+        return table
+
     def _read_files(self) -> tuple[np.ndarray, np.ndarray]:
         """Read every column of every file; text is encoded at once, so no str stays in memory."""
-        records = np.zeros(int(self._files.counts.sum()), self.dtype)
+        records = np.zeros(int(self.files.counts.sum()), self.dtype)
         codes: dict[str, int] = {}
         start = 0
-        for file in self._files:
+        for file in self.files:
             part = records[start : start + file.rows]
             for name, first, column in _read_blocks(file, list(self.kinds)):
                 values = _encode(column, codes) if self.is_text(name) else column

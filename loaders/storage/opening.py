@@ -9,7 +9,7 @@ import numpy as np
 
 from ...zoos.errors import ZooNotFoundError
 from ...zoos.format import SPLITS, WEIGHTS, open_zoo_file
-from ...zoos.index import INDEX_NAME, ZooIndex
+from ...zoos.index import FILE_SPLITS, INDEX_NAME, ZooIndex
 from .columns import ColumnTable
 from .mounts import is_on_network
 from .rows import WeightRows
@@ -51,7 +51,9 @@ def find_zoo(path: Path, name: str | None) -> Path:
     """
     if path.is_file() or (path / INDEX_NAME).is_file():
         if name is not None:
-            raise ValueError(f"{path} is one zoo, not a folder of zoos: leave out name={name!r}")
+            raise ValueError(
+                f"{path} is one zoo, not a folder of zoos: leave out name={name!r}{_meant(name)}"
+            )
         return path
     folders = path.iterdir() if path.is_dir() else ()
     zoos = sorted(folder.name for folder in folders if (folder / INDEX_NAME).is_file())
@@ -63,8 +65,16 @@ def find_zoo(path: Path, name: str | None) -> Path:
     if name is None and len(zoos) == 1:
         return path / zoos[0]
     if name not in zoos:
-        raise ValueError(f"{path} holds several zoos: name must be one of {zoos}, got {name!r}")
+        raise ValueError(
+            f"{path} holds several zoos: name must be one of {zoos}, got {name!r}{_meant(name)}"
+        )
     return path / name
+
+
+def _meant(name: str | None) -> str:
+    """What to write if a split was given in the place of a name."""
+    is_split = name is not None and name.partition("[")[0] in {*SPLITS, *FILE_SPLITS.values()}
+    return f"; for that split write split={name!r}" if is_split else ""
 
 
 def open_splits(

@@ -65,6 +65,11 @@ class Shards(Sequence[ZooFile]):
                 raise _contradiction(file, open_zoo_file(file.path))
         return cls(files)
 
+    @property
+    def paths(self) -> list[Path]:
+        """Where the files lie; none is opened."""
+        return [file.path for file in self._files]
+
     def open_all(self) -> None:
         """Open and check every file.
 

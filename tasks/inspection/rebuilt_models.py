@@ -73,14 +73,23 @@ def rebuilt_differences(
         split, row = rows[index]
         columns = {name: column[row] for name, column in zoo[split].columns.items()}
         with torch.no_grad():
-            size, allowed = _difference(zoo[split].module(row), columns, data)
+            size, allowed = measured_difference(zoo[split].module(row), columns, data)
         yield Difference(f"{split} row {row}", size, allowed)
 
 
-def _difference(
+def measured_difference(
     module: nn.Module, columns: Mapping[str, object], data: DataSet
 ) -> tuple[float, float]:
-    """The difference from the recorded value, and the allowed difference."""
+    """Measure a network, and compare it with its recorded value.
+
+    Args:
+        module: network in eval mode.
+        columns: value of its row by column.
+        data: image set or signal set to measure it on.
+
+    Returns:
+        The absolute difference, and the largest difference that rounding explains.
+    """
     if isinstance(data, SignalSet):
         signal = {name: columns[name] for name in data.property_names}
         target = data.targets([signal], "test")[0]  # type: ignore[list-item]

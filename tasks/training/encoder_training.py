@@ -23,6 +23,7 @@ from tqdm import tqdm
 from ...encoders.losses import half_squared_distance
 from ...loaders import DeviceLoader, MixedLoader, ZooDataset
 from ...loaders.batching.order import epoch_order
+from ...loaders.dataset.checks import check_datasets
 from ...zoos.errors import DivergedError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.provenance import commit, package_version
@@ -113,6 +114,7 @@ def train_encoder(
             uninterrupted run.
 
     Raises:
+        TypeError: if train or val is no dataset, nor several in a list.
         ValueError: before any training: if the target is missing or not finite, or constant in
             the train rows or in the val rows of a zoo, if weights are not finite, if the encoder
             cannot take an architecture, or if the checkpoint in the folder belongs to another
@@ -402,7 +404,8 @@ class EncoderTraining:
 
 
 def _zoos(zoos: Zoos) -> tuple[ZooDataset, ...]:
-    return (zoos,) if isinstance(zoos, ZooDataset) else tuple(zoos)
+    one = (zoos,) if isinstance(zoos, ZooDataset) else zoos
+    return tuple(check_datasets(one, "train_encoder"))
 
 
 def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:

@@ -1,0 +1,35 @@
+"""The example of an own zoo runs, and what it publishes is read by stock `datasets`."""
+
+from pathlib import Path
+
+from hub_client import HubClient
+from hub_server import HubServer
+
+from weightzoo import load_zoo
+from weightzoo.tasks.inspection.verification import verify_zoo
+
+SCRIPT = Path(__file__).parents[1] / "examples" / "own_zoo.py"
+RUN = """
+import runpy
+scope = runpy.run_path(path)
+rows = scope["load_dataset"]("me/edited", split="train")
+result = [len(rows), rows["owner"][0], scope["predictor"].predict(scope["edited"]["test"]).tolist()]
+"""
+
+
+def code_lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.startswith('"""')]
+
+
+def test_example_has_at_most_25_lines() -> None:
+    assert 15 < len(code_lines(SCRIPT.read_text())) <= 25
+
+
+def test_example_runs_from_training_to_the_published_dataset(tmp_path: Path) -> None:
+    with HubServer() as hub, HubClient(hub.endpoint, tmp_path) as client:
+        rows, owner, predicted = client.run(RUN, path=SCRIPT)
+    mine, edited = load_zoo(tmp_path / "mine"), load_zoo(tmp_path / "edited")
+    assert sum(len(part) for part in mine.values()) == 20
+    assert (rows, owner, len(predicted)) == (len(edited["train"]), "me", len(edited["test"]))
+    assert edited["train"].module(0) is not None
+    assert all(check.passed is not False for check in verify_zoo(tmp_path / "edited"))
