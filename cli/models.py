@@ -85,8 +85,9 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument(
         "encoder",
-        help="encoder to train, e.g. sne, nfn-np or flat-mlp, or one of the autoencoders "
-        "hyper-representation and sane; an unknown name lists the known ones",
+        help="encoder to train, e.g. sne, nfn-np or flat-mlp, a class of yours as "
+        "package.module:Class, or one of the autoencoders hyper-representation and sane; an "
+        "unknown name lists the known ones",
     )
     train.add_argument(
         "zoo",
@@ -232,6 +233,12 @@ def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
         help="split to read: train, val or test, or a part such as train[:50%%] (default: all)",
     )
     command.add_argument("--device", default="cpu", help="device: cpu or cuda (default: cpu)")
+    command.add_argument(
+        "--encoder",
+        metavar="MODULE:CLASS",
+        help="class of the encoder, if it is not one of weightzoo's; its module is imported, also "
+        "from the working folder",
+    )
 
 
 def _quickstart(options: argparse.Namespace) -> None:
@@ -310,7 +317,9 @@ def _predict(options: argparse.Namespace) -> None:
     from ..tasks.prediction.trained import plain_lines, predict_rows, write_rows
 
     check_device(options.device)
-    rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
+    rows, scores = predict_rows(
+        options.model, options.zoo, options.split, options.device, options.encoder
+    )
     if options.json:
         print(json_text({"rows": rows, "scores": scores}, indent=1))
         return
@@ -324,5 +333,7 @@ def _embed(options: argparse.Namespace) -> None:
 
     check_file(options.out)
     check_device(options.device)
-    result = embed_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    result = embed_zoo(
+        options.model, options.zoo, options.out, options.split, options.device, options.encoder
+    )
     print_result(options, result, "{path}: {rows} embeddings of width {width}".format(**result))

@@ -56,7 +56,7 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     """Train an encoder to predict a column and save it.
 
     Args:
-        encoder: a key of `encoders.ENCODERS`.
+        encoder: name of an encoder, or "package.module:Class".
         options: options of the command.
 
     Returns:
@@ -93,7 +93,11 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
 
 
 def predict_rows(
-    model: str | Path, zoo: str | Path, split: str | None = None, device: str = "cpu"
+    model: str | Path,
+    zoo: str | Path,
+    split: str | None = None,
+    device: str = "cpu",
+    encoder: str | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Predict a column of a zoo with a saved encoder.
 
@@ -102,6 +106,7 @@ def predict_rows(
         zoo: zoo to predict.
         split: split of the rows; None takes all rows.
         device: device of the encoder.
+        encoder: name of the encoder's class, see `from_pretrained`.
 
     Returns:
         One dict per row (model, epoch, split, predicted, and true if the zoo has the target), and
@@ -111,7 +116,7 @@ def predict_rows(
         ModelFormatError: if there is no trained encoder.
         ValueError: if the encoder cannot take the zoo.
     """
-    predictor = from_pretrained(model, device=device)
+    predictor = from_pretrained(model, device=device, encoder=encoder)
     target = predictor.target_mapping.target
     rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
     for dataset in _datasets(zoo, split):
@@ -175,6 +180,7 @@ def embed_zoo(
     out: Path,
     split: str | None = None,
     device: str = "cpu",
+    encoder: str | None = None,
 ) -> dict[str, Any]:
     """Write the embedding (N, H) of every row of a zoo, with model, epoch and split.
 
@@ -184,6 +190,7 @@ def embed_zoo(
         out: file to write, .npz or .safetensors (in which the split is a number).
         split: split of the rows; None takes all rows.
         device: device of the encoder.
+        encoder: name of the encoder's class, see `from_pretrained`.
 
     Returns:
         Path, number of rows and width of the embedding, to print.
@@ -193,7 +200,7 @@ def embed_zoo(
     """
     if out.suffix not in EMBEDDING_WRITERS:
         raise ValueError(f"--out must end in one of {list(EMBEDDING_WRITERS)}, got {str(out)!r}")
-    predictor = from_pretrained(model, device=device)
+    predictor = from_pretrained(model, device=device, encoder=encoder)
     parts = [(dataset, predictor.embed(dataset).numpy()) for dataset in _datasets(zoo, split)]
     arrays = {"embedding": np.concatenate([embedding for _, embedding in parts])}
     for name in IDENTITY:

@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from ...encoders.registry import ENCODERS
 from ...loaders.hub.requests import hub_errors, patiently
 from ...zoos.errors import ZooError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.strict_json import json_text
 from ..scoring.targets import TargetMapping
-from .encoder_making import encoder_config, encoder_name, remake_encoder
+from .encoder_making import encoder_config, encoder_name, encoder_path, remake_encoder
 from .property_predictor import PropertyPredictor
 from .weight_scaling import WeightScaler
 
@@ -39,21 +40,24 @@ def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
         The folder.
 
     Raises:
-        ValueError: if the encoder is not one of `encoders.ENCODERS`; others cannot be loaded.
+        ValueError: if an argument of the encoder is no value of JSON.
     """
     from safetensors.torch import save_file
 
     folder = Path(folder)
     table = getattr(predictor.module, "layer_table", None)
+    name = encoder_name(predictor.module)
     config = {
         "format": FORMAT,
-        "encoder": encoder_name(predictor.module),
+        "encoder": name,
         "config": encoder_config(predictor.module),
         "layer_table": table.to_json() if isinstance(table, LayerTable) else None,
         "link": predictor.target_mapping.to_json(),
         "scaler": predictor.scaler.to_json(),
         "training": dict(predictor.training),
     }
+    if name not in ENCODERS:  # whoever loads it must hand over the class
+        config["class"] = encoder_path(predictor.module)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
         name: t.detach().cpu().contiguous() for name, t in predictor.module.state_dict().items()
@@ -71,18 +75,21 @@ def from_pretrained(
     revision: str | None = None,
     token: str | bool | None = None,
     device: str = "cpu",
+    encoder: type[torch.nn.Module] | str | None = None,
 ) -> PropertyPredictor:
-    """Load an encoder that `save_pretrained` wrote.
+    """Load an encoder that `save_pretrained` wrote; nothing that its files name is imported.
 
     Args:
         folder_or_repo: folder, or Hub repository "org/name".
         revision: branch, tag or commit of the Hub repository; None takes the default branch.
         token: access token of the Hub; None takes the stored one.
         device: device of the encoder.
+        encoder: class of an encoder of your own, or its name or "package.module:Class"; None
+            loads an encoder of weightzoo, or one that `register_encoder` was given.
 
     Raises:
-        ModelFormatError: if it has no trained encoder, one of another version, or weights that
-            do not fit its config.
+        ModelFormatError: if it has no trained encoder, one of another version or of a class that
+            was not handed over, or weights that do not fit its config.
         ZooNotFoundError: if there is neither a folder nor a repository.
     """
     folder = Path(folder_or_repo)
@@ -91,7 +98,8 @@ def from_pretrained(
     config = _read_config(folder / CONFIG_NAME)
     target_mapping = TargetMapping.from_json(config["link"])
     try:
-        module = remake_encoder(config["encoder"], config["config"], config["layer_table"])
+        given = (config[key] for key in ("encoder", "config", "layer_table"))
+        module = remake_encoder(*given, config.get("class"), encoder)
     except (TypeError, ValueError) as error:
         raise ModelFormatError(f"{folder / CONFIG_NAME}: {error}") from error
     module.load_state_dict(_read_weights(folder / WEIGHTS_NAME, module))
