@@ -99,9 +99,9 @@ class SequenceAutoencoder(TokenAutoencoder):
         super().__init__(canonical, module, settings, mean, tokenizer)
         self.windows = Windows(tokenizer, min(settings.window, tokenizer.shape[0]), settings.halo)
 
-    def embed(self, weights: Tensor) -> Tensor:
+    def embed(self, rows: Tensor | ZooDataset) -> Tensor:
         """The mean of the latent vectors of all tokens, (N, Z)."""
-        return self.encode(weights).unflatten(1, (-1, self.module.latent)).mean(1)
+        return self.encode(rows).unflatten(1, (-1, self.module.latent)).mean(1)
 
     def latent_of(self, weights: Tensor) -> Tensor:
         """See `TokenAutoencoder`."""

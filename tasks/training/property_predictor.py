@@ -46,6 +46,11 @@ class PropertyPredictor:
         """Device of the encoder; the CPU if it has no parameters."""
         return next((p.device for p in self.module.parameters()), torch.device("cpu"))
 
+    @property
+    def target(self) -> str:
+        """Name of the column that `predict` predicts."""
+        return self.target_mapping.target
+
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict the target of every row: (N,) numbers, or categories.
 

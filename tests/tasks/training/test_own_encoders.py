@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from weightzoo.encoders import register_encoder
 from weightzoo.encoders.registry import unregister_encoder
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.pretrained import from_pretrained, save_pretrained
 from weightzoo.tasks.processes import worker_pool
 from weightzoo.tasks.scoring.targets import TargetMapping
 from weightzoo.tasks.training.checks import check_architecture
@@ -21,7 +22,7 @@ from weightzoo.tasks.training.encoder_making import (
     describe_encoder,
     make_encoder,
 )
-from weightzoo.tasks.training.pretrained import ModelFormatError, from_pretrained, save_pretrained
+from weightzoo.tasks.training.model_folder import ModelFormatError
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.weight_scaling import WeightScaler
 from weightzoo.zoos.networks.layer_table import LayerTable

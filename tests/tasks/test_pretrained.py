@@ -11,14 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from weightzoo.loaders import ZooDataset, load_zoo
+from weightzoo.tasks.pretrained import from_pretrained, push_to_hub, save_pretrained
 from weightzoo.tasks.scoring.targets import TargetMapping
 from weightzoo.tasks.training.encoder_making import EncoderSpec, encoder_name, make_encoder
-from weightzoo.tasks.training.pretrained import (
-    ModelFormatError,
-    from_pretrained,
-    push_to_hub,
-    save_pretrained,
-)
+from weightzoo.tasks.training.model_folder import ModelFormatError
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.weight_scaling import WeightScaler
 
