@@ -11,7 +11,6 @@ latter two are imported only where a caller asks for them (`encoder_entry`), nev
 a file (`loaded_entry`).
 """
 
-import difflib
 import inspect
 import sys
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from ..zoos.errors import did_you_mean
 from ..zoos.networks.layer_table import LayerTable
 
 ENTRY_POINTS = "weightzoo.encoders"  # group of entry points
@@ -294,11 +294,9 @@ def unknown_encoder(name: str, known: Iterable[str]) -> str:
         known: names to list.
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
     return (
         f"encoder must be one of {known} or a class of yours as 'package.module:Class', got "
-        f"{name!r}{hint}"
+        f"{name!r}" + did_you_mean(name, known)
     )
 
 
@@ -321,9 +319,10 @@ def _imported_class(path: str) -> Any:
         ) from error
     for part in class_name.split("."):
         if not hasattr(found, part):
-            classes = [name for name, one in vars(found).items() if isinstance(one, type)]
+            classes = sorted(name for name, one in vars(found).items() if isinstance(one, type))
             raise ValueError(
-                f"module {module_name!r} has no class {class_name!r}, it has {sorted(classes)}"
+                f"module {module_name!r} has no class {class_name!r}, it has {classes}"
+                + did_you_mean(class_name, classes)
             )
         found = getattr(found, part)
     return found

@@ -11,6 +11,7 @@ from typing import Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ...encoders.losses import layer_errors
 from ...loaders import ZooDataset
@@ -96,17 +97,27 @@ class TokenAutoencoder:
         other.origin = None
         return other
 
-    def encode(self, rows: Tensor | ZooDataset) -> Tensor:
-        """Latent vectors (N, Z) of the rows of a zoo, or of canonical flat weights (N, D)."""
-        return self._mapped(self.latent_of, self._weights(rows))
+    def encode(self, rows: Tensor | ZooDataset, progress: bool = False) -> Tensor:
+        """Latent vectors (N, Z).
+
+        Args:
+            rows: rows of a zoo, or canonical flat weights (N, D).
+            progress: whether to show a progress bar on stderr.
+        """
+        return self._mapped(self.latent_of, self._weights(rows), progress)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Flat weights (N, D) of latent vectors (N, Z)."""
         return self._mapped(self.weights_of, latent)
 
-    def embed(self, rows: Tensor | ZooDataset) -> Tensor:
-        """The embedding (N, H) of the rows of a zoo, or of canonical flat weights (N, D)."""
-        return self.encode(rows)
+    def embed(self, rows: Tensor | ZooDataset, progress: bool = False) -> Tensor:
+        """The embedding, (N, H).
+
+        Args:
+            rows: rows of a zoo, or canonical flat weights (N, D).
+            progress: whether to show a progress bar on stderr.
+        """
+        return self.encode(rows, progress)
 
     @property
     def target(self) -> str | None:
@@ -134,8 +145,12 @@ class TokenAutoencoder:
         self.probe = EmbeddingProbe.fit(parts[0], parts[1], target, seed)
         return self
 
-    def predict(self, dataset: ZooDataset) -> np.ndarray:
+    def predict(self, dataset: ZooDataset, progress: bool = False) -> np.ndarray:
         """Predict the probe's target for every row: (N,) numbers, or categories.
+
+        Args:
+            dataset: rows to predict.
+            progress: whether to show a progress bar on stderr.
 
         Raises:
             ValueError: if no probe was fitted, or for the reasons in `encode`.
@@ -145,7 +160,7 @@ class TokenAutoencoder:
                 "the autoencoder has no probe, so that it predicts no column: call "
                 "fit_probe(train, val, 'test_accuracy') first, or give --target COLUMN"
             )
-        return self.probe.predict(self.embed(dataset))
+        return self.probe.predict(self.embed(dataset, progress))
 
     def latent_of(self, weights: Tensor) -> Tensor:
         """Latent vectors of one block of rows, on the module's device.
@@ -190,12 +205,14 @@ class TokenAutoencoder:
             first += len(block)
         return self.canonical.weights(rows)
 
-    def _mapped(self, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    def _mapped(
+        self, function: Callable[[Tensor], Tensor], rows: Tensor, progress: bool = False
+    ) -> Tensor:
         """Apply a function to blocks of rows without gradients; results are on the CPU."""
         self.module.eval()
         device = self.device
         with torch.no_grad(), threads(self.settings.threads):
-            blocks = rows.split(self.rows_at_once)
+            blocks = tqdm(rows.split(self.rows_at_once), disable=not progress, leave=False)
             return torch.cat([function(block.to(device)).clone().cpu() for block in blocks])
 
 

@@ -159,7 +159,7 @@ def config_errors(folder: Path, *kinds: type[Exception]) -> Iterator[None]:
         *kinds: kinds of errors.
 
     Raises:
-        ModelFormatError: in place of such an error.
+        ModelFormatError: if an error of one of the kinds was raised.
     """
     try:
         yield

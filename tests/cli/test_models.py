@@ -43,7 +43,7 @@ def test_sample_takes_a_bandwidth_and_says_its_unit(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
-    assert train(trained_zoo, model) == 0
+    assert train(trained_zoo, model, "hyper-representation", "--behaviour", "0") == 0
     for name, more in {
         "a": ["--bandwidth", "0.2"],
         "b": ["--bandwidth", "0.2", "--bandwidth-unit", "absolute"],
@@ -65,7 +65,7 @@ def test_sample_of_a_zoo_that_diverged_prints_strict_json(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
-    assert train(trained_zoo, model) == 0
+    assert train(trained_zoo, model, "hyper-representation", "--behaviour", "0") == 0
     capsys.readouterr()
     huge = ["--bandwidth", "1e38", "--bandwidth-unit", "absolute", "--count", "3", "--json"]
     assert main(["sample", str(model), "--out", str(tmp_path / "made"), *huge]) == 0
