@@ -19,6 +19,7 @@ from .engines.job import TrainingJob
 from .engines.process_engine import run_here
 from .engines.ray_engine import run_on_ray
 from .population.convolution_c import convolution_code
+from .recipe_module import ModuleFactory, recipe_of_module
 from .training.cohort import cut_cohorts
 from .training.cohort_size import GPU_COHORT, cohort_size
 from .training.objectives import DataSet, load_data, signal_columns, training_size
@@ -117,6 +118,7 @@ def build_zoo(
     ray_address: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    module: ModuleFactory | None = None,
 ) -> ZooIndex:
     """Train a population and write it as a zoo folder.
 
@@ -136,12 +138,16 @@ def build_zoo(
         ray_address: address of a running Ray cluster; None starts one on this machine.
         overwrite: replace a zoo at `out` when the new one is complete.
         progress: show a progress bar on stderr.
+        module: torch module, or function that makes one, whose layers take the place of the
+            recipe's architecture, see `recipe_of_module`; None keeps the architecture.
 
     Raises:
-        RecipeError: if the recipe has fewer models.
+        RecipeError: if the recipe has fewer models, or a layer of the module is unknown.
         BuildError: if `out` exists, another builder works in its folder, the disk is full, or a
             worker failed; nothing at `out` is touched then.
     """
+    if module is not None:
+        recipe = recipe_of_module(recipe, module)
     job = TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))
     where = Engine(
         name=engine,
