@@ -26,8 +26,8 @@ def recipe_of_module(recipe: Recipe, module: ModuleFactory) -> Recipe:
         module: module, or function that makes one, of layers that a zoo rebuilds.
 
     Raises:
-        RecipeError: if it makes no module, or one of which a layer is unknown or whose input is
-            not an image of the recipe's image set.
+        RecipeError: if it makes no module, a layer is unknown, or the module does not take images
+            of the recipe's image set.
     """
     made = module if isinstance(module, nn.Module) else _called(module)
     shape = getattr(load_data(recipe.images), "shape", None)

@@ -55,7 +55,8 @@ class EncoderEntry:
     @property
     def path(self) -> str:
         """The class as "package.module:Class"."""
-        return f"{self.module}:{self.class_name}"
+        module = self.module if self.own_class else f"{__package__}.{self.module}"
+        return f"{module}:{self.class_name}"
 
     def load(self) -> type[nn.Module]:
         """Import the class."""
@@ -246,10 +247,11 @@ def loaded_entry(name: str, path: str | None = None) -> EncoderEntry:
         if path is not None and entry.path == path:
             return entry
     where = f" (class {path!r})" if path not in (None, name) else ""
+    example = "'NAME'" if ":" in name else repr(name)
     raise ValueError(
         f"encoder must be one of {list(known)}, got {name!r}{where}; no file makes weightzoo "
         "import code: hand the class over with from_pretrained(..., encoder=YourClass) or "
-        f"--encoder package.module:Class, or call register_encoder({name!r}, YourClass) first"
+        f"--encoder package.module:Class, or call register_encoder({example}, YourClass) first"
     )
 
 

@@ -127,4 +127,5 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
     if isinstance(file, np.ndarray):  # a file of `np.save`
         return {LATENT: file}
     with file:
-        return {LATENT: file[LATENT]} if LATENT in file else dict.fromkeys(file)
+        wanted = [LATENT] if LATENT in file else file
+        return {name: file[name] for name in wanted}

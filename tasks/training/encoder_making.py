@@ -132,7 +132,7 @@ def remake_encoder(
     config: Mapping[str, Any],
     layer_table: Any,
     path: str | None = None,
-    encoder: type[nn.Module] | str | None = None,
+    handed: EncoderEntry | None = None,
 ) -> nn.Module:
     """An untrained encoder from saved data; a class that only the data name is never imported.
 
@@ -141,14 +141,14 @@ def remake_encoder(
         config: arguments of the encoder.
         layer_table: layer table as JSON; None for an encoder that is not tied to an architecture.
         path: "package.module:Class" in the data of a class outside this package.
-        encoder: class, or a name of it, that the caller hands over; None takes an encoder of this
-            package or a registered one.
+        handed: class that the caller hands over; None takes an encoder of this package or a
+            registered one.
 
     Raises:
         ValueError: if the name or an argument is unknown (the known ones are listed), or the
             class is not the one that was saved.
     """
-    entry = loaded_entry(name, path) if encoder is None else _handed_over(encoder, name, path)
+    entry = loaded_entry(name, path) if handed is None else _checked(handed, name, path)
     table = LayerTable.from_json(layer_table) if layer_table else None
     return _made(name, entry, config, table)
 
@@ -184,9 +184,19 @@ def source_of(own: Any) -> dict[str, str]:
         return {}
 
 
-def _handed_over(encoder: type[nn.Module] | str, name: str, path: str | None) -> EncoderEntry:
-    """The entry of a class that a caller hands over for saved data."""
-    entry = encoder_entry(encoder) if isinstance(encoder, str) else own_entry(encoder)
+def handed_entry(encoder: type[nn.Module] | str | None) -> EncoderEntry | None:
+    """The entry of a class, or of a name of it, that a caller hands over.
+
+    Raises:
+        ValueError: if there is no such encoder, or it is no class of encoders.
+    """
+    if encoder is None:
+        return None
+    return encoder_entry(encoder) if isinstance(encoder, str) else own_entry(encoder)
+
+
+def _checked(entry: EncoderEntry, name: str, path: str | None) -> EncoderEntry:
+    """The entry that a caller hands over, if it is the class of the saved data."""
     if path is None and name in ENCODERS:
         if entry.load() is not ENCODERS[name].load():
             raise ValueError(

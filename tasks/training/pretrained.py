@@ -8,7 +8,7 @@ import torch
 from ...encoders.registry import ENCODERS
 from ...zoos.networks.layer_table import LayerTable
 from ..scoring.targets import TargetMapping
-from .encoder_making import encoder_config, encoder_name, encoder_path, remake_encoder
+from .encoder_making import encoder_config, encoder_name, encoder_path, handed_entry, remake_encoder
 from .model_folder import (
     config_errors,
     load_weights,
@@ -65,12 +65,18 @@ def load_predictor(
     Raises:
         ModelFormatError: if it has no trained encoder, one of another version or of a class that
             was not handed over, or weights that do not fit its config.
+        ValueError: if the name or class that is handed over is no encoder.
     """
-    config = read_model_config(folder, {FORMAT: KEYS})
+    config, handed = read_model_config(folder, {FORMAT: KEYS}), handed_entry(encoder)
     target_mapping = TargetMapping.from_json(config["link"])
     with config_errors(folder, TypeError, ValueError):
-        given = (config[key] for key in ("encoder", "config", "layer_table"))
-        module = remake_encoder(*given, config.get("class"), encoder)
+        module = remake_encoder(
+            config["encoder"],
+            config["config"],
+            config["layer_table"],
+            config.get("class"),
+            handed,
+        )
     load_weights(module, read_model_tensors(folder), folder)
     return PropertyPredictor(
         module=module.to(device).eval(),
