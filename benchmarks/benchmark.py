@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..builders.build import build_zoo
+from ..encoders.registry import encoder_entry
 from ..loaders.load import load_zoo
 from ..tasks.baselines.regressors import needs_seeds
 from ..tasks.prediction.property_prediction import checked_rows
@@ -44,6 +45,7 @@ class BenchmarkOptions:
         workers: number of worker processes, each with one thread.
         command: command line, for the report.
         progress: whether to show progress on stderr.
+        encoders: names of further encoders to compare, or "package.module:Class".
     """
 
     out: Path
@@ -53,17 +55,21 @@ class BenchmarkOptions:
     workers: int = 1
     command: str = ""
     progress: bool = True
+    encoders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values.
 
         Raises:
-            ValueError: if seeds are missing or repeated, or there is no worker.
+            ValueError: if seeds are missing or repeated, an encoder is repeated, or there is no
+                worker.
         """
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(
                 f"seeds must be different from each other, and at least one, got {self.seeds!r}"
             )
+        if len(set(self.encoders)) < len(self.encoders):
+            raise ValueError(f"encoders must be different, got {list(self.encoders)!r}")
         if self.workers < 1:
             raise ValueError(f"workers must be at least 1, got {self.workers!r}")
 
@@ -88,7 +94,8 @@ class Benchmark:
         metric: metric shown first.
         target: column that is the main target.
         plans: function from `small` to the zoos to build.
-        runs: function from the zoos' names, the seeds and `small` to the runs.
+        runs: function from the zoos' names, the seeds, `small` and the names of the user's
+            encoders to the runs.
         min_zoos: least number of zoos.
     """
 
@@ -98,24 +105,29 @@ class Benchmark:
     metric: str
     target: str
     plans: Callable[[bool], list[ZooPlan]]
-    runs: Callable[[Sequence[str], Sequence[int], bool], list[Run]]
+    runs: Callable[[Sequence[str], Sequence[int], bool, Sequence[str]], list[Run]]
     min_zoos: int = 1
 
     def __call__(self, options: BenchmarkOptions) -> BenchmarkOutcome:
         """Run the benchmark.
 
         Raises:
-            ValueError: if the user's zoos are too few or unsuitable, before any training.
+            ValueError: if the user's zoos are too few or unsuitable, or an encoder is unknown,
+                before any training.
             ZooError: if a zoo cannot be built or read.
         """
         started, about = time.perf_counter(), environment()
+        for name in options.encoders:
+            encoder_entry(name)  # a class that cannot be imported is reported before any work
         zoos, build_seconds = self._zoos(options)
         described = {
             name: describe_zoo(path, self.target) | {"path": _shown(path, options.out)}
             for name, path in zoos.items()
         }
         runs, left_out = usable_runs(
-            self.runs(list(zoos), options.seeds, options.small), zoos, self.target
+            self.runs(list(zoos), options.seeds, options.small, options.encoders),
+            zoos,
+            self.target,
         )
         done = execute(runs, zoos, options.out / "runs", options.workers, options.progress)
         predictors = {run.predictor.name: describe_predictor(run.predictor) for run in runs}

@@ -7,7 +7,16 @@ from ..tasks.baselines.regressors import Predictor
 from ..tasks.scoring.targets import CATEGORIES
 from ..tasks.training.encoder_training import EncoderRegressor
 from .benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
-from .predictors import baselines, crossing, encoders, frequency_predictors, probes
+from .predictors import (
+    ACROSS,
+    INR_SETTINGS,
+    baselines,
+    crossing,
+    encoders,
+    frequency_predictors,
+    own_encoders,
+    probes,
+)
 from .runs import Run
 from .zoos import ZooPlan, plan
 
@@ -43,12 +52,14 @@ def _within_plans(small: bool) -> list[ZooPlan]:
     return [plan("digits-cnn", "digits-cnn", 100 if small else 1000, seed=11, seeds=1000)]
 
 
-def _within_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+def _within_runs(
+    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+) -> list[Run]:
     runs, zoo = list[Run](), names[:1]
     for target in SMALL_TARGETS if small else WITHIN_TARGETS:
         category = target in CATEGORIES
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
-        predictors = [*plain, *probes(), *encoders(small)]
+        predictors = [*plain, *probes(), *encoders(small), *own_encoders(own, small)]
         runs += _runs(predictors, zoo, zoo, seeds, target)
     return runs
 
@@ -63,8 +74,10 @@ def _dataset_plans(small: bool) -> list[ZooPlan]:
     ]
 
 
-def _dataset_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    return _matrix([*baselines(), *encoders(small)], names, seeds)
+def _dataset_runs(
+    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+) -> list[Run]:
+    return _matrix([*baselines(), *encoders(small), *own_encoders(own, small)], names, seeds)
 
 
 def _architecture_plans(small: bool) -> list[ZooPlan]:
@@ -79,13 +92,15 @@ def _architecture_plans(small: bool) -> list[ZooPlan]:
     ]
 
 
-def _architecture_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+def _architecture_runs(
+    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+) -> list[Run]:
     """Runs of all pairs of zoos; in the small variant the vision transformers are test-only."""
+    predictors = [*crossing(small), *own_encoders(own, small, **ACROSS)]
     if small:
         sources = names[:-1]
-        return [r for name in sources for r in _runs(crossing(small), [name], names, seeds)]
-    runs = _matrix(crossing(small), names, seeds)
-    return [*runs, *_leave_one_out(crossing(small), names, seeds)]
+        return [r for name in sources for r in _runs(predictors, [name], names, seeds)]
+    return [*_matrix(predictors, names, seeds), *_leave_one_out(predictors, names, seeds)]
 
 
 def _matrix(
@@ -124,10 +139,12 @@ def _frequency_plans(small: bool) -> list[ZooPlan]:
     return [plan("sine-inr", "sine-inr", 1000 if small else 4000, 47, seeds=4000, **changes)]
 
 
-def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    zoo = names[:1]
+def _frequency_runs(
+    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+) -> list[Run]:
+    zoo, epochs = names[:1], 50 if small else 100
     return _runs(
-        frequency_predictors(small),
+        [*frequency_predictors(small), *own_encoders(own, small, **INR_SETTINGS, epochs=epochs)],
         zoo,
         zoo,
         seeds,
@@ -137,8 +154,11 @@ def _frequency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> 
     )
 
 
-def _efficiency_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
-    zoo, predictors = names[:1], [*baselines(), *encoders(small)]
+def _efficiency_runs(
+    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+) -> list[Run]:
+    zoo = names[:1]
+    predictors = [*baselines(), *encoders(small), *own_encoders(own, small)]
     return [
         run
         for fraction in FRACTIONS

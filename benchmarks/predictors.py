@@ -4,7 +4,7 @@ Settings were chosen on val splits; `LOG.md` lists what was tried. SNE is the se
 network encoder, NFN a neural functional network, INR an implicit neural representation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..tasks.baselines.linear_probe import LinearProbe
@@ -90,6 +90,18 @@ def frequency_predictors(small: bool) -> list[Predictor]:
         trained("DWSNet", "dwsnet", lr=3e-3, **common),
         trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if small else 100}),
     ]
+
+
+def own_encoders(names: Sequence[str], small: bool, **settings: Any) -> list[Predictor]:
+    """Encoders of users, with as many epochs as the cheap encoders get.
+
+    Args:
+        names: names of encoders, or "package.module:Class"; also their names in the tables.
+        small: whether the small variant runs.
+        **settings: fields of `TrainingSettings` that differ.
+    """
+    common = {"lr": 1e-3, "epochs": 20 if small else 60} | settings
+    return [trained(name, name, **common) for name in names]
 
 
 def trained(

@@ -19,6 +19,7 @@ from .engines.job import TrainingJob
 from .engines.process_engine import run_here
 from .engines.ray_engine import run_on_ray
 from .population.convolution_c import convolution_code
+from .recipe_module import ModuleFactory, recipe_of_module
 from .training.cohort import cut_cohorts
 from .training.cohort_size import GPU_COHORT, cohort_size
 from .training.objectives import DataSet, load_data, signal_columns, training_size
@@ -117,6 +118,7 @@ def build_zoo(
     ray_address: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    module: ModuleFactory | None = None,
 ) -> ZooIndex:
     """Train a population and write it as a zoo folder.
 
@@ -136,10 +138,12 @@ def build_zoo(
         ray_address: address of a running Ray cluster; None starts one on this machine.
         overwrite: replace a zoo at `out` when the new one is complete.
         progress: show a progress bar on stderr.
+        module: torch module, or function that makes one, whose layers take the place of the
+            recipe's architecture, see `recipe_of_module`; None keeps the architecture.
 
     Raises:
         TypeError: if `recipe` is no recipe, such as the name of one.
-        RecipeError: if the recipe has fewer models.
+        RecipeError: if the recipe has fewer models, or a layer of the module is unknown.
         BuildError: if `out` exists, another command is writing it, the disk is full, or a
             worker failed; nothing at `out` is touched then.
     """
@@ -148,6 +152,8 @@ def build_zoo(
         raise TypeError(
             f"build_zoo takes a Recipe, got {recipe!r}: load it first, load_recipe({str(name)!r})"
         )
+    if module is not None:
+        recipe = recipe_of_module(recipe, module)
     job = TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))
     where = Engine(
         name=engine,

@@ -68,6 +68,14 @@ def _add_benchmark(commands: Any) -> None:
         "repeated",
     )
     benchmark.add_argument(
+        "--encoder",
+        action="append",
+        default=[],
+        metavar="MODULE:CLASS",
+        help="encoder of yours to compare with the others, as package.module:Class (also from the "
+        "working folder) or a registered name; may be repeated",
+    )
+    benchmark.add_argument(
         "--matrix",
         type=Path,
         help="of the benchmark ranking: judge rankers on this matrix, HDF5 or CSV, and build none",
@@ -81,18 +89,25 @@ def _add_benchmark(commands: Any) -> None:
 
 
 def _benchmark(options: argparse.Namespace) -> None:
-    from ..benchmarks.benchmark import BenchmarkOptions
-    from ..benchmarks.registry import load_benchmark
+    from ..benchmarks.benchmark import Benchmark, BenchmarkOptions
+    from ..benchmarks.registry import BENCHMARKS, load_benchmark
 
     benchmark = load_benchmark(options.name)
     out = options.out or Path(f"weightzoo-{options.name}")
     check_folder(out)
+    if options.encoder and not isinstance(benchmark, Benchmark):
+        known = [name for name, module in BENCHMARKS.items() if module == ".definitions"]
+        raise ValueError(
+            f"benchmark {options.name!r} compares no encoders: leave out --encoder, or take one of "
+            f"{known}"
+        )
     if options.matrix or options.scores:
         _benchmark_matrix(options, out)
         return
     zoos = dict(_named_zoo(text) for text in options.zoo)
     command = f"weightzoo benchmark {options.name}" + " --small" * options.small
     command += "".join(f" --zoo {text}" for text in options.zoo)
+    command += "".join(f" --encoder {text}" for text in options.encoder)
     outcome = benchmark(
         BenchmarkOptions(
             out=out,
@@ -100,6 +115,7 @@ def _benchmark(options: argparse.Namespace) -> None:
             seeds=tuple(range(options.seeds)),
             zoos=zoos,
             workers=options.workers or os.cpu_count() or 1,
+            encoders=tuple(options.encoder),
             command=f"{command} --seeds {options.seeds}",
         )
     )

@@ -1,4 +1,7 @@
-"""The commands that learn from zoos: `quickstart`, `train`, `sample`, `predict`, `embed`."""
+"""The commands that learn from zoos.
+
+They are `quickstart`, `train`, `sample`, `predict`, `embed`, `encode` and `decode`.
+"""
 
 import argparse
 import json
@@ -25,7 +28,7 @@ SAMPLERS = "kde, kde-published, neighbours, gan, uniform, gaussian"
 
 
 def add_model_commands(commands: Any) -> None:
-    """Add `quickstart`, `train`, `sample`, `predict` and `embed`."""
+    """Add `quickstart`, `train`, `sample`, `predict`, `embed`, `encode` and `decode`."""
     _add_quickstart(commands)
     _add_train(commands)
     _add_sample(commands)
@@ -33,11 +36,18 @@ def add_model_commands(commands: Any) -> None:
         commands,
         "predict",
         _predict,
-        "predict a column of a zoo with a trained encoder; prints one CSV line per row on stdout, "
-        "and scores on stderr",
+        "predict a column of a zoo with a trained encoder, or with a linear probe of an "
+        "autoencoder; prints one CSV line per row on stdout, and scores on stderr",
         "weightzoo predict model mlps --split test > predicted.csv",
     )
     _add_model_and_zoo(predict)
+    _add_own_class(predict)
+    predict.add_argument(
+        "--target",
+        metavar="COLUMN",
+        help="column to predict; of an autoencoder a probe of another column is fitted to the "
+        "train rows of the zoo (default: the column it was trained for)",
+    )
     embed = add_command(
         commands,
         "embed",
@@ -45,10 +55,48 @@ def add_model_commands(commands: Any) -> None:
         "write a trained encoder's embedding of every row of a zoo",
         "weightzoo embed model mlps --out embeddings.npz",
     )
-    embed.add_argument(
+    _add_vector_file(embed)
+    _add_model_and_zoo(embed)
+    _add_own_class(embed)
+    encode = add_command(
+        commands,
+        "encode",
+        _encode,
+        "write an autoencoder's latent vector of every row of a zoo, which `decode` takes",
+        "weightzoo encode ae mlps --split test --out latent.npz",
+    )
+    _add_vector_file(encode)
+    _add_model_and_zoo(encode)
+    _add_decode(commands)
+
+
+def _add_decode(commands: Any) -> None:
+    decode = add_command(
+        commands,
+        "decode",
+        _decode,
+        "write the networks of latent vectors as a zoo, measured on the train zoo's images",
+        "weightzoo decode ae latent.npz --out decoded",
+    )
+    decode.add_argument(
+        "model",
+        help="folder of an autoencoder trained by `weightzoo train`, or org/name on the Hub",
+    )
+    decode.add_argument(
+        "latent", type=Path, help="file with the array latent (N, Z), .npz or .safetensors"
+    )
+    decode.add_argument("--out", type=Path, required=True, help="zoo folder to make")
+    decode.add_argument(
+        "--zoo",
+        help="zoo whose images the networks are measured on (default: the autoencoder's own zoo)",
+    )
+    decode.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
+
+
+def _add_vector_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--out", type=Path, required=True, help="file to write, ending in .npz or .safetensors"
     )
-    _add_model_and_zoo(embed)
 
 
 def _add_quickstart(commands: Any) -> None:
@@ -85,8 +133,9 @@ def _add_train(commands: Any) -> None:
     )
     train.add_argument(
         "encoder",
-        help="encoder to train, e.g. sne, nfn-np or flat-mlp, or one of the autoencoders "
-        "hyper-representation and sane; an unknown name lists the known ones",
+        help="encoder to train, e.g. sne, nfn-np or flat-mlp, a class of yours as "
+        "package.module:Class, or one of the autoencoders hyper-representation and sane; an "
+        "unknown name lists the known ones",
     )
     train.add_argument(
         "zoo",
@@ -98,8 +147,8 @@ def _add_train(commands: Any) -> None:
         "--target",
         default="test_accuracy",
         metavar="COLUMN",
-        help="column to predict (see `weightzoo info ZOO`); not for autoencoders (default: "
-        "test_accuracy)",
+        help="column to predict (see `weightzoo info ZOO`), by autoencoders with a linear probe of "
+        "their embedding (default: test_accuracy)",
     )
     train.add_argument(
         "--out", type=Path, required=True, help="folder to make for checkpoint and trained model"
@@ -153,6 +202,14 @@ def _add_settings(train: argparse.ArgumentParser) -> None:
         help="loss: auto, bce, mse or cross_entropy; auto chooses by the target; not for "
         "autoencoders (default: auto)",
     )
+    train.add_argument(
+        "--behaviour",
+        type=float,
+        metavar="SHARE",
+        help="share of the loss on the networks' outputs on images, from 0 to 1, for autoencoders; "
+        "0 trains on weights alone (default: 0.3 for hyper-representation if the zoo names its "
+        "images, else 0)",
+    )
     train.add_argument("--device", help="training device: cpu or cuda (default: cpu)")
     train.add_argument(
         "--set",
@@ -174,8 +231,8 @@ def _add_sample(commands: Any) -> None:
     )
     sample.add_argument(
         "model",
-        type=Path,
-        help="folder of an autoencoder trained by `weightzoo train hyper-representation` or `sane`",
+        help="folder of an autoencoder trained by `weightzoo train hyper-representation` or "
+        "`sane`, or org/name on the Hub",
     )
     sample.add_argument(
         "--count", type=whole(1), default=100, help="number of models to keep (default: 100)"
@@ -234,6 +291,15 @@ def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cpu", help="device: cpu or cuda (default: cpu)")
 
 
+def _add_own_class(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--encoder",
+        metavar="MODULE:CLASS",
+        help="class of the encoder, if it is not one of weightzoo's; its module is imported, also "
+        "from the working folder",
+    )
+
+
 def _quickstart(options: argparse.Namespace) -> None:
     from ..benchmarks.zoos import build_once
     from ..loaders.load import load_zoo
@@ -254,7 +320,8 @@ def _quickstart(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from ..tasks.prediction.trained import TrainOptions, plain_lines
+    from ..tasks.prediction.trained import plain_lines
+    from ..tasks.training.settings import TrainOptions
     from ..tasks.trainings import train_kind
 
     train = train_kind(options.encoder)
@@ -271,6 +338,7 @@ def _train(options: argparse.Namespace) -> None:
             seed=options.seed,
             resume=options.resume,
             config=_pairs(options.set),
+            behaviour=options.behaviour,
             settings={name: value for name, value in given.items() if value is not None},
         )
     )
@@ -310,7 +378,14 @@ def _predict(options: argparse.Namespace) -> None:
     from ..tasks.prediction.trained import plain_lines, predict_rows, write_rows
 
     check_device(options.device)
-    rows, scores = predict_rows(options.model, options.zoo, options.split, options.device)
+    rows, scores = predict_rows(
+        options.model,
+        options.zoo,
+        options.split,
+        options.device,
+        options.encoder,
+        options.target,
+    )
     if options.json:
         print(json_text({"rows": rows, "scores": scores}, indent=1))
         return
@@ -324,5 +399,27 @@ def _embed(options: argparse.Namespace) -> None:
 
     check_file(options.out)
     check_device(options.device)
-    result = embed_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    result = embed_zoo(
+        options.model, options.zoo, options.out, options.split, options.device, options.encoder
+    )
     print_result(options, result, "{path}: {rows} embeddings of width {width}".format(**result))
+
+
+def _encode(options: argparse.Namespace) -> None:
+    from ..tasks.generation.latent_files import encode_zoo
+
+    check_file(options.out)
+    check_device(options.device)
+    result = encode_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    print_result(options, result, "{path}: {rows} latent vectors of width {width}".format(**result))
+
+
+def _decode(options: argparse.Namespace) -> None:
+    from ..tasks.generation.latent_files import decode_file
+
+    check_folder(options.out)
+    result = decode_file(options.model, options.latent, options.out, options.zoo, options.overwrite)
+    mean = result["test_accuracy"]
+    shown = f"{mean:.3f}" if math.isfinite(mean) else "none, as all diverged"
+    text = "{path}: {models} models, {diverged} diverged, mean test accuracy {shown}"
+    print_result(options, result, text.format(**result, shown=shown))

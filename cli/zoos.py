@@ -89,8 +89,8 @@ def _add_push(commands: Any) -> None:
         commands,
         "push",
         _push,
-        "publish a zoo folder, or a folder of zoo folders, on the Hugging Face Hub; log in with "
-        "`hf auth login` first",
+        "publish a zoo folder, a folder of zoo folders or a trained model on the Hugging Face Hub; "
+        "log in with `hf auth login` first",
         "weightzoo push mlps ORG/NAME --private",
     )
     push.add_argument(
@@ -101,8 +101,22 @@ def _add_push(commands: Any) -> None:
         action="store_true",
         help="replace a zoo in the repository that has the same name and other data",
     )
-    push.add_argument("zoo", type=Path, help="zoo folder, or folder of zoo folders")
-    push.add_argument("repo", help="dataset repository to publish in, created if missing: org/name")
+    push.add_argument(
+        "zoo",
+        type=Path,
+        help="zoo folder, folder of zoo folders, or folder of an encoder that `weightzoo train` "
+        "wrote",
+    )
+    push.add_argument(
+        "repo",
+        help="repository to publish in, created if missing: org/name; a dataset repository for "
+        "zoos, a model repository for encoders",
+    )
+    push.add_argument(
+        "--encoder",
+        metavar="MODULE:CLASS",
+        help="class of a trained encoder, if it is not one of weightzoo's",
+    )
 
 
 def _add_zoo(command: argparse.ArgumentParser) -> None:
@@ -157,6 +171,9 @@ def _push(options: argparse.Namespace) -> None:
     from ..loaders.load import load_zoo
     from ..tasks.inspection.plots import plot_zoo
 
+    if _is_trained_model(options.zoo):
+        _push_model(options)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         plot = None
         if (options.zoo / "zoo.json").is_file():
@@ -168,6 +185,21 @@ def _push(options: argparse.Namespace) -> None:
             plot=plot,
             overwrite=options.overwrite,
         )
+    print_result(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")
+
+
+def _is_trained_model(folder: Path) -> bool:
+    """Whether `weightzoo train` wrote the folder."""
+    names = ("config.json", "autoencoder.pt")
+    is_zoo = (folder / "zoo.json").is_file()
+    return not is_zoo and any((folder / name).is_file() for name in names)
+
+
+def _push_model(options: argparse.Namespace) -> None:
+    from ..tasks.pretrained import from_pretrained, push_to_hub
+
+    model = from_pretrained(options.zoo, encoder=options.encoder)
+    commit = push_to_hub(model, options.repo, private=options.private)
     print_result(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")
 
 

@@ -5,7 +5,7 @@ SNE is the set-based neural network encoder, SANE the sequential autoencoder for
 
 from .hyper_representation import HyperRepresentation
 from .losses import half_squared_distance
-from .registry import ENCODERS, encoder_entry
+from .registry import ENCODERS, encoder_entry, encoder_names, register_encoder
 from .sane import SANE
 from .sne import SNE
 from .statistics import layer_statistics
@@ -16,6 +16,8 @@ __all__ = [
     "SNE",
     "HyperRepresentation",
     "encoder_entry",
+    "encoder_names",
     "half_squared_distance",
     "layer_statistics",
+    "register_encoder",
 ]

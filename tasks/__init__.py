@@ -3,15 +3,20 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .autoencoding.hyper_representation import (
+        train_hyper_representation as train_hyper_representation,
+    )
+    from .autoencoding.sane import train_sane as train_sane
+    from .generation.generated_zoo import generate as generate
     from .prediction.property_prediction import predict_property as predict_property
     from .prediction.property_report import PropertyReport as PropertyReport
+    from .pretrained import from_pretrained as from_pretrained
+    from .pretrained import push_to_hub as push_to_hub
+    from .pretrained import save_pretrained as save_pretrained
     from .scoring.evaluator import Evaluator as Evaluator
     from .training.encoder_making import EncoderSpec as EncoderSpec
     from .training.encoder_training import EncoderRegressor as EncoderRegressor
     from .training.encoder_training import train_encoder as train_encoder
-    from .training.pretrained import from_pretrained as from_pretrained
-    from .training.pretrained import push_to_hub as push_to_hub
-    from .training.pretrained import save_pretrained as save_pretrained
     from .training.property_predictor import PropertyPredictor as PropertyPredictor
     from .training.settings import TrainingSettings as TrainingSettings
 
@@ -23,10 +28,13 @@ __all__ = [
     "PropertyReport",
     "TrainingSettings",
     "from_pretrained",
+    "generate",
     "predict_property",
     "push_to_hub",
     "save_pretrained",
     "train_encoder",
+    "train_hyper_representation",
+    "train_sane",
 ]
 
 _HOMES = {
@@ -36,11 +44,14 @@ _HOMES = {
     "PropertyPredictor": "training.property_predictor",
     "PropertyReport": "prediction.property_report",
     "TrainingSettings": "training.settings",
-    "from_pretrained": "training.pretrained",
+    "from_pretrained": "pretrained",
+    "generate": "generation.generated_zoo",
     "predict_property": "prediction.property_prediction",
-    "push_to_hub": "training.pretrained",
-    "save_pretrained": "training.pretrained",
+    "push_to_hub": "pretrained",
+    "save_pretrained": "pretrained",
     "train_encoder": "training.encoder_training",
+    "train_hyper_representation": "autoencoding.hyper_representation",
+    "train_sane": "autoencoding.sane",
 }
 
 

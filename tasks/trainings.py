@@ -1,7 +1,8 @@
 """Kinds of training by the NAME in `weightzoo train NAME`, imported on use.
 
 SANE is the sequential autoencoder for neural embeddings, arXiv 2406.09997. A kind is a function of
-its name and `TrainOptions` that returns plain data to print.
+its name and `TrainOptions` that returns plain data to print. A name of a user's encoder, or
+"package.module:Class", is trained to predict a property.
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
-from ..encoders.registry import ENCODERS
+from ..encoders.registry import ENCODERS, encoder_entry, encoder_names, unknown_encoder
 
 PROPERTY = (".prediction.trained", "train_property")
 AUTOENCODER = (".autoencoding.train", "train_autoencoder")
@@ -27,6 +28,8 @@ def train_kind(name: str) -> Callable[..., dict[str, Any]]:
         ValueError: if there is no such kind; the names are listed.
     """
     if name not in TRAIN_KINDS:
-        raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {name!r}")
-    module, function = TRAIN_KINDS[name]
+        if ":" not in name and name not in encoder_names():
+            raise ValueError(unknown_encoder(name, sorted({*TRAIN_KINDS, *encoder_names()})))
+        encoder_entry(name)  # a class that cannot be imported is reported before anything else
+    module, function = TRAIN_KINDS.get(name, PROPERTY)
     return partial(getattr(import_module(module, __package__), function), name)

@@ -7,6 +7,7 @@ what that version read from them.
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from weightzoo.loaders import load_zoo
 from weightzoo.tasks.autoencoding.saved import load_autoencoder
-from weightzoo.tasks.training.pretrained import from_pretrained
+from weightzoo.tasks.pretrained import from_pretrained
 
 OLDER = Path(__file__).parent / "data" / "older"
 VALUES = json.loads((OLDER / "values.json").read_text())
@@ -64,3 +65,11 @@ def test_older_autoencoder_maps_to_equal_values() -> None:
     np.testing.assert_allclose(latent, VALUES["latent"], rtol=1e-4, atol=1e-5)
     norms = autoencoder.decode(latent).norm(dim=1)
     np.testing.assert_allclose(norms, VALUES["decoded_norms"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["autoencoder.pt", ""])
+def test_older_autoencoder_is_an_encoder(name: str, tmp_path: Path) -> None:
+    shutil.copy(OLDER / "autoencoder.pt", tmp_path)
+    model = from_pretrained(tmp_path / name)
+    rows = load_zoo(OLDER / "zoos" / "small-cnn", split="test")
+    np.testing.assert_allclose(model.embed(rows), VALUES["latent"], rtol=1e-4, atol=1e-5)

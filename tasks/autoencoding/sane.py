@@ -99,9 +99,14 @@ class SequenceAutoencoder(TokenAutoencoder):
         super().__init__(canonical, module, settings, mean, tokenizer)
         self.windows = Windows(tokenizer, min(settings.window, tokenizer.shape[0]), settings.halo)
 
-    def embed(self, weights: Tensor) -> Tensor:
-        """The mean of the latent vectors of all tokens, (N, Z)."""
-        return self.encode(weights).unflatten(1, (-1, self.module.latent)).mean(1)
+    def embed(self, rows: Tensor | ZooDataset, progress: bool = False) -> Tensor:
+        """The mean of the latent vectors of all tokens, (N, Z); arguments are those of `encode`.
+
+        Args:
+            rows: rows of a zoo, or canonical flat weights (N, D).
+            progress: whether to show a progress bar on stderr.
+        """
+        return self.encode(rows, progress).unflatten(1, (-1, self.module.latent)).mean(1)
 
     def latent_of(self, weights: Tensor) -> Tensor:
         """See `TokenAutoencoder`."""

@@ -3,16 +3,38 @@
 Shape letters: N rows, D length of the flat weight vector, Z values of a latent vector.
 """
 
+import copy
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ...encoders.losses import layer_errors
+from ...loaders import ZooDataset
 from ...loaders.tokens.tokenizers import Tokenizer
 from ..processes import threads
+from ..training.checks import check_target
+from ..training.property_predictor import check_finite
 from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
+from .probe import EmbeddingProbe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Reference to the rows that an autoencoder was trained on.
+
+    Attributes:
+        zoo: path of the zoo.
+        least_epoch: first epoch of the rows taken.
+    """
+
+    zoo: str
+    least_epoch: int
 
 
 class TokenAutoencoder:
@@ -27,6 +49,8 @@ class TokenAutoencoder:
         history: losses and val R2 by epoch.
         kept_epoch: epoch of the module's weights; None if it is unknown.
         note: warning about the training for the user, or None.
+        origin: reference to its train rows; None if they are unknown.
+        probe: linear probe of the embedding, which `predict` uses; None before `fit_probe`.
         rows_at_once: number of rows encoded together.
     """
 
@@ -54,18 +78,89 @@ class TokenAutoencoder:
         self.history: list[dict[str, float]] = []
         self.kept_epoch: int | None = None
         self.note: str | None = None
+        self.origin: Origin | None = None
+        self.probe: EmbeddingProbe | None = None
 
-    def encode(self, weights: Tensor) -> Tensor:
-        """Latent vectors (N, Z) of canonical flat weights (N, D)."""
-        return self._mapped(self.latent_of, weights)
+    @property
+    def device(self) -> torch.device:
+        """Device of the encoder and decoder."""
+        return next(self.module.parameters()).device
+
+    def to(self, device: str) -> Self:
+        """Move encoder and decoder to a device, and return the autoencoder."""
+        self.module.to(device)
+        return self
+
+    def without_origin(self) -> Self:
+        """The same autoencoder without the path of its train zoo."""
+        other = copy.copy(self)
+        other.origin = None
+        return other
+
+    def encode(self, rows: Tensor | ZooDataset, progress: bool = False) -> Tensor:
+        """Latent vectors (N, Z).
+
+        Args:
+            rows: rows of a zoo, or canonical flat weights (N, D).
+            progress: whether to show a progress bar on stderr.
+        """
+        return self._mapped(self.latent_of, self._weights(rows), progress)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Flat weights (N, D) of latent vectors (N, Z)."""
         return self._mapped(self.weights_of, latent)
 
-    def embed(self, weights: Tensor) -> Tensor:
-        """The embedding of canonical flat weights (N, D), the input of probes."""
-        return self.encode(weights)
+    def embed(self, rows: Tensor | ZooDataset, progress: bool = False) -> Tensor:
+        """The embedding, (N, H).
+
+        Args:
+            rows: rows of a zoo, or canonical flat weights (N, D).
+            progress: whether to show a progress bar on stderr.
+        """
+        return self.encode(rows, progress)
+
+    @property
+    def target(self) -> str | None:
+        """Name of the column that `predict` predicts; None without a probe."""
+        return self.probe.mapping.target if self.probe else None
+
+    def fit_probe(self, train: ZooDataset, val: ZooDataset, target: str, seed: int = 0) -> Self:
+        """Fit a linear probe of the embedding, which `predict` uses from then on.
+
+        Args:
+            train: train rows.
+            val: val rows, which choose the regularisation.
+            target: name of the column to predict.
+            seed: seed of the training for categories.
+
+        Returns:
+            The autoencoder.
+
+        Raises:
+            ValueError: if the column is missing, constant or not finite.
+        """
+        for zoo in (train, val):
+            check_target(zoo, target)
+        parts = [(self.embed(zoo), zoo.columns[target]) for zoo in (train, val)]
+        self.probe = EmbeddingProbe.fit(parts[0], parts[1], target, seed)
+        return self
+
+    def predict(self, dataset: ZooDataset, progress: bool = False) -> np.ndarray:
+        """Predict the probe's target for every row: (N,) numbers, or categories.
+
+        Args:
+            dataset: rows to predict.
+            progress: whether to show a progress bar on stderr.
+
+        Raises:
+            ValueError: if no probe was fitted, or for the reasons in `encode`.
+        """
+        if self.probe is None:
+            raise ValueError(
+                "the autoencoder has no probe, so that it predicts no column: call "
+                "fit_probe(train, val, 'test_accuracy') first, or give --target COLUMN"
+            )
+        return self.probe.predict(self.embed(dataset, progress))
 
     def latent_of(self, weights: Tensor) -> Tensor:
         """Latent vectors of one block of rows, on the module's device.
@@ -99,12 +194,25 @@ class TokenAutoencoder:
         made = self.canonical.standardization.apply(self.decode(self.encode(weights)))
         return explained(self.tokenizer, made - true, self.mean.cpu() - true)
 
-    def _mapped(self, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
+    def _weights(self, rows: Tensor | ZooDataset) -> Tensor:
+        if isinstance(rows, Tensor):
+            return rows
+        if not len(rows):
+            raise ValueError(f"zoo {rows.name!r} has no rows to encode: choose another split")
+        first = 0
+        for block in rows.weight_blocks():
+            check_finite(block, rows.name, first)
+            first += len(block)
+        return self.canonical.weights(rows)
+
+    def _mapped(
+        self, function: Callable[[Tensor], Tensor], rows: Tensor, progress: bool = False
+    ) -> Tensor:
         """Apply a function to blocks of rows without gradients; results are on the CPU."""
         self.module.eval()
-        device = next(self.module.parameters()).device
+        device = self.device
         with torch.no_grad(), threads(self.settings.threads):
-            blocks = rows.split(self.rows_at_once)
+            blocks = tqdm(rows.split(self.rows_at_once), disable=not progress, leave=False)
             return torch.cat([function(block.to(device)).clone().cpu() for block in blocks])
 
 

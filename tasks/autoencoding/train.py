@@ -8,16 +8,25 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ...loaders import load_zoo
-from ..prediction.trained import TrainOptions
+import numpy as np
+
+from ...loaders import ZooDataset, load_zoo
+from ...zoos.errors import ZooError
+from ...zoos.images.catalog import load_images
+from ...zoos.images.signals import is_signal_set
+from ..training.checks import check_target
+from ..training.settings import TrainOptions
 from .autoencoder_training import AutoencoderSettings
 from .hyper_representation import train_hyper_representation
 from .learnable_rows import homogeneous_splits
 from .sane import SequenceSettings, train_sane
-from .saved import MODEL_NAME, Origin, save_autoencoder
+from .saved import save_autoencoder
+from .token_autoencoder import Origin
 
 ENCODER_ARGUMENTS = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")
 MODEL_ENCODER_ARGUMENTS = (*ENCODER_ARGUMENTS, "compression", "bottleneck")
+BEHAVIOUR, QUERIES = 0.3, 32  # as the generation benchmark has them
+DEFAULT_TARGET = "test_accuracy"
 LEAST_EPOCH = "least_epoch"  # first epoch of the train rows
 
 
@@ -41,20 +50,90 @@ def train_autoencoder(kind: str, options: TrainOptions) -> dict[str, Any]:
     config = dict(options.config)
     least_epoch = config.pop(LEAST_EPOCH, 0)
     splits = load_zoo(options.zoos[0])
-    assert isinstance(splits, dict)
     train, val = homogeneous_splits(splits, least_epoch)
+    probed = _probed(train, val, options.target)
     train_kind, settings_of, shape = KINDS[kind]
-    settings = settings_of(**_settings(settings_of, shape, config, options.settings))
+    given = _settings(settings_of, shape, config, options.settings)
+    settings = settings_of(**_behaviour(kind, train, options, given))
     autoencoder = train_kind(train, val, settings, options.seed, options.out, options.resume)
-    origin = Origin(zoo=str(Path(options.zoos[0]).resolve()), least_epoch=least_epoch)
-    save_autoencoder(autoencoder, options.out / MODEL_NAME, origin)
+    autoencoder.origin = Origin(zoo=str(Path(options.zoos[0]).resolve()), least_epoch=least_epoch)
+    if probed:
+        autoencoder.fit_probe(train, val, options.target, options.seed)
+    save_autoencoder(autoencoder, options.out)
     kept = {
+        "kind": kind,
+        "behaviour_share": round(1 - settings.structure, 6),
         "rows": len(train),
         "epochs": len(autoencoder.history),
         "kept_epoch": autoencoder.kept_epoch,
     }
     note = {"note": autoencoder.note} if autoencoder.note else {}
-    return {"path": str(options.out)} | kept | autoencoder.history[autoencoder.kept_epoch] | note
+    probe = {"probe": options.target} if probed else {}
+    return (
+        {"path": str(options.out)}
+        | kept
+        | autoencoder.history[autoencoder.kept_epoch]
+        | probe
+        | note
+    )
+
+
+def _probed(train: ZooDataset, val: ZooDataset, target: str) -> bool:
+    """Whether a probe of the target can be fitted.
+
+    Only the default target may be missing: then the autoencoder has no probe.
+    """
+    if target != DEFAULT_TARGET:
+        for zoo in (train, val):
+            check_target(zoo, target)
+        return True
+    true = train.columns[target] if target in train.columns else np.array([np.nan])
+    known = [zoo.columns[target] for zoo in (train, val) if target in zoo.columns]
+    return len(known) == 2 and all(np.isfinite(one).all() for one in known) and true.std() > 0
+
+
+def _behaviour(
+    kind: str, train: ZooDataset, options: TrainOptions, given: dict[str, Any]
+) -> dict[str, Any]:
+    """The settings with the share of the behavioural loss, by default of the loss on weights alone.
+
+    Hyper-representations of networks with known images get `BEHAVIOUR`: networks sampled without
+    that loss hardly work. The last epoch is kept then, because R2 measures weights only.
+    """
+    if options.behaviour is not None:
+        if "structure" in given:
+            raise ValueError(
+                "--behaviour and --set structure=... set the same share: give one of them"
+            )
+        if not 0 <= options.behaviour <= 1:
+            raise ValueError(f"behaviour must lie in [0, 1], got {options.behaviour!r}")
+        share = options.behaviour
+    elif "structure" in given or kind != "hyper-representation" or not _images_known(train):
+        return given
+    else:
+        share = BEHAVIOUR
+    if share == 0:
+        return given
+    if _images_known(train):
+        _check_images(train.header.recipe["images"])
+    return {"queries": QUERIES, "keep": "last"} | given | {"structure": 1 - share}
+
+
+def _images_known(train: ZooDataset) -> bool:
+    """Whether the zoo names the image set that its models classify."""
+    name = train.header.recipe.get("images")
+    return isinstance(name, str) and not is_signal_set(name) and "activation" in train.columns
+
+
+def _check_images(name: str) -> None:
+    """Load the image set, before any other work."""
+    try:
+        load_images(name)
+    except ZooError as error:
+        raise ValueError(
+            f"{error}; the loss on the networks' behaviour needs these images: give --behaviour 0 "
+            "to train on weights alone"
+        ) from error
 
 
 def _check_types(kind: str, config: Mapping[str, Any]) -> None:

@@ -73,17 +73,15 @@ class LinearProbe:
             target: name of the target column.
             seed: seed of the training for categories.
         """
-        mapping = TargetMapping.of("auto", target, train.columns[target])
-        features, true = self._features(train), train.columns[target]
+        self.mapping = TargetMapping.of("auto", target, train.columns[target])
+        features = self._features(train)
         self._width = features.shape[1]
-        if mapping.categories:
-            self._predict: Callable[[np.ndarray], np.ndarray] = _classifier(
-                features, true, mapping, seed
-            )
-            return
-        self._predict = _best_ridge(
-            (features, np.asarray(true, np.float64)),
-            (self._features(val), np.asarray(val.columns[target], np.float64)),
+        val_features = features[:0] if self.mapping.categories else self._features(val)
+        self.matrix = fit_linear(
+            (features, train.columns[target]),
+            (val_features, val.columns[target]),
+            self.mapping,
+            seed,
         )
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
@@ -98,7 +96,44 @@ class LinearProbe:
                 f"{self.name} was fitted to {self._width} features, zoo {dataset.name!r} has "
                 f"{features.shape[1]}: it is tied to one architecture"
             )
-        return self._predict(features)
+        return linear_predictions(self.matrix, features, self.mapping)
+
+
+def fit_linear(
+    train: tuple[np.ndarray, np.ndarray],
+    val: tuple[np.ndarray, np.ndarray],
+    mapping: TargetMapping,
+    seed: int,
+) -> np.ndarray:
+    """Fit a linear model with bias, as the probe does.
+
+    Args:
+        train: features (N, F) and targets (N,) of the train rows.
+        val: features and targets of the val rows, which choose lambda for numbers.
+        mapping: mapping of the target.
+        seed: seed of the training for categories.
+
+    Returns:
+        (1, F + 1) for a number, (C, F + 1) for C categories; the last column is the bias.
+    """
+    if mapping.categories:
+        return _classifier(*train, mapping, seed)
+    numbers = [(features, np.asarray(true, np.float64)) for features, true in (train, val)]
+    return _best_ridge(*numbers)[None]
+
+
+def linear_predictions(
+    matrix: np.ndarray, features: np.ndarray, mapping: TargetMapping
+) -> np.ndarray:
+    """Targets that a linear model predicts, (N,).
+
+    Args:
+        matrix: what `fit_linear` returned.
+        features: feature matrix, (N, F).
+        mapping: mapping of the target.
+    """
+    outputs = features @ matrix[:, :-1].T + matrix[:, -1]
+    return mapping.predicted(torch.from_numpy(outputs)) if mapping.categories else outputs[:, 0]
 
 
 def ridge(features: np.ndarray, true: np.ndarray, penalty: float) -> np.ndarray:
@@ -139,21 +174,16 @@ def probe_statistics(dataset: ZooDataset) -> np.ndarray:
 
 def _best_ridge(
     train: tuple[np.ndarray, np.ndarray], val: tuple[np.ndarray, np.ndarray]
-) -> Callable[[np.ndarray], np.ndarray]:
-    """The ridge regression with the best R2 on the val split over all lambdas."""
-
-    def applied(solution: np.ndarray, features: np.ndarray) -> np.ndarray:
-        return features @ solution[:-1] + solution[-1]
-
+) -> np.ndarray:
+    """The solution of the ridge regression with the best R2 on the val split over all lambdas."""
     solutions = [ridge(*train, penalty) for penalty in LAMBDAS]
-    best = max(solutions, key=lambda solution: r2(val[1], applied(solution, val[0])))
-    return lambda features: applied(best, features)
+    return max(solutions, key=lambda one: r2(val[1], val[0] @ one[:-1] + one[-1]))
 
 
 def _classifier(
     features: np.ndarray, true: np.ndarray, mapping: TargetMapping, seed: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """One linear layer on features, trained as in the paper."""
+) -> np.ndarray:
+    """Weights and bias of one linear layer on features, trained as in the paper."""
     inputs = torch.from_numpy(features).float()
     labels = mapping.labels(true)
     with torch.random.fork_rng(devices=[]):
@@ -166,9 +196,5 @@ def _classifier(
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-
-    @torch.no_grad()
-    def predict(features: np.ndarray) -> np.ndarray:
-        return mapping.predicted(layer(torch.from_numpy(features).float()))
-
-    return predict
+    with torch.no_grad():
+        return torch.cat([layer.weight, layer.bias[:, None]], 1).double().numpy()

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from ...loaders import ZooDataset, load_zoo
+from ...zoos.errors import ZooNotFoundError
 from ..autoencoding.learnable_rows import homogeneous
-from ..autoencoding.saved import load_autoencoder
+from ..autoencoding.token_autoencoder import TokenAutoencoder
+from ..pretrained import load_trained_autoencoder
 from .generated_zoo import generate, write_generated_zoo
 from .sampling import bandwidth_of, make_sampler
 
@@ -16,7 +18,7 @@ class SampleOptions:
     """Options of the command.
 
     Attributes:
-        model: folder or file of a trained autoencoder.
+        model: folder or Hub repository of a trained autoencoder.
         out: zoo folder to create.
         zoo: zoo whose rows the sampler is fitted to; None takes the autoencoder's train zoo.
         count: number of models to keep.
@@ -29,7 +31,7 @@ class SampleOptions:
         overwrite: whether to replace an existing zoo.
     """
 
-    model: Path
+    model: str | Path
     out: Path
     zoo: Path | None = None
     count: int = 100
@@ -54,12 +56,8 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
         BuildError: if the folder exists already.
     """
     sampler = make_sampler(options.sampler, options.bandwidth, options.bandwidth_unit)
-    autoencoder, origin = load_autoencoder(options.model)
-    if origin is None and options.zoo is None:
-        raise ValueError(f"{options.model} does not name its train zoo: give one with --zoo")
-    zoo = load_zoo(options.zoo or origin.zoo, split="train")  # type: ignore[union-attr]
-    assert isinstance(zoo, ZooDataset)
-    train = homogeneous(zoo, 0 if origin is None else origin.least_epoch)
+    autoencoder = load_trained_autoencoder(options.model)
+    train = train_rows(autoencoder, options.model, options.zoo)
     draw_options = {name: getattr(options, name) for name in ("top", "draws", "seed")}
     weights = generate(autoencoder, train, options.count, sampler=sampler, **draw_options)
     drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
@@ -73,3 +71,32 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
     )
     found = {name: getattr(made, name) for name in ("models", "diverged", "test_accuracy")}
     return {"path": str(options.out)} | found | drawn
+
+
+def train_rows(
+    autoencoder: TokenAutoencoder, model: str | Path, zoo: str | Path | None
+) -> ZooDataset:
+    """The train rows of an autoencoder, or the same rows of another zoo.
+
+    Args:
+        autoencoder: trained autoencoder.
+        model: folder or repository of the autoencoder, for messages.
+        zoo: zoo to read; None takes the zoo that the autoencoder was trained on.
+
+    Raises:
+        ValueError: if the autoencoder does not name its zoo, or the rows are missing.
+        ZooNotFoundError: if there is no such zoo.
+    """
+    origin = autoencoder.origin
+    if origin is None and zoo is None:
+        raise ValueError(f"{model} does not name its train zoo: give one with --zoo")
+    try:
+        rows = load_zoo(zoo or origin.zoo, split="train")  # type: ignore[union-attr]
+    except ZooNotFoundError as error:
+        if zoo is not None:
+            raise
+        raise ZooNotFoundError(
+            f"{model} was trained on a zoo that is not there any more ({error}): give one of the "
+            "same architecture with --zoo"
+        ) from error
+    return homogeneous(rows, 0 if origin is None else origin.least_epoch)

@@ -5,21 +5,23 @@ SNE is set-based neural network encoding, arXiv:2305.16625.
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+from torch import Tensor
 
 from ...loaders import ZooDataset, load_zoo
 from ...zoos.strict_json import json_text
+from ..pretrained import Model, from_pretrained
 from ..scoring.evaluator import Evaluator, evaluation_inputs
 from ..scoring.targets import is_category
 from ..training.encoder_making import SNE_CONFIG, EncoderSpec
 from ..training.encoder_training import train_encoder
-from ..training.pretrained import from_pretrained, save_pretrained
-from ..training.settings import TrainingSettings
+from ..training.pretrained import save_predictor
+from ..training.property_predictor import PropertyPredictor
+from ..training.settings import TrainingSettings, TrainOptions
 from .property_prediction import usable_rows
 
 DEFAULTS: dict[str, dict[str, Any]] = {"sne": {"config": SNE_CONFIG, "lr": 6e-3}}
@@ -27,41 +29,24 @@ OTHER_LR = 1e-3
 IDENTITY = ("model_id", "epoch", "split")
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """Options of `weightzoo train`.
-
-    Attributes:
-        zoos: one zoo, or several zoos of any architectures.
-        out: folder for the checkpoint and the trained encoder.
-        target: name of the column to predict.
-        rows: checkpoints to use, "all" or only the "last" one of each model.
-        seed: seed of the training.
-        resume: whether to continue from a checkpoint in `out`.
-        config: arguments of the encoder.
-        settings: fields of `TrainingSettings` that differ from the defaults.
-    """
-
-    zoos: Sequence[str | Path]
-    out: Path
-    target: str = "test_accuracy"
-    rows: str = "all"
-    seed: int = 0
-    resume: bool = True
-    config: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
 def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     """Train an encoder to predict a column and save it.
 
     Args:
-        encoder: a key of `encoders.ENCODERS`.
+        encoder: name of an encoder, or "package.module:Class".
         options: options of the command.
 
     Returns:
         Results to print.
+
+    Raises:
+        ValueError: if an option is of autoencoders, or for the reasons in `train_encoder`.
     """
+    if options.behaviour is not None:
+        raise ValueError(
+            f"--behaviour is of autoencoders, and {encoder!r} is none: leave it out, or train "
+            "hyper-representation or sane"
+        )
     zoos = [_splits(zoo, options.target, options.rows) for zoo in options.zoos]
     defaults = DEFAULTS.get(encoder, {"config": {}, "lr": OTHER_LR})
     scaling = "tensor" if len({zoo["train"].layer_table for zoo in zoos}) == 1 else "fan_in"
@@ -76,7 +61,7 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
         options.out,
         options.resume,
     )
-    save_pretrained(trained, options.out)
+    save_predictor(trained, options.out)
     scores = {}
     for index, zoo in enumerate(zoos):
         if "test" in zoo and len(zoo["test"]) > 1:
@@ -93,15 +78,23 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
 
 
 def predict_rows(
-    model: str | Path, zoo: str | Path, split: str | None = None, device: str = "cpu"
+    model: str | Path,
+    zoo: str | Path,
+    split: str | None = None,
+    device: str = "cpu",
+    encoder: str | None = None,
+    target: str | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Predict a column of a zoo with a saved encoder.
+    """Predict a column of a zoo with a saved encoder, or with a linear probe of an autoencoder.
 
     Args:
         model: folder or Hub repository of the encoder.
         zoo: zoo to predict.
         split: split of the rows; None takes all rows.
         device: device of the encoder.
+        encoder: name of the encoder's class, see `from_pretrained`.
+        target: column to predict; None takes the one that was trained. For another column a probe
+            of an autoencoder is fitted to the zoo's train rows.
 
     Returns:
         One dict per row (model, epoch, split, predicted, and true if the zoo has the target), and
@@ -109,12 +102,12 @@ def predict_rows(
 
     Raises:
         ModelFormatError: if there is no trained encoder.
-        ValueError: if the encoder cannot take the zoo.
+        ValueError: if the encoder cannot take the zoo, or was trained for another target.
     """
-    predictor = from_pretrained(model, device=device)
-    target = predictor.target_mapping.target
+    predictor = from_pretrained(model, device=device, encoder=encoder)
+    target = _probe_target(predictor, zoo, target)
     rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
-    for dataset in _datasets(zoo, split):
+    for dataset in datasets_of(zoo, split):
         predicted = predictor.predict(dataset)
         columns = {name: dataset.columns[name] for name in IDENTITY if name in dataset.columns}
         columns |= {"predicted": predicted}
@@ -175,6 +168,7 @@ def embed_zoo(
     out: Path,
     split: str | None = None,
     device: str = "cpu",
+    encoder: str | None = None,
 ) -> dict[str, Any]:
     """Write the embedding (N, H) of every row of a zoo, with model, epoch and split.
 
@@ -184,6 +178,7 @@ def embed_zoo(
         out: file to write, .npz or .safetensors (in which the split is a number).
         split: split of the rows; None takes all rows.
         device: device of the encoder.
+        encoder: name of the encoder's class, see `from_pretrained`.
 
     Returns:
         Path, number of rows and width of the embedding, to print.
@@ -191,11 +186,38 @@ def embed_zoo(
     Raises:
         ValueError: if the file has another suffix, or the encoder cannot take the zoo.
     """
+    check_vector_file(out)
+    predictor = from_pretrained(model, device=device, encoder=encoder)
+    rows, width = write_vectors(out, "embedding", predictor.embed, datasets_of(zoo, split))
+    return {"path": str(out), "rows": rows, "width": width}
+
+
+def check_vector_file(out: Path) -> None:
+    """Reject a file for vectors with an unknown suffix.
+
+    Raises:
+        ValueError: if the suffix is not one of `EMBEDDING_WRITERS`.
+    """
     if out.suffix not in EMBEDDING_WRITERS:
         raise ValueError(f"--out must end in one of {list(EMBEDDING_WRITERS)}, got {str(out)!r}")
-    predictor = from_pretrained(model, device=device)
-    parts = [(dataset, predictor.embed(dataset).numpy()) for dataset in _datasets(zoo, split)]
-    arrays = {"embedding": np.concatenate([embedding for _, embedding in parts])}
+
+
+def write_vectors(
+    out: Path, key: str, function: Callable[[ZooDataset], Tensor], datasets: Sequence[ZooDataset]
+) -> tuple[int, int]:
+    """Write a vector for every row, with its model, epoch and split.
+
+    Args:
+        out: file to write.
+        key: name of the array of vectors.
+        function: function from rows to vectors, (N, H).
+        datasets: rows.
+
+    Returns:
+        Number of rows, and width of the vectors.
+    """
+    parts = [(dataset, function(dataset).numpy()) for dataset in datasets]
+    arrays = {key: np.concatenate([vectors for _, vectors in parts])}
     for name in IDENTITY:
         columns = [dataset.columns[name] for dataset, _ in parts if name in dataset.columns]
         if len(columns) == len(parts):
@@ -203,8 +225,8 @@ def embed_zoo(
     scratch = out.with_name(f"{out.stem}.tmp{out.suffix}")
     EMBEDDING_WRITERS[out.suffix](scratch, arrays)
     os.replace(scratch, out)
-    rows, width = arrays["embedding"].shape
-    return {"path": str(out), "rows": rows, "width": width}
+    rows, width = arrays[key].shape
+    return rows, width
 
 
 def plain_lines(result: Mapping[str, Any]) -> list[str]:
@@ -261,10 +283,35 @@ def _splits(zoo: str | Path, target: str, rows: str) -> dict[str, ZooDataset]:
     return {name: usable_rows(split, target, rows) for name, split in splits.items()}
 
 
-def _datasets(zoo: str | Path, split: str | None) -> list[ZooDataset]:
+def datasets_of(zoo: str | Path, split: str | None) -> list[ZooDataset]:
+    """The rows of a split, or of every split.
+
+    Args:
+        zoo: zoo to read.
+        split: split of the rows; None takes all.
+    """
     if split is not None:
         return [load_zoo(zoo, split=split)]
     return list(load_zoo(zoo).values())
+
+
+def _probe_target(model: Model, zoo: str | Path, target: str | None) -> str:
+    """The target of predictions; a probe is fitted to the zoo where an autoencoder lacks it."""
+    if target is None or target == model.target:
+        if model.target is None:
+            raise ValueError(
+                "the autoencoder has no probe: give --target COLUMN to fit one to the train rows "
+                "of the zoo"
+            )
+        return model.target
+    if isinstance(model, PropertyPredictor):
+        raise ValueError(
+            f"the encoder was trained to predict {model.target!r}, got target {target!r}: leave "
+            f"--target out, or train one with `weightzoo train ENCODER ZOO --target {target}`"
+        )
+    splits = _splits(zoo, target, "all")
+    model.fit_probe(splits["train"], splits["val"], target)
+    return target
 
 
 def _split_name(dataset: ZooDataset) -> str:

@@ -1,5 +1,6 @@
 """Checks of zoos and encoders before a training starts."""
 
+import traceback
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import nn
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError
 from ..scoring.targets import is_text
-from .encoder_making import untied_encoders
+from .encoder_making import is_own, untied_encoders
 from .property_predictor import check_finite
 
 MIN_ROWS = {"train": 10, "val": 2}
@@ -102,15 +103,35 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
     mode = module.training
     try:
         with torch.no_grad():
-            module.eval()(zoo.weights(range(PROBED_ROWS)).to(device), zoo.layer_table)
+            weights = zoo.weights(range(PROBED_ROWS)).to(device)
+            _check_outputs(module, module.eval()(weights, zoo.layer_table))
     except (ValueError, NotImplementedError) as error:
         kind = UnsuitableError if isinstance(error, UnsuitableError) else ValueError
         raise kind(
             f"{type(module).__name__} cannot take zoo {zoo.name!r}: {error} (the encoders for any "
             f"architecture are {untied_encoders()})"
         ) from error
+    except (RuntimeError, TypeError, AttributeError, LookupError) as error:
+        if not is_own(type(module)):
+            raise  # a fault of ours
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise ValueError(
+            f"{type(module).__name__} fails on zoo {zoo.name!r}: {type(error).__name__}: {error} "
+            f"(line {last.lineno} of {last.filename}); forward gets weights {tuple(weights.shape)} "
+            f"and a layer table, and must return {PROBED_ROWS} rows of outputs"
+        ) from error
     finally:
         module.train(mode)
+
+
+def _check_outputs(module: nn.Module, outputs: object) -> None:
+    """Reject what is not one row of outputs per row of weights."""
+    if isinstance(outputs, torch.Tensor) and outputs.ndim == 2 and len(outputs) == PROBED_ROWS:
+        return
+    found = f"shape {tuple(outputs.shape)}" if isinstance(outputs, torch.Tensor) else repr(outputs)
+    raise ValueError(
+        f"it must return a tensor (B, outputs), here with B = {PROBED_ROWS}, and returned {found}"
+    )
 
 
 def check_embedding(module: nn.Module) -> None:

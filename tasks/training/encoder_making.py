@@ -1,16 +1,29 @@
 """Makes encoders by name, with the caller's own factory, or from a saved config."""
 
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ...encoders.registry import ENCODERS, encoder_entry
+from ...encoders.registry import (
+    ENCODERS,
+    EncoderEntry,
+    encoder_entry,
+    known_entries,
+    loaded_entry,
+    own_entry,
+    register_encoder,
+    with_config,
+)
 from ...zoos.errors import UnsuitableError
 from ...zoos.networks.layer_table import LayerTable
+from ...zoos.strict_json import json_text
 
+PACKAGE = __name__.partition(".")[0]
 SNE_CONFIG: dict[str, Any] = {
     "width": 16,
     "heads": 1,
@@ -23,12 +36,23 @@ class EncoderSpec:
     """Name and options of an encoder to make.
 
     Attributes:
-        name: a key of `encoders.ENCODERS`.
+        name: name of an encoder (`encoders.encoder_names()`), or "package.module:Class".
         options: arguments of the encoder that differ from its defaults.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Take a registered class along to worker processes, which have not registered it."""
+        entry = known_entries().get(self.name)
+        return _spec, (self.name, self.options, entry.own_class if entry else None)
+
+
+def _spec(name: str, options: Mapping[str, Any], own_class: type[nn.Module] | None) -> EncoderSpec:
+    if own_class is not None:
+        register_encoder(name, own_class)
+    return EncoderSpec(name, options)
 
 
 EncoderFactory = EncoderSpec | Callable[..., nn.Module]
@@ -55,9 +79,14 @@ def make_encoder(encoder: EncoderFactory, tables: Sequence[LayerTable], outputs:
             f"{untied_encoders()}"
         )
     if isinstance(encoder, EncoderSpec):
-        return _made(encoder.name, {**encoder.options, "outputs": outputs}, tables[0])
+        entry, options = encoder_entry(encoder.name), {**encoder.options, "outputs": outputs}
+        return _made(encoder.name, entry, options, tables[0])
     table = {"layer_table": tables[0]} if _is_tied(encoder) else {}
-    return encoder(outputs=outputs, **table)
+    made: nn.Module = encoder(outputs=outputs, **table)
+    if isinstance(_function(encoder), type):
+        arguments = {**getattr(encoder, "keywords", {}), "outputs": outputs}
+        made = with_config(made, arguments, tables[0] if table else None)
+    return made
 
 
 def untied_encoders() -> list[str]:
@@ -66,60 +95,136 @@ def untied_encoders() -> list[str]:
 
 
 def encoder_name(module: nn.Module) -> str:
-    """The key of an encoder in `encoders.ENCODERS`.
-
-    Raises:
-        ValueError: if it is not one of them.
-    """
-    for name, entry in ENCODERS.items():
+    """Name of an encoder: of this package, registered, or "package.module:Class"."""
+    for name, entry in known_entries().items():
         options = entry.options.items()
-        if entry.class_name == type(module).__name__ and entry.load() is type(module):
+        if entry.class_name == type(module).__qualname__ and entry.load() is type(module):
             if all(encoder_config(module).get(key) == value for key, value in options):
                 return name
-    raise ValueError(
-        f"{type(module).__name__} is not one of the encoders {list(ENCODERS)}: only these can be "
-        "saved and loaded"
-    )
+    return encoder_path(module)
+
+
+def encoder_path(module: nn.Module) -> str:
+    """The class of an encoder as "package.module:Class"."""
+    return f"{type(module).__module__}:{type(module).__qualname__}"
 
 
 def encoder_config(module: nn.Module) -> dict[str, Any]:
-    """The arguments that an encoder was made with, as plain data."""
-    return dict(getattr(module, "config", {}))
-
-
-def remake_encoder(name: str, config: Mapping[str, Any], layer_table: Any) -> nn.Module:
-    """An untrained encoder from saved data.
-
-    Args:
-        name: a key of `encoders.ENCODERS`.
-        config: arguments of the encoder.
-        layer_table: layer table as JSON; None for an encoder that is not tied to an architecture.
+    """The arguments that an encoder was made with, as plain data.
 
     Raises:
-        ValueError: if the name or an argument is unknown; the known ones are listed.
+        ValueError: if its attribute `config` is no mapping to values of JSON.
     """
-    return _made(name, config, LayerTable.from_json(layer_table) if layer_table else None)
+    config = getattr(module, "config", {})
+    try:
+        json_text(config := dict(config))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{type(module).__name__}.config must be a dict of constructor arguments, with "
+            f"numbers, texts, lists and dicts, so that the encoder can be saved, got {config!r} "
+            f"({error}): name the attribute differently, or leave it out"
+        ) from error
+    return config
+
+
+def remake_encoder(
+    name: str,
+    config: Mapping[str, Any],
+    layer_table: Any,
+    path: str | None = None,
+    handed: EncoderEntry | None = None,
+) -> nn.Module:
+    """An untrained encoder from saved data; a class that only the data name is never imported.
+
+    Args:
+        name: name of the encoder in the data.
+        config: arguments of the encoder.
+        layer_table: layer table as JSON; None for an encoder that is not tied to an architecture.
+        path: "package.module:Class" in the data of a class outside this package.
+        handed: class that the caller hands over; None takes an encoder of this package or a
+            registered one.
+
+    Raises:
+        ValueError: if the name or an argument is unknown (the known ones are listed), or the
+            class is not the one that was saved.
+    """
+    entry = loaded_entry(name, path) if handed is None else _checked(handed, name, path)
+    table = LayerTable.from_json(layer_table) if layer_table else None
+    return _made(name, entry, config, table)
 
 
 def describe_encoder(encoder: EncoderFactory) -> dict[str, Any]:
-    """Name and options of an encoder to make, as plain data."""
+    """Name and options of an encoder to make, and the source of a user's class, as plain data."""
     if isinstance(encoder, EncoderSpec):
-        return {"encoder": encoder.name, "options": dict(encoder.options)}
+        entry = encoder_entry(encoder.name)
+        plain: dict[str, Any] = {"encoder": encoder.name, "options": dict(encoder.options)}
+        return plain | source_of(entry.load() if entry.own_class else None)
     options = getattr(encoder, "keywords", {})
-    return {"encoder": _name(encoder), "options": {k: str(v) for k, v in options.items()}}
+    plain = {"encoder": _name(encoder), "options": {k: str(v) for k, v in options.items()}}
+    return plain | source_of(_function(encoder))
 
 
-def _made(name: str, options: Mapping[str, Any], table: LayerTable | None) -> nn.Module:
-    entry = encoder_entry(name)
+def is_own(encoder: Any) -> bool:
+    """Whether a class or function is a user's, and not of this package."""
+    return not str(getattr(encoder, "__module__", "")).startswith(f"{PACKAGE}.")
+
+
+def source_of(own: Any) -> dict[str, str]:
+    """Checksum of the file that defines a class or function outside this package.
+
+    A changed file is another encoder, whose results and checkpoints are not reused. Empty for code
+    of this package, whose version is recorded, and for code that lies in no file.
+    """
+    if own is None or not is_own(own):
+        return {}
+    try:
+        file = inspect.getsourcefile(own)
+        return {"source": hashlib.sha256(Path(file or "").read_bytes()).hexdigest()}
+    except (TypeError, OSError):
+        return {}
+
+
+def handed_entry(encoder: type[nn.Module] | str | None) -> EncoderEntry | None:
+    """The entry of a class, or of a name of it, that a caller hands over.
+
+    Raises:
+        ValueError: if there is no such encoder, or it is no class of encoders.
+    """
+    if encoder is None:
+        return None
+    return encoder_entry(encoder) if isinstance(encoder, str) else own_entry(encoder)
+
+
+def _checked(entry: EncoderEntry, name: str, path: str | None) -> EncoderEntry:
+    """The entry that a caller hands over, if it is the class of the saved data."""
+    if path is None and name in ENCODERS:
+        if entry.load() is not ENCODERS[name].load():
+            raise ValueError(
+                f"it holds the encoder {name!r} of weightzoo, got {entry.path!r}: leave out encoder"
+            )
+        return ENCODERS[name]
+    saved = (path or name).rpartition(":")[2]
+    if entry.class_name.rpartition(".")[2] != saved.rpartition(".")[2]:
+        raise ValueError(
+            f"it was saved from the class {saved!r} ({path or name}), got {entry.path!r}: hand "
+            "over that class"
+        )
+    return entry
+
+
+def _made(
+    name: str, entry: EncoderEntry, options: Mapping[str, Any], table: LayerTable | None
+) -> nn.Module:
     parameters = inspect.signature(entry.load()).parameters
     known = [key for key in parameters if key != "layer_table"]
-    if odd := sorted(set(options) - set(known)):
+    every = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    if (odd := sorted(set(options) - set(known))) and not every:
         raise ValueError(f"encoder {name!r} takes {known}, got {odd}")
     try:
         return entry.make(table, **options)
     except TypeError as error:  # a value of a wrong type, e.g. text for a number
         given = {key: value for key, value in options.items() if key != "outputs"}
-        defaults = {key: parameters[key].default for key in given}
+        defaults = {key: parameters[key].default for key in given if key in parameters}
         raise ValueError(
             f"encoder {name!r} cannot be made with {given!r}: {error}; "
             f"the defaults are {defaults!r}"
@@ -132,6 +237,11 @@ def _is_tied(encoder: EncoderFactory) -> bool:
     return "layer_table" in inspect.signature(encoder).parameters
 
 
+def _function(encoder: Callable[..., nn.Module]) -> Any:
+    """The function or class inside a partial."""
+    return getattr(encoder, "func", encoder)
+
+
 def _name(encoder: Callable[..., nn.Module]) -> str:
-    made = getattr(encoder, "func", encoder)  # the function inside a partial
+    made = _function(encoder)
     return str(getattr(made, "__name__", made))

@@ -33,7 +33,13 @@ from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
 from .checks import check_architecture, check_embedding, check_val_varies, check_zoos
-from .encoder_making import EncoderFactory, EncoderSpec, encoder_config, make_encoder
+from .encoder_making import (
+    EncoderFactory,
+    EncoderSpec,
+    encoder_config,
+    make_encoder,
+    source_of,
+)
 from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .settings import TrainingSettings, warmup_cosine
@@ -236,7 +242,7 @@ class EncoderTraining:
             "target": self.target,
             "encoder": [type(self.module).__name__, encoder_config(self.module)],
             "zoos": [zoo_identity(zoo, self.target) for zoo in (*self.train, *self.val)],
-        }
+        } | source_of(type(self.module))
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state of the training after an epoch."""

@@ -1,35 +1,30 @@
-"""Trained encoders as folders of `model.safetensors` and `config.json`, on disk or on the Hub."""
+"""Trained encoders that predict a property, as folders of trained models."""
 
-import json
-import os
-import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...loaders.hub.requests import hub_errors, patiently
-from ...zoos.errors import ZooError
+from ...encoders.registry import ENCODERS
 from ...zoos.networks.layer_table import LayerTable
-from ...zoos.strict_json import json_text
 from ..scoring.targets import TargetMapping
-from .encoder_making import encoder_config, encoder_name, remake_encoder
+from .encoder_making import encoder_config, encoder_name, encoder_path, handed_entry, remake_encoder
+from .model_folder import (
+    config_errors,
+    load_weights,
+    read_model_config,
+    read_model_tensors,
+    write_model_folder,
+)
 from .property_predictor import PropertyPredictor
 from .weight_scaling import WeightScaler
 
-CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "README.md"
 FORMAT = "weightzoo-encoder-1"
+KEYS = ("encoder", "config", "layer_table", "link", "scaler", "training")
 
 
-class ModelFormatError(ZooError, ValueError):
-    """A folder without a trained encoder of this version of weightzoo."""
-
-
-def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
+def save_predictor(predictor: PropertyPredictor, folder: Path | str) -> Path:
     """Write an encoder with everything that prediction needs.
-
-    A file is replaced only after the new one is completely written.
 
     Args:
         predictor: trained encoder.
@@ -39,159 +34,56 @@ def save_pretrained(predictor: PropertyPredictor, folder: Path | str) -> Path:
         The folder.
 
     Raises:
-        ValueError: if the encoder is not one of `encoders.ENCODERS`; others cannot be loaded.
+        ValueError: if an argument of the encoder is no value of JSON.
     """
-    from safetensors.torch import save_file
-
-    folder = Path(folder)
-    table = getattr(predictor.module, "layer_table", None)
+    module, table = predictor.module, getattr(predictor.module, "layer_table", None)
     config = {
         "format": FORMAT,
-        "encoder": encoder_name(predictor.module),
-        "config": encoder_config(predictor.module),
+        "encoder": (name := encoder_name(module)),
+        "config": encoder_config(module),
         "layer_table": table.to_json() if isinstance(table, LayerTable) else None,
         "link": predictor.target_mapping.to_json(),
         "scaler": predictor.scaler.to_json(),
         "training": dict(predictor.training),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    state = {
-        name: t.detach().cpu().contiguous() for name, t in predictor.module.state_dict().items()
-    }
-    save_file(state, partial := folder / f"{WEIGHTS_NAME}.tmp", metadata={"format": "pt"})
-    os.replace(partial, folder / WEIGHTS_NAME)
-    _write(folder / CONFIG_NAME, json_text(config, indent=1) + "\n")
-    _write(folder / CARD_NAME, _card(config))
-    return folder
+    if name not in ENCODERS:  # whoever loads it must hand over the class
+        config["class"] = encoder_path(module)
+    return write_model_folder(folder, module.state_dict(), config, _card(config))
 
 
-def from_pretrained(
-    folder_or_repo: Path | str,
-    *,
-    revision: str | None = None,
-    token: str | bool | None = None,
-    device: str = "cpu",
+def load_predictor(
+    folder: Path, device: str = "cpu", encoder: type[torch.nn.Module] | str | None = None
 ) -> PropertyPredictor:
-    """Load an encoder that `save_pretrained` wrote.
+    """Load an encoder that `save_predictor` wrote; nothing that its files name is imported.
 
     Args:
-        folder_or_repo: folder, or Hub repository "org/name".
-        revision: branch, tag or commit of the Hub repository; None takes the default branch.
-        token: access token of the Hub; None takes the stored one.
+        folder: folder of the encoder.
         device: device of the encoder.
+        encoder: class of an encoder of your own, or its name or "package.module:Class"; None
+            loads an encoder of weightzoo, or one that `register_encoder` was given.
 
     Raises:
-        ModelFormatError: if it has no trained encoder, one of another version, or weights that
-            do not fit its config.
-        ZooNotFoundError: if there is neither a folder nor a repository.
+        ModelFormatError: if it has no trained encoder, one of another version or of a class that
+            was not handed over, or weights that do not fit its config.
+        ValueError: if the name or class that is handed over is no encoder.
     """
-    folder = Path(folder_or_repo)
-    if not folder.is_dir():
-        folder = _fetch(str(folder_or_repo), revision, token)
-    config = _read_config(folder / CONFIG_NAME)
+    config, handed = read_model_config(folder, {FORMAT: KEYS}), handed_entry(encoder)
     target_mapping = TargetMapping.from_json(config["link"])
-    try:
-        module = remake_encoder(config["encoder"], config["config"], config["layer_table"])
-    except (TypeError, ValueError) as error:
-        raise ModelFormatError(f"{folder / CONFIG_NAME}: {error}") from error
-    module.load_state_dict(_read_weights(folder / WEIGHTS_NAME, module))
+    with config_errors(folder, TypeError, ValueError):
+        module = remake_encoder(
+            config["encoder"],
+            config["config"],
+            config["layer_table"],
+            config.get("class"),
+            handed,
+        )
+    load_weights(module, read_model_tensors(folder), folder)
     return PropertyPredictor(
         module=module.to(device).eval(),
         target_mapping=target_mapping,
         scaler=WeightScaler.from_json(config["scaler"]),
         training=config["training"],
     )
-
-
-def push_to_hub(
-    predictor: PropertyPredictor,
-    repo_id: str,
-    *,
-    token: str | bool | None = None,
-    private: bool = False,
-    message: str = "Publish encoder",
-) -> str:
-    """Publish an encoder as a model repository on the Hub.
-
-    Args:
-        predictor: trained encoder.
-        repo_id: repository "org/name", created if it does not exist.
-        token: access token of the Hub; None takes the stored one.
-        private: whether a new repository is private.
-        message: commit message.
-
-    Returns:
-        Hash of the commit.
-
-    Raises:
-        HubError: if the Hub cannot be reached or rejects the upload.
-        ValueError: for the reasons in `save_pretrained`.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi(token=token)
-    with tempfile.TemporaryDirectory() as folder, hub_errors(repo_id):
-        save_pretrained(predictor, folder)
-        options: dict[str, Any] = {"private": private or None, "exist_ok": True}
-        patiently(partial(api.create_repo, repo_id, **options))
-        options = {"repo_id": repo_id, "folder_path": folder, "commit_message": message}
-        return str(patiently(partial(api.upload_folder, **options)).oid)
-
-
-def _fetch(repo: str, revision: str | None, token: str | bool | None) -> Path:
-    """The folder of a Hub repository in the client's cache."""
-    from huggingface_hub import snapshot_download
-
-    if repo.count("/") != 1 or repo.startswith((".", "/")):
-        raise ModelFormatError(
-            f"there is no folder {repo!r}, and a Hub repository has a name 'org/name': train an "
-            "encoder with `weightzoo train ENCODER ZOO --out FOLDER`, and give that folder"
-        )
-    names = [CONFIG_NAME, WEIGHTS_NAME]
-    with hub_errors(repo):
-        download = partial(
-            snapshot_download, repo, revision=revision, token=token, allow_patterns=names
-        )
-        return Path(patiently(download))
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ModelFormatError(
-            f"{path.parent} has no {CONFIG_NAME}: train an encoder with `weightzoo train`"
-        )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelFormatError(f"{path} is not JSON: {error}") from error
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else config
-        raise ModelFormatError(f"{path} has format {found!r}, expected {FORMAT!r}")
-    keys = ("encoder", "config", "layer_table", "link", "scaler", "training")
-    if missing := [key for key in keys if key not in config]:
-        raise ModelFormatError(f"{path} lacks the keys {missing}")
-    return config
-
-
-def _read_weights(path: Path, module: torch.nn.Module) -> dict[str, torch.Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        state = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelFormatError(f"{path} cannot be read: {error}") from error
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if odd := sorted(wanted.items() ^ found.items()):
-        raise ModelFormatError(f"{path} does not fit its {CONFIG_NAME}, e.g. in {odd[:2]}")
-    return state
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.tmp")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 def _card(config: dict[str, Any]) -> str:

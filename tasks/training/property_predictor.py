@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from ...loaders import ZooDataset
+from ...zoos.errors import UnsuitableError
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
 from ..scoring.targets import TargetMapping
+from .encoder_making import is_own
 from .weight_scaling import WeightScaler
 
 PREDICTION_BATCH = 64
@@ -44,6 +46,11 @@ class PropertyPredictor:
         """Device of the encoder; the CPU if it has no parameters."""
         return next((p.device for p in self.module.parameters()), torch.device("cpu"))
 
+    @property
+    def target(self) -> str:
+        """Name of the column that `predict` predicts."""
+        return self.target_mapping.target
+
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict the target of every row: (N,) numbers, or categories.
 
@@ -71,6 +78,12 @@ class PropertyPredictor:
     ) -> Tensor:
         table = dataset.layer_table
         self.scaler.check(table)
+        own_table = getattr(self.module, "layer_table", table)
+        if is_own(type(self.module)) and own_table != table:
+            raise UnsuitableError(
+                f"{type(self.module).__name__} was made for another architecture than that of zoo "
+                f"{dataset.name!r}: train it on this zoo, or choose a zoo of its architecture"
+            )
         self.module.eval()
         parts = []
         with torch.no_grad(), threads(self.threads):

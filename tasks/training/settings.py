@@ -1,8 +1,9 @@
 """Training settings of encoders, range checks of all settings, and the learning rate schedule."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from ..scoring.targets import LOSSES
@@ -12,6 +13,34 @@ from .weight_scaling import SCALINGS
 PENALISED_OUTPUTS = ("prediction", "embedding")
 SELECTIONS = ("auto", "tau_b", "mse", "accuracy")
 WARMUP = 0.1  # share of all steps in which the learning rate rises
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of `weightzoo train`.
+
+    Attributes:
+        zoos: one zoo, or several zoos of any architectures.
+        out: folder for the checkpoint and the trained encoder.
+        target: name of the column to predict, by an autoencoder with a probe.
+        rows: checkpoints to use, "all" or only the "last" one of each model.
+        seed: seed of the training.
+        resume: whether to continue from a checkpoint in `out`.
+        config: arguments of the encoder.
+        settings: fields of the training settings that differ from the defaults.
+        behaviour: share of the behavioural loss of an autoencoder, from 0 to 1; None takes the
+            default of its kind.
+    """
+
+    zoos: Sequence[str | Path]
+    out: Path
+    target: str = "test_accuracy"
+    rows: str = "all"
+    seed: int = 0
+    resume: bool = True
+    config: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    behaviour: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from weightzoo.benchmarks.benchmark import (
 )
 from weightzoo.benchmarks.definitions import BENCHMARKS
 from weightzoo.benchmarks.leaderboard import leaderboard_text, section, write_leaderboard
-from weightzoo.benchmarks.predictors import trained
+from weightzoo.benchmarks.predictors import own_encoders, trained
 from weightzoo.benchmarks.report import Cell, summary_table, to_markdown
 from weightzoo.benchmarks.runs import Run, execute
 from weightzoo.benchmarks.zoos import ZooPlan, build_once
@@ -93,7 +94,9 @@ def quick() -> list[Predictor]:
     ]
 
 
-def matrix(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+def matrix(
+    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+) -> list[Run]:
     return [
         Run(
             predictor=predictor,
@@ -219,7 +222,9 @@ class Moody(Constant):
         return super().predict(dataset) * (np.inf if len(dataset) > 36 else 1)
 
 
-def moody_runs(names: Sequence[str], seeds: Sequence[int], small: bool) -> list[Run]:
+def moody_runs(
+    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+) -> list[Run]:
     changes = {"predictor": Moody(), "measure_invariance": False}
     return [replace(run, **changes) for run in matrix(names, seeds, small)[-len(seeds) :]]
 
@@ -394,3 +399,49 @@ def test_cell_shows_mean_spread_and_what_is_not_defined() -> None:
     cell = Cell(({"tau_b": 0.5, "intervals": {"tau_b": [0.4, 0.6]}}, {"tau_b": 0.7}))
     assert cell.text("tau_b") == "0.600 ± 0.141" and cell.interval("tau_b") == "0.400 to 0.600"
     assert Cell(({"tau_b": None},)).text("tau_b") == Cell(()).text("tau_b") == "–"
+
+
+@pytest.mark.parametrize("shipped", BENCHMARKS.values())
+def test_encoder_of_ones_own_joins_every_benchmark(shipped: Benchmark) -> None:
+    runs = shipped.runs(["first", "second"], (0, 1), True, ["mine:Own"])
+    own = [run for run in runs if run.predictor.name == "mine:Own"]
+    assert {run.seed for run in own} == {0, 1} and own[0].predictor.encoder.name == "mine:Own"
+
+
+OWN = """
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, layer_table, outputs=1):
+        super().__init__()
+        self.line = nn.Linear(layer_table.width, outputs)
+
+    def forward(self, weights, layer_table):
+        return self.line(weights)
+"""
+
+
+def test_encoder_of_ones_own_is_compared_and_its_source_is_recorded(
+    zoos: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+
+    def runs(names: Sequence[str], seeds: Sequence[int], small: bool, own: Any) -> list[Run]:
+        [predictor] = own_encoders(own, small, epochs=1, scaling="fan_in")
+        return [replace(matrix(names, seeds, small)[0], predictor=predictor)]
+
+    chosen = replace(options(tmp_path / "out", zoos), encoders=("mine:Own",))
+    [run] = benchmark(runs=runs)(chosen).data["runs"]
+    assert run["predictor"]["encoder"] == "mine:Own" and len(run["predictor"]["source"]) == 64
+    assert "first" in run["scores"] and "made for another architecture" in run["refused"]["deep"]
+    del sys.modules["mine"]
+
+
+def test_unknown_encoder_stops_a_benchmark_before_any_work(
+    zoos: dict[str, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="cannot import 'no_such_module'"):
+        benchmark()(replace(options(tmp_path / "out", zoos), encoders=("no_such_module:Own",)))
+    assert not (tmp_path / "out").exists()

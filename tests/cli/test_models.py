@@ -1,14 +1,20 @@
 """`weightzoo train` and `weightzoo sample` of autoencoders."""
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import huggingface_hub
 import pytest
+import torch
 
 from weightzoo.cli.main import main
 from weightzoo.encoders.registry import ENCODERS
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.autoencoding.train import KINDS
+from weightzoo.tasks.pretrained import from_pretrained
 from weightzoo.tasks.trainings import TRAIN_KINDS, train_kind
 
 QUICK = ["--epochs", "1", "--set", "latent=4", "--set", "width=8", "--out"]
@@ -37,7 +43,7 @@ def test_sample_takes_a_bandwidth_and_says_its_unit(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
-    assert train(trained_zoo, model) == 0
+    assert train(trained_zoo, model, "hyper-representation", "--behaviour", "0") == 0
     for name, more in {
         "a": ["--bandwidth", "0.2"],
         "b": ["--bandwidth", "0.2", "--bandwidth-unit", "absolute"],
@@ -59,7 +65,7 @@ def test_sample_of_a_zoo_that_diverged_prints_strict_json(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "model"
-    assert train(trained_zoo, model) == 0
+    assert train(trained_zoo, model, "hyper-representation", "--behaviour", "0") == 0
     capsys.readouterr()
     huge = ["--bandwidth", "1e38", "--bandwidth-unit", "absolute", "--count", "3", "--json"]
     assert main(["sample", str(model), "--out", str(tmp_path / "made"), *huge]) == 0
@@ -72,7 +78,7 @@ def test_sample_reports_what_is_wrong(
 ) -> None:
     model = tmp_path / "model"
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
-    assert "no autoencoder at" in capsys.readouterr().err
+    assert "there is no folder" in capsys.readouterr().err
     model.mkdir()
     (model / "autoencoder.pt").write_text("nothing")
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
@@ -135,3 +141,110 @@ def test_sane_is_trained_and_sampled(
 def test_kinds_of_training_are_registered() -> None:
     assert all(train_kind(name).args == (name,) for name in TRAIN_KINDS)  # type: ignore[attr-defined]
     assert set(ENCODERS) | set(KINDS) == set(TRAIN_KINDS)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(trained_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("autoencoders") / "ae"
+    assert train(trained_zoo, out, "hyper-representation", "--behaviour", "0") == 0
+    return out
+
+
+def test_autoencoder_predicts_with_its_probe_or_another(
+    autoencoder: Path, trained_zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["predict", str(autoencoder), str(trained_zoo), "--json"]
+    for more, column in (([], "test_accuracy"), (["--target", "train_loss"], "train_loss")):
+        capsys.readouterr()
+        assert main([*line, *more]) == 0
+        data, rows = json.loads(capsys.readouterr().out), load_zoo(trained_zoo, split="train")
+        assert data["scores"]["train"]["rows"] == len(rows)
+        assert [row["true"] for row in data["rows"][: len(rows)]] == rows.columns[column].tolist()
+    assert main([*line, "--target", "depth"]) == 1
+    assert "no column 'depth' to predict" in capsys.readouterr().err
+
+
+def test_latent_vectors_are_written_and_decoded_to_a_zoo(
+    autoencoder: Path, trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoo, latent, made = str(trained_zoo), str(tmp_path / "l.npz"), tmp_path / "made"
+    assert main(["embed", str(autoencoder), zoo, "--out", str(tmp_path / "e.npz")]) == 0
+    assert main(["encode", str(autoencoder), zoo, "--split", "test", "--out", latent]) == 0
+    assert main(["decode", str(autoencoder), latent, "--out", str(made)]) == 0
+    test, model = load_zoo(trained_zoo, split="test"), from_pretrained(autoencoder)
+    decoded = torch.cat([rows.weights() for rows in load_zoo(made).values()])
+    wanted = model.decode(model.encode(test))  # type: ignore[union-attr]
+    assert sorted(decoded.sum(1).tolist()) == pytest.approx(
+        sorted(wanted.sum(1).tolist()), rel=1e-4
+    )
+    for path, message in (
+        ("nowhere.npz", "write one with `weightzoo encode"),
+        (str(tmp_path / "e.npz"), "has no array 'latent', it has ['embedding'"),
+    ):
+        capsys.readouterr()
+        assert main(["decode", str(autoencoder), path, "--out", str(tmp_path / "o")]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_behavioural_loss_is_the_default_where_images_are_known(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {"a": [], "b": ["--behaviour", "0"], "c": ["--set", "structure=1.0"]}
+    shares = {"a": 0.3, "b": 0, "c": 0}
+    for name, options in more.items():
+        capsys.readouterr()
+        out = tmp_path / name
+        assert train(trained_zoo, out, "hyper-representation", *options, "--json") == 0
+        result = json.loads(capsys.readouterr().out)
+        assert result["behaviour_share"] == shares[name]
+        assert ("behaviour" in result) == (name == "a")
+        settings = json.loads((out / "config.json").read_text())["settings"]
+        assert settings["keep"] == ("last" if name == "a" else "best")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("hyper-representation", ["--behaviour", "2"], "behaviour must lie in [0, 1], got 2.0"),
+        ("hyper-representation", ["--behaviour", "0.1", "--set", "structure=1"], "the same share"),
+        ("hyper-representation", ["--target", "depth"], "no column 'depth' to predict"),
+        ("flat-mlp", ["--behaviour", "0.1"], "'flat-mlp' is none"),
+    ],
+)
+def test_options_of_autoencoders_are_checked(
+    kind: str,
+    options: list[str],
+    message: str,
+    trained_zoo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", kind, str(trained_zoo), "--out", str(tmp_path / "m"), *options]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_trained_models_are_pushed_without_the_path_of_their_zoo(
+    autoencoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = tmp_path / "hub"
+
+    def upload(self: object, *, repo_id: str, folder_path: str, commit_message: str) -> Any:
+        shutil.copytree(folder_path, hub)
+        return SimpleNamespace(oid="c0ffee")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub.HfApi, "upload_folder", upload)
+    assert main(["push", str(autoencoder), "org/ae"]) == 0
+    assert json.loads((hub / "config.json").read_text())["origin"] is None
+    assert from_pretrained(hub).target == "test_accuracy"
+
+
+def test_encoder_is_no_autoencoder(
+    trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--epochs", "1", "--set", "widths=[4]", "--out", str(tmp_path / "m")]
+    assert main(["train", "flat-mlp", str(trained_zoo), *options]) == 0
+    assert main(["sample", str(tmp_path / "m"), "--out", str(tmp_path / "made")]) == 1
+    assert "predicts 'test_accuracy', and no autoencoder: train one" in capsys.readouterr().err
+    assert main(["predict", str(tmp_path / "m"), str(trained_zoo), "--target", "epoch"]) == 1
+    assert "was trained to predict 'test_accuracy', got target 'epoch'" in capsys.readouterr().err

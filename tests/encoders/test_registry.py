@@ -1,10 +1,19 @@
 import json
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from weightzoo.encoders.registry import ENCODERS, encoder_entry
+from weightzoo.encoders.registry import (
+    ENCODERS,
+    encoder_entry,
+    encoder_names,
+    register_encoder,
+    unregister_encoder,
+)
 from weightzoo.zoos.networks.architectures import Architecture
 from weightzoo.zoos.networks.layer_table import LayerTable
 
@@ -88,3 +97,61 @@ def test_free_encoder_takes_several(name: str, architectures: dict[str, Architec
 def test_unknown_encoder_lists_the_known() -> None:
     with pytest.raises(ValueError, match="encoder must be one of .*sne.*got 'cnn'"):
         encoder_entry("cnn")
+
+
+class Own(torch.nn.Module):
+    """The least that an encoder needs."""
+
+    def __init__(self, outputs: int = 1) -> None:
+        super().__init__()
+        self.outputs = outputs
+
+
+def test_registered_encoder_is_found_by_name() -> None:
+    assert register_encoder("own", Own) is Own
+    try:
+        assert encoder_entry("own").make(outputs=3).config == {"outputs": 3}
+        assert "own" in encoder_names()
+        with pytest.raises(ValueError, match=r"got 'owm'; did you mean 'own'\?"):
+            encoder_entry("owm")
+    finally:
+        unregister_encoder("own")
+    assert "own" not in encoder_names()
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "message"),
+    [
+        ("sne", Own, "is one of weightzoo's encoders"),
+        ("a:b", Own, "without ':' and '/', got 'a:b'"),
+        (" ", Own, "got ' '"),
+        ("own", Own(), "must be a subclass of torch.nn.Module"),
+        ("own", LayerTable, "must be a subclass of torch.nn.Module, got LayerTable"),
+        ("own", torch.nn.ReLU, r"takes \['inplace'\], and must take 'outputs'"),
+    ],
+)
+def test_register_refuses_what_is_no_encoder(name: str, encoder: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        register_encoder(name, encoder)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mine.py:Own", "write 'mine:Own'"),
+        ("no_such_module:Own", "cannot import 'no_such_module' .* in the folder that holds"),
+        ("mine:Other", r"has no class 'Other', it has \['Own'\]"),
+        ("mine:", "named as 'package.module:Class', got 'mine:'"),
+    ],
+)
+def test_class_of_the_working_folder_is_imported_or_refused(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import torch\n\nclass Own(torch.nn.Module):\n    def __init__(self, outputs=1):\n"
+    (tmp_path / "mine.py").write_text(f"{text}        super().__init__()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert encoder_entry("mine:Own").make(outputs=2).config == {"outputs": 2}
+    with pytest.raises(ValueError, match=message):
+        encoder_entry(name)
+    del sys.modules["mine"]

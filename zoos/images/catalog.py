@@ -5,7 +5,8 @@
   architectures fit. `glyphs` and `glyphs-*` are drawn (see `glyphs`). Neither fetches anything.
 - The sets of the published zoos, such as `mnist` and `svhn-grey-28`, come from the Hugging Face
   Hub (see `hub_images`), and so does any other as `hub:ORG/NAME[@REVISION][:CONFIG]`.
-- `folder:PATH` is a folder of images (see `image_folder`).
+- `folder:PATH` is a folder of images (see `image_folder`), `arrays:FILE.npz` a file of arrays (see
+  `array_files`), and `idx:FOLDER` the four files of MNIST or a set like it (see `idx_files`).
 
 Shape letters: N images, C channels, H height, W width.
 """
@@ -17,9 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import RecipeError
+from ..errors import RecipeError, did_you_mean
+from .array_files import ARRAYS, load_arrays
 from .glyphs import GLYPH_SETS, load_glyphs
 from .hub_images import HUB_SETS, HubSet, load_hub_images
+from .idx_files import IDX, load_idx
 from .image_folder import FOLDER, load_folder
 from .image_set import SPLIT_SEED, Images, ImageSet, cut, make_image_set
 
@@ -53,11 +56,13 @@ def _loader(name: str) -> Callable[[], ImageSet]:
     if text.startswith("hub:"):
         HubSet.parse(text)
         return partial(load_hub_images, text)
-    if text.startswith(FOLDER) and text != FOLDER:
-        return partial(load_folder, text)
+    for prefix, load in LOCAL_SETS.items():
+        if text.startswith(prefix) and text != prefix:
+            return partial(load, text)
     raise RecipeError(
-        f"image set must be one of {list(IMAGE_SETS)}, 'hub:ORG/NAME[@REVISION][:CONFIG]' or "
-        f"'folder:PATH', got {name!r}"
+        f"image set must be one of {list(IMAGE_SETS)}, 'hub:ORG/NAME[@REVISION][:CONFIG]', "
+        f"'folder:PATH', 'arrays:FILE.npz' or 'idx:FOLDER', got {name!r}"
+        + did_you_mean(text, [*IMAGE_SETS, *LOCAL_SETS])
     )
 
 
@@ -81,6 +86,13 @@ def _scale(images: Tensor, side: int) -> Tensor:
     )
     return scaled.round().to(torch.uint8)
 
+
+LOCAL_SETS: Mapping[str, Callable[[str], ImageSet]] = {
+    FOLDER: load_folder,
+    ARRAYS: load_arrays,
+    IDX: load_idx,
+}
+"""Sets in local files, by the prefix of their names."""
 
 IMAGE_SETS: Mapping[str, Callable[[], ImageSet]] = (
     {"digits": _digits}

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from ..errors import RecipeError
+from .array_splits import hold_out
 from .image_set import SPLIT_SEED, ImageSet, make_image_set
 from .preprocessing import GREY_MODES, Preprocessing, stack
 
 FOLDER = "folder:"
-HELD_OUT = 0.15  # of each class, for each split that is missing
 CACHED_SETS = 4  # in memory at once
 
 File = tuple[Path, int]
@@ -85,19 +85,10 @@ def _hold_out(
     files: list[File], rng: np.random.Generator, split: str
 ) -> tuple[list[File], list[File]]:
     """Cut the same share off each class, at least one image."""
-    kept, cut = [], []
-    for label in sorted({label for _, label in files}):
-        mine = [file for file in files if file[1] == label]
-        size = max(1, round(HELD_OUT * len(mine)))
-        if size >= len(mine):
-            raise RecipeError(
-                f"{str(mine[0][0].parent)!r} has too few images to cut {split} off: add some, or "
-                f"a folder {split}/"
-            )
-        order = rng.permutation(len(mine))
-        cut += [mine[int(position)] for position in np.sort(order[:size])]
-        kept += [mine[int(position)] for position in np.sort(order[size:])]
-    return kept, cut
+    folders = {label: path.parent for path, label in files}
+    labels = np.array([label for _, label in files])
+    kept, cut = hold_out(labels, rng, split, lambda label: repr(str(folders[label])))
+    return [files[int(index)] for index in kept], [files[int(index)] for index in cut]
 
 
 def _read(paths: list[Path]) -> np.ndarray:

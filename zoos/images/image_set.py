@@ -8,11 +8,20 @@ Shape letters: N images, C channels, H height, W width.
 """
 
 import hashlib
-from collections.abc import Sequence
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from ..disk import write_whole
+from ..errors import RecipeError
+from .array_splits import SPLITS, Arrays, splits_of_arrays
+from .preprocessing import GREY_MODES, Preprocessing
 
 SPLIT_SEED = 42  # as the published zoos split their image sets
 SCALINGS = ("standard", "unit")
@@ -60,6 +69,76 @@ class ImageSet:
     mean: tuple[float, ...] = ()
     deviation: tuple[float, ...] = ()
 
+    @classmethod
+    def from_arrays(
+        cls, name: str, train: Arrays, val: Arrays | None = None, test: Arrays | None = None
+    ) -> "ImageSet":
+        """Make an image set of arrays or tensors, standardised like every other.
+
+        Args:
+            name: name of the set.
+            train: images and labels. Images are (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 or
+                3 channels, whole numbers from 0 to 255 or fractions from 0 to 1. Labels are (N,)
+                whole numbers or texts; classes are numbered in their sorted order.
+            val: images and labels; None cuts them from train.
+            test: images and labels; None cuts them from train.
+
+        Raises:
+            RecipeError: if the arrays have another form or do not fit each other.
+        """
+        splits, classes = splits_of_arrays((train, val, test), SPLIT_SEED)
+        return make_image_set(name, splits, classes)
+
+    @classmethod
+    def from_datasets(
+        cls,
+        name: str,
+        train: Iterable[tuple[Any, Any]],
+        val: Iterable[tuple[Any, Any]] | None = None,
+        test: Iterable[tuple[Any, Any]] | None = None,
+    ) -> "ImageSet":
+        """Make an image set of torch datasets of (image, label), which are read once.
+
+        Args:
+            name: name of the set.
+            train: dataset of images, from Pillow, as tensors (C, H, W) or as arrays, and labels.
+            val: dataset; None cuts the split from train.
+            test: dataset; None cuts the split from train.
+
+        Raises:
+            RecipeError: if images differ in shape, or for the reasons in `from_arrays`.
+        """
+        parts = [None if part is None else _stacked(part) for part in (train, val, test)]
+        return cls.from_arrays(name, *parts)  # type: ignore[arg-type]
+
+    def save(self, path: Path | str) -> str:
+        """Write the 8-bit images and labels to an .npz file.
+
+        Args:
+            path: path of the file.
+
+        Returns:
+            The name that recipes and `load_images` take, "arrays:PATH".
+
+        Raises:
+            RecipeError: if the path does not end in .npz, or the set is scaled to [-1, 1].
+        """
+        if (path := Path(path)).suffix != ".npz":
+            raise RecipeError(f"an image set is saved to an .npz file, got {str(path)!r}")
+        if {*self.mean, *self.deviation} == {0.5}:
+            raise RecipeError(
+                f"image set {self.name!r} is scaled to [-1, 1]; only standardised ones are saved"
+            )
+        arrays = dict[str, np.ndarray]()
+        for split in SPLITS:
+            images: Images = getattr(self, split)
+            pixels = (self.brightness(images.pixels) * 255).round().to(torch.uint8)
+            arrays |= {f"{split}_images": pixels.numpy(), f"{split}_labels": images.labels.numpy()}
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+        write_whole(path, buffer.getvalue())
+        return f"arrays:{path}"
+
     @property
     def shape(self) -> tuple[int, ...]:
         """(C, H, W)."""
@@ -69,6 +148,23 @@ class ImageSet:
         """Undo the scaling: (..., C, H, W) of this set back to 8-bit steps in [0, 1]."""
         mean, deviation = torch.tensor(self.mean), torch.tensor(self.deviation)
         return ((pixels * deviation[:, None, None] + mean[:, None, None]) * 255).round() / 255
+
+
+def _stacked(dataset: Iterable[tuple[Any, Any]]) -> Arrays:
+    """Images and labels of a dataset as arrays."""
+    images, labels = list[np.ndarray](), list[Any]()
+    for image, label in dataset:
+        if not isinstance(image, Tensor) and hasattr(image, "mode"):  # from Pillow
+            image = Preprocessing(1 if image.mode in GREY_MODES else 3)(image)
+        images.append(np.asarray(image))
+        labels.append(label.item() if isinstance(label, Tensor) else label)
+    shapes = {image.shape for image in images}
+    if len(shapes) != 1:
+        raise RecipeError(
+            f"images of a dataset must have one shape, got {sorted(shapes)[:5]}: resize them with "
+            "a transform"
+        )
+    return np.stack(images), np.asarray(labels)
 
 
 def make_image_set(

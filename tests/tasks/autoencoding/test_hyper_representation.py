@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.loaders import HiddenPermutations, ZooDataset, load_zoo
 from weightzoo.tasks.autoencoding.autoencoder_training import (
@@ -26,35 +25,11 @@ from weightzoo.tasks.autoencoding.sane import (
     make_sane,
     train_sane,
 )
-from weightzoo.tasks.autoencoding.saved import Origin, load_autoencoder, save_autoencoder
 from weightzoo.tasks.autoencoding.token_autoencoder import TokenAutoencoder
 from weightzoo.zoos.errors import DivergedError, ZooFormatError
 from weightzoo.zoos.format import write_zoo_file
 
 Splits = dict[str, ZooDataset]
-
-
-@pytest.fixture
-def zoo(tmp_path: Path) -> Splits:
-    """Models that are four numbers: mixtures of as many fixed weights, units in random order."""
-    torch.manual_seed(0)
-    architecture = tiny_architecture()
-    columns, weights = tiny_rows(architecture, ["train"] * 40 + ["val"] * 10 + ["test"] * 10)
-    rng = np.random.default_rng(0)
-    shares = np.repeat(rng.uniform(0.5, 1.5, (60, 4)).astype(np.float32), 3, axis=0)
-    mixed = torch.from_numpy(shares @ weights[:4])
-    permutations = HiddenPermutations.of(architecture)
-    drawn = permutations.random_permutations(torch.Generator().manual_seed(0), 60)
-    orders = [order.repeat_interleave(3, 0) for order in drawn]
-    write_zoo_file(
-        tmp_path / "zoo.h5",
-        tiny_header(architecture),
-        columns,
-        permutations.apply(mixed, orders).numpy(),
-    )
-    datasets = load_zoo(tmp_path / "zoo.h5")
-    assert isinstance(datasets, dict)
-    return datasets
 
 
 def settings(**options: object) -> AutoencoderSettings:
@@ -256,27 +231,6 @@ def test_zoo_without_images_has_no_behaviour(zoo: Splits) -> None:
 def test_settings_refuse_bad_values(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="must be|must lie"):
         settings(**bad)
-
-
-def test_saved_autoencoder_maps_as_before(zoo: Splits, tmp_path: Path) -> None:
-    weights = zoo["test"].weights()
-    for made in (trained(zoo), train_sane(zoo["train"], zoo["val"], sequence())):
-        origin = Origin(zoo="some/zoo", least_epoch=1)
-        save_autoencoder(made, tmp_path / "autoencoder.pt", origin)
-        loaded, found = load_autoencoder(tmp_path / "autoencoder.pt")
-        assert found == origin
-        assert torch.equal(loaded.encode(weights), made.encode(weights))
-        assert loaded.history == made.history and loaded.settings == made.settings
-        assert loaded.kept_epoch == made.kept_epoch
-
-
-def test_file_that_is_no_autoencoder_says_so(tmp_path: Path) -> None:
-    (tmp_path / "text.pt").write_text("no model")
-    with pytest.raises(ValueError, match="holds no autoencoder"):
-        load_autoencoder(tmp_path / "text.pt")
-    torch.save({"kind": "sane"}, tmp_path / "other.pt")
-    with pytest.raises(ValueError, match="KeyError: 'architecture'"):
-        load_autoencoder(tmp_path / "other.pt")
 
 
 def test_sane_learns_and_gives_one_latent_vector_per_token(zoo: Splits) -> None:

@@ -90,7 +90,16 @@ def test_mistaken_hub_name_is_refused(name: str) -> None:
         check_image_set(name)
 
 
-KNOWN = ["digits", "glyphs", "cifar10-28", "hub:a/b-c", "hub:a/b@v1:d", "folder:/nowhere"]
+KNOWN = [
+    "digits",
+    "glyphs",
+    "cifar10-28",
+    "hub:a/b-c",
+    "hub:a/b@v1:d",
+    "folder:/nowhere",
+    "arrays:n.npz",
+    "idx:n",
+]
 
 
 @pytest.mark.parametrize("name", KNOWN)
@@ -98,8 +107,8 @@ def test_check_image_set_loads_nothing(name: str, monkeypatch: pytest.MonkeyPatc
     def load(name: str = "") -> None:
         raise AssertionError("loaded")
 
-    for loader in ("load_hub_images", "load_folder"):
-        monkeypatch.setattr(images, loader, load)
+    monkeypatch.setattr(images, "load_hub_images", load)
+    monkeypatch.setattr(images, "LOCAL_SETS", dict.fromkeys(images.LOCAL_SETS, load))
     monkeypatch.setattr(images, "IMAGE_SETS", dict.fromkeys(images.IMAGE_SETS, load))
     check_image_set(name)
     with pytest.raises(AssertionError, match="loaded"):

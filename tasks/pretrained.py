@@ -1,0 +1,145 @@
+"""Trained encoders and autoencoders as folders of `model.safetensors` and `config.json`.
+
+A folder lies on disk or on the Hub. The kind of model is read from its config.
+"""
+
+from pathlib import Path
+
+from torch import nn
+
+from .autoencoding.saved import (
+    FORMAT as AUTOENCODER,
+)
+from .autoencoding.saved import KEYS as AUTOENCODER_KEYS
+from .autoencoding.saved import (
+    OLD_NAME,
+    load_autoencoder,
+    save_autoencoder,
+)
+from .autoencoding.token_autoencoder import TokenAutoencoder
+from .training.model_folder import (
+    CONFIG_NAME,
+    ModelFormatError,
+    find_model_folder,
+    push_model_folder,
+    read_model_config,
+)
+from .training.pretrained import FORMAT as ENCODER
+from .training.pretrained import KEYS as ENCODER_KEYS
+from .training.pretrained import load_predictor, save_predictor
+from .training.property_predictor import PropertyPredictor
+
+Model = PropertyPredictor | TokenAutoencoder
+"""A trained model: both kinds have `embed(dataset)`, `predict(dataset)` and `target`."""
+
+
+def save_pretrained(model: Model, folder: Path | str) -> Path:
+    """Write a trained encoder or autoencoder with everything that `from_pretrained` needs.
+
+    Args:
+        model: trained encoder or autoencoder.
+        folder: folder to write, created if it does not exist. A file is replaced only after the
+            new one is completely written.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if an argument of the encoder is no value of JSON.
+    """
+    if isinstance(model, TokenAutoencoder):
+        return save_autoencoder(model, Path(folder))
+    return save_predictor(model, folder)
+
+
+def from_pretrained(
+    folder_or_repo: Path | str,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    device: str = "cpu",
+    encoder: type[nn.Module] | str | None = None,
+) -> Model:
+    """Load a trained encoder or autoencoder; nothing that its files name is imported.
+
+    Args:
+        folder_or_repo: folder, or Hub repository "org/name".
+        revision: branch, tag or commit of the Hub repository; None takes the default branch.
+        token: access token of the Hub; None takes the stored one.
+        device: device of the model.
+        encoder: class of an encoder of your own, or its name or "package.module:Class"; None
+            loads an encoder of weightzoo, or one that `register_encoder` was given.
+
+    Returns:
+        A `PropertyPredictor`, or the autoencoder.
+
+    Raises:
+        ModelFormatError: if it has no trained model, one of another version or of a class that
+            was not handed over, or weights that do not fit its config.
+        ZooNotFoundError: if there is neither a folder nor a repository.
+    """
+    if (path := Path(folder_or_repo)).is_file():
+        return load_autoencoder(path)[0].to(device)
+    folder = find_model_folder(folder_or_repo, revision, token)
+    if not (folder / CONFIG_NAME).exists() and (folder / OLD_NAME).is_file():
+        return load_autoencoder(folder)[0].to(device)
+    config = read_model_config(folder, {ENCODER: ENCODER_KEYS, AUTOENCODER: AUTOENCODER_KEYS})
+    if config["format"] == ENCODER:
+        return load_predictor(folder, device, encoder)
+    if encoder is not None:
+        raise ModelFormatError(f"{folder} holds an autoencoder of weightzoo: leave out encoder")
+    return load_autoencoder(folder)[0].to(device)
+
+
+def load_trained_autoencoder(folder_or_repo: Path | str, device: str = "cpu") -> TokenAutoencoder:
+    """Load a trained autoencoder.
+
+    Args:
+        folder_or_repo: folder, or Hub repository "org/name".
+        device: device of the autoencoder.
+
+    Raises:
+        ModelFormatError: if there is a trained model of another kind, or none.
+    """
+    model = from_pretrained(folder_or_repo, device=device)
+    if not isinstance(model, TokenAutoencoder):
+        raise ModelFormatError(
+            f"{folder_or_repo} holds an encoder that predicts {model.target!r}, and no "
+            "autoencoder: train one with `weightzoo train hyper-representation ZOO --out FOLDER`"
+        )
+    return model
+
+
+def push_to_hub(
+    model: Model,
+    repo_id: str,
+    *,
+    token: str | bool | None = None,
+    private: bool = False,
+    message: str = "Publish encoder",
+) -> str:
+    """Publish a trained encoder or autoencoder as a model repository on the Hub.
+
+    Args:
+        model: trained encoder or autoencoder.
+        repo_id: repository "org/name", created if it does not exist.
+        token: access token of the Hub; None takes the stored one.
+        private: whether a new repository is private.
+        message: commit message.
+
+    Returns:
+        Hash of the commit.
+
+    Raises:
+        HubError: if the Hub cannot be reached or rejects the upload.
+        ValueError: for the reasons in `save_pretrained`.
+    """
+    if isinstance(model, TokenAutoencoder):
+        model = model.without_origin()  # a path on this machine
+    return push_model_folder(
+        lambda folder: save_pretrained(model, folder),
+        repo_id,
+        token=token,
+        private=private,
+        message=message,
+    )
