@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import nn
 
+from ..zoos.errors import did_you_mean
 from ..zoos.networks.layer_table import LayerTable
 
 
@@ -116,5 +117,7 @@ def encoder_entry(name: str) -> EncoderEntry:
         ValueError: if there is no such encoder; the message lists the names.
     """
     if name not in ENCODERS:
-        raise ValueError(f"encoder must be one of {list(ENCODERS)}, got {name!r}")
+        raise ValueError(
+            f"encoder must be one of {list(ENCODERS)}, got {name!r}" + did_you_mean(name, ENCODERS)
+        )
     return ENCODERS[name]

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from ..encoders.registry import ENCODERS
+from ..zoos.errors import did_you_mean
 
 PROPERTY = (".prediction.trained", "train_property")
 AUTOENCODER = (".autoencoding.train", "train_autoencoder")
@@ -27,6 +28,9 @@ def train_kind(name: str) -> Callable[..., dict[str, Any]]:
         ValueError: if there is no such kind; the names are listed.
     """
     if name not in TRAIN_KINDS:
-        raise ValueError(f"encoder must be one of {sorted(TRAIN_KINDS)}, got {name!r}")
+        known = sorted(TRAIN_KINDS)
+        raise ValueError(
+            f"encoder must be one of {known}, got {name!r}" + did_you_mean(name, known)
+        )
     module, function = TRAIN_KINDS[name]
     return partial(getattr(import_module(module, __package__), function), name)

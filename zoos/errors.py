@@ -1,5 +1,7 @@
 """The errors that weightzoo raises about zoos, recipes, builds and trainings."""
 
+from collections.abc import Iterable
+
 
 class ZooError(Exception):
     """Base of every error about a zoo; the CLI prints it without a traceback."""
@@ -34,3 +36,20 @@ class DivergedError(ZooError, RuntimeError):
 
 class MergeError(ZooError, ValueError):
     """Models cannot be merged or mixed as asked; nothing was written under the final name."""
+
+
+def did_you_mean(unknown: str | Iterable[str], known: Iterable[str]) -> str:
+    """Suggest known names for unknown ones, as the end of an error message.
+
+    Args:
+        unknown: name or names that do not exist.
+        known: names that exist.
+
+    Returns:
+        "; did you mean 'name'?", or "" if no known name is similar.
+    """
+    from difflib import get_close_matches
+
+    names, known = [unknown] if isinstance(unknown, str) else list(unknown), list(known)
+    close = [match for name in names for match in get_close_matches(str(name), known, n=1)]
+    return f"; did you mean {' and '.join(map(repr, close))}?" if close else ""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ...zoos.errors import did_you_mean
 from ...zoos.format import WEIGHTS, ZooHeader
 from ...zoos.networks.layer_table import LayerTable
 from ..storage.column_batches import Columns
@@ -203,7 +204,10 @@ class ZooDataset(Dataset[Row]):
         """
         names = [names] if isinstance(names, str) else names
         if unknown := [name for name in names if name not in (*self.shown, WEIGHTS)]:
-            raise KeyError(f"no columns {unknown}, there are {[*self.shown, WEIGHTS]}")
+            raise KeyError(
+                f"no columns {unknown}, there are {[*self.shown, WEIGHTS]}"
+                + did_you_mean(unknown, self.shown)
+            )
         return replace(self, shown=tuple(name for name in names if name != WEIGHTS))
 
     def layer(self, name: str) -> "ZooDataset":
@@ -323,6 +327,9 @@ class ZooDataset(Dataset[Row]):
         if name == WEIGHTS:
             return self.weights().numpy() if self.format == "numpy" else self.weights()
         if name not in self.shown:
-            raise KeyError(f"no column {name!r}, there are {[*self.shown, WEIGHTS]}")
+            raise KeyError(
+                f"no column {name!r}, there are {[*self.shown, WEIGHTS]}"
+                + did_you_mean(name, self.shown)
+            )
         column = self.columns[name].copy()
         return column if self.format == "numpy" else as_torch(column)

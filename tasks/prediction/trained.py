@@ -13,6 +13,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from ...loaders import ZooDataset, load_zoo
+from ...zoos.errors import did_you_mean
 from ...zoos.strict_json import json_text
 from ..scoring.evaluator import Evaluator, evaluation_inputs
 from ..scoring.targets import is_category
@@ -257,6 +258,7 @@ def _splits(zoo: str | Path, target: str, rows: str) -> dict[str, ZooDataset]:
         if target not in split.columns:
             raise ValueError(
                 f"zoo {zoo} has no column {target!r} to predict, it has {sorted(split.columns)}"
+                + did_you_mean(target, split.columns)
             )
     return {name: usable_rows(split, target, rows) for name, split in splits.items()}
 

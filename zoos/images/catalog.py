@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import RecipeError
+from ..errors import RecipeError, did_you_mean
 from .glyphs import GLYPH_SETS, load_glyphs
 from .hub_images import HUB_SETS, HubSet, load_hub_images
 from .image_folder import FOLDER, load_folder
@@ -57,7 +57,7 @@ def _loader(name: str) -> Callable[[], ImageSet]:
         return partial(load_folder, text)
     raise RecipeError(
         f"image set must be one of {list(IMAGE_SETS)}, 'hub:ORG/NAME[@REVISION][:CONFIG]' or "
-        f"'folder:PATH', got {name!r}"
+        f"'folder:PATH', got {name!r}" + did_you_mean(text, IMAGE_SETS)
     )
 
 
