@@ -38,7 +38,7 @@ def add_command(
     command.add_argument(
         "--json", action="store_true", help="print the result as JSON instead of text, on stdout"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, parser=command)
     return command
 
 
