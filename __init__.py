@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .builders.build import build_zoo as build_zoo
     from .loaders.batching.device import DeviceLoader as DeviceLoader
     from .loaders.load import ZooDataset as ZooDataset
+    from .loaders.load import ZooDict as ZooDict
     from .loaders.load import concatenate_zoos as concatenate_zoos
     from .loaders.load import load_zoo as load_zoo
     from .zoos.recipe import Recipe as Recipe
@@ -27,6 +28,7 @@ __all__ = [
     "DeviceLoader",
     "Recipe",
     "ZooDataset",
+    "ZooDict",
     "build_zoo",
     "concatenate_zoos",
     "load_recipe",
@@ -39,6 +41,7 @@ _HOMES = {
     "concatenate_zoos": "loaders.load",
     "DeviceLoader": "loaders.batching.device",
     "ZooDataset": "loaders.load",
+    "ZooDict": "loaders.load",
     "Recipe": "zoos.recipe",
     "load_recipe": "zoos.recipe",
 }

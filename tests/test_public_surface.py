@@ -4,6 +4,8 @@ import importlib
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,9 @@ def test_importing_the_package_costs_less_than_a_twentieth_of_a_second() -> None
         return min(times)
 
     assert least("import weightzoo") - least("pass") < 0.05
+
+
+def test_editable_installs_link_files_that_type_checkers_find() -> None:
+    """With the default, an import hook, mypy and IDEs find no module."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["tool"]["distutils"]["editable_wheel"]["mode"] == "strict"

@@ -20,7 +20,7 @@ def package_version() -> str:
 
 def commit() -> str:
     """The commit of the checkout this package runs from, or "" for an installed package."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).resolve().parent.parent  # an editable install links to the checkout
     if not (root / ".git").exists():
         return ""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from ...zoos.errors import did_you_mean
 from ...zoos.format import WEIGHTS, ZooHeader
 from ...zoos.networks.layer_table import LayerTable
+from ..html import html_table
 from ..storage.column_batches import Columns
 from ..storage.columns import ColumnTable
 from ..storage.rows import WeightRows, positions
@@ -98,6 +99,16 @@ class ZooDataset(Dataset[Row]):
             f"ZooDataset({self.name!r}, {len(self)} rows, D={self.source.width}, "
             f"format={self.format!r}, columns={list(self.shown)})"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the columns and their first values as a table in a notebook."""
+        title = f"{self.name}: {len(self):,} rows, format {self.format!r}"
+        firsts = {name: self.table.column(name, self.rows[:3]) for name in self.shown}
+        cells = [
+            (name, kind, ", ".join(map(str, firsts[name].tolist())) if name in firsts else "")
+            for name, kind in self.features.items()
+        ]
+        return html_table(title, ("column", "type", "first values"), cells)
 
     def __getitem__(self, key: Any) -> Any:
         """Return one row, one column, or several rows.
