@@ -1,6 +1,6 @@
 """Builds a zoo: trains its cohorts, here or on a Ray cluster, and writes them to a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..zoos.zoo_folder import plan_shards
 from .engines.job import TrainingJob
 from .engines.process_engine import run_here
 from .engines.ray_engine import run_on_ray
+from .estimate import plan_population
 from .population.convolution_c import convolution_code
 from .training.cohort import cut_cohorts
 from .training.cohort_size import GPU_COHORT, cohort_size
@@ -40,6 +41,8 @@ class Engine:
         cohort_size: models trained in step; None takes a size that suits the device.
         ray_address: address of a running Ray cluster; None starts one on this machine.
         progress: show a progress bar on stderr.
+        approve: function called before the training with its plan (see `plan_population`), which
+            may raise an error to stop it; None estimates nothing.
     """
 
     name: str = "process"
@@ -48,6 +51,7 @@ class Engine:
     cohort_size: int | None = None
     ray_address: str | None = None
     progress: bool = True
+    approve: Callable[[Mapping[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
         """Reject an unknown engine, an unused Ray address, and a GPU by number on Ray.
@@ -117,6 +121,7 @@ def build_zoo(
     ray_address: str | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    approve: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> ZooIndex:
     """Train a population and write it as a zoo folder.
 
@@ -136,6 +141,7 @@ def build_zoo(
         ray_address: address of a running Ray cluster; None starts one on this machine.
         overwrite: replace a zoo at `out` when the new one is complete.
         progress: show a progress bar on stderr.
+        approve: function called before the training with its plan, see `Engine`.
 
     Raises:
         RecipeError: if the recipe has fewer models.
@@ -150,6 +156,7 @@ def build_zoo(
         cohort_size=cohort_size,
         ray_address=ray_address,
         progress=progress,
+        approve=approve,
     )
     return run_job(job, out, where, overwrite)
 
@@ -169,6 +176,8 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
     out = Path(out)
     image_set = load_data(job.recipe.images)
     job.check_fit(image_set)
+    if engine.approve is not None:
+        engine.approve(plan_population(job.recipe, job.models, engine.device, engine.workers))
     settings = job.settings() | {
         "cohort_size": engine.models_in_step(job),
         "device": engine.device,

@@ -53,6 +53,36 @@ def print_result(options: argparse.Namespace, data: Any, text: str) -> None:
     print(json_text(data, indent=1) if options.json else text)
 
 
+def add_name(command: argparse.ArgumentParser) -> None:
+    """Add `--name`, which chooses a zoo where a folder or repository holds several."""
+    command.add_argument(
+        "--name", help="name of the zoo, if there are several (default: the only one)"
+    )
+
+
+def zoo_folder(zoo: str, name: str | None) -> Path:
+    """Find a zoo file or folder; a zoo on the Hub is downloaded.
+
+    Args:
+        zoo: path, folder of zoo folders, or repository on the Hub.
+        name: name of the zoo where there are several; None if there is one.
+    """
+    from ..loaders.hub.fetching import fetch_zoo, is_hub_path
+    from ..loaders.storage.opening import find_zoo
+
+    return fetch_zoo(zoo, name) if is_hub_path(zoo) else find_zoo(Path(zoo), name)
+
+
+def named_zoo(zoo: str, name: str | None) -> str | Path:
+    """The zoo itself, or with a name the zoo of that name in a folder or repository.
+
+    Args:
+        zoo: path, folder of zoo folders, or repository on the Hub.
+        name: name of the zoo; None takes what is given.
+    """
+    return zoo if name is None else zoo_folder(zoo, name)
+
+
 def whole(least: int) -> Callable[[str], int]:
     """A type for `add_argument`: whole numbers from `least`."""
 

@@ -82,8 +82,7 @@ def column_words(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 WORDS: dict[str, Callable[..., list[str]]] = {
-    "recipe": recipe_words,
-    "merge recipe": lambda **_: [],
+    "build recipe": recipe_words,
     "encoder": lambda **_: ENCODERS,
     "images": lambda **_: IMAGE_SETS,
     "targets": lambda **_: IMAGE_SETS,

@@ -27,11 +27,12 @@ class SampleOptions:
         draws: number of draws for each model that is kept.
         seed: seed of the draws.
         overwrite: whether to replace an existing zoo.
+        progress: whether to show progress bars on stderr.
     """
 
     model: Path
     out: Path
-    zoo: Path | None = None
+    zoo: str | Path | None = None
     count: int = 100
     sampler: str = "kde"
     bandwidth: float | None = None
@@ -40,6 +41,7 @@ class SampleOptions:
     draws: int = 1
     seed: int = 0
     overwrite: bool = False
+    progress: bool = False
 
 
 def sample_zoo(options: SampleOptions) -> dict[str, Any]:
@@ -61,7 +63,14 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
     assert isinstance(zoo, ZooDataset)
     train = homogeneous(zoo, 0 if origin is None else origin.least_epoch)
     draw_options = {name: getattr(options, name) for name in ("top", "draws", "seed")}
-    weights = generate(autoencoder, train, options.count, sampler=sampler, **draw_options)
+    weights = generate(
+        autoencoder,
+        train,
+        options.count,
+        sampler=sampler,
+        progress=options.progress,
+        **draw_options,
+    )
     drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
     made = write_generated_zoo(
         options.out,
@@ -70,6 +79,7 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
         {"name": options.out.name, "generator": str(options.model)} | drawn | draw_options,
         seed=options.seed,
         overwrite=options.overwrite,
+        progress=options.progress,
     )
     found = {name: getattr(made, name) for name in ("models", "diverged", "test_accuracy")}
     return {"path": str(options.out)} | found | drawn

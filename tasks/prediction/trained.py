@@ -94,7 +94,11 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
 
 
 def predict_rows(
-    model: str | Path, zoo: str | Path, split: str | None = None, device: str = "cpu"
+    model: str | Path,
+    zoo: str | Path,
+    split: str | None = None,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Predict a column of a zoo with a saved encoder.
 
@@ -103,6 +107,7 @@ def predict_rows(
         zoo: zoo to predict.
         split: split of the rows; None takes all rows.
         device: device of the encoder.
+        progress: whether to show a progress bar on stderr.
 
     Returns:
         One dict per row (model, epoch, split, predicted, and true if the zoo has the target), and
@@ -116,7 +121,7 @@ def predict_rows(
     target = predictor.target_mapping.target
     rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
     for dataset in _datasets(zoo, split):
-        predicted = predictor.predict(dataset)
+        predicted = predictor.predict(dataset, progress)
         columns = {name: dataset.columns[name] for name in IDENTITY if name in dataset.columns}
         columns |= {"predicted": predicted}
         if target in dataset.columns:
@@ -176,6 +181,7 @@ def embed_zoo(
     out: Path,
     split: str | None = None,
     device: str = "cpu",
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Write the embedding (N, H) of every row of a zoo, with model, epoch and split.
 
@@ -185,6 +191,7 @@ def embed_zoo(
         out: file to write, .npz or .safetensors (in which the split is a number).
         split: split of the rows; None takes all rows.
         device: device of the encoder.
+        progress: whether to show a progress bar on stderr.
 
     Returns:
         Path, number of rows and width of the embedding, to print.
@@ -195,7 +202,9 @@ def embed_zoo(
     if out.suffix not in EMBEDDING_WRITERS:
         raise ValueError(f"--out must end in one of {list(EMBEDDING_WRITERS)}, got {str(out)!r}")
     predictor = from_pretrained(model, device=device)
-    parts = [(dataset, predictor.embed(dataset).numpy()) for dataset in _datasets(zoo, split)]
+    parts = [
+        (dataset, predictor.embed(dataset, progress).numpy()) for dataset in _datasets(zoo, split)
+    ]
     arrays = {"embedding": np.concatenate([embedding for _, embedding in parts])}
     for name in IDENTITY:
         columns = [dataset.columns[name] for dataset, _ in parts if name in dataset.columns]
