@@ -5,7 +5,7 @@ The other modules of this package import a command's libraries when it runs, so 
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,22 @@ def print_result(options: argparse.Namespace, data: Any, text: str) -> None:
         text: result as text, printed without `--json`.
     """
     print(json_text(data, indent=1) if options.json else text)
+
+
+def print_checks(options: argparse.Namespace, checks: Sequence[Any]) -> int:
+    """Print checks, one line each, and return the exit status: 1 if one failed.
+
+    Args:
+        options: options of the command.
+        checks: dataclasses with `name`, `passed` and `detail`.
+    """
+    from dataclasses import asdict
+
+    marks = {True: "ok", False: "FAILED", None: "skipped"}
+    lines = [f"{marks[check.passed]:<9}{check.name}: {check.detail}" for check in checks]
+    text = "\n".join(line.removesuffix(": ") for line in lines)
+    print_result(options, [asdict(check) for check in checks], text)
+    return int(any(check.passed is False for check in checks))
 
 
 def add_name(command: argparse.ArgumentParser) -> None:

@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, add_name, check_file, print_result, whole, zoo_folder
+from .arguments import (
+    add_command,
+    add_name,
+    check_file,
+    print_checks,
+    print_result,
+    whole,
+    zoo_folder,
+)
 
 
 def add_zoo_commands(commands: Any) -> None:
@@ -127,16 +135,10 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from ..tasks.inspection.verification import verify_zoo
 
     path = zoo_folder(options.zoo, options.name)
-    checks = verify_zoo(path, options.models, options.seed, progress=True)
-    marks = {True: "ok", False: "FAILED", None: "skipped"}
-    lines = [f"{marks[check.passed]:<9}{check.name}: {check.detail}" for check in checks]
-    print_result(options, [asdict(check) for check in checks], "\n".join(lines))
-    return int(any(check.passed is False for check in checks))
+    return print_checks(options, verify_zoo(path, options.models, options.seed, progress=True))
 
 
 def _plot(options: argparse.Namespace) -> None:
