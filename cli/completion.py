@@ -69,7 +69,12 @@ def benchmark_words(**_: Any) -> list[str]:
 
 
 def column_words(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Columns of the zoo that was typed before, read from its first file."""
+    """Columns of the zoo that was typed before, read from its first file.
+
+    Args:
+        parsed_args: options that were typed before.
+        **_: further arguments of argcomplete, which are not used.
+    """
     import h5py
 
     given = parsed_args.zoo
