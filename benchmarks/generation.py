@@ -30,7 +30,7 @@ from ..tasks.generation.sampling import (
     bootstrap,
     make_sampler,
 )
-from ..tasks.processes import threads, worker_pool
+from ..tasks.processes import listening, threads, worker_pool
 from .benchmark import BenchmarkOptions, BenchmarkOutcome, requested_zoo
 from .generation_context import GenerationContext
 from .generation_outcome import (
@@ -127,7 +127,10 @@ def run_generation(
     """
     jobs = [Job(name, seed) for name in JOBS for seed in settings.seeds]
     outcomes = {}
-    with tqdm(total=len(jobs), unit="job", desc="generation", disable=not progress) as bar:
+    with (
+        tqdm(total=len(jobs), unit="job", desc="generation", disable=not progress) as bar,
+        listening(bar.set_postfix_str),
+    ):
         for job, outcome in _mapped(folder, settings, jobs, workers):
             outcomes[job] = outcome
             bar.update()

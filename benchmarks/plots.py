@@ -1,17 +1,19 @@
 """One plot per benchmark, made from its result alone."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..tasks.inspection.plots import figure, save
-from .report import HEADS, cell, distinct, diverged_note, value_of
+from .report import HEADS, Cell, cell, distinct, diverged_note, value_of
 
 WIDE = ("mse",)  # metrics that span powers of ten
 MARKERS, COLORS = "os^D", 10  # the marker changes when matplotlib's colors repeat
+BASELINE = "statistics + boosting"
+INTERVAL = "95 % interval of the first seed"
 MATRIX_LIMITS = {"tau_b": (-1.0, 1.0)}
 
 
@@ -49,7 +51,10 @@ def _matrices(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _bars(result: Mapping[str, Any], path: Path) -> None:
-    """The main metric of every predictor on the main target, with the spread over seeds."""
+    """The main metric of every predictor on the main target.
+
+    Lines show the interval that the table states, the ceiling, and the baseline's mean.
+    """
     from matplotlib.ticker import LogLocator
 
     target, metric = result["target"], result["metric"]
@@ -57,24 +62,33 @@ def _bars(result: Mapping[str, Any], path: Path) -> None:
     zoo, predictors = list(result["zoos"])[0], distinct(runs, "predictor")
     cells = [cell(runs, zoo, predictor=predictor) for predictor in predictors]
     drawing, (axis,) = figure(1)
-    spreads = np.nan_to_num([found.spread(metric) for found in cells])
     means = np.nan_to_num([found.mean(metric) for found in cells])
     labels = [f"{name} {found.note}".strip() for name, found in zip(predictors, cells, strict=True)]
     if metric in WIDE:  # the constant is tens of times as bad and would dwarf all other bars
-        axis.errorbar(means, labels, xerr=spreads, fmt="o", color="C0", capsize=2)
+        axis.plot(means, labels, "o", color="C0")
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("")
     else:
-        axis.barh(labels, means, xerr=spreads, color="C0")
+        axis.barh(labels, means, color="C0", alpha=0.7)
+    middles, halves = _intervals(cells, metric)
+    style = {"fmt": "none", "ecolor": "0.2", "capsize": 2, "label": INTERVAL}
+    axis.errorbar(middles, np.arange(len(labels)), xerr=halves, **style)
+    if (ceiling := _ceiling(result)) is not None:
+        axis.axvline(ceiling, color="C3", linestyle="--", label="ceiling")
+    if BASELINE in predictors and math.isfinite(
+        mean := cells[predictors.index(BASELINE)].mean(metric)
+    ):
+        axis.axvline(mean, color="0.2", linestyle=":", label=f"baseline: {BASELINE}")
     axis.invert_yaxis()
-    axis.set_xlabel(f"{HEADS[metric]} of {target}, test split")
+    axis.set_xlabel(f"{HEADS[metric]} of {target}, test split, mean over seeds")
+    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save(drawing, path)
 
 
 def _curves(result: Mapping[str, Any], path: Path) -> None:
-    """The main metric over the number of train models."""
+    """The main metric over the number of train models; the baseline's curve is black."""
     from matplotlib.ticker import NullLocator
 
     metric, zoo = result["metric"], list(result["zoos"])[0]
@@ -85,16 +99,38 @@ def _curves(result: Mapping[str, Any], path: Path) -> None:
         counts = {run["fraction"]: run["train_models"] for run in own}
         cells = [cell(own, zoo, fraction=fraction) for fraction in counts]
         means = [found.mean(metric) for found in cells]
-        spreads = np.nan_to_num([found.spread(metric) for found in cells])
         note = diverged_note(cells)
         if np.isnan(means).all() and not note:  # a constant ranks nothing
             continue
         label = f"{predictor} {note}".strip()
         marker = MARKERS[len(axis.containers) // COLORS % len(MARKERS)]
-        axis.errorbar(list(counts.values()), means, spreads, label=label, marker=marker, capsize=2)
+        style = {"color": "black", "linewidth": 2} if predictor == BASELINE else {}
+        [line] = axis.plot(list(counts.values()), means, label=label, marker=marker, **style)
+        middles, halves = _intervals(cells, metric)
+        style = {"fmt": "none", "ecolor": line.get_color(), "capsize": 2, "alpha": 0.5}
+        axis.errorbar(list(counts.values()), middles, halves, **style)
+    if (ceiling := _ceiling(result)) is not None:
+        axis.axhline(ceiling, color="C3", linestyle="--", label="ceiling")
     counted = distinct(runs, "train_models")
     axis.set(xlabel="train models", ylabel=f"{HEADS[metric]} of {result['target']}", xscale="log")
     axis.set_xticks(counted, [str(count) for count in counted])
     axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_title(f"lines across points: {INTERVAL}", fontsize=8)
     axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     save(drawing, path)
+
+
+def _intervals(cells: Sequence[Cell], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Middle and half width of each cell's interval; NaN where the table shows a dash.
+
+    The interval is that of the first seed, so it need not lie around the mean over seeds.
+    """
+    ends = np.array([found.interval_ends(metric) or (np.nan, np.nan) for found in cells])
+    return ends.mean(1), (ends[:, 1] - ends[:, 0]) / 2
+
+
+def _ceiling(result: Mapping[str, Any]) -> float | None:
+    """The largest tau_b without ties on the main target; None for other metrics."""
+    target = next(iter(result["zoos"].values())).get("target") or {}
+    ceiling = target.get("tau_max") if result["metric"] == "tau_b" else None
+    return None if ceiling is None else float(ceiling)

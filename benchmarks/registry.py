@@ -4,6 +4,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from ..zoos.errors import did_you_mean
+
 BENCHMARKS: dict[str, str] = {
     "within-zoo": ".definitions",
     "cross-dataset": ".definitions",
@@ -24,6 +26,9 @@ def load_benchmark(name: str) -> Callable[..., Any]:
         ValueError: if the name is unknown; the error lists the known names.
     """
     if name not in BENCHMARKS:
-        raise ValueError(f"benchmark must be one of {sorted(BENCHMARKS)}, got {name!r}")
+        known = sorted(BENCHMARKS)
+        raise ValueError(
+            f"benchmark must be one of {known}, got {name!r}" + did_you_mean(name, known)
+        )
     benchmark: Callable[..., Any] = import_module(BENCHMARKS[name], __package__).BENCHMARKS[name]
     return benchmark

@@ -74,11 +74,16 @@ class Cell:
         return diverged_note([self])
 
     def interval(self, metric: str) -> str:
-        """The 95 % interval of the first seed; a dash where a seed diverged."""
+        """The 95 % interval of the first seed as text; a dash where a seed diverged."""
+        ends = self.interval_ends(metric)
+        return NOT_DEFINED if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+    def interval_ends(self, metric: str) -> tuple[float, float] | None:
+        """Ends of the 95 % interval of the first seed; None where a seed diverged."""
         ends = (self.scores[0].get("intervals") or {}).get(metric) if self.scores else None
         if not ends or None in ends or self.diverged:
-            return NOT_DEFINED
-        return f"{ends[0]:.3f} to {ends[1]:.3f}"
+            return None
+        return float(ends[0]), float(ends[1])
 
     def _values(self, metric: str) -> list[float]:
         values = [scores.get(metric) for scores in self.scores]

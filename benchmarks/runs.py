@@ -21,7 +21,7 @@ from ..loaders import ZooDataset
 from ..loaders.load import load_zoo
 from ..tasks.baselines.regressors import Predictor
 from ..tasks.prediction.property_prediction import usable_rows
-from ..tasks.processes import worker_pool
+from ..tasks.processes import listening, worker_pool
 from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
 from ..tasks.scoring.targets import is_category
 from ..tasks.training.encoder_making import describe_encoder
@@ -111,7 +111,10 @@ def execute(
     folder.mkdir(parents=True, exist_ok=True)
     code = {"weightzoo": package_version(), "commit": commit()}
     do = partial(_once, zoos=dict(zoos), folder=folder, code=code)
-    with tqdm(total=len(runs), unit="run", disable=not progress) as bar:
+    with (
+        tqdm(total=len(runs), unit="run", disable=not progress) as bar,
+        listening(bar.set_postfix_str),
+    ):
         if workers == 1:
             return [_shown(do(run), bar) for run in runs]
         with worker_pool(workers) as pool:

@@ -1,6 +1,6 @@
 """Builds a zoo: trains its cohorts, here or on a Ray cluster, and writes them to a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,7 @@ from ..zoos.zoo_folder import plan_shards
 from .engines.job import TrainingJob
 from .engines.process_engine import run_here
 from .engines.ray_engine import run_on_ray
+from .estimate import plan_population
 from .population.convolution_c import convolution_code
 from .recipe_module import ModuleFactory, recipe_of_module
 from .training.cohort import cut_cohorts
@@ -41,6 +42,8 @@ class Engine:
         cohort_size: models trained in step; None takes a size that suits the device.
         ray_address: address of a running Ray cluster; None starts one on this machine.
         progress: show a progress bar on stderr.
+        approve: function called before the training with its plan (see `plan_population`), which
+            may raise an error to stop it; None estimates nothing.
     """
 
     name: str = "process"
@@ -49,6 +52,7 @@ class Engine:
     cohort_size: int | None = None
     ray_address: str | None = None
     progress: bool = True
+    approve: Callable[[Mapping[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
         """Reject an unknown engine, an unused Ray address, and a GPU by number on Ray.
@@ -119,6 +123,7 @@ def build_zoo(
     overwrite: bool = False,
     progress: bool = True,
     module: ModuleFactory | None = None,
+    approve: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> ZooIndex:
     """Train a population and write it as a zoo folder.
 
@@ -140,6 +145,7 @@ def build_zoo(
         progress: show a progress bar on stderr.
         module: torch module, or function that makes one, whose layers take the place of the
             recipe's architecture, see `recipe_of_module`; None keeps the architecture.
+        approve: function called before the training with its plan, see `Engine`.
 
     Raises:
         TypeError: if `recipe` is no recipe, such as the name of one.
@@ -162,6 +168,7 @@ def build_zoo(
         cohort_size=cohort_size,
         ray_address=ray_address,
         progress=progress,
+        approve=approve,
     )
     return run_job(job, out, where, overwrite)
 
@@ -181,6 +188,8 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
     out = Path(out)
     image_set = load_data(job.recipe.images)
     job.check_fit(image_set)
+    if engine.approve is not None:
+        engine.approve(plan_population(job.recipe, job.models, engine.device, engine.workers))
     settings = job.settings() | {
         "cohort_size": engine.models_in_step(job),
         "device": engine.device,

@@ -91,7 +91,20 @@ def plan_build(
     Raises:
         ValueError: if the number of models is not a whole number from 1, or leaves a split empty.
     """
-    population = recipe.models(models)
+    return plan_population(recipe, recipe.models(models), device, workers)
+
+
+def plan_population(
+    recipe: Recipe, population: Sequence[Model], device: str = "cpu", workers: int | None = None
+) -> dict[str, Any]:
+    """Describe what the training of some models would make, as `plan_build` does.
+
+    Args:
+        recipe: recipe of the build.
+        population: models to train.
+        device: training device, "cpu" or a CUDA device.
+        workers: processes on CPU; None takes one per core.
+    """
     estimate = estimate_build(recipe, population, device, workers)
     table = recipe.architecture.layer_table()
     rows = len(population) * len(recipe.checkpoints)
@@ -115,6 +128,15 @@ def plan_text(plan: Mapping[str, Any]) -> str:
     lines = {key: f"{value:,}" if type(value) is int else value for key, value in plan.items()}
     lines["seconds"] = "unknown" if plan["seconds"] is None else _duration(plan["seconds"])
     return "\n".join(f"{key:<14}{value}" for key, value in lines.items())
+
+
+def plan_line(plan: Mapping[str, Any]) -> str:
+    """Format models, bytes and hours of a plan as one line."""
+    hours = "an unknown time" if plan["seconds"] is None else f"{plan['seconds'] / 3600:.2g} hours"
+    return (
+        f"{plan['recipe']}: {plan['models']:,} models, {plan['rows']:,} rows, "
+        f"{plan['bytes'] / 1e9:.3g} GB, about {hours} ({plan['estimate']})"
+    )
 
 
 def estimate_build(
@@ -178,6 +200,7 @@ def probe(recipe: Recipe, models: Sequence[Model], device: str = "cpu") -> Rates
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if device == "cpu" else threads)
+    state = torch.random.get_rng_state()  # a build that follows must not depend on its estimate
     try:
         batch_size = max(model.hyper_parameters.batch_size for model in models)
         size = cohort_size(recipe.architecture, batch_size, len(models), device)
@@ -190,6 +213,7 @@ def probe(recipe: Recipe, models: Sequence[Model], device: str = "cpu") -> Rates
         return _timed(recipe, chosen, batch_size, device)
     finally:
         torch.set_num_threads(threads)
+        torch.random.set_rng_state(state)
 
 
 def _duration(seconds: float) -> str:

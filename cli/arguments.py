@@ -5,7 +5,7 @@ The other modules of this package import a command's libraries when it runs, so 
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def add_command(
     command.add_argument(
         "--json", action="store_true", help="print the result as JSON instead of text, on stdout"
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, parser=command)
     return command
 
 
@@ -51,6 +51,52 @@ def print_result(options: argparse.Namespace, data: Any, text: str) -> None:
         text: result as text, printed without `--json`.
     """
     print(json_text(data, indent=1) if options.json else text)
+
+
+def print_checks(options: argparse.Namespace, checks: Sequence[Any]) -> int:
+    """Print checks, one line each, and return the exit status: 1 if one failed.
+
+    Args:
+        options: options of the command.
+        checks: dataclasses with `name`, `passed` and `detail`.
+    """
+    from dataclasses import asdict
+
+    marks = {True: "ok", False: "FAILED", None: "skipped"}
+    lines = [f"{marks[check.passed]:<9}{check.name}: {check.detail}" for check in checks]
+    text = "\n".join(line.removesuffix(": ") for line in lines)
+    print_result(options, [asdict(check) for check in checks], text)
+    return int(any(check.passed is False for check in checks))
+
+
+def add_name(command: argparse.ArgumentParser) -> None:
+    """Add `--name`, which chooses a zoo where a folder or repository holds several."""
+    command.add_argument(
+        "--name", help="name of the zoo, if there are several (default: the only one)"
+    )
+
+
+def zoo_folder(zoo: str, name: str | None) -> Path:
+    """Find a zoo file or folder; a zoo on the Hub is downloaded.
+
+    Args:
+        zoo: path, folder of zoo folders, or repository on the Hub.
+        name: name of the zoo where there are several; None if there is one.
+    """
+    from ..loaders.hub.fetching import fetch_zoo, is_hub_path
+    from ..loaders.storage.opening import find_zoo
+
+    return fetch_zoo(zoo, name) if is_hub_path(zoo) else find_zoo(Path(zoo), name)
+
+
+def named_zoo(zoo: str, name: str | None) -> str | Path:
+    """The zoo itself, or with a name the zoo of that name in a folder or repository.
+
+    Args:
+        zoo: path, folder of zoo folders, or repository on the Hub.
+        name: name of the zoo; None takes what is given.
+    """
+    return zoo if name is None else zoo_folder(zoo, name)
 
 
 def whole(least: int) -> Callable[[str], int]:

@@ -6,7 +6,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, check_file, check_folder, print_result, whole
+from .arguments import (
+    add_command,
+    check_file,
+    check_folder,
+    print_checks,
+    print_result,
+    whole,
+)
 
 
 def add_benchmark_commands(commands: Any) -> None:
@@ -20,7 +27,17 @@ def add_benchmark_commands(commands: Any) -> None:
         "weightzoo leaderboard results --out LEADERBOARD.md",
     )
     leaderboard.add_argument(
-        "results", type=Path, help="folder with the output folders of `weightzoo benchmark`"
+        "results",
+        type=Path,
+        nargs="?",
+        help="folder with the output folders of `weightzoo benchmark`; left out with --check",
+    )
+    leaderboard.add_argument(
+        "--check",
+        type=Path,
+        metavar="FILE",
+        help="check a result.json before it is submitted, and write nothing; exits with 1 if a "
+        "check fails",
     )
     leaderboard.add_argument(
         "--out",
@@ -141,9 +158,16 @@ def _named_zoo(text: str) -> tuple[str, Path]:
     return (name, Path(path)) if mark else (Path(text).name, Path(text))
 
 
-def _leaderboard(options: argparse.Namespace) -> None:
+def _leaderboard(options: argparse.Namespace) -> int:
     from ..benchmarks.leaderboard import write_leaderboard
 
+    if (options.results is None) == (options.check is None):
+        raise ValueError("give either a folder of results, or a file with --check")
+    if options.check is not None:
+        from ..benchmarks.submissions import check_submission
+
+        return print_checks(options, check_submission(options.check))
     check_file(options.out)
     path = write_leaderboard(options.results, options.out)
     print_result(options, {"path": str(path)}, str(path))
+    return 0

@@ -1,11 +1,16 @@
 """The commands that make zoos (`build`, `finetune`, `sparsify`, `import`), and `list`."""
 
 import argparse
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, check_device, print_result, whole
+from ..zoos.errors import BuildError
+from .arguments import add_command, add_name, check_device, print_result, whole, zoo_folder
+
+MOST_BYTES, MOST_SECONDS = 10e9, 3600  # a larger build starts only with --yes
 
 # A copy of the names in `builders.imports`, because that module imports torch.
 IMPORT_FORMATS = "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, state-dicts, hub"
@@ -141,7 +146,8 @@ def _add_import(commands: Any) -> None:
 
 def _add_parents(command: argparse.ArgumentParser) -> None:
     """Add the options for the parents' rows and the new zoo."""
-    command.add_argument("zoo", type=Path, help="zoo folder to start from")
+    command.add_argument("zoo", help="zoo folder, or org/name on the Hub, to start from")
+    add_name(command)
     command.add_argument("--out", type=Path, required=True, help="zoo folder to make")
     command.add_argument(
         "--where",
@@ -170,6 +176,12 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
         help="number of worker processes on the CPU (default: one per core)",
     )
     command.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
+    command.add_argument(
+        "--yes",
+        action="store_true",
+        help="start also if the estimate is above 10 GB or one hour (default: stop with the "
+        "estimate)",
+    )
     command.add_argument(
         "--engine",
         default="process",
@@ -232,8 +244,25 @@ def _build(options: argparse.Namespace) -> None:
         workers=options.workers,
         ray_address=options.ray_address,
         overwrite=options.overwrite,
+        approve=_approval(options),
     )
     _print_built(options, out, index)
+
+
+def _approval(options: argparse.Namespace) -> Any:
+    """A function that prints the plan of a build, and stops a large one without --yes."""
+    from ..builders.estimate import plan_line
+
+    def approve(plan: Mapping[str, Any]) -> None:
+        print(plan_line(plan), file=sys.stderr)
+        large = plan["bytes"] > MOST_BYTES or (plan["seconds"] or 0) > MOST_SECONDS
+        if large and not options.yes:
+            raise BuildError(
+                f"not started, because the estimate is above {MOST_BYTES / 1e9:g} GB or one hour: "
+                f"{plan_line(plan)}; give --yes to start it"
+            )
+
+    return approve
 
 
 def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
@@ -252,7 +281,7 @@ def _finetune(options: argparse.Namespace) -> None:
     from ..builders.children.fine_tuning import fine_tune_zoo
 
     index = fine_tune_zoo(
-        options.zoo,
+        zoo_folder(options.zoo, options.name),
         options.out,
         images=options.images,
         epochs=options.epochs,
@@ -265,7 +294,7 @@ def _sparsify(options: argparse.Namespace) -> None:
     from ..builders.children.sparsification import sparsify_zoo
 
     index = sparsify_zoo(
-        options.zoo,
+        zoo_folder(options.zoo, options.name),
         options.out,
         method=options.method,
         epochs=options.epochs,
@@ -287,6 +316,7 @@ def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         workers=options.workers,
         ray_address=options.ray_address,
+        approve=_approval(options),
     )
     return {
         "checkpoints": options.checkpoints,

@@ -15,9 +15,11 @@ from typing import Any
 from ..zoos.strict_json import json_text
 from .arguments import (
     add_command,
+    add_name,
     check_device,
     check_file,
     check_folder,
+    named_zoo,
     print_result,
     whole,
 )
@@ -144,6 +146,12 @@ def _add_train(commands: Any) -> None:
         "several architectures",
     )
     train.add_argument(
+        "--name",
+        action="append",
+        help="name of the zoo, if there are several (default: the only one); may be repeated to "
+        "train on several of them",
+    )
+    train.add_argument(
         "--target",
         default="test_accuracy",
         metavar="COLUMN",
@@ -240,9 +248,9 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
     sample.add_argument(
         "--zoo",
-        type=Path,
         help="zoo whose train rows the sampler is fitted to (default: the autoencoder's own zoo)",
     )
+    add_name(sample)
     sample.add_argument(
         "--sampler",
         default="kde",
@@ -284,6 +292,7 @@ def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
         "model", help="folder of an encoder trained by `weightzoo train`, or org/name on the Hub"
     )
     command.add_argument("zoo", help="zoo file or folder, or org/name on the Hub")
+    add_name(command)
     command.add_argument(
         "--split",
         help="split to read: train, val or test, or a part such as train[:50%%] (default: all)",
@@ -331,7 +340,7 @@ def _train(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in names}
     result = train(
         TrainOptions(
-            zoos=options.zoo,
+            zoos=[named_zoo(zoo, name) for zoo in options.zoo for name in options.name or [None]],
             out=options.out,
             target=options.target,
             rows=options.rows,
@@ -364,8 +373,13 @@ def _sample(options: argparse.Namespace) -> None:
 
     from ..tasks.generation.sample import SampleOptions, sample_zoo
 
-    given = {field.name: getattr(options, field.name) for field in fields(SampleOptions)}
-    result = sample_zoo(SampleOptions(**given))
+    names = [field.name for field in fields(SampleOptions) if field.name != "progress"]
+    given = {name: getattr(options, name) for name in names}
+    if options.name is not None:
+        if options.zoo is None:
+            raise ValueError("--name is of the zoo that --zoo gives: give --zoo too")
+        given["zoo"] = named_zoo(options.zoo, options.name)
+    result = sample_zoo(SampleOptions(**given, progress=True))
     mean = result["test_accuracy"]
     shown = f"{mean:.3f}" if math.isfinite(mean) else "none, as all diverged"
     text = "{path}: {models} models, {diverged} diverged, mean test accuracy {shown}; {sampler}"
@@ -380,11 +394,12 @@ def _predict(options: argparse.Namespace) -> None:
     check_device(options.device)
     rows, scores = predict_rows(
         options.model,
-        options.zoo,
+        named_zoo(options.zoo, options.name),
         options.split,
         options.device,
         options.encoder,
         options.target,
+        progress=True,
     )
     if options.json:
         print(json_text({"rows": rows, "scores": scores}, indent=1))
@@ -400,7 +415,13 @@ def _embed(options: argparse.Namespace) -> None:
     check_file(options.out)
     check_device(options.device)
     result = embed_zoo(
-        options.model, options.zoo, options.out, options.split, options.device, options.encoder
+        options.model,
+        named_zoo(options.zoo, options.name),
+        options.out,
+        options.split,
+        options.device,
+        options.encoder,
+        progress=True,
     )
     print_result(options, result, "{path}: {rows} embeddings of width {width}".format(**result))
 

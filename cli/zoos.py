@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, check_file, print_result, whole
+from .arguments import (
+    add_command,
+    add_name,
+    check_file,
+    print_checks,
+    print_result,
+    whole,
+    zoo_folder,
+)
 
 
 def add_zoo_commands(commands: Any) -> None:
@@ -17,7 +25,6 @@ def add_zoo_commands(commands: Any) -> None:
         "weightzoo info mlps",
     )
     _add_zoo(info)
-    _add_name(info)
     _add_verify(commands)
     _add_plot(commands)
     _add_pull(commands)
@@ -29,7 +36,8 @@ def add_zoo_commands(commands: Any) -> None:
         "write the dataset card (README.md) of a zoo folder again",
         "weightzoo card mlps",
     )
-    card.add_argument("zoo", type=Path, help="zoo folder")
+    card.add_argument("zoo", help="zoo folder, or folder of zoo folders")
+    add_name(card)
 
 
 def _add_verify(commands: Any) -> None:
@@ -58,14 +66,23 @@ def _add_plot(commands: Any) -> None:
         commands,
         "plot",
         _plot,
-        "plot the accuracy distribution and training trajectories of a zoo",
-        "weightzoo plot mlps --out mlps.png",
+        "plot the accuracy distribution and training trajectories of a zoo, or columns of your "
+        "choice",
+        "weightzoo plot mlps --x lr --y test_accuracy --colour activation --out mlps.svg",
     )
     plot.add_argument(
-        "--out", type=Path, help="PNG file to write (default: ZOO.png in this folder)"
+        "--out",
+        type=Path,
+        help="file to write, ending in .png, .pdf or .svg (default: ZOO.png in this folder)",
+    )
+    plot.add_argument(
+        "--x", metavar="COLUMN", help="column of the horizontal axis; alone, its histogram"
+    )
+    plot.add_argument("--y", metavar="COLUMN", help="column of the vertical axis; needs --x")
+    plot.add_argument(
+        "--colour", metavar="COLUMN", help="column of the colours of the points; needs --x and --y"
     )
     _add_zoo(plot)
-    _add_name(plot)
 
 
 def _add_pull(commands: Any) -> None:
@@ -81,7 +98,7 @@ def _add_pull(commands: Any) -> None:
     pull.add_argument(
         "--revision", help="tag, branch or commit (default: latest tag of this format version)"
     )
-    _add_name(pull)
+    add_name(pull)
 
 
 def _add_push(commands: Any) -> None:
@@ -120,13 +137,8 @@ def _add_push(commands: Any) -> None:
 
 
 def _add_zoo(command: argparse.ArgumentParser) -> None:
-    command.add_argument("zoo", type=Path, help="zoo file or folder")
-
-
-def _add_name(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--name", help="name of the zoo, if there are several (default: the only one)"
-    )
+    command.add_argument("zoo", help="zoo file or folder, or org/name on the Hub")
+    add_name(command)
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -137,24 +149,26 @@ def _info(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from ..tasks.inspection.verification import verify_zoo
 
-    checks = verify_zoo(options.zoo, options.models, options.seed)
-    marks = {True: "ok", False: "FAILED", None: "skipped"}
-    lines = [f"{marks[check.passed]:<9}{check.name}: {check.detail}" for check in checks]
-    print_result(options, [asdict(check) for check in checks], "\n".join(lines))
-    return int(any(check.passed is False for check in checks))
+    path = zoo_folder(options.zoo, options.name)
+    return print_checks(options, verify_zoo(path, options.models, options.seed, progress=True))
 
 
 def _plot(options: argparse.Namespace) -> None:
-    from ..tasks.inspection.plots import plot_zoo
+    from ..tasks.inspection.column_plot import plot_columns
+    from ..tasks.inspection.plots import check_suffix, plot_zoo
 
-    out = options.out or Path(f"{options.zoo.name}.png")
+    out = options.out or Path(f"{options.name or Path(options.zoo).name}.png")
     check_file(out)
-    plot_zoo(_load(options), out)
-    print(out)
+    check_suffix(out)
+    if options.x is None and (options.y or options.colour):
+        raise ValueError("--y and --colour need --x: name the column of the horizontal axis")
+    if options.x is None:
+        plot_zoo(_load(options), out)
+    else:
+        plot_columns(_load(options), out, options.x, options.y, options.colour)
+    print_result(options, {"path": str(out)}, str(out))
 
 
 def _pull(options: argparse.Namespace) -> None:
@@ -207,9 +221,10 @@ def _card(options: argparse.Namespace) -> None:
     from ..zoos.card import CARD_NAME, write_card
     from ..zoos.index import ZooIndex
 
-    index = ZooIndex.read(options.zoo)
-    write_card(options.zoo, index, index.open(options.zoo)[0].header)
-    path = options.zoo / CARD_NAME
+    folder = Path(options.zoo) if options.name is None else Path(options.zoo) / options.name
+    index = ZooIndex.read(folder)
+    write_card(folder, index, index.open(folder)[0].header)
+    path = folder / CARD_NAME
     print_result(options, {"path": str(path)}, str(path))
 
 

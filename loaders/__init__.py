@@ -18,6 +18,7 @@ from .transforms.alignment import align
 from .transforms.augmentations import AdditiveNoise, Compose, Erasing, MultiplicativeNoise, Permute
 from .transforms.permutations import HiddenPermutations
 from .transforms.standardization import LayerStandardization
+from .zoo_dict import ZooDict
 
 __all__ = [
     "AdditiveNoise",
@@ -41,6 +42,7 @@ __all__ = [
     "WindowReader",
     "Windows",
     "ZooDataset",
+    "ZooDict",
     "align",
     "concatenate_zoos",
     "load_zoo",

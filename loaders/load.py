@@ -18,11 +18,12 @@ from .hub.fetching import fetch_zoo, is_hub_path
 from .splits import SplitPart, parse_split
 from .storage.opening import OpenSplit, find_zoo, open_splits
 from .storage.rows import WeightRows
+from .zoo_dict import ZooDict
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["FORMATS", "ZooDataset", "concatenate_zoos", "load_zoo"]
+__all__ = ["FORMATS", "ZooDataset", "ZooDict", "concatenate_zoos", "load_zoo"]
 
 
 @overload
@@ -38,7 +39,7 @@ def load_zoo(
     token: str | None = None,
     in_memory: bool = False,
     verify_on_read: bool | None = None,
-) -> dict[str, ZooDataset]: ...
+) -> ZooDict: ...
 @overload
 def load_zoo(
     path_or_repo: str | Path,
@@ -110,7 +111,7 @@ def load_zoo(
             memory map is not always noticed.
 
     Returns:
-        The split's dataset, or with split None a dict of every split that has rows.
+        The split's dataset, or with split None a `ZooDict` of every split that has rows.
 
     Raises:
         TypeError: if columns is a text, or split is none.
@@ -196,7 +197,7 @@ def _load(
     """The dataset of a split expression, or a dict of all splits, of a zoo on disk."""
     if parts is None:
         found = open_splits(path, None, columns, in_memory, verify_on_read)
-        return {split: _dataset(opened) for split, opened in found.items()}
+        return ZooDict({split: _dataset(opened) for split, opened in found.items()})
     splits = list(dict.fromkeys(part.split for part in parts))
     found = open_splits(path, splits, columns, in_memory, verify_on_read)
     return concatenate_zoos([_sliced(_dataset(found[part.split]), part) for part in parts])

@@ -62,3 +62,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those that were not imported yet."""
+    return sorted({*globals(), *__all__})

@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
@@ -13,6 +14,32 @@ from ..builders.engines.worker_processes import Worker, answering, started_worke
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Report = Callable[[str], None]
+_REPORT: ContextVar[Report | None] = ContextVar("report", default=None)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Message of a worker about work that is not done yet."""
+
+    text: str
+
+
+def report_progress(text: str) -> None:
+    """Tell whoever listens, see `listening`, how far a long work is."""
+    report = _REPORT.get()
+    if report is not None:
+        report(text)
+
+
+@contextmanager
+def listening(report: Report) -> Iterator[None]:
+    """Call a function with the texts of `report_progress` inside the block."""
+    token = _REPORT.set(report)
+    try:
+        yield
+    finally:
+        _REPORT.reset(token)
 
 
 @dataclass(frozen=True)
@@ -41,8 +68,13 @@ class WorkerPool:
             if not busy:
                 return
             idle = answering(list(busy))
+            heard = {worker: worker.receive() for worker in idle}
+            idle = [worker for worker in idle if not isinstance(heard[worker], Progress)]
+            for message in heard.values():
+                if isinstance(message, Progress):
+                    report_progress(message.text)
             for worker in idle:
-                done[busy.pop(worker)] = _result(worker)
+                done[busy.pop(worker)] = _result(heard[worker])
             while given in done:
                 yield done.pop(given)
                 given += 1
@@ -59,9 +91,9 @@ def worker_pool(workers: int) -> Iterator[WorkerPool]:
         yield WorkerPool(running)
 
 
-def _result(worker: Worker) -> Any:
-    """The result that a worker sends; its error is raised."""
-    result, error = worker.receive()
+def _result(answer: tuple[Any, Exception | None]) -> Any:
+    """The result in a worker's answer; its error is raised."""
+    result, error = answer
     if error is not None:
         raise error
     return result
@@ -72,7 +104,8 @@ def _apply(pipe: Connection) -> None:
     while True:
         function, item = pipe.recv()
         try:
-            answer: tuple[Any, Exception | None] = function(item), None
+            with listening(lambda text: pipe.send(Progress(text))):
+                answer: tuple[Any, Exception | None] = function(item), None
         except Exception as error:
             error.add_note(f"in a worker process:\n{traceback.format_exc()}")
             answer = None, error

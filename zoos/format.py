@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from .disk import copy_range
-from .errors import ZooError, ZooFormatError, ZooNotFoundError
+from .errors import ZooError, ZooFormatError, ZooNotFoundError, did_you_mean
 from .heaps import check_text_heaps
 from .lineage import LINEAGE, check_lineage, check_lineage_names
 from .networks.architectures import Architecture
@@ -186,6 +186,7 @@ class ZooFile:
         if unknown:
             raise ZooFormatError(
                 f"{self.path} has no column {unknown}, its columns are {list(self.columns)}"
+                + did_you_mean(unknown, self.columns)
             )
         with _opened(self.path) as file:
             return {name: _read_column(file[name]) for name in names}

@@ -20,7 +20,7 @@ def package_version() -> str:
 
 def commit() -> str:
     """The commit of the checkout this package runs from, or "" for an installed package."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).resolve().parent.parent  # an editable install links to the checkout
     if not (root / ".git").exists():
         return ""
     command = ["git", "-C", str(root), "rev-parse", "HEAD"]
@@ -45,7 +45,7 @@ def parent_provenance(folder: Path) -> dict[str, str]:
     index = ZooIndex.read(folder)
     parent = {"name": index.name, "sha256": file_sha256(folder / INDEX_NAME)}
     own = open_zoo_file(folder / index.shards[0].path).header.provenance
-    return parent | _imported_from(own)
+    return parent | imported_from(own)
 
 
 def rows_provenance(name: str, files: Sequence[ZooFile]) -> dict[str, str]:
@@ -61,11 +61,11 @@ def rows_provenance(name: str, files: Sequence[ZooFile]) -> dict[str, str]:
     folders = {file.path.parent for file in files}
     if len(folders) == 1 and (folder := folders.pop()).joinpath(INDEX_NAME).is_file():
         return parent_provenance(folder)
-    imported = (_imported_from(file.header.provenance) for file in files)
+    imported = (imported_from(file.header.provenance) for file in files)
     return {"name": name} | next(filter(None, imported), {})
 
 
-def _imported_from(provenance: Mapping[str, Any]) -> dict[str, str]:
+def imported_from(provenance: Mapping[str, Any]) -> dict[str, str]:
     """{"imported": format} if a zoo, or what it descends from, was imported; else {}."""
     parent = provenance.get("parent")
     further = parent.get("imported") if isinstance(parent, dict) else None

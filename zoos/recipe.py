@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import RecipeError, ZooFormatError
+from .errors import RecipeError, ZooFormatError, did_you_mean
 from .format import SPLITS
 from .images.catalog import check_image_set
 from .images.signals import is_signal_set
@@ -315,6 +315,7 @@ def load_recipe(name: str) -> Recipe:
     if not path.is_file():
         raise RecipeError(
             f"no recipe {name!r}: give one of {recipe_names()}, or the path of a .toml file"
+            + did_you_mean(name, recipe_names())
         )
     try:
         return Recipe.from_json(tomllib.loads(path.read_text(encoding="utf-8")))

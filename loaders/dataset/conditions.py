@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from ...zoos.errors import did_you_mean
+
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: np.equal,
     ast.NotEq: np.not_equal,
@@ -96,7 +98,7 @@ class _Condition:
         if node.id not in self._columns:
             raise ValueError(
                 f"condition {self._text!r}: no column {node.id!r}, "
-                f"the columns are {list(self._columns)}"
+                f"the columns are {list(self._columns)}" + did_you_mean(node.id, self._columns)
             )
         return self._columns[node.id]
 

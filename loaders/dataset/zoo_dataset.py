@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from ...zoos.errors import did_you_mean
 from ...zoos.format import WEIGHTS, ZooHeader
 from ...zoos.networks.layer_table import LayerTable
+from ..html import html_table
 from ..storage.column_batches import Columns
 from ..storage.columns import ColumnTable
 from ..storage.rows import WeightRows, positions
@@ -105,6 +107,16 @@ class ZooDataset(Editable, Dataset[Row]):
             f"ZooDataset({self.name!r}, {len(self)} rows, D={self.source.width}, "
             f"format={self.format!r}, columns={list(self.shown)})"
         )
+
+    def _repr_html_(self) -> str:
+        """Show the columns and their first values as a table in a notebook."""
+        title = f"{self.name}: {len(self):,} rows, format {self.format!r}"
+        firsts = {name: self.table.column(name, self.rows[:3]) for name in self.shown}
+        cells = [
+            (name, kind, ", ".join(map(str, firsts[name].tolist())) if name in firsts else "")
+            for name, kind in self.features.items()
+        ]
+        return html_table(title, ("column", "type", "first values"), cells)
 
     def __getitem__(self, key: Any) -> Any:
         """Return one row, one column, or several rows.
@@ -217,7 +229,10 @@ class ZooDataset(Editable, Dataset[Row]):
         """
         names = [names] if isinstance(names, str) else names
         if unknown := [name for name in names if name not in (*self.shown, WEIGHTS)]:
-            raise KeyError(f"no columns {unknown}, there are {[*self.shown, WEIGHTS]}")
+            raise KeyError(
+                f"no columns {unknown}, there are {[*self.shown, WEIGHTS]}"
+                + did_you_mean(unknown, self.shown)
+            )
         return replace(self, shown=tuple(name for name in names if name != WEIGHTS))
 
     def layer(self, name: str) -> "ZooDataset":
@@ -337,7 +352,10 @@ class ZooDataset(Editable, Dataset[Row]):
         if name == WEIGHTS:
             return self.weights().numpy() if self.format == "numpy" else self.weights()
         if name not in self.shown:
-            raise KeyError(f"no column {name!r}, there are {[*self.shown, WEIGHTS]}")
+            raise KeyError(
+                f"no column {name!r}, there are {[*self.shown, WEIGHTS]}"
+                + did_you_mean(name, self.shown)
+            )
         column = self.columns[name].copy()
         return column if self.format == "numpy" else as_torch(column)
 

@@ -19,6 +19,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
+from ...zoos.errors import did_you_mean
 from ...zoos.format import SPLITS
 from ...zoos.index import ZooIndex
 from .fetching import choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
@@ -89,7 +90,10 @@ def stream_zoo(
         return stream
     known = (stream if split else next(iter(stream.values()))).features
     if unknown := [column for column in columns if column not in known]:
-        raise ValueError(f"{root} has no column {unknown}, its columns are {list(known)}")
+        raise ValueError(
+            f"{root} has no column {unknown}, its columns are {list(known)}"
+            + did_you_mean(unknown, known)
+        )
     chosen = Features({column: known[column] for column in columns})
     return load_dataset("hdf5", features=chosen, **options)
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...zoos.errors import did_you_mean
 from .columns import ColumnTable
 
 
@@ -35,7 +36,10 @@ class Columns(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         """Return a column of all rows, (N,)."""
         if name not in self._names:
-            raise KeyError(f"no column {name!r}, the columns are {list(self._names)}")
+            raise KeyError(
+                f"no column {name!r}, the columns are {list(self._names)}"
+                + did_you_mean(name, self._names)
+            )
         if name not in self._cache:
             column = self._table.column(name, self._rows)
             column.flags.writeable = False

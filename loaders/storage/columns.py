@@ -15,7 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ...zoos.errors import ZooFormatError
+from ...zoos.errors import ZooFormatError, did_you_mean
 from ...zoos.format import SPLITS, ZooFile
 from .shards import Shards
 
@@ -49,6 +49,7 @@ class ColumnTable:
         if unknown := [name for name in names if name not in kinds]:
             raise ZooFormatError(
                 f"{files[0].path} has no column {unknown}, its columns are {list(kinds)}"
+                + did_you_mean(unknown, kinds)
             )
         self.names = tuple(names)
         self.kinds = {name: kinds[name] for name in dict.fromkeys([*names, "split"])}

@@ -19,10 +19,11 @@ from ...zoos.images.catalog import Images, ImageSet, load_images
 from ...zoos.index import ZooIndex
 from ...zoos.lineage import Lineage, lineage_columns
 from ...zoos.partial_folder import partial_folder
+from ...zoos.progress import progress_bar
 from ...zoos.provenance import commit, package_version, rows_provenance
 from ...zoos.splits import draw_splits
 from ...zoos.zoo_folder import write_zoo_folder
-from ..autoencoding.behaviour import accuracies
+from ..autoencoding.behaviour import MODELS_AT_ONCE, accuracies
 from ..autoencoding.learnable_rows import TOP_SHARE, top_rows
 from ..autoencoding.token_autoencoder import TokenAutoencoder
 from .batch_norms import condition
@@ -59,6 +60,7 @@ def generate(
     top: float = TOP_SHARE,
     draws: int = 1,
     seed: int = 0,
+    progress: bool = False,
 ) -> Tensor:
     """Draw new models from an autoencoder of a zoo.
 
@@ -70,6 +72,7 @@ def generate(
         top: share of rows that the sampler is fitted to, the best by val accuracy.
         draws: number of draws per model; the best on a few val images are kept (SUB, subsampling).
         seed: seed of the draws.
+        progress: whether to show a progress bar on stderr.
 
     Returns:
         Flat weights, (M, D), possibly not finite. Batch norm statistics are recomputed on images.
@@ -93,11 +96,14 @@ def generate(
 
     def score(points: Tensor) -> Tensor:
         names = [activation] * len(points)
-        return accuracies(architecture, decoded(points), names, few_images(images))[1]
+        found = accuracies(architecture, decoded(points), names, few_images(images))[1]
+        bar.update(len(points))
+        return found
 
     if draws == 1:
         return decoded(fitted.sample(count, generator))
-    best = best_of(lambda many: fitted.sample(many, generator), score, count, draws * count)
+    with progress_bar(draws * count, "draws", "model", progress) as bar:
+        best = best_of(lambda many: fitted.sample(many, generator), score, count, draws * count)
     return decoded(best)
 
 
@@ -114,6 +120,7 @@ def write_generated_zoo(
     *,
     seed: int = 0,
     overwrite: bool = False,
+    progress: bool = False,
 ) -> GeneratedZoo:
     """Measure generated models on the parent's image set and write them as a zoo folder.
 
@@ -127,6 +134,7 @@ def write_generated_zoo(
         description: origin of the weights as plain data, for the recipe attribute.
         seed: seed of the drawn weights, and of the split by model.
         overwrite: whether to replace an existing zoo.
+        progress: whether to show a progress bar on stderr.
 
     Raises:
         ValueError: if there are no weights, if they have another length than the parent's, or if
@@ -139,7 +147,7 @@ def write_generated_zoo(
             f"got {tuple(weights.shape)}"
         )
     images = zoo_images(parent)
-    columns = _columns(weights, parent, images, seed)
+    columns = _columns(weights, parent, images, seed, progress)
     header = replace(
         parent.header,
         recipe=dict(description) | {"images": images.name},
@@ -181,7 +189,7 @@ def zoo_images(zoo: ZooDataset) -> ImageSet:
 
 
 def _columns(
-    weights: Tensor, parent: ZooDataset, images: ImageSet, seed: int
+    weights: Tensor, parent: ZooDataset, images: ImageSet, seed: int, progress: bool
 ) -> dict[str, np.ndarray]:
     count = len(weights)
     columns: dict[str, np.ndarray] = {
@@ -195,22 +203,28 @@ def _columns(
     for name in parent.header.hyper_parameters:
         first = parent.table.column(name, parent.rows[:1])
         columns[name] = np.repeat(first, count)
-    columns |= _metrics(weights, parent, images, columns["activation"].tolist())
+    columns |= _metrics(weights, parent, images, columns["activation"].tolist(), progress)
     finite = np.isfinite(weights.numpy()).all(1) & np.isfinite(columns["train_loss"])
     columns["status"][~finite] = "diverged"
     return columns
 
 
 def _metrics(
-    weights: Tensor, parent: ZooDataset, images: ImageSet, activations: list[str]
+    weights: Tensor, parent: ZooDataset, images: ImageSet, activations: list[str], progress: bool
 ) -> dict[str, np.ndarray]:
     architecture = parent.header.architecture
     if architecture is None:
         raise ValueError(f"zoo {parent.name!r} holds no architecture, which measuring needs")
-    metrics = {}
-    for name in ("train", "val", "test"):
-        loss, accuracy = accuracies(architecture, weights, activations, getattr(images, name))
-        metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = loss.numpy(), accuracy.numpy()
+    metrics, step = {}, MODELS_AT_ONCE[weights.device.type]
+    with progress_bar(3 * len(weights), "measures", "model", progress) as bar:
+        for name in ("train", "val", "test"):
+            parts = []
+            for start, part in zip(range(0, len(weights), step), weights.split(step), strict=True):
+                words = activations[start : start + step]
+                parts.append(accuracies(architecture, part, words, getattr(images, name)))
+                bar.update(len(part))
+            loss, accuracy = torch.cat(parts, 1)
+            metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = loss.numpy(), accuracy.numpy()
     metrics["generalization_gap"] = metrics["train_accuracy"] - metrics["test_accuracy"]
     return {name: metrics[name].astype(np.float32) for name in METRICS}
 

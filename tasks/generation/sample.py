@@ -29,11 +29,12 @@ class SampleOptions:
         draws: number of draws for each model that is kept.
         seed: seed of the draws.
         overwrite: whether to replace an existing zoo.
+        progress: whether to show progress bars on stderr.
     """
 
     model: str | Path
     out: Path
-    zoo: Path | None = None
+    zoo: str | Path | None = None
     count: int = 100
     sampler: str = "kde"
     bandwidth: float | None = None
@@ -42,6 +43,7 @@ class SampleOptions:
     draws: int = 1
     seed: int = 0
     overwrite: bool = False
+    progress: bool = False
 
 
 def sample_zoo(options: SampleOptions) -> dict[str, Any]:
@@ -59,7 +61,14 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
     autoencoder = load_trained_autoencoder(options.model)
     train = train_rows(autoencoder, options.model, options.zoo)
     draw_options = {name: getattr(options, name) for name in ("top", "draws", "seed")}
-    weights = generate(autoencoder, train, options.count, sampler=sampler, **draw_options)
+    weights = generate(
+        autoencoder,
+        train,
+        options.count,
+        sampler=sampler,
+        progress=options.progress,
+        **draw_options,
+    )
     drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
     made = write_generated_zoo(
         options.out,
@@ -68,6 +77,7 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
         {"name": options.out.name, "generator": str(options.model)} | drawn | draw_options,
         seed=options.seed,
         overwrite=options.overwrite,
+        progress=options.progress,
     )
     found = {name: getattr(made, name) for name in ("models", "diverged", "test_accuracy")}
     return {"path": str(options.out)} | found | drawn

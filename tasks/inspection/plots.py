@@ -1,4 +1,4 @@
-"""Plots of a zoo and of predictions on it, as PNG files."""
+"""Plots of a zoo and of predictions on it, as PNG, PDF or SVG files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,13 @@ from ...loaders.load import ZooDataset
 
 TRAJECTORIES = 60  # models drawn; the curves of more would overlap
 INCHES, DPI = (9.0, 3.6), 130
+SUFFIXES = (".png", ".pdf", ".svg")
 
 
 def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
     """Draw the distribution of a measure at the last epoch, and its trajectories over epochs.
+
+    A zoo of one epoch has no trajectories: the measure is drawn against its train measure instead.
 
     The measure is the test accuracy, or the test loss on a logarithmic axis for zoos without
     accuracy, such as implicit neural representations (INRs). Trajectories are those of up to
@@ -21,23 +24,28 @@ def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
 
     Args:
         zoo: dataset by split.
-        path: path of the PNG file to write.
+        path: path of the file to write, with one of `SUFFIXES`.
+
+    Raises:
+        ValueError: if the path has another suffix.
     """
+    check_suffix(path)
     columns = _joined(zoo, ("model_id", "epoch", "test_accuracy", "test_loss"))
     logarithmic = not np.isfinite(columns["test_accuracy"]).any()
     measure = "test_loss" if logarithmic else "test_accuracy"
     name = measure.replace("_", " ")
     drawing, (left, right) = figure(2)
+    drawing.suptitle(next(iter(zoo.values())).name)
     epochs = np.unique(columns["epoch"])
     final = columns[measure][columns["epoch"] == epochs[-1]]
     finite = final[np.isfinite(final)]
     left.hist(finite, bins=_bins(finite, logarithmic), color="C0", edgecolor="white")
     left.set(xlabel=f"{name} at epoch {epochs[-1]}", ylabel="models")
     left.set_title(f"{len(finite)} of {len(final)} models (finite)")
-    trajectories = _spread(columns, epochs, measure)
-    for trajectory in trajectories:
-        right.plot(epochs, trajectory, "C0.-", alpha=0.35, linewidth=0.9, markersize=3)
-    right.set(xlabel="epoch", ylabel=name, title=f"trajectories of {len(trajectories)} models")
+    if len(epochs) > 1:
+        _draw_trajectories(right, columns, epochs, measure)
+    else:
+        _draw_against_train(right, zoo, measure)
     if logarithmic:
         left.set_xscale("log")
         right.set_yscale("log")
@@ -45,6 +53,23 @@ def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
         left.set_xlim(0, 1)
         right.set_ylim(0, 1)
     save(drawing, path)
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a file that is no picture of a known kind.
+
+    Raises:
+        ValueError: if the suffix is not one of `SUFFIXES`.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"a plot must end in one of {SUFFIXES}, got {str(path)!r}")
+
+
+def whole_numbers(axis: Any) -> None:
+    """Label an axis of a plot, such as one of epochs, at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def plot_predictions(
@@ -55,7 +80,7 @@ def plot_predictions(
     Args:
         predictions: true and predicted values, each (N,), by predictor name.
         target: name of the predicted column.
-        path: path of the PNG file to write.
+        path: path of the file to write, with one of `SUFFIXES`.
     """
     drawing, axes = figure(len(predictions))
     for axis, (name, (true, predicted)) in zip(axes, predictions.items(), strict=True):
@@ -66,6 +91,28 @@ def plot_predictions(
         axis.set(xlabel=f"true {target}", title=name)
     axes[0].set_ylabel(f"predicted {target}")
     save(drawing, path)
+
+
+def _draw_trajectories(
+    panel: Any, columns: Mapping[str, np.ndarray], epochs: np.ndarray, measure: str
+) -> None:
+    trajectories = _spread(columns, epochs, measure)
+    for trajectory in trajectories:
+        panel.plot(epochs, trajectory, "C0.-", alpha=0.35, linewidth=0.9, markersize=3)
+    title = f"trajectories of {len(trajectories)} models"
+    panel.set(xlabel="epoch", ylabel=measure.replace("_", " "), title=title)
+    whole_numbers(panel.xaxis)
+
+
+def _draw_against_train(panel: Any, zoo: Mapping[str, ZooDataset], measure: str) -> None:
+    """Draw the test measure over the train measure, of zoos of one epoch."""
+    train = measure.replace("test", "train")
+    columns = _joined(zoo, (train, measure))
+    panel.scatter(columns[train], columns[measure], s=9, alpha=0.5, linewidths=0)
+    labels = {"xlabel": train.replace("_", " "), "ylabel": measure.replace("_", " ")}
+    panel.set(title=f"{len(columns[measure])} models, one epoch each", **labels)
+    if measure == "test_loss":
+        panel.set_xscale("log")
 
 
 def _bins(values: np.ndarray, logarithmic: bool) -> np.ndarray:
@@ -103,15 +150,19 @@ def figure(panels: int) -> tuple[Any, Any]:
 
 
 def save(drawing: Any, path: Path, grid: bool = True) -> None:
-    """Write a figure as PNG, without top and right frame lines.
+    """Write a figure in the format of the suffix, without top and right frame lines.
 
     Args:
         drawing: figure to write.
-        path: path of the PNG file.
+        path: path of the file, with one of `SUFFIXES`.
         grid: whether to draw grid lines.
+
+    Raises:
+        ValueError: if the path has another suffix.
     """
+    check_suffix(path)
     for axis in drawing.axes:
         axis.spines[["top", "right"]].set_visible(False)
         if grid:
             axis.grid(alpha=0.25)
-    drawing.savefig(path, dpi=DPI, format="png")
+    drawing.savefig(path, dpi=DPI, format=path.suffix[1:].lower())

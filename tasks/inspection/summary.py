@@ -18,7 +18,7 @@ def summarise_zoo(zoo: Mapping[str, ZooDataset]) -> dict[str, Any]:
 
     Returns:
         Plain data: name, architecture, parameters, tensors, splits {rows, models, diverged_rows},
-        epochs, columns (one line each), hyper_parameters, provenance.
+        epochs, columns (see `_describe`), hyper_parameters, provenance.
     """
     first = next(iter(zoo.values()))
     header = first.header
@@ -52,7 +52,7 @@ def summary_text(summary: Mapping[str, Any]) -> str:
         lines.append(f"{name:<8}{count['models']:>8}{count['rows']:>8}{count['diverged_rows']:>15}")
     lines += ["", "columns"]
     width = max(map(len, summary["columns"])) + 2
-    lines += [f"  {name:<{width}}{line}" for name, line in summary["columns"].items()]
+    lines += [f"  {name:<{width}}{_line(about)}" for name, about in summary["columns"].items()]
     lines += ["", "provenance"]
     lines += [f"  {key:<{width}}{value}" for key, value in summary["provenance"].items()]
     return "\n".join(lines)
@@ -66,14 +66,26 @@ def _count(split: ZooDataset) -> dict[str, int]:
     }
 
 
-def _describe(column: np.ndarray) -> str:
-    """The range of numbers, or distinct texts with their counts."""
+def _describe(column: np.ndarray) -> dict[str, Any]:
+    """Least and largest of numbers and the count of the others, or distinct texts with counts."""
     if column.dtype.kind == "O":
         words, counts = np.unique(column.astype(str), return_counts=True)
-        if len(words) > MOST_WORDS:
-            return f"{len(words)} different texts"
-        return ", ".join(f"{word} ({count})" for word, count in zip(words, counts, strict=True))
+        few = len(words) <= MOST_WORDS
+        counted = dict(zip(words.tolist(), counts.tolist(), strict=True)) if few else None
+        return {"type": "text", "different": len(words), "counts": counted}
     finite = column[np.isfinite(column)]
+    ends = (finite.min().item(), finite.max().item()) if len(finite) else (None, None)
     missing = len(column) - len(finite)
-    text = f"{finite.min():.6g} to {finite.max():.6g}" if len(finite) else "no finite value"
-    return text + (f", {missing} not finite" if missing else "")
+    return {"type": str(column.dtype), "min": ends[0], "max": ends[1], "not_finite": missing}
+
+
+def _line(about: Mapping[str, Any]) -> str:
+    """The description of a column as text."""
+    if about["type"] == "text":
+        if about["counts"] is None:
+            return f"{about['different']} different texts"
+        return ", ".join(f"{word} ({count})" for word, count in about["counts"].items())
+    text = "no finite value"
+    if about["min"] is not None:
+        text = f"{about['min']:.6g} to {about['max']:.6g}"
+    return text + (f", {about['not_finite']} not finite" if about["not_finite"] else "")

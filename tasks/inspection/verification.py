@@ -1,7 +1,9 @@
 """Checks that a zoo is intact and reproducible, the command `weightzoo verify`."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,7 +12,10 @@ from ...zoos.errors import RecipeError, ZooError, ZooFormatError
 from ...zoos.format import SPLITS, STATUSES, WEIGHTS, ZooFile, checksum, open_zoo_file
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
 from ...zoos.lineage import LINEAGE, check_lineage
+from ...zoos.progress import progress_bar
 from .rebuilt_models import rebuilt_differences, training_data
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -21,20 +26,25 @@ class Check:
         name: name of the check, as a statement.
         passed: whether the statement is true; None if it could not be checked.
         detail: findings of the check.
+        numbers: findings that are numbers, by name.
     """
 
     name: str
     passed: bool | None
     detail: str
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def verify_zoo(path: Path | str, models: int = 8, seed: int = 0) -> list[Check]:
+def verify_zoo(
+    path: Path | str, models: int = 8, seed: int = 0, progress: bool = False
+) -> list[Check]:
     """Check files, checksums, splits and values, and rebuild some models.
 
     Args:
         path: zoo file or zoo folder.
         models: number of random rows whose rebuilt model must reproduce its test measure.
         seed: seed of the random rows.
+        progress: whether to show progress bars on stderr.
 
     Returns:
         All checks, also failed ones. If the files of a folder differ from its index, this is the
@@ -50,32 +60,34 @@ def verify_zoo(path: Path | str, models: int = 8, seed: int = 0) -> list[Check]:
     path = Path(path)
     checks = []
     if path.is_dir():  # before a file is opened: damaged heaps can hang HDF5
-        checks.append(_check_digests(path, index := ZooIndex.read(path)))
+        checks.append(_check_digests(path, index := ZooIndex.read(path), progress))
         if not checks[0].passed:
             return checks
         files = index.open(path)
         checks.append(_check_counts(files, index))
     else:
         files = [open_zoo_file(path)]
-    checks.append(_check_checksums(files))
+    checks.append(_check_checksums(files, progress))
     checks.append(_check_words(files))
     checks.append(_check_splits(files))
-    checks.append(_check_finite(files))
-    checks.append(_check_rebuilt(path, models, seed))
+    checks.append(_check_finite(files, progress))
+    checks.append(_check_rebuilt(path, models, seed, progress))
     return checks
 
 
-def _check_digests(folder: Path, index: ZooIndex) -> Check:
+def _check_digests(folder: Path, index: ZooIndex, progress: bool) -> Check:
     bad = [
         f"{shard.path} is missing" for shard in index.shards if not (folder / shard.path).exists()
     ]
-    for shard in index.shards if not bad else ():
+    for shard in _each(index.shards, "files", "file", progress) if not bad else ():
         if file_sha256(folder / shard.path) != shard.sha256:
             bad.append(shard.path)
     listed = {shard.path for shard in index.shards}
     unlisted = sorted(file.name for file in folder.glob("*.h5") if file.name not in listed)
     bad += [f"{name} is not listed" for name in unlisted]
-    return _check(f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files")
+    return _check(
+        f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files", files=len(index.shards)
+    )
 
 
 def _check_counts(files: list[ZooFile], index: ZooIndex) -> Check:
@@ -87,9 +99,9 @@ def _check_counts(files: list[ZooFile], index: ZooIndex) -> Check:
     return _check(f"files hold the models that {INDEX_NAME} counts", bad, f"{len(files)} files")
 
 
-def _check_checksums(files: list[ZooFile]) -> Check:
+def _check_checksums(files: list[ZooFile], progress: bool) -> Check:
     bad = []
-    for file in files:
+    for file in _each(files, "checksums", "file", progress):
         columns = file.read_columns() | {WEIGHTS: file.map_weights()}
         expected = file.header.checksums
         bad += [
@@ -97,7 +109,8 @@ def _check_checksums(files: list[ZooFile]) -> Check:
             for name, column in columns.items()
             if checksum(column) != expected.get(name)
         ]
-    return _check("columns match their checksums", bad, f"{len(files[0].columns) + 1} columns")
+    count = len(files[0].columns) + 1
+    return _check("columns match their checksums", bad, f"{count} columns", columns=count)
 
 
 def _check_words(files: list[ZooFile]) -> Check:
@@ -126,22 +139,23 @@ def _check_splits(files: list[ZooFile]) -> Check:
     bad = [
         f"model {model} is in {sorted(splits)}" for model, splits in seen.items() if len(splits) > 1
     ]
-    return _check("splits share no model", bad, f"{len(seen)} models")
+    return _check("splits share no model", bad, f"{len(seen)} models", models=len(seen))
 
 
-def _check_finite(files: list[ZooFile]) -> Check:
+def _check_finite(files: list[ZooFile], progress: bool) -> Check:
     """Check that weights are finite in all rows with status "ok"."""
     bad, diverged = [], 0
-    for file in files:
+    for file in _each(files, "weights", "file", progress):
         status = file.read_columns(["status"])["status"]
         diverged += int((status == "diverged").sum())
         for row, weights in enumerate(file.map_weights()):
             if status[row] == "ok" and not np.isfinite(weights).all():
                 bad.append(f"{file.path.name} row {row}")
-    return _check("weights are finite where status is ok", bad, f"{diverged} rows diverged")
+    name = "weights are finite where status is ok"
+    return _check(name, bad, f"{diverged} rows diverged", diverged_rows=diverged)
 
 
-def _check_rebuilt(path: Path, models: int, seed: int) -> Check:
+def _check_rebuilt(path: Path, models: int, seed: int, progress: bool) -> Check:
     name = "rebuilt models reproduce their recorded test measures"
     try:
         zoo = load_zoo(path)
@@ -157,15 +171,28 @@ def _check_rebuilt(path: Path, models: int, seed: int) -> Check:
     except ZooFormatError as error:
         return Check(name, False, str(error))
     bad, worst = [], 0.0
-    for found in rebuilt_differences(zoo, data, models, seed):
-        worst = max(worst, found.size)
-        if not found.size <= found.allowed:
-            bad.append(f"{found.row}: difference {found.size:.4g}")
-    return _check(name, bad, f"{models} rows, largest difference {worst:.4g}")
+    with progress_bar(models, "rebuilt models", "model", progress) as bar:
+        for found in rebuilt_differences(zoo, data, models, seed):
+            worst = max(worst, found.size)
+            if not found.size <= found.allowed:
+                bad.append(f"{found.row}: difference {found.size:.4g}")
+            bar.update()
+    detail = f"{models} rows, largest difference {worst:.4g}"
+    return _check(name, bad, detail, rows=models, largest_difference=worst)
 
 
-def _check(name: str, bad: list[str], detail: str) -> Check:
+def _each(items: Sequence[Item], description: str, unit: str, progress: bool) -> Iterator[Item]:
+    """The items, with a bar that counts them."""
+    with progress_bar(len(items), description, unit, progress) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def _check(name: str, bad: list[str], detail: str, **numbers: float) -> Check:
     """A passed check if nothing is bad, else a failed one that names the first five faults."""
+    numbers |= {"faults": len(bad)}
     if not bad:
-        return Check(name, True, detail)
-    return Check(name, False, "; ".join(bad[:5]) + (f"; {len(bad)} in all" if len(bad) > 5 else ""))
+        return Check(name, True, detail, numbers)
+    more = f"; {len(bad)} in all" if len(bad) > 5 else ""
+    return Check(name, False, "; ".join(bad[:5]) + more, numbers)

@@ -6,6 +6,7 @@ SNE is set-based neural network encoding, arXiv:2305.16625.
 import csv
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from ...loaders import ZooDataset, load_zoo
+from ...zoos.errors import did_you_mean
 from ...zoos.strict_json import json_text
 from ..pretrained import Model, from_pretrained
 from ..scoring.evaluator import Evaluator, evaluation_inputs
@@ -84,6 +86,7 @@ def predict_rows(
     device: str = "cpu",
     encoder: str | None = None,
     target: str | None = None,
+    progress: bool = False,
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Predict a column of a zoo with a saved encoder, or with a linear probe of an autoencoder.
 
@@ -95,6 +98,7 @@ def predict_rows(
         encoder: name of the encoder's class, see `from_pretrained`.
         target: column to predict; None takes the one that was trained. For another column a probe
             of an autoencoder is fitted to the zoo's train rows.
+        progress: whether to show a progress bar on stderr.
 
     Returns:
         One dict per row (model, epoch, split, predicted, and true if the zoo has the target), and
@@ -108,7 +112,7 @@ def predict_rows(
     target = _probe_target(predictor, zoo, target)
     rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
     for dataset in datasets_of(zoo, split):
-        predicted = predictor.predict(dataset)
+        predicted = predictor.predict(dataset, progress)
         columns = {name: dataset.columns[name] for name in IDENTITY if name in dataset.columns}
         columns |= {"predicted": predicted}
         if target in dataset.columns:
@@ -169,6 +173,7 @@ def embed_zoo(
     split: str | None = None,
     device: str = "cpu",
     encoder: str | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Write the embedding (N, H) of every row of a zoo, with model, epoch and split.
 
@@ -179,6 +184,7 @@ def embed_zoo(
         split: split of the rows; None takes all rows.
         device: device of the encoder.
         encoder: name of the encoder's class, see `from_pretrained`.
+        progress: whether to show a progress bar on stderr.
 
     Returns:
         Path, number of rows and width of the embedding, to print.
@@ -188,7 +194,8 @@ def embed_zoo(
     """
     check_vector_file(out)
     predictor = from_pretrained(model, device=device, encoder=encoder)
-    rows, width = write_vectors(out, "embedding", predictor.embed, datasets_of(zoo, split))
+    embed = partial(predictor.embed, progress=progress)
+    rows, width = write_vectors(out, "embedding", embed, datasets_of(zoo, split))
     return {"path": str(out), "rows": rows, "width": width}
 
 
@@ -279,6 +286,7 @@ def _splits(zoo: str | Path, target: str, rows: str) -> dict[str, ZooDataset]:
         if target not in split.columns:
             raise ValueError(
                 f"zoo {zoo} has no column {target!r} to predict, it has {sorted(split.columns)}"
+                + did_you_mean(target, split.columns)
             )
     return {name: usable_rows(split, target, rows) for name, split in splits.items()}
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...loaders import ZooDataset
-from ...zoos.errors import UnsuitableError
+from ...zoos.errors import UnsuitableError, did_you_mean
 from ..scoring.targets import is_text
 from .encoder_making import is_own, untied_encoders
 from .property_predictor import check_finite
@@ -58,6 +58,7 @@ def check_target(zoo: ZooDataset, target: str) -> None:
     if target not in zoo.columns:
         raise ValueError(
             f"zoo {zoo.name!r} has no column {target!r} to predict, it has {sorted(zoo.columns)}"
+            + did_you_mean(target, zoo.columns)
         )
     true = zoo.columns[target]
     if not is_text(true) and (odd := int((~np.isfinite(true)).sum())):

@@ -28,7 +28,7 @@ from ...zoos.errors import DivergedError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import finite_or_null
-from ..processes import threads
+from ..processes import report_progress, threads
 from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
@@ -221,6 +221,8 @@ class EncoderTraining:
                     self.note = f"{error}; the weights of epoch {self.best_epoch} are kept"
                     break
                 bar.set_postfix(val=f"{self.history[-1]['val_score']:.3f}")
+                epoch = f"epoch {len(self.history)} of {self.settings.epochs}"
+                report_progress(f"{type(self.module).__name__}, {epoch}")
                 if checkpoint is not None:
                     checkpoint.write(self.identity(), self.state_dict())
         self.averaged.load_state_dict(self.kept)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError
 from ...zoos.networks.layer_table import LayerTable
+from ...zoos.progress import progress_bar
 from ..processes import threads
 from ..scoring.targets import TargetMapping
 from .encoder_making import is_own
@@ -51,30 +52,43 @@ class PropertyPredictor:
         """Name of the column that `predict` predicts."""
         return self.target_mapping.target
 
-    def predict(self, dataset: ZooDataset) -> np.ndarray:
+    def predict(self, dataset: ZooDataset, progress: bool = False) -> np.ndarray:
         """Predict the target of every row: (N,) numbers, or categories.
+
+        Args:
+            dataset: rows to predict.
+            progress: whether to show a progress bar on stderr.
 
         Raises:
             ValueError: if the encoder cannot take the architecture, or weights are not finite.
         """
-        return self.target_mapping.predicted(self.outputs(dataset))
+        return self.target_mapping.predicted(self.outputs(dataset, progress))
 
-    def outputs(self, dataset: ZooDataset) -> Tensor:
-        """Encoder outputs of every row, (N, K); errors are those of `predict`."""
-        return self._all_rows(self.module, dataset)
+    def outputs(self, dataset: ZooDataset, progress: bool = False) -> Tensor:
+        """Encoder outputs of every row, (N, K); arguments and errors are those of `predict`.
 
-    def embed(self, dataset: ZooDataset) -> Tensor:
+        Args:
+            dataset: rows to encode.
+            progress: whether to show a progress bar on stderr.
+        """
+        return self._all_rows(self.module, dataset, progress)
+
+    def embed(self, dataset: ZooDataset, progress: bool = False) -> Tensor:
         """The embedding of every row, (N, H), float32.
+
+        Args:
+            dataset: rows to embed.
+            progress: whether to show a progress bar on stderr.
 
         Raises:
             ValueError: if the encoder has no embedding, or for the reasons in `predict`.
         """
         if not callable(embed := getattr(self.module, "embed", None)):
             raise ValueError(f"{type(self.module).__name__} has no embedding, only predictions")
-        return self._all_rows(embed, dataset)
+        return self._all_rows(embed, dataset, progress)
 
     def _all_rows(
-        self, function: Callable[[Tensor, LayerTable], Tensor], dataset: ZooDataset
+        self, function: Callable[[Tensor, LayerTable], Tensor], dataset: ZooDataset, progress: bool
     ) -> Tensor:
         table = dataset.layer_table
         self.scaler.check(table)
@@ -86,12 +100,17 @@ class PropertyPredictor:
             )
         self.module.eval()
         parts = []
-        with torch.no_grad(), threads(self.threads):
+        with (
+            torch.no_grad(),
+            threads(self.threads),
+            progress_bar(len(dataset), dataset.name, "row", progress) as bar,
+        ):
             for start in range(0, len(dataset), PREDICTION_BATCH):
                 weights = dataset.weights(range(start, min(start + PREDICTION_BATCH, len(dataset))))
                 check_finite(weights, dataset.name, start)
                 scaled = self.scaler(weights.to(self.device), table)
                 parts.append(function(scaled, table).float().cpu())
+                bar.update(len(weights))
         if not parts:
             raise ValueError(f"zoo {dataset.name!r} has no rows to predict")
         return torch.cat(parts)

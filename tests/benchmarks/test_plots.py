@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from weightzoo.benchmarks import plots as benchmark_plots
+from weightzoo.benchmarks.plots import BASELINE
 
 
 @pytest.mark.parametrize(("metric", "scale"), [("mse", "log"), ("tau_b", "linear")])
@@ -53,3 +54,23 @@ def bars(metric: str, means: dict[str, float]) -> dict[str, Any]:
         for name, mean in means.items()
     ]
     return {"layout": "rows", "metric": metric, "target": "t", "zoos": {"zoo": {}}, "runs": runs}
+
+
+@pytest.mark.parametrize(("layout", "along"), [("rows", 0), ("curve", 1)])
+def test_plots_show_the_interval_of_the_table_the_ceiling_and_the_baseline(
+    layout: str, along: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    monkeypatch.setattr(benchmark_plots, "save", lambda drawing, path: drawn.append(drawing))
+    result = bars("tau_b", {"SNE": 0.5, "statistics + boosting": 0.7}) | {"layout": layout}
+    result["zoos"] = {"zoo": {"target": {"tau_max": 0.95}}}
+    for run in result["runs"]:
+        run |= {"fraction": 1.0, "train_models": 10}
+        run["scores"]["zoo"]["intervals"] = {"tau_b": [0.4, 0.45]}  # not around the mean
+    benchmark_plots.plot_result(result, Path("unused.png"))
+    [axis] = drawn[0].axes
+    lines = {line.get_label(): line.get_data()[along] for line in axis.lines}
+    assert lines["ceiling"][0] == 0.95
+    assert min(lines[name][0] for name in lines if BASELINE in name) == 0.7
+    ends = axis.containers[-1].lines[2][0].get_segments()[0][:, along]
+    assert ends.tolist() == pytest.approx([0.4, 0.45])

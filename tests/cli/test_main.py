@@ -2,12 +2,14 @@
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from weightzoo.builders.imports import FORMATS
+from weightzoo.cli import building
 from weightzoo.cli.building import IMPORT_FORMATS
 from weightzoo.cli.main import _parser, main
 from weightzoo.cli.models import SAMPLERS
@@ -74,6 +76,88 @@ def test_build_dry_run_builds_nothing(
     assert (plan["models"], plan["rows"], plan["bytes"]) == (8, 16, 16 * 7850 * 4)
     assert plan["seconds"] > 0 and "a probe here of 8 models" in plan["estimate"]
     assert not out.exists()
+
+
+def test_build_says_models_bytes_and_hours_first(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["build", str(recipe), "--out", str(tmp_path / "zoo"), "--workers", "1"]) == 0
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first.startswith("few: 8 models, 16 rows, 0.000502 GB, about ") and " hours (" in first
+
+
+@pytest.mark.parametrize("limit", ["MOST_BYTES", "MOST_SECONDS"])
+def test_large_builds_stop_with_the_estimate_unless_yes_is_given(
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+) -> None:
+    monkeypatch.setattr(building, limit, 1e-9)
+    command = ["build", str(recipe), "--out", str(tmp_path / "zoo"), "--workers", "1"]
+    assert main(command) == 1
+    assert "hours" in (error := capsys.readouterr().err) and "give --yes" in error
+    assert not (tmp_path / "zoo").exists() and not (tmp_path / "zoo.partial").exists()
+    assert main([*command, "--yes"]) == 0
+    child = ["finetune", str(tmp_path / "zoo"), "--images", "digits", "--epochs", "1"]
+    assert main([*child, "--out", str(tmp_path / "child"), "--workers", "1"]) == 1
+    assert "give --yes" in capsys.readouterr().err
+
+
+def test_plot_honours_suffix_and_columns(
+    tiny_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "plot.svg"
+    chosen = ["--x", "epoch", "--y", "test_loss", "--colour", "split"]
+    assert main(["plot", str(tiny_zoo), "--out", str(out), "--json", *chosen]) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": str(out)}
+    assert out.read_text().startswith("<?xml")
+    assert main(["plot", str(tiny_zoo), "--out", str(tmp_path / "plot.gif")]) == 1
+    assert "a plot must end in one of" in capsys.readouterr().err
+    assert main(["plot", str(tiny_zoo), "--out", str(out), "--y", "test_loss"]) == 1
+    assert "need --x" in capsys.readouterr().err
+
+
+def test_json_of_info_and_verify_holds_numbers(
+    tiny_zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", str(tiny_zoo), "--json"]) == 0
+    columns = json.loads(capsys.readouterr().out)["columns"]
+    assert (columns["epoch"]["min"], columns["epoch"]["max"]) == (0, 2)
+    main(["verify", str(tiny_zoo), "--json"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert checks["splits share no model"]["numbers"] == {"models": 4, "faults": 0}
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "plot", "card"])
+def test_name_chooses_a_zoo_of_a_folder(
+    command: str, tiny_zoo: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    both = tmp_path / "both"
+    for name in ("one", "two"):
+        shutil.copytree(tiny_zoo, both / name)
+    options = ["--out", str(tmp_path / "two.png")] if command == "plot" else []
+    assert main([command, str(both), *options]) == 1
+    capsys.readouterr()
+    assert main([command, str(both), "--name", "two", *options]) == 0
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "plot"])
+def test_zoos_on_the_hub_are_named_like_folders(
+    command: str, tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fetched = []
+
+    def fetch(repo: str, name: str | None = None, *rest: object, **options: object) -> Path:
+        fetched.append((repo, name))
+        return tiny_zoo
+
+    for module in ("loaders.load", "loaders.hub.fetching"):
+        monkeypatch.setattr(f"weightzoo.{module}.fetch_zoo", fetch)
+    assert main([command, "org/zoos", "--name", "small"]) == 0
+    assert set(fetched) == {("org/zoos", "small")}
 
 
 def test_finetune_makes_a_zoo_of_children(
@@ -182,7 +266,7 @@ def test_numbers_out_of_range_exit_2(
 def test_help_shows_an_example_that_parses() -> None:
     parser = _parser()
     commands = parser._actions[-1].choices
-    assert commands is not None and len(list(commands)) == 28
+    assert commands is not None and len(list(commands)) == 29
     for name, command in dict(commands).items():
         example = command.epilog.removeprefix("example: ").split(" > ")[0]
         program, *arguments = shlex.split(example)

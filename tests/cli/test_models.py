@@ -15,7 +15,9 @@ from weightzoo.encoders.registry import ENCODERS
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.autoencoding.train import KINDS
 from weightzoo.tasks.pretrained import from_pretrained
+from weightzoo.tasks.processes import listening
 from weightzoo.tasks.trainings import TRAIN_KINDS, train_kind
+from weightzoo.zoos import progress
 
 QUICK = ["--epochs", "1", "--set", "latent=4", "--set", "width=8", "--out"]
 
@@ -37,6 +39,33 @@ def test_train_and_sample_make_a_zoo(
     rows = load_zoo(made, split="train")
     assert isinstance(rows, ZooDataset) and set(rows.columns["relation"]) == {"generated"}
     assert main(sample) == 1 and "exists" in capsys.readouterr().err
+
+
+def test_predict_embed_and_sample_show_progress_on_stderr(
+    trained_zoo: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(progress, "DELAY_SECONDS", 0)
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "small").symlink_to(trained_zoo)  # --name chooses it
+    zoo, model = [str(tmp_path / "both"), "--name", "small"], str(tmp_path / "model")
+    command = ["train", "flat-mlp", *zoo, "--epochs", "1", "--out", model]
+    heard: list[str] = []
+    with listening(heard.append):  # as inside a benchmark
+        assert main(command) == 0
+    assert heard == ["FlatMLP, epoch 1 of 1"]
+    capsys.readouterr()
+    assert main(["predict", model, *zoo, "--json"]) == 0
+    shown = capsys.readouterr()
+    assert len(json.loads(shown.out)["rows"]) == 72 and "row/s" in shown.err
+    assert main(["embed", model, *zoo, "--out", str(tmp_path / "rows.npz")]) == 0
+    assert "row/s" in capsys.readouterr().err
+    assert train(trained_zoo, tmp_path / "ae") == 0
+    sample = ["sample", str(tmp_path / "ae"), "--count", "9", "--draws", "2", "--out"]
+    assert main([*sample, str(tmp_path / "made")]) == 0
+    assert "draws:" in (shown := capsys.readouterr()).err and "measures:" in shown.err
 
 
 def test_sample_takes_a_bandwidth_and_says_its_unit(

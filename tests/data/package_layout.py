@@ -86,6 +86,8 @@ def layout_faults(root: Path) -> list[str]:
 
 def _file_of(one: Import, files: set[Path]) -> Path | None:
     """The file that an imported name is or lies in; None for a package's bare name."""
+    if Path(*one.name[1:], "__init__.py") in files and one.name[1:]:
+        return None
     for parts in (one.name[1:], one.name[1:-1]):
         for file in (Path(*parts[:-1], f"{parts[-1]}.py") if parts else Path("__init__.py"),):
             if file in files:

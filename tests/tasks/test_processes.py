@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from weightzoo.builders.engines.worker_processes import WorkerError
-from weightzoo.tasks.processes import worker_pool
+from weightzoo.tasks.processes import listening, worker_pool
 from weightzoo.zoos.errors import UnsuitableError
 
 SLEEPERS = """
@@ -31,11 +31,16 @@ if __name__ == "__main__":
 # A module that worker processes can import wherever the tests lie.
 WORK = """
 import time
+from weightzoo.tasks.processes import report_progress
 from weightzoo.zoos.errors import UnsuitableError
 
 def slow_if_first(number):
     time.sleep(0.2 * (number == 0))
     return number**2
+
+def told(number):
+    report_progress(f"half of {number}")
+    return number
 
 def unsuited_to_two(number):
     if number == 2:
@@ -51,6 +56,13 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     monkeypatch.syspath_prepend(tmp_path)
     yield importlib.import_module("pool_work")
     del sys.modules["pool_work"]
+
+
+def test_workers_report_progress_before_their_results(work: ModuleType) -> None:
+    heard: list[str] = []
+    with worker_pool(2) as pool, listening(heard.append):
+        assert list(pool.map(work.told, range(3))) == [0, 1, 2]
+    assert sorted(heard) == ["half of 0", "half of 1", "half of 2"]
 
 
 def test_worker_pool_gives_results_in_the_order_of_the_items(work: ModuleType) -> None:

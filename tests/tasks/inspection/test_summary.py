@@ -18,8 +18,10 @@ def test_summarise_zoo_counts_models_and_rows(trained_zoo: Path) -> None:
 
 def test_summarise_zoo_gives_ranges_and_words(tiny_zoo: Path) -> None:
     columns = summarise_zoo(load_zoo(tiny_zoo))["columns"]
-    assert columns["epoch"] == "0 to 2"
-    assert columns["split"] == "test (3), train (6), val (3)"
+    assert columns["epoch"] == {"type": "int64", "min": 0, "max": 2, "not_finite": 0}
+    assert columns["split"]["counts"] == {"test": 3, "train": 6, "val": 3}
+    text = summary_text(summarise_zoo(load_zoo(tiny_zoo)))
+    assert "0 to 2\n" in text and "test (3), train (6), val (3)\n" in text
 
 
 def test_summary_text_names_every_column(tiny_zoo: Path) -> None:
