@@ -129,7 +129,7 @@ class Trace:
             (h5py.File, "close", "hdf5 close", lambda file: last(file.filename) if file else None),
             (h5py.Dataset, "__setitem__", "hdf5 column", lambda dataset, *_: last(dataset.name)),
             (h5py.AttributeManager, "__setitem__", "hdf5 attribute", lambda _, key, value: key),
-            (torch, "save", "torch.save", lambda _, path: last(path)),
+            (torch, "save", "torch.save", lambda _, file: _file_name(file)),
             (safetensors.torch, "save_file", "save_file", lambda _, path: last(path)),
             (socket.socket, "sendall", "send", _request_line),
             (socket.socket, "send", "send", _request_line),
@@ -151,6 +151,11 @@ def last(path: Any) -> str:
 def _opening(_: Any, path: Any, mode: str = "r", *rest: Any, **keywords: Any) -> str | None:
     """Mode and name of an HDF5 file; None for a handle on one that is open."""
     return f"{mode} {last(path)}" if isinstance(path, str | os.PathLike) else None
+
+
+def _file_name(file: Any) -> str | None:
+    """Name of a file that something is saved to; None for memory."""
+    return last(file) if isinstance(file, str | os.PathLike) else None
 
 
 def _descriptor_name(handle: Any, *_: Any) -> str:
