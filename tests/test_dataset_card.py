@@ -134,7 +134,9 @@ def test_repo_card_refuses_metadata_that_it_cannot_read(tmp_path: Path) -> None:
     folder = make_tiny_zoo(tmp_path / "zoo")
     zoo = read_card_zoo(folder, ZooIndex.read(folder))
     for damage in ("---\ntags: [\n---\n", "---\n- 1\n---\n"):
-        with pytest.raises(ValueError, match="metadata of the repository's README.md cannot be read"):
+        with pytest.raises(
+            ValueError, match="metadata of the repository's README.md cannot be read"
+        ):
             repo_card(REPO, [zoo], damage)
     card = repo_card(REPO, [zoo], "No metadata, only text.\n")
     assert "No metadata, only text." in card and metadata(card)["license"] == "cc-by-4.0"
