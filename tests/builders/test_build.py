@@ -333,7 +333,7 @@ def test_build_zoo_refuses_the_leftovers_of_an_import_before_work(
     (tmp_path / "zoo.partial" / "scratch").mkdir(parents=True)
     trained: list[Any] = []
     monkeypatch.setattr(process_engine, "_run_in_this_process", lambda *args: trained.append(args))
-    with pytest.raises(BuildError, match="holds 'scratch' of a command that was stopped"):
+    with pytest.raises(BuildError, match="holds 'scratch' of a command that stopped"):
         _build(tmp_path / "zoo")
     assert not trained
     monkeypatch.undo()

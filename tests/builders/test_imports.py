@@ -284,7 +284,7 @@ def test_collection_is_overwritten_unless_it_holds_more_than_zoos(tmp_path: Path
     report = imported(tmp_path / "zoo", tmp_path / "out", overwrite=True)
     assert {zoo.models for zoo in report.zoos} == {3, 1}
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    with pytest.raises(BuildError, match="nor one of zoos and nothing else"):
+    with pytest.raises(BuildError, match="nor a folder of zoos only"):
         imported(tmp_path / "zoo", tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 

@@ -69,7 +69,7 @@ def test_nfn_takes_convolutions_that_flatten_or_pool(symmetry: str) -> None:
 def test_equivariant_encoder_learns_the_product_of_two_layers(
     make: Callable[[LayerTable], nn.Module], steps: int
 ) -> None:
-    """A function of which weight meets which: invariant, and beyond tensors' statistics."""
+    """A function of the pairs of weights that meet: invariant, and no statistic of tensors."""
     torch.manual_seed(0)
     table = LayerTable.from_module(
         nn.Sequential(nn.Linear(1, 8, bias=False), nn.Linear(8, 1, bias=False))

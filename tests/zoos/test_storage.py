@@ -59,7 +59,7 @@ def test_scalar_columns_of_another_float_type_are_converted(path: Path) -> None:
 
 
 def make_sparse(path: Path, rows: int, **options: object) -> None:
-    """A file that claims many rows, of which almost nothing lies on the disk."""
+    """A file that claims many rows and stores almost none of them."""
     with h5py.File(path, "r+") as file:
         table = '[{"name": "w", "kind": "linear", "role": "weight", "shape": [1], "offset": 0'
         file.attrs["layer_table"] = table + ', "layer": "", "depth": 0, "dtype": "float32"}]'

@@ -113,11 +113,11 @@ class LazyTensor:
 
 
 class ByteSource(Protocol):
-    """Bytes at a place: a local file, or a file behind HTTP ranges.
+    """A source of bytes: a local file, or a file that is read by HTTP ranges.
 
     Attributes:
         name: path or address, for messages.
-        size_bytes: size of the whole file.
+        size_bytes: size of the whole file, in bytes.
     """
 
     name: str
@@ -136,17 +136,17 @@ class ByteSource(Protocol):
 
 
 class LocalBytes:
-    """A file on the disk, read by position: it may be shared by threads."""
+    """A file on the disk that is read by position, so that threads may share it."""
 
     def __init__(self, path: Path | str) -> None:
         """Open the file.
 
         Raises:
-            ZooFormatError: if it is a folder or a device.
+            ZooFormatError: if it is not a regular file.
         """
         self.path, self.name = Path(path), str(path)
         if not self.path.is_file():
-            raise ZooFormatError(f"{self.name} is no file: give the path of a safetensors file")
+            raise ZooFormatError(f"{self.name} is not a file: give the path of a safetensors file")
         self._handle = os.open(self.path, os.O_RDONLY)
         self.size_bytes = os.fstat(self._handle).st_size
 

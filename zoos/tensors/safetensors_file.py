@@ -21,7 +21,7 @@ from ..strict_json import json_text
 from .lazy import ByteSource, LazyTensor, LocalBytes, TensorType, read_bytes
 
 HEADER_LIMIT_BYTES = 100_000_000  # the limit of the format's own library
-MOST_SIDES = 64  # of a tensor, as in numpy
+MOST_DIMENSIONS = 64  # the limit of numpy
 DTYPES = {
     "F64": "float64",
     "F32": "float32",
@@ -48,15 +48,15 @@ class SafetensorsFile:
 
     Attributes:
         source: source of its bytes.
-        tensors: what it holds, by name, in the order of the bytes.
-        metadata: texts that its writer left.
+        tensors: tensors by name, in the order of their bytes.
+        metadata: texts of its writer.
     """
 
     def __init__(self, source: ByteSource | Path | str) -> None:
         """Read and check the header.
 
         Raises:
-            ZooFormatError: if it is no safetensors file, damaged, truncated or hostile.
+            ZooFormatError: if it is not a safetensors file, or is damaged, truncated or hostile.
         """
         self.source = LocalBytes(source) if isinstance(source, Path | str) else source
         self.tensors, self.metadata = read_header(self.source)
@@ -73,8 +73,8 @@ class SafetensorsFile:
         Args:
             name: name of the tensor.
             start: index of the first value.
-            stop: after the last value.
-            out: 1-D tensor of the tensor's type to write to, at least as long; None makes one.
+            stop: end of the block, exclusive.
+            out: 1-D tensor of the same type to write to, at least as long; None allocates one.
 
         Returns:
             (stop - start,), in the tensor's own type.
@@ -87,10 +87,10 @@ class SafetensorsFile:
         return values
 
     def mapped(self, name: str) -> Tensor:
-        """A tensor in the mapped file, of a local file: no byte is read until it is used.
+        """A tensor in the memory map of a local file; its bytes are read when they are used.
 
         Raises:
-            ZooFormatError: if the file is not local, or shorter than it was.
+            ZooFormatError: if the file is not local, or has changed its size.
         """
         if not isinstance(self.source, LocalBytes):
             raise ZooFormatError(f"{self.source.name} is not local: read the tensor instead")
@@ -120,7 +120,7 @@ def read_header(source: ByteSource) -> tuple[dict[str, LazyTensor], dict[str, st
         The tensors by name in the order of their bytes, and the metadata.
 
     Raises:
-        ZooFormatError: naming the file and what is wrong with it.
+        ZooFormatError: if the header is wrong; the message names the file and the fault.
     """
     try:
         length = _header_length(source)
@@ -155,7 +155,7 @@ def _header_length(source: ByteSource) -> int:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key occurs twice")
     return found
 
 
@@ -171,10 +171,12 @@ def _stored(name: str, row: Mapping[str, Any], start: int) -> LazyTensor:
     if row["dtype"] not in DTYPES:
         raise ValueError(f"{_short(name)} has type {_short(row['dtype'])}, known: {list(DTYPES)}")
     numbers = [*row["shape"], *row["data_offsets"]]
-    if len(numbers) > MOST_SIDES + 2:
-        raise ValueError(f"{_short(name)} has {len(numbers) - 2} sides")
+    if len(numbers) > MOST_DIMENSIONS + 2:
+        raise ValueError(f"{_short(name)} has {len(numbers) - 2} dimensions")
     if not all(type(number) is int and 0 <= number < 2**63 for number in numbers):
-        raise ValueError(f"{_short(name)} has a shape or range that is not of numbers below 2**63")
+        raise ValueError(
+            f"{_short(name)} has a shape or range other than whole numbers below 2**63"
+        )
     first, stop = row["data_offsets"]
     kind = TensorType(DTYPES[row["dtype"]], tuple(row["shape"]))
     if stop - first != kind.size_bytes:
@@ -183,13 +185,13 @@ def _stored(name: str, row: Mapping[str, Any], start: int) -> LazyTensor:
 
 
 def _short(value: object) -> str:
-    """A value for a message: what a hostile file holds may take megabytes."""
+    """A value for a message, cut: a hostile file may hold megabytes."""
     text = repr(value[:80]) if isinstance(value, str | list) else repr(value)
     return text[:200]
 
 
 def _check_ranges(source: ByteSource, tensors: Mapping[str, LazyTensor], start: int) -> None:
-    """Refuse gaps, overlaps, and ranges that end before or after the file does."""
+    """Reject gaps, overlaps, and ranges that end before or after the file does."""
     for name, stored in tensors.items():
         if stored.start != start:
             raise ZooFormatError(
@@ -208,21 +210,21 @@ class SafetensorsWriter:
     """A safetensors file whose tensors are written in any order, in parts, also after a restart.
 
     Attributes:
-        tensors: what it will hold, by name, the widest types first so that all are aligned.
+        tensors: tensors to write by name, the widest types first so that all are aligned.
     """
 
     def __init__(
         self, path: Path, tensors: Mapping[str, TensorType], metadata: Mapping[str, str]
     ) -> None:
-        """Reserve the room, or open a file that was begun with the same header.
+        """Reserve the space, or open an unfinished file with the same header.
 
         Args:
             path: path of the file.
-            tensors: all that it will hold.
+            tensors: type and shape of all tensors by name.
             metadata: texts for readers.
 
         Raises:
-            OSError: if the disk has no room.
+            OSError: if the disk is full.
         """
         header, self.tensors = _layout(tensors, metadata)
         size = max((t.start + t.type.size_bytes for t in self.tensors.values()), default=0)
@@ -241,8 +243,8 @@ class SafetensorsWriter:
 
         Args:
             name: name of the tensor.
-            start: place of the first value.
-            values: converted to the tensor's type.
+            start: index of the first value.
+            values: values, which are converted to the tensor's type.
         """
         stored = self.tensors[name]
         data = _byte_view(values.reshape(-1).to(stored.type.torch_dtype).contiguous())
@@ -252,11 +254,11 @@ class SafetensorsWriter:
             data, position = data[count:], position + count
 
     def sync(self) -> None:
-        """Wait until all that was written is on the disk."""
+        """Wait until all written values are on the disk."""
         os.fdatasync(self._handle)
 
     def close(self) -> None:
-        """Close the file, once everything is on the disk."""
+        """Close the file after everything is on the disk."""
         self.sync()
         os.close(self._handle)
 
@@ -269,7 +271,7 @@ def _byte_view(values: Tensor) -> memoryview:
 def _layout(
     tensors: Mapping[str, TensorType], metadata: Mapping[str, str]
 ) -> tuple[bytes, dict[str, LazyTensor]]:
-    """The first bytes of a file, and where its tensors lie."""
+    """The first bytes of a file, and the positions of its tensors."""
     order = sorted(tensors, key=lambda name: -tensors[name].item_bytes)
     rows: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
@@ -291,7 +293,7 @@ def _layout(
 
 
 def _reserve(handle: int, size: int) -> None:
-    """Claim the disk blocks of a file, where the system can."""
+    """Allocate the disk blocks of a file, where the system supports it."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(handle, 0, size)
     else:
@@ -301,10 +303,10 @@ def _reserve(handle: int, size: int) -> None:
 def write_safetensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a whole file: under a temporary name, renamed when whole.
+    """Write a complete file, under a temporary name first.
 
     Args:
-        path: path of the file; an existing one is replaced in the end.
+        path: path of the file; an existing one is replaced at the end.
         tensors: tensors by name.
         metadata: texts for readers.
     """

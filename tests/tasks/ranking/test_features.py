@@ -1,4 +1,4 @@
-"""Feature files: written in pieces, gone on with, checked on opening."""
+"""Feature files: written in pieces, continued after a stop, checked on opening."""
 
 from pathlib import Path
 

@@ -31,7 +31,7 @@ CONFIG = SpiderConfig(generic=4, specific=(3,) * MODELS, width=16, dropout=0.0)
 def made(
     count: int, seed: int, noise: float = 0.0, models: int = MODELS
 ) -> tuple[list[SpiderTask], np.ndarray]:
-    """Tasks whose direction says half of which model is best; the models' own tokens say it all."""
+    """Tasks whose direction half determines the best model; the models' own tokens determine it."""
     rng = np.random.default_rng(seed)
     skills = np.random.default_rng(0).normal(size=(models, 4))
     tasks, labels = [], []
