@@ -96,8 +96,11 @@ def load_trained_autoencoder(folder_or_repo: Path | str, device: str = "cpu") ->
         device: device of the autoencoder.
 
     Raises:
+        FileNotFoundError: if there is neither a folder nor the name of a repository.
         ModelFormatError: if there is a trained model of another kind, or none.
     """
+    if not Path(folder_or_repo).exists() and str(folder_or_repo).count("/") != 1:
+        load_autoencoder(Path(folder_or_repo))  # says how to train one
     path, config = _located(folder_or_repo)
     if config and config["format"] == ENCODER:
         raise ModelFormatError(
