@@ -4,6 +4,7 @@ A folder lies on disk or on the Hub. The kind of model is read from its config.
 """
 
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -29,6 +30,7 @@ from .training.pretrained import KEYS as ENCODER_KEYS
 from .training.pretrained import load_predictor, save_predictor
 from .training.property_predictor import PropertyPredictor
 
+FORMATS = {ENCODER: ENCODER_KEYS, AUTOENCODER: AUTOENCODER_KEYS}
 Model = PropertyPredictor | TokenAutoencoder
 """A trained model: both kinds have `embed(dataset)`, `predict(dataset)` and `target`."""
 
@@ -78,17 +80,12 @@ def from_pretrained(
             was not handed over, or weights that do not fit its config.
         ZooNotFoundError: if there is neither a folder nor a repository.
     """
-    if (path := Path(folder_or_repo)).is_file():
-        return load_autoencoder(path)[0].to(device)
-    folder = find_model_folder(folder_or_repo, revision, token)
-    if not (folder / CONFIG_NAME).exists() and (folder / OLD_NAME).is_file():
-        return load_autoencoder(folder)[0].to(device)
-    config = read_model_config(folder, {ENCODER: ENCODER_KEYS, AUTOENCODER: AUTOENCODER_KEYS})
-    if config["format"] == ENCODER:
-        return load_predictor(folder, device, encoder)
+    path, config = _located(folder_or_repo, revision, token)
+    if config and config["format"] == ENCODER:
+        return load_predictor(path, device, encoder)
     if encoder is not None:
-        raise ModelFormatError(f"{folder} holds an autoencoder of weightzoo: leave out encoder")
-    return load_autoencoder(folder)[0].to(device)
+        raise ModelFormatError(f"{path} holds an autoencoder of weightzoo: leave out encoder")
+    return load_autoencoder(path)[0].to(device)
 
 
 def load_trained_autoencoder(folder_or_repo: Path | str, device: str = "cpu") -> TokenAutoencoder:
@@ -99,15 +96,30 @@ def load_trained_autoencoder(folder_or_repo: Path | str, device: str = "cpu") ->
         device: device of the autoencoder.
 
     Raises:
+        FileNotFoundError: if there is neither a folder nor the name of a repository.
         ModelFormatError: if there is a trained model of another kind, or none.
     """
-    model = from_pretrained(folder_or_repo, device=device)
-    if not isinstance(model, TokenAutoencoder):
+    if not Path(folder_or_repo).exists() and str(folder_or_repo).count("/") != 1:
+        load_autoencoder(Path(folder_or_repo))  # says how to train one
+    path, config = _located(folder_or_repo)
+    if config and config["format"] == ENCODER:
         raise ModelFormatError(
-            f"{folder_or_repo} holds an encoder that predicts {model.target!r}, and no "
+            f"{folder_or_repo} holds an encoder that predicts {config['link']['target']!r}, and no "
             "autoencoder: train one with `weightzoo train hyper-representation ZOO --out FOLDER`"
         )
-    return model
+    return load_autoencoder(path)[0].to(device)
+
+
+def _located(
+    folder_or_repo: Path | str, revision: str | None = None, token: str | bool | None = None
+) -> tuple[Path, dict[str, Any] | None]:
+    """Path of a trained model, and its config; None for the file of an older version."""
+    if (path := Path(folder_or_repo)).is_file():
+        return path, None
+    folder = find_model_folder(folder_or_repo, revision, token)
+    if not (folder / CONFIG_NAME).exists() and (folder / OLD_NAME).is_file():
+        return folder, None
+    return folder, read_model_config(folder, FORMATS)
 
 
 def push_to_hub(

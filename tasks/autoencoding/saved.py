@@ -162,11 +162,8 @@ def _made(data: Mapping[str, Any]) -> TokenAutoencoder:
 def _card(config: Mapping[str, Any]) -> str:
     """The model card on the Hub, made from the config."""
     kept, origin, probe = config["kept_epoch"], config["origin"], config["probe"]
-    r2 = (
-        ""
-        if kept is None
-        else f"; explained variance on val rows {config['history'][kept]['val_r2']}"
-    )
+    r2 = "" if kept is None else f"{config['history'][kept]['val_r2']:.3f}"
+    r2 = r2 and f"; explained variance on val rows {r2}"
     zoo = "a model zoo" if origin is None else f"the zoo {Path(origin['zoo']).name}"
     predicts = f"\nIts linear probe predicts the column `{probe['target']}`.\n" if probe else ""
     shown = f"\nautoencoder.predict(zoo)  # {probe['target']}" if probe else ""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...loaders import ZooDataset, load_zoo
-from ...zoos.errors import ZooError
+from ...zoos.errors import ZooError, did_you_mean
 from ...zoos.images.catalog import load_images
 from ...zoos.images.signals import is_signal_set
 from ..training.checks import check_target
@@ -158,9 +158,8 @@ def _settings(
     given = config | {name: value for name, value in settings.items()}
     known = {field.name for field in fields(kind)} - {"shape"}
     if odd := sorted(set(given) - known - set(shape)):
-        raise ValueError(
-            f"unknown arguments {odd}, known are {sorted({*known, *shape, LEAST_EPOCH})}"
-        )
+        every = sorted({*known, *shape, LEAST_EPOCH})
+        raise ValueError(f"unknown arguments {odd}, known are {every}" + did_you_mean(odd, every))
     plain = {name: value for name, value in given.items() if name in known}
     if isinstance(plain.get("views"), list):
         plain["views"] = tuple(plain["views"])

@@ -19,7 +19,7 @@ from ...encoders.registry import (
     register_encoder,
     with_config,
 )
-from ...zoos.errors import UnsuitableError
+from ...zoos.errors import UnsuitableError, did_you_mean
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.strict_json import json_text
 
@@ -219,7 +219,7 @@ def _made(
     known = [key for key in parameters if key != "layer_table"]
     every = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     if (odd := sorted(set(options) - set(known))) and not every:
-        raise ValueError(f"encoder {name!r} takes {known}, got {odd}")
+        raise ValueError(f"encoder {name!r} takes {known}, got {odd}" + did_you_mean(odd, known))
     try:
         return entry.make(table, **options)
     except TypeError as error:  # a value of a wrong type, e.g. text for a number

@@ -4,7 +4,6 @@ A folder holds `model.safetensors`, `config.json` and a card.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from ...loaders.hub.requests import hub_errors, patiently
+from ...zoos.disk import write_whole
 from ...zoos.errors import ZooError
 from ...zoos.strict_json import json_text
 
@@ -41,15 +41,18 @@ def write_model_folder(
     Returns:
         The folder.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(state, scratch := folder / f"{WEIGHTS_NAME}.tmp", metadata={"format": "pt"})
-    os.replace(scratch, folder / WEIGHTS_NAME)
-    _write(folder / CONFIG_NAME, json_text(config, indent=1) + "\n")
-    _write(folder / CARD_NAME, card)
+    files = {
+        WEIGHTS_NAME: save(state, metadata={"format": "pt"}),
+        CONFIG_NAME: f"{json_text(config, indent=1)}\n".encode(),
+        CARD_NAME: card.encode(),
+    }
+    for name, data in files.items():
+        write_whole(folder / name, data)  # names a full disk, as `save_file` does not
     return folder
 
 
@@ -203,9 +206,3 @@ def push_model_folder(
         patiently(partial(api.create_repo, repo_id, **options))
         options = {"repo_id": repo_id, "folder_path": folder, "commit_message": message}
         return str(patiently(partial(api.upload_folder, **options)).oid)
-
-
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f"{path.name}.tmp")
-    scratch.write_text(text, encoding="utf-8")
-    os.replace(scratch, path)

@@ -69,7 +69,7 @@ def load_predictor(
     """
     config, handed = read_model_config(folder, {FORMAT: KEYS}), handed_entry(encoder)
     target_mapping = TargetMapping.from_json(config["link"])
-    with config_errors(folder, TypeError, ValueError):
+    with config_errors(folder, TypeError, ValueError, AttributeError):
         module = remake_encoder(
             config["encoder"],
             config["config"],

@@ -107,7 +107,7 @@ def test_sample_reports_what_is_wrong(
 ) -> None:
     model = tmp_path / "model"
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1
-    assert "there is no folder" in capsys.readouterr().err
+    assert "no autoencoder at" in capsys.readouterr().err
     model.mkdir()
     (model / "autoencoder.pt").write_text("nothing")
     assert main(["sample", str(model), "--out", str(tmp_path / "made")]) == 1

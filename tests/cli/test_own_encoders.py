@@ -55,7 +55,10 @@ def test_class_of_the_working_folder_is_trained_and_predicts(
     ("arguments", "message"),
     [
         (["train", "mine:Owm", "ZOO", "--out", "m"], "has no class 'Owm', it has ['Own']"),
-        (["train", "mine:Own", "ZOO", "--out", "m", "--set", "w=1"], "takes ['width', 'outputs']"),
+        (
+            ["train", "mine:Own", "ZOO", "--out", "m", "--set", "widht=1"],
+            "takes ['width', 'outputs'], got ['widht']; did you mean 'width'?",
+        ),
         (["train", "snee", "ZOO", "--out", "m"], "did you mean 'sne'?"),
         (["benchmark", "generation", "--encoder", "mine:Own"], "compares no encoders"),
         (["benchmark", "within-zoo", "--encoder", "yours:Own"], "cannot import 'yours'"),

@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from weightzoo.encoders import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.pretrained import from_pretrained, push_to_hub, save_pretrained
 from weightzoo.tasks.scoring.targets import TargetMapping
@@ -129,3 +131,32 @@ def test_numbers_that_are_not_finite_do_not_spoil_the_config(
     bad = predictor(train)
     bad.training = {"val_score": None}
     assert from_pretrained(save_pretrained(bad, tmp_path)).training["val_score"] is None
+
+
+def test_full_disk_leaves_the_saved_encoder_as_it_was(
+    train: ZooDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = predictor(train)
+    folder = save_pretrained(before, tmp_path / "m")
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="No space left on device: .*model.safetensors"):
+            save_pretrained(predictor(train, "padded-mlp"), folder)
+    assert np.array_equal(from_pretrained(folder).predict(train), before.predict(train))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"encoder": ["sne"]}, {"encoder": 3}, {"class": 3, "encoder": "x"}]
+)
+def test_config_of_odd_types_is_refused(
+    odd: dict[str, Any], train: ZooDataset, tmp_path: Path
+) -> None:
+    folder = save_pretrained(predictor(train), tmp_path / "m")
+    change(folder, **odd)
+    for encoder in (None, SNE):
+        with pytest.raises(ModelFormatError, match="config.json"):
+            from_pretrained(folder, encoder=encoder)
