@@ -5,6 +5,7 @@ Shape letters: N rows of a dataset.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -214,8 +215,16 @@ def _sliced(dataset: ZooDataset, part: SplitPart) -> ZooDataset:
 
 
 def _check_joinable(one: ZooDataset, other: ZooDataset) -> None:
-    if other.layer_table != one.layer_table or other.source.window != one.source.window:
-        raise ValueError(
-            f"zoos {one.name!r} and {other.name!r} differ in their layer table or window: "
-            "use MixedLoader for different architectures"
-        )
+    if other.layer_table == one.layer_table and other.source.window == one.source.window:
+        return
+    odd = zip_longest(_tensors(one), _tensors(other), fillvalue="none")
+    first, second = next(((a, b) for a, b in odd if a != b), ("a window", "another window"))
+    raise ValueError(
+        f"zoos {one.name!r} and {other.name!r} differ in their layer table or window, first in "
+        f"{first} and {second}: use MixedLoader for different architectures; for other names of "
+        "the same tensors give both zoos one architecture with `weightzoo attach`"
+    )
+
+
+def _tensors(zoo: ZooDataset) -> list[str]:
+    return [f"{tensor.name} {list(tensor.shape)} {tensor.dtype}" for tensor in zoo.layer_table]

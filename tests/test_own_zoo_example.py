@@ -25,6 +25,12 @@ def test_example_has_at_most_25_lines() -> None:
     assert 15 < len(code_lines(SCRIPT.read_text())) <= 25
 
 
+def test_guide_shows_the_example() -> None:
+    guide = (SCRIPT.parents[1] / "docs" / "training_loop.md").read_text()
+    shown = guide.split("```py\n")[1].split("```")[0]
+    assert shown == SCRIPT.read_text().split('"""\n\n')[1]
+
+
 def test_example_runs_from_training_to_the_published_dataset(tmp_path: Path) -> None:
     with HubServer() as hub, HubClient(hub.endpoint, tmp_path) as client:
         rows, owner, predicted = client.run(RUN, path=SCRIPT)

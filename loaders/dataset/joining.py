@@ -115,21 +115,40 @@ def _kept_apart(zoos: Sequence[ZooRows], same_ids: str, clash: Sequence[int]) ->
             "for different models: give same_ids='renumber' for new ids, or 'keep' to tell them "
             f"apart by a column {ZOO!r}"
         )
-    labels, next_id = _labels(zoos), 0
+    labels = _labels(zoos)
+    all_ids = [zoo.table.column("model_id", zoo.rows) for zoo in zoos]
+    new_ids = _new_ids(labels, all_ids)
     tables = []
-    for zoo, label in zip(zoos, labels, strict=True):
-        ids = zoo.table.column("model_id", zoo.rows)
+    for zoo, label, ids in zip(zoos, labels, all_ids, strict=True):
         columns: dict[str, np.ndarray] = {}
         if ZOO not in zoo.table.kinds:
             columns[ZOO] = np.full(len(ids), label, object)
         if same_ids == "renumber":
             if ZOO_MODEL_ID not in zoo.table.kinds:
                 columns[ZOO_MODEL_ID] = ids
-            known, places = np.unique(ids, return_inverse=True)
-            columns["model_id"] = known[places] if next_id == 0 else next_id + places
-            next_id = max(next_id, int(columns["model_id"].max(initial=-1)) + 1)
+            known, first = new_ids[label]
+            is_first = label == labels[0]
+            columns["model_id"] = ids if is_first else first + np.searchsorted(known, ids)
         tables.append(with_columns(zoo, columns))
     return tables
+
+
+def _new_ids(
+    labels: Sequence[str], all_ids: Sequence[np.ndarray]
+) -> dict[str, tuple[np.ndarray, int]]:
+    """The ids of each zoo, rising, and the number from which they are counted anew.
+
+    The first zoo keeps its ids; parts of one zoo, such as its splits, are counted together.
+    """
+    found: dict[str, tuple[np.ndarray, int]] = {}
+    next_id = 0
+    for label in dict.fromkeys(labels):
+        parts = [ids for own, ids in zip(labels, all_ids, strict=True) if own == label]
+        known = np.unique(np.concatenate(parts))
+        is_first = label == labels[0]
+        found[label] = known, next_id
+        next_id = int(known.max(initial=-1)) + 1 if is_first else next_id + len(known)
+    return found
 
 
 def _labels(zoos: Sequence[ZooRows]) -> list[str]:

@@ -14,6 +14,8 @@ from ...zoos.lineage import LINEAGE
 from ..storage.columns import ColumnTable
 from .row_protocol import ZooRows
 
+ACTIVATION = "activation"  # column, and kind of layer
+
 
 def with_columns(dataset: ZooRows, columns: Mapping[str, np.ndarray]) -> ColumnTable:
     """A table with some columns new or replaced.
@@ -52,6 +54,7 @@ def with_names(dataset: ZooRows, names: Mapping[str, str | None]) -> ColumnTable
     if unknown := [name for name in names if name not in table.names]:
         raise KeyError(f"no columns {unknown}, there are {list(table.names)}")
     _check_may_go(list(names))
+    _check_rebuilt(dataset, names)
     new = [names.get(name, name) for name in table.names]
     kept = [name for name in new if name is not None]
     for name in names.values():
@@ -75,6 +78,16 @@ def _check_may_go(names: Sequence[str]) -> None:
     some = [name for name in LINEAGE if name in names]
     if some and len(some) < len(LINEAGE):
         raise ValueError(f"lineage takes the columns {list(LINEAGE)}: remove all of them, or none")
+
+
+def _check_rebuilt(dataset: ZooRows, names: Mapping[str, str | None]) -> None:
+    """Refuse to take the column away without which no network of the zoo is rebuilt."""
+    architecture = dataset.header.architecture
+    if ACTIVATION in names and architecture is not None and ACTIVATION in architecture.kinds():
+        raise ValueError(
+            f"networks are rebuilt with the column {ACTIVATION!r}: keep it, or hide it with "
+            "select_columns"
+        )
 
 
 def _table(

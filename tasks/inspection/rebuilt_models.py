@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ...builders.training.objectives import DataSet, load_data
 from ...loaders.load import ZooDataset
-from ...zoos.errors import ZooFormatError
+from ...zoos.errors import RecipeError, ZooFormatError
 from ...zoos.format import ZooHeader
 from ...zoos.images.signals import SignalSet
 
@@ -42,10 +42,12 @@ def training_data(header: ZooHeader) -> DataSet:
     """Load the image set or signal set that the models of a zoo were trained on.
 
     Raises:
-        RecipeError: if the set is unknown or cannot be fetched.
+        RecipeError: if the zoo records no set, or it is unknown or cannot be fetched.
         ZooFormatError: if its fingerprint differs from the recorded one.
     """
     images = header.provenance.get("images") or {}
+    if not images:
+        raise RecipeError("the zoo records no image set")
     name = str(images.get("name"))
     data = load_data(name)
     if data.fingerprint != images.get("fingerprint"):

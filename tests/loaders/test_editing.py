@@ -8,11 +8,12 @@ import pytest
 import torch
 from datasets import load_dataset
 
-from weightzoo import concatenate_zoos, from_hf, load_zoo, save_zoo
+from weightzoo import concatenate_zoos, from_hf, load_zoo, save_zoo, write_zoo
 from weightzoo.loaders import ZooDataset
 from weightzoo.tasks.inspection.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.format import METRICS
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 
 def assert_verified(folder: Path) -> None:
@@ -107,6 +108,26 @@ def test_shared_ids_are_never_mixed_in_silence(train: ZooDataset, tmp_path: Path
     assert torch.equal(both.weights(), torch.cat([train.weights(), other.weights()]))
     save_zoo(both, tmp_path / "both")
     assert_verified(tmp_path / "both")
+
+
+def test_first_zoo_keeps_its_ids_in_all_splits(tiny_zoo: Path, tmp_path: Path) -> None:
+    zoo = load_zoo(tiny_zoo)
+    save_zoo({split: part.filter("epoch == 2") for split, part in zoo.items()}, tmp_path / "last")
+    parts = [*zoo.values(), *load_zoo(tmp_path / "last").values()]
+    both = concatenate_zoos(parts, same_ids="renumber")
+    old = [part.columns["model_id"].tolist() for part in zoo.values()]
+    assert both.columns["model_id"].tolist() == sum(old, []) + [4, 5, 6, 7]
+    assert both.columns["zoo_model_id"][12:].tolist() == [0, 1, 2, 3]
+
+
+def test_other_layer_tables_are_named(train: ZooDataset, tmp_path: Path) -> None:
+    rows = np.zeros((2, 6), np.float32)
+    table = LayerTable.from_module(torch.nn.Linear(2, 2))
+    write_zoo(
+        tmp_path / "z", rows, name="z", licence="mit", architecture=table, splits={"train": 1}
+    )
+    with pytest.raises(ValueError, match=r"first in conv1.weight \[2, 1, 3, 3\] .* and weight \[2"):
+        concatenate_zoos([train, load_zoo(tmp_path / "z", split="train")])
 
 
 def test_columns_that_one_zoo_lacks_are_missing(train: ZooDataset, tmp_path: Path) -> None:

@@ -58,6 +58,14 @@ def test_renamed_and_removed_columns_stay_so_when_saved(train: ZooDataset, tmp_p
     assert "momentum" not in again.header.hyper_parameters
 
 
+def test_column_that_rebuilds_networks_cannot_go(train: ZooDataset) -> None:
+    with pytest.raises(ValueError, match="rebuilt with the column 'activation': keep it"):
+        train.remove_columns("activation")
+    with pytest.raises(ValueError, match="rebuilt with the column 'activation': keep it"):
+        train.rename_columns({"activation": "nonlinearity"})
+    assert "activation" not in train.select_columns(["lr"]).columns
+
+
 def test_columns_of_every_zoo_cannot_go(train: ZooDataset) -> None:
     with pytest.raises(ValueError, match="every zoo has the columns"):
         train.remove_columns("epoch")
