@@ -86,8 +86,9 @@ def zoo_page() -> str:
         "# Catalogue of zoos\n\n"
         "Each recipe trains one zoo. A row is one checkpoint of one model; D is the number of "
         f"values in a weight vector. Zoos that recipes build are under {LICENCE}. `weightzoo build "
-        "NAME --dry-run` estimates the hours on your machine. CNN-s and CNN-l are the small and "
-        "the large convolutional network of the Model Zoos, SNE is the set-based neural network "
+        "NAME --dry-run` estimates the hours on your machine. A CNN is a convolutional "
+        "network, an MLP a multilayer perceptron; CNN-s and CNN-l are the small and the large CNN "
+        "of the Model Zoos. SNE is the set-based neural network "
         "encoder, an INR is an implicit neural representation: a network that stores one "
         "signal.\n\n"
         f"{table(head, rows)}\n\n"
@@ -114,7 +115,8 @@ def encoder_page() -> str:
         "# Catalogue of encoders\n\n"
         "`weightzoo train NAME ZOO --out FOLDER` trains one; `weightzoo train` with the last two "
         "trains an autoencoder without a target column. INRs are implicit neural representations: "
-        "networks that store one signal.\n\n"
+        "networks that store one signal. MLPs are multilayer perceptrons, CNNs convolutional "
+        "networks.\n\n"
         f"{table(head, rows)}\n"
     )
 
@@ -127,8 +129,9 @@ def image_page() -> str:
         "# Catalogue of image sets\n\n"
         "Names for `images` in a recipe and for `--images`. Sets of the Hub are downloaded on "
         "first use; the others need no network. Sizes of a dash are known after the download. "
-        "Besides these, `hub:ORG/NAME` names any image set of the Hub and `folder:PATH` a folder "
-        "of images by class.\n\n"
+        "Besides these, `hub:ORG/NAME` names any image set of the Hub, `folder:PATH` a folder of "
+        "images by class, `arrays:FILE.npz` arrays of NumPy and `idx:FOLDER` the four files of a "
+        "set like MNIST; see [Your own image set](your_images.md).\n\n"
         f"{table(head, rows)}\n"
     )
 

@@ -12,17 +12,16 @@ a file (`loaded_entry`).
 """
 
 import inspect
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
 from ..zoos.errors import did_you_mean
+from ..zoos.named_objects import named_object
 from ..zoos.networks.layer_table import LayerTable
 
 ENTRY_POINTS = "weightzoo.encoders"  # group of entry points
@@ -221,7 +220,7 @@ def encoder_entry(name: str) -> EncoderEntry:
     if name in (known := known_entries()):
         return known[name]
     if ":" in name:
-        return own_entry(_imported_class(name), f"the class {name}")
+        return own_entry(named_object(name), f"the class {name}")
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             register_encoder(name, _loaded_point(name, point), summary=f"the class {point.value}")
@@ -300,34 +299,6 @@ def unknown_encoder(name: str, known: Iterable[str]) -> str:
         f"encoder must be one of {known} or a class of yours as 'package.module:Class', got "
         f"{name!r}" + did_you_mean(name, known)
     )
-
-
-def _imported_class(path: str) -> Any:
-    """The class of "package.module:Class", also from a module in the working folder."""
-    module_name, _, class_name = path.partition(":")
-    if module_name.endswith(".py") or "/" in module_name or not (module_name and class_name):
-        raise ValueError(
-            f"a class is named as 'package.module:Class', got {path!r}: for a class Own in mine.py "
-            "of the working folder, write 'mine:Own'"
-        )
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)  # last, so that no file there hides an installed package
-    try:
-        found: Any = import_module(module_name)
-    except ImportError as error:
-        raise ValueError(
-            f"cannot import {module_name!r} of encoder {path!r}: {error}; install the package, or "
-            "give the command in the folder that holds the module"
-        ) from error
-    for part in class_name.split("."):
-        if not hasattr(found, part):
-            classes = sorted(name for name, one in vars(found).items() if isinstance(one, type))
-            raise ValueError(
-                f"module {module_name!r} has no class {class_name!r}, it has {classes}"
-                + did_you_mean(class_name, classes)
-            )
-        found = getattr(found, part)
-    return found
 
 
 def _loaded_point(name: str, point: Any) -> Any:

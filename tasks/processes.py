@@ -26,7 +26,7 @@ class Progress:
 
 
 def report_progress(text: str) -> None:
-    """Tell whoever listens, see `listening`, how far a long work is."""
+    """Report the progress of long work to the listener, see `listening`."""
     report = _REPORT.get()
     if report is not None:
         report(text)

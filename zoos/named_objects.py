@@ -8,6 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .errors import did_you_mean
+
 
 def named_object(path: str) -> Any:
     """Import what "package.module:Class" names; modules in the working folder are found.
@@ -36,6 +38,9 @@ def named_object(path: str) -> Any:
     for part in name.split("."):
         if not hasattr(found, part):
             public = sorted(own for own in vars(found) if not own.startswith("_"))
-            raise ValueError(f"{module_name!r} has no {name!r}, it has {public}")
+            raise ValueError(
+                f"module {module_name!r} has no {name!r}, it has {public}"
+                + did_you_mean(name, public)
+            )
         found = getattr(found, part)
     return found

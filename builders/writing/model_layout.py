@@ -15,6 +15,7 @@ from ...zoos.errors import UnsuitableError
 from ...zoos.networks.architectures import Architecture
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.networks.tracing import TracedModule, trace_architecture
+from ...zoos.tensors.lazy import LazyTensor, TensorType
 from ..importing.layers import derive_layer_table, known_architecture
 
 STATE_DICT_ONLY = (
@@ -101,11 +102,11 @@ class ModelLayout:
 
     @classmethod
     def _of_state(cls, state: Mapping[str, Tensor]) -> "ModelLayout":
-        leaves = {name: _Leaf(value) for name, value in state.items()}
-        architecture = known_architecture(leaves)  # type: ignore[arg-type]
+        leaves = {name: _leaf(value) for name, value in state.items()}
+        architecture = known_architecture(leaves)
         if architecture is not None:
             return cls._given(architecture)
-        table = derive_layer_table(leaves)  # type: ignore[arg-type]
+        table = derive_layer_table(leaves)
         reason = "a state dict does not say what its network computes (give architecture=...)"
         note = STATE_DICT_ONLY.format(reason=reason)
         return cls(table=table, architecture=None, names=_same_names(table), note=note)
@@ -213,11 +214,9 @@ class ModelLayout:
         return np.asarray(values, np.float32)
 
 
-class _Leaf:
+def _leaf(value: Tensor) -> LazyTensor:
     """Shape and type of a tensor, as the importers read them."""
-
-    def __init__(self, value: Tensor) -> None:
-        self.shape, self.dtype = tuple(value.shape), str(value.dtype).removeprefix("torch.")
+    return LazyTensor(TensorType(str(value.dtype).removeprefix("torch."), tuple(value.shape)), 0)
 
 
 def state_of(model: Any) -> dict[str, Tensor]:
