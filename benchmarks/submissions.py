@@ -1,7 +1,7 @@
 """Checks of a result file that is submitted to the leaderboard: `weightzoo leaderboard --check`.
 
 The checks find files that are damaged, incomplete or cannot be compared with the other results.
-They do not prove that the numbers were measured: whoever merges a submission runs its command.
+They do not prove that the numbers were measured: a reviewer of a submission runs its command.
 """
 
 import json

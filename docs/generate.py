@@ -88,7 +88,8 @@ def zoo_page() -> str:
         f"values in a weight vector. Zoos that recipes build are under {LICENCE}. `weightzoo build "
         "NAME --dry-run` estimates the hours on your machine. CNN-s and CNN-l are the small and "
         "the large convolutional network of the Model Zoos, SNE is the set-based neural network "
-        "encoder, an INR is an implicit neural representation: a network that stores one "
+        "encoder, an MLP a multilayer perceptron, an INR an implicit neural representation: a "
+        "network that stores one "
         "signal.\n\n"
         f"{table(head, rows)}\n\n"
         "## Zoos that others published\n\n"
@@ -113,8 +114,9 @@ def encoder_page() -> str:
     return (
         "# Catalogue of encoders\n\n"
         "`weightzoo train NAME ZOO --out FOLDER` trains one; `weightzoo train` with the last two "
-        "trains an autoencoder without a target column. INRs are implicit neural representations: "
-        "networks that store one signal.\n\n"
+        "trains an autoencoder without a target column. An MLP is a multilayer perceptron, a CNN "
+        "a convolutional network, an INR an implicit neural "
+        "representation: a network that stores one signal.\n\n"
         f"{table(head, rows)}\n"
     )
 

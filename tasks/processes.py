@@ -26,7 +26,7 @@ class Progress:
 
 
 def report_progress(text: str) -> None:
-    """Tell whoever listens, see `listening`, how far a long work is."""
+    """Report how far a long work is, if a function listens, see `listening`."""
     report = _REPORT.get()
     if report is not None:
         report(text)

@@ -46,7 +46,7 @@ def save_predictor(predictor: PropertyPredictor, folder: Path | str) -> Path:
         "scaler": predictor.scaler.to_json(),
         "training": dict(predictor.training),
     }
-    if name not in ENCODERS:  # whoever loads it must hand over the class
+    if name not in ENCODERS:  # the caller of a load must hand over the class
         config["class"] = encoder_path(module)
     return write_model_folder(folder, module.state_dict(), config, _card(config))
 
