@@ -110,6 +110,13 @@ def load_zoo(
         ZooNotFoundError: if there is no zoo at the path.
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
         ValueError: if there is no such name or split; the message lists those there are.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> {split: len(rows) for split, rows in load_zoo(ZOO).items()}
+        {'train': 6, 'val': 3, 'test': 3}
+        >>> load_zoo(ZOO, split="train[:50%]").weights().shape
+        torch.Size([3, 71])
     """
     if isinstance(columns, str):
         raise TypeError(f"columns must be a list of names, got the text {columns!r}: [{columns!r}]")
