@@ -217,6 +217,8 @@ def several(architectures: bool) -> str:
 
 def _image_row(name: str) -> tuple[str, ...]:
     """Shape, sizes and source of an image set."""
+    side: int | None
+    channels: int | None
     sizes = part_sizes(name)
     counts = ["–"] * 3 if sizes is None else [f"{size:,}" for size in sizes]
     if name in GLYPH_SETS:

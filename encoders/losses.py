@@ -132,5 +132,11 @@ def half_squared_distance(outputs: Tensor, others: Tensor) -> Tensor:
 
     Returns:
         A scalar.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo.encoders import half_squared_distance
+        >>> half_squared_distance(torch.ones(4, 1), torch.zeros(4, 1)).item()
+        0.5
     """
     return 0.5 * (outputs - others).square().flatten(1).sum(dim=1).mean()

@@ -216,6 +216,11 @@ def encoder_entry(name: str) -> EncoderEntry:
     Raises:
         ValueError: if there is no such encoder, or the class cannot be imported; the message
             lists the names.
+
+    Example:
+        >>> from weightzoo.encoders import encoder_entry
+        >>> encoder_entry("sne").several_architectures
+        True
     """
     if name in (known := known_entries()):
         return known[name]

@@ -37,6 +37,13 @@ def layer_statistics(
 
     Raises:
         ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.encoders import layer_statistics
+        >>> train = load_zoo(ZOO, split="train")
+        >>> layer_statistics(train.weights(), train.layer_table).shape
+        torch.Size([6, 42])
     """
     check_weights(weights, layer_table)
     tensors = parameter_tensors(layer_table)

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from ..zoos.index import ZooIndex
+from .concatenation import concatenate_zoos
 from .dataset.checks import check_dataset
 from .dataset.table_edits import with_columns
 from .dataset.zoo_dataset import ZooDataset
 from .dataset.zoo_saving import split_of, write_dataset
-from .load import concatenate_zoos
 
 
 def save_zoo(

@@ -1,13 +1,15 @@
 """`ZooDict`: the splits of a zoo, with the methods that apply to all of them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..zoos.errors import did_you_mean
-from ..zoos.index import FILE_SPLITS
+from ..zoos.index import FILE_SPLITS, ZooIndex
 from .dataset.zoo_dataset import ZooDataset
+from .editing import save_zoo
 from .html import html_table
 
 SECOND_NAMES = {hub: ours for ours, hub in FILE_SPLITS.items() if hub != ours}
@@ -87,6 +89,37 @@ class ZooDict(dict[str, ZooDataset]):
             ValueError: if the format is unknown, or a column has a name that layer sets use.
         """
         return self.map_splits(lambda rows: rows.with_format(format, *given, **options))
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        name: str | None = None,
+        licence: str | None = None,
+        description: str | None = None,
+        overwrite: bool = False,
+    ) -> ZooIndex:
+        """Write all splits as a whole zoo folder, see `save_zoo`.
+
+        Args:
+            folder: zoo folder to make.
+            name: name of the zoo; None takes the folder's.
+            licence: licence of the zoo; None keeps that of the zoo it is made from.
+            description: line for the card; None keeps that of the zoo it is made from.
+            overwrite: replace a zoo at `folder`.
+
+        Raises:
+            ValueError: if there is no row, or a column that every zoo has was not loaded.
+            BuildError: if the folder is taken.
+        """
+        return save_zoo(
+            self,
+            folder,
+            name=name,
+            licence=licence,
+            description=description,
+            overwrite=overwrite,
+        )
 
     def __repr__(self) -> str:
         """Show name and size once, and the rows of each split."""

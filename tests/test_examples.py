@@ -10,12 +10,34 @@ import pytest
 MODULES = (
     "builders.writing.own_models",
     "builders.writing.zoo_writer",
+    "encoders.losses",
+    "encoders.registry",
+    "encoders.statistics",
+    "loaders.batching.device",
+    "loaders.concatenation",
     "loaders.dataset.edits",
+    "loaders.dataset.trajectories",
+    "loaders.dataset.zoo_dataset",
     "loaders.editing",
     "loaders.load",
+    "loaders.tokens.chunks",
+    "loaders.tokens.mixed_sets",
+    "loaders.tokens.neurons",
+    "loaders.transforms.alignment",
+    "loaders.transforms.augmentations",
+    "loaders.transforms.standardization",
+    "loaders.zoo_dict",
+    "tasks.scoring.evaluator",
+    "tasks.training.encoder_making",
+    "tasks.training.settings",
     "zoos.networks.tracing",
+    "zoos.recipe",
 )
-GUIDES = ("bring_your_models.md", "training_loop.md")
+GUIDES = (
+    "bring_your_models.md",
+    pytest.param("index.md", marks=pytest.mark.slow),
+    "training_loop.md",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

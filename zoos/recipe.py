@@ -310,6 +310,12 @@ def load_recipe(name: str) -> Recipe:
 
     Raises:
         RecipeError: if no recipe is found (the shipped ones are listed), or it is not valid.
+
+    Example:
+        >>> from weightzoo import load_recipe
+        >>> recipe = load_recipe("digits-cnn")
+        >>> recipe.size, recipe.images
+        (256, 'digits')
     """
     path = Path(name) if name.endswith(".toml") else RECIPE_FOLDER / f"{name}.toml"
     if not path.is_file():

@@ -46,6 +46,12 @@ class DeviceLoader:
         device: device where batches are placed.
         mode: chosen mode, "resident" or "streaming".
         order: row numbers of every batch.
+
+    Example:
+        >>> from weightzoo import DeviceLoader, load_zoo
+        >>> loader = DeviceLoader(load_zoo(ZOO, split="train"), batch_size=4)
+        >>> [len(batch["weights"]) for batch in loader]
+        [4, 2]
     """
 
     def __init__(

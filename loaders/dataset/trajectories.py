@@ -26,6 +26,12 @@ class Trajectories(Dataset[Row]):
         dataset: dataset of the checkpoints.
         model_ids: model numbers, (M,), ascending.
         lengths: K, number of checkpoints of every model, (M,).
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> trajectories = load_zoo(ZOO, split="train").trajectories()
+        >>> len(trajectories), trajectories[0]["weights"].shape
+        (2, torch.Size([3, 71]))
     """
 
     def __init__(self, dataset: ZooRows, model_id: np.ndarray, epoch: np.ndarray) -> None:

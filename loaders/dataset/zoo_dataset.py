@@ -63,6 +63,14 @@ class ZooDataset(Editable, Dataset[Row]):
         shown: names of the columns in the items.
         format: format of the items, one of `FORMATS`.
         tokenizer: tokenizer of the weights, in format "layer_sets".
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> train = load_zoo(ZOO, split="train").filter("epoch == 2")
+        >>> train.weights().shape, train.columns["model_id"].tolist()
+        (torch.Size([2, 71]), [0, 1])
+        >>> train.with_format("numpy")[0]["weights"].shape
+        (71,)
     """
 
     name: str

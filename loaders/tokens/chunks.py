@@ -32,6 +32,13 @@ class Chunks(Tokenizer):
         align: unit that is cut by itself: "flat" cuts whole tensors, as the paper does; "row" cuts
             the weights of each output neuron, so that no chunk mixes two neurons.
         conv_chunk: unit that c counts in a convolution, "values" or "kernels".
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import Chunks
+        >>> train = load_zoo(ZOO, split="train")
+        >>> Chunks(train.layer_table, 16)(train.weights([0, 1]))["values"].shape
+        torch.Size([2, 8, 16])
     """
 
     def __init__(

@@ -31,6 +31,14 @@ def pad_layer_sets(sets: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 
     Raises:
         ValueError: if there is no set, or two have different names.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import Chunks, pad_layer_sets
+        >>> train = load_zoo(ZOO, split="train")
+        >>> sets = [Chunks(train.layer_table, 8)(train.weights([row])) for row in (0, 1)]
+        >>> pad_layer_sets(sets)["architecture"].tolist()
+        [0, 1]
     """
     if not sets or any(set(one) != set(sets[0]) for one in sets):
         names = [sorted(one) for one in sets]

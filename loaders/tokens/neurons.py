@@ -18,7 +18,15 @@ from .tokenizers import Matrix, Tokenizer, checked_size
 
 
 class Neurons(Tokenizer):
-    """Tokenizer with one token per neuron, padded to the longest of the table."""
+    """Tokenizer with one token per neuron, padded to the longest of the table.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import Neurons
+        >>> train = load_zoo(ZOO, split="train")
+        >>> Neurons(train.layer_table)(train.weights([0]))["values"].shape[:2]
+        torch.Size([1, 9])
+    """
 
     def __init__(self, layer_table: LayerTable) -> None:
         """Make the plan for a layer table."""

@@ -42,6 +42,15 @@ def align(
 
     Raises:
         ValueError: if shapes do not fit, or a value is not finite.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import HiddenPermutations, align
+        >>> train = load_zoo(ZOO, split="train")
+        >>> permutations = HiddenPermutations.of(train.header.architecture)
+        >>> aligned, _ = align(train.weights(), train.weights([0])[0], permutations)
+        >>> aligned.shape
+        torch.Size([6, 71])
     """
     _check(weights, reference, permutations)
     generator = torch.Generator().manual_seed(seed)

@@ -46,6 +46,13 @@ class Compose:
 
     Attributes:
         steps: augmentations in order.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo.loaders import AdditiveNoise, Compose, Erasing
+        >>> both = Compose([AdditiveNoise(0.1), Erasing(probability=1.0)])
+        >>> both(torch.ones(2, 50), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 50])
     """
 
     steps: Sequence[Augmentation]
@@ -65,6 +72,12 @@ class AdditiveNoise:
 
     Attributes:
         sigma: standard deviation of the noise, in units of the values.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo.loaders import AdditiveNoise
+        >>> AdditiveNoise(0.1)(torch.zeros(2, 5), torch.Generator().manual_seed(0)).shape
+        torch.Size([2, 5])
     """
 
     sigma: float
@@ -82,6 +95,12 @@ class MultiplicativeNoise:
 
     Attributes:
         sigma: standard deviation of the factor; SANE takes 0.1.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo.loaders import MultiplicativeNoise
+        >>> MultiplicativeNoise(0.1)(torch.zeros(1, 2), torch.Generator()).abs().sum().item()
+        0.0
     """
 
     sigma: float
@@ -106,6 +125,13 @@ class Erasing:
         value: value that is written.
         span: unit of the span: "values" counts real values in order and skips padding; "tokens"
             counts whole tokens of (B, N, S).
+
+    Example:
+        >>> import torch
+        >>> from weightzoo.loaders import Erasing
+        >>> half = Erasing(probability=1.0, scale=(0.5, 0.5))
+        >>> int((half(torch.ones(1, 10), torch.Generator().manual_seed(0)) == 0).sum())
+        5
     """
 
     probability: float = 0.5
@@ -163,6 +189,16 @@ class Permute:
 
     Attributes:
         permutations: permutations of the architecture.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import HiddenPermutations, Permute
+        >>> train = load_zoo(ZOO, split="train")
+        >>> reorder = Permute(HiddenPermutations.of(train.header.architecture))
+        >>> moved = reorder(train.weights(), torch.Generator().manual_seed(0))
+        >>> torch.equal(moved.sort(1).values, train.weights().sort(1).values)
+        True
     """
 
     permutations: HiddenPermutations

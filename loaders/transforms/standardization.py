@@ -32,6 +32,14 @@ class LayerStandardization:
         layer_table: layer table of the architecture.
         mean: mean of each of the P parts, in the order of `standardized_parts(layer_table)`.
         deviation: standard deviation of each part, above zero; 1 for a part of equal values.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import LayerStandardization
+        >>> train = load_zoo(ZOO, split="train")
+        >>> scale = LayerStandardization.fit(train)
+        >>> abs(scale.apply(train.weights()).mean().item()) < 0.1
+        True
     """
 
     layer_table: LayerTable

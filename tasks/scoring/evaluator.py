@@ -32,6 +32,15 @@ class Evaluator:
     Attributes:
         task: name of the target column: one of `TASKS`, or any other with `kind`.
         kind: "number" or "category"; the default is the kind of the task.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import Evaluator
+        >>> from weightzoo.tasks.scoring.evaluator import evaluation_inputs
+        >>> test = load_zoo(ZOO, split="test")
+        >>> exact = evaluation_inputs(test, "test_accuracy", test.columns["test_accuracy"])
+        >>> round(Evaluator("test_accuracy").eval(exact)["tau_b"], 6)
+        1.0
     """
 
     task: str

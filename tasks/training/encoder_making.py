@@ -38,6 +38,14 @@ class EncoderSpec:
     Attributes:
         name: name of an encoder (`encoders.encoder_names()`), or "package.module:Class".
         options: arguments of the encoder that differ from its defaults.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks.training.encoder_making import EncoderSpec, make_encoder
+        >>> train = load_zoo(ZOO, split="train")
+        >>> encoder = make_encoder(EncoderSpec("flat-mlp"), [train.layer_table], outputs=1)
+        >>> encoder(train.weights([0, 1]), train.layer_table).shape
+        torch.Size([2, 1])
     """
 
     name: str

@@ -72,6 +72,11 @@ class TrainingSettings:
             steps of a small encoder with two threads took five times as long as with one.
         device: training device; equal seeds give equal results on a CPU.
         progress: whether to show progress on stderr.
+
+    Example:
+        >>> from weightzoo.tasks import TrainingSettings
+        >>> TrainingSettings(epochs=3, lr=1e-3).epochs
+        3
     """
 
     epochs: int = 10

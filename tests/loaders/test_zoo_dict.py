@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from weightzoo import ZooDict, load_zoo
+from weightzoo.zoos.errors import BuildError
 
 
 def test_splits_are_a_dict_with_our_words(tiny_zoo: Path) -> None:
@@ -33,6 +34,16 @@ def test_filter_and_select_columns_apply_to_every_split(tiny_zoo: Path) -> None:
     assert {split: len(rows) for split, rows in last.items()} == {"train": 2, "val": 1, "test": 1}
     assert all(list(rows.columns) == ["model_id"] for rows in last.values())
     assert last.with_format("numpy")["val"][0]["weights"].shape == (71,)
+
+
+def test_save_writes_a_zoo_folder_of_all_splits(tiny_zoo: Path, tmp_path: Path) -> None:
+    last = load_zoo(tiny_zoo).filter("epoch == 2")
+    last.save(tmp_path / "last", licence="mit")
+    again = load_zoo(tmp_path / "last")
+    assert {split: len(rows) for split, rows in again.items()} == {"train": 2, "val": 1, "test": 1}
+    assert (again["val"].weights() == last["validation"].weights()).all()
+    with pytest.raises(BuildError, match="exists"):
+        last.save(tmp_path / "last")
 
 
 def test_repr_names_zoo_and_rows(tiny_zoo: Path) -> None:
