@@ -201,20 +201,9 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from ..zoos.recipe import load_recipe, recipe_names
+    from ..zoos.recipe_table import recipe_table
 
-    rows = []
-    for name in recipe_names():
-        recipe = load_recipe(name)
-        rows.append(
-            {
-                "name": name,
-                "models": recipe.size,
-                "parameters": recipe.architecture.layer_table().parameters,
-                "checkpoints": len(recipe.checkpoints),
-                "description": recipe.description,
-            }
-        )
+    rows = recipe_table()
     lines = [f"{row['name']:<30}{row['models']:>7,} models  {row['description']}" for row in rows]
     print_result(options, rows, "\n".join(lines))
 

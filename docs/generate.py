@@ -1,4 +1,4 @@
-"""Writes the pages that are made from the code: catalogues and the API reference.
+"""Writes what is made from the code: catalogues, the API reference, the table of recipes.
 
     python docs/generate.py
 
@@ -11,6 +11,7 @@ import importlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from weightzoo.builders.estimate import part_sizes
 from weightzoo.builders.imports import FORMATS
@@ -22,6 +23,8 @@ from weightzoo.zoos.images.catalog import IMAGE_SETS
 from weightzoo.zoos.images.glyphs import GLYPH_SETS
 from weightzoo.zoos.images.hub_images import HUB_SETS
 from weightzoo.zoos.recipe import load_recipe, recipe_names
+from weightzoo.zoos.recipe_table import TABLE_PATH
+from weightzoo.zoos.strict_json import json_text
 
 HERE = Path(__file__).parent
 NOTE = "<!-- Made by docs/generate.py; do not edit by hand. -->\n"
@@ -58,6 +61,23 @@ def pages() -> dict[str, str]:
         "reference.md": reference_page,
     }
     return {name: NOTE + make() for name, make in made.items()}
+
+
+def recipe_rows() -> list[dict[str, Any]]:
+    """The table that `weightzoo list` prints, from the recipes themselves."""
+    rows = []
+    for name in recipe_names():
+        recipe = load_recipe(name)
+        rows.append(
+            {
+                "name": name,
+                "models": recipe.size,
+                "parameters": recipe.architecture.layer_table().parameters,
+                "checkpoints": len(recipe.checkpoints),
+                "description": recipe.description,
+            }
+        )
+    return rows
 
 
 def zoo_page() -> str:
@@ -222,7 +242,8 @@ def _image_row(name: str) -> tuple[str, ...]:
     sizes = part_sizes(name)
     counts = ["–"] * 3 if sizes is None else [f"{size:,}" for size in sizes]
     if name in GLYPH_SETS:
-        side, channels, source = GLYPH_SETS[name].side, GLYPH_SETS[name].channels, "fonts"
+        glyphs = GLYPH_SETS[name]
+        side, channels, source = glyphs.side, glyphs.channels, "fonts"
     elif name in HUB_SETS:
         found = HUB_SETS[name]
         side, channels = found.side, found.channels
@@ -264,6 +285,7 @@ def main() -> None:
     """Write every page."""
     for name, text in pages().items():
         (HERE / name).write_text(text, encoding="utf-8")
+    TABLE_PATH.write_text(json_text(recipe_rows(), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import pytest
 import yaml
 from package_layout import packages
 
+from weightzoo.zoos.recipe_table import recipe_table
+
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 
@@ -48,6 +50,10 @@ def test_generated_pages_are_those_of_the_code(generator: ModuleType) -> None:
     assert len(made) >= 4
     stale = [name for name, text in made.items() if (DOCS / name).read_text() != text]
     assert stale == [], "run `python docs/generate.py`"
+
+
+def test_table_of_recipes_is_that_of_the_recipes(generator: ModuleType) -> None:
+    assert generator.recipe_rows() == recipe_table(), "run `python docs/generate.py`"
 
 
 def test_the_reference_has_every_public_name(generator: ModuleType) -> None:

@@ -61,6 +61,13 @@ def test_importing_the_package_costs_less_than_a_twentieth_of_a_second() -> None
     assert least("import weightzoo") - least("pass") < 0.05
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["--help"], ["build", "--help"]])
+def test_command_that_only_tells_imports_no_torch(arguments: list[str]) -> None:
+    code = f"import sys; from weightzoo.cli import main; sys.argv[1:] = {arguments}\n"
+    code += "try: main()\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    assert printed("-c", code).endswith("False")
+
+
 def test_editable_installs_link_files_that_type_checkers_find() -> None:
     """With the default, an import hook, mypy and IDEs find no module."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from .errors import BuildError
 
 BLOCK_BYTES = 2**23  # copied at once where the system cannot copy by itself
@@ -62,6 +60,8 @@ def write_torch_file(path: Path, data: Mapping[str, Any]) -> None:
         path: path of the file; an existing one is replaced.
         data: tensors and plain data.
     """
+    import torch
+
     buffer = io.BytesIO()
     torch.save(dict(data), buffer)
     write_whole(path, buffer.getvalue())

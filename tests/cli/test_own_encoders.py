@@ -54,7 +54,10 @@ def test_class_of_the_working_folder_is_trained_and_predicts(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "mine:Owm", "ZOO", "--out", "m"], "has no class 'Owm', it has ['Own']"),
+        (
+            ["train", "mine:Owm", "ZOO", "--out", "m"],
+            "has no 'Owm', it has ['Own', 'nn']; did you mean 'Own'?",
+        ),
         (
             ["train", "mine:Own", "ZOO", "--out", "m", "--set", "widht=1"],
             "takes ['width', 'outputs'], got ['widht']; did you mean 'width'?",

@@ -139,8 +139,8 @@ def test_register_refuses_what_is_no_encoder(name: str, encoder: Any, message: s
     ("name", "message"),
     [
         ("mine.py:Own", "write 'mine:Own'"),
-        ("no_such_module:Own", "cannot import 'no_such_module' .* in the folder that holds"),
-        ("mine:Other", r"has no class 'Other', it has \['Own'\]"),
+        ("no_such_module:Own", "cannot import 'no_such_module': .* in the folder that holds"),
+        ("mine:Other", r"module 'mine' has no 'Other', it has \['Own'"),
         ("mine:", "named as 'package.module:Class', got 'mine:'"),
     ],
 )
