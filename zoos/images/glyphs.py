@@ -31,8 +31,9 @@ as above on the set of a row and tested on the set of a column (mean of 3 seeds)
 
 A fingerprint depends on the font files of matplotlib, on how the FreeType inside Pillow fills
 outlines, and on numpy's generator; the rest is float64 arithmetic that is rounded to 8 bits.
-Pillow 10.4 with FreeType 2.13.2 and 13.0 with 2.14.3 give the same bytes, and the fonts of
-matplotlib 3.9.0 and 3.11.2 are the same. A set is drawn once per process, in one or two seconds.
+Pillow 10.4 with FreeType 2.13.2 and 13.0 with 2.14.3 give the same bytes. The fonts of matplotlib
+3.9.0 and 3.11.2 are the same, but cmti10 came with 3.11. A set is drawn once per process, in one or
+two seconds.
 
 Shape letters: N images, C channels, S side of an image.
 """
