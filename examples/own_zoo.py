@@ -12,6 +12,8 @@ class ScaledSNE(encoders.SNE):
         return super().forward(weights / weights.norm(dim=1, keepdim=True), layer_table)
 
 
+encoders.register_encoder("scaled-sne", ScaledSNE)
+
 y = ((x := torch.randn(256, 8)).sum(1) > 0).long()
 with ZooWriter("mine", name="mine", licence="mit") as writer:
     for lr in torch.linspace(0.01, 1, 20).tolist():
