@@ -116,6 +116,6 @@ class Shards(Sequence[ZooFile]):
 
 def _contradiction(listed: _Listed, file: ZooFile) -> ZooFormatError:
     return ZooFormatError(
-        f"{file.path} has {file.rows} rows in {file.size_bytes} bytes, {INDEX_NAME} says "
+        f"{file.path} has {file.rows} rows in {file.size_bytes} bytes, {INDEX_NAME} lists "
         f"{listed.rows} in {listed.size_bytes}: copy or build the zoo again"
     )
