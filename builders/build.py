@@ -152,6 +152,16 @@ def build_zoo(
         RecipeError: if the recipe has fewer models, or a layer of the module is unknown.
         BuildError: if `out` exists, another command is writing it, the disk is full, or a
             worker failed; nothing at `out` is touched then.
+
+    Example:
+        >>> import tempfile
+        >>> from dataclasses import replace
+        >>> from weightzoo import build_zoo, load_recipe
+        >>> recipe = replace(load_recipe("digits-mlp"), epochs=1, checkpoints=(0, 1))
+        >>> folder = tempfile.mkdtemp() + "/small"
+        >>> index = build_zoo(recipe, folder, models=4, workers=1, progress=False)
+        >>> {shard.split: shard.models for shard in index.shards}
+        {'train': 2, 'val': 1, 'test': 1}
     """
     if not isinstance(recipe, Recipe):
         name = recipe if isinstance(recipe, str | Path) else "digits-mlp"

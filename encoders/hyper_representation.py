@@ -61,6 +61,17 @@ class HyperRepresentation(nn.Module):
 
     Attributes:
         latent: Z, latent size.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.encoders import HyperRepresentation
+        >>> from weightzoo.loaders import Neurons
+        >>> train = load_zoo(ZOO, split="train")
+        >>> neurons = Neurons(train.layer_table)
+        >>> mask, layer = neurons.shared["mask"], neurons.shared["tensor"]
+        >>> encoder = HyperRepresentation(mask, layer, latent=2, width=8, heads=2, blocks=1)
+        >>> encoder.encode(neurons(train.weights())["values"]).shape
+        torch.Size([6, 2])
     """
 
     def __init__(

@@ -172,6 +172,17 @@ def register_encoder(
 
     Raises:
         ValueError: if the name is taken or is no name, or the class is no such class.
+
+    Example:
+        >>> from weightzoo.encoders import SNE, encoder_entry, register_encoder
+        >>> from weightzoo.encoders.registry import unregister_encoder
+        >>> class SmallSNE(SNE):
+        ...     def __init__(self, outputs: int = 1) -> None:
+        ...         super().__init__(width=8, heads=1, blocks=1, outputs=outputs)
+        >>> _ = register_encoder("small-sne", SmallSNE, summary="an SNE of width 8")
+        >>> encoder_entry("small-sne").summary
+        'an SNE of width 8'
+        >>> unregister_encoder("small-sne")
     """
     if not isinstance(name, str) or not name.strip() or ":" in name or "/" in name:
         raise ValueError(
@@ -196,7 +207,13 @@ def unregister_encoder(name: str) -> None:
 
 
 def encoder_names() -> list[str]:
-    """Names of all encoders: of this package, registered, and declared by installed packages."""
+    """Names of all encoders: of this package, registered, and declared by installed packages.
+
+    Example:
+        >>> from weightzoo.encoders import encoder_names
+        >>> encoder_names()[:3]
+        ['sne', 'deepsets', 'neural-graph']
+    """
     declared = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
     return list(dict.fromkeys([*ENCODERS, *_OWN, *declared]))
 

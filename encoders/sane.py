@@ -49,6 +49,16 @@ class SANE(nn.Module):
 
     Attributes:
         latent: Z, latent size per token.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.encoders import SANE
+        >>> from weightzoo.loaders import RowChunks
+        >>> train = load_zoo(ZOO, split="train")
+        >>> tokens = RowChunks(train.layer_table, 8)(train.weights([0, 1]))
+        >>> sane = SANE(8, (20, 5, 20), latent=2, width=8, heads=2, blocks=1)
+        >>> sane.encode(tokens["values"], tokens["position"], tokens["mask"]).shape
+        torch.Size([2, 15, 2])
     """
 
     def __init__(

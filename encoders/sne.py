@@ -239,7 +239,18 @@ class NetworkEncoder(nn.Module):
 
 
 class SNE(nn.Module):
-    """The whole encoder with a small head; no parameter depends on an architecture."""
+    """The whole encoder with a small head; no parameter depends on an architecture.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.encoders import SNE
+        >>> train = load_zoo(ZOO, split="train")
+        >>> encoder = SNE(width=8, heads=1, blocks=1)
+        >>> encoder(train.weights(), train.layer_table).shape
+        torch.Size([6, 1])
+        >>> encoder.embed(train.weights(), train.layer_table).shape
+        torch.Size([6, 8])
+    """
 
     def __init__(
         self,

@@ -48,6 +48,18 @@ def save_pretrained(model: Model, folder: Path | str) -> Path:
 
     Raises:
         ValueError: if an argument of the encoder is no value of JSON.
+
+    Example:
+        >>> import tempfile
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import EncoderSpec, TrainingSettings
+        >>> from weightzoo.tasks import save_pretrained, train_encoder
+        >>> zoo, encoder = load_zoo(ZOO), EncoderSpec("flat-mlp", {"widths": [4]})
+        >>> settings = TrainingSettings(epochs=1, progress=False)
+        >>> model = train_encoder(encoder, zoo["train"], zoo["val"], "test_accuracy", settings)
+        >>> folder = save_pretrained(model, tempfile.mkdtemp() + "/encoder")
+        >>> sorted(path.name for path in folder.iterdir())
+        ['README.md', 'config.json', 'model.safetensors']
     """
     if isinstance(model, TokenAutoencoder):
         return save_autoencoder(model, Path(folder))
@@ -79,6 +91,19 @@ def from_pretrained(
         ModelFormatError: if it has no trained model, one of another version or of a class that
             was not handed over, or weights that do not fit its config.
         ZooNotFoundError: if there is neither a folder nor a repository.
+
+    Example:
+        >>> import tempfile
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import EncoderSpec, TrainingSettings, train_encoder
+        >>> from weightzoo.tasks import from_pretrained, save_pretrained
+        >>> zoo, encoder = load_zoo(ZOO), EncoderSpec("flat-mlp", {"widths": [4]})
+        >>> settings = TrainingSettings(epochs=1, progress=False)
+        >>> model = train_encoder(encoder, zoo["train"], zoo["val"], "test_accuracy", settings)
+        >>> folder = save_pretrained(model, tempfile.mkdtemp())
+        >>> loaded = from_pretrained(folder)
+        >>> bool((loaded.predict(zoo["test"]) == model.predict(zoo["test"])).all())
+        True
     """
     path, config = _located(folder_or_repo, revision, token)
     if config and config["format"] == ENCODER:
@@ -145,6 +170,11 @@ def push_to_hub(
     Raises:
         HubError: if the Hub cannot be reached or rejects the upload.
         ValueError: for the reasons in `save_pretrained`.
+
+    Example:
+        >>> from weightzoo.tasks import from_pretrained, push_to_hub
+        >>> model = from_pretrained("runs/encoder")  # doctest: +SKIP
+        >>> push_to_hub(model, "me/my-encoder", private=True)  # doctest: +SKIP
     """
     if isinstance(model, TokenAutoencoder):
         model = model.without_origin()  # a path on this machine

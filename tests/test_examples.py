@@ -8,13 +8,24 @@ from pathlib import Path
 import pytest
 
 MODULES = (
+    "builders.build",
+    "builders.writing.hf_dataset",
     "builders.writing.own_models",
     "builders.writing.zoo_writer",
+    "encoders.hyper_representation",
     "encoders.losses",
     "encoders.registry",
+    "encoders.sane",
+    "encoders.sne",
     "encoders.statistics",
     "loaders.batching.device",
+    "loaders.batching.mixed",
+    "loaders.batching.order",
+    "loaders.batching.window_reader",
+    "loaders.collections.collection",
+    "loaders.collections.members",
     "loaders.concatenation",
+    "loaders.dataset.batch",
     "loaders.dataset.edits",
     "loaders.dataset.trajectories",
     "loaders.dataset.zoo_dataset",
@@ -23,16 +34,27 @@ MODULES = (
     "loaders.tokens.chunks",
     "loaders.tokens.mixed_sets",
     "loaders.tokens.neurons",
+    "loaders.tokens.windows",
     "loaders.transforms.alignment",
     "loaders.transforms.augmentations",
+    "loaders.transforms.permutations",
     "loaders.transforms.standardization",
     "loaders.zoo_dict",
+    "tasks.autoencoding.hyper_representation",
+    "tasks.autoencoding.sane",
+    "tasks.generation.generated_zoo",
+    "tasks.prediction.property_prediction",
+    "tasks.prediction.property_report",
+    "tasks.pretrained",
     "tasks.scoring.evaluator",
     "tasks.training.encoder_making",
+    "tasks.training.encoder_training",
+    "tasks.training.property_predictor",
     "tasks.training.settings",
     "zoos.networks.tracing",
     "zoos.recipe",
 )
+PUBLIC = ("", ".loaders", ".loaders.collections", ".encoders", ".tasks")
 GUIDES = (
     "bring_your_models.md",
     pytest.param("index.md", marks=pytest.mark.slow),
@@ -41,10 +63,22 @@ GUIDES = (
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_of_docstrings_run(name: str, tiny_zoo: Path) -> None:
+def test_examples_of_docstrings_run(name: str, request: pytest.FixtureRequest) -> None:
     module = importlib.import_module(f"weightzoo.{name}")
-    result = doctest.testmod(module, extraglobs={"ZOO": tiny_zoo})
+    rows = "sharded_zoo" if name.startswith("tasks.") else "tiny_zoo"  # training needs 10 rows
+    result = doctest.testmod(module, extraglobs={"ZOO": request.getfixturevalue(rows)})
     assert result.attempted > 0 and result.failed == 0
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_classes_and_functions_have_an_example_that_runs(name: str) -> None:
+    package = importlib.import_module(f"weightzoo{name}")
+    public = {one: getattr(package, one) for one in package.__all__}
+    described = {one: value for one, value in public.items() if callable(value)}
+    assert len(described) >= 8
+    assert [one for one, value in described.items() if ">>>" not in (value.__doc__ or "")] == []
+    homes = {value.__module__.removeprefix("weightzoo.") for value in described.values()}
+    assert homes <= set(MODULES)
 
 
 @pytest.mark.parametrize("name", GUIDES)

@@ -143,6 +143,13 @@ class Recipe:
         seed: seed of sampling, subset and split.
         precision: type of forward and backward pass in training, one of `PRECISIONS`; weights,
             optimizer, norms and all measurements stay in float32.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from weightzoo import load_recipe
+        >>> recipe = replace(load_recipe("digits-mlp"), epochs=2, checkpoints=(0, 2), seeds=5)
+        >>> recipe.size, [model.split for model in recipe.models()]
+        (5, ['val', 'train', 'test', 'train', 'train'])
     """
 
     name: str

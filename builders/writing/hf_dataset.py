@@ -55,6 +55,17 @@ def from_hf(
         TypeError: if it is no such dataset.
         ValueError: if there is no column "weights", or a value is not allowed.
         BuildError: if the folder is taken.
+
+    Example:
+        >>> import tempfile
+        >>> from weightzoo import from_hf, load_zoo
+        >>> train = load_zoo(ZOO, split="train")
+        >>> folder, architecture = tempfile.mkdtemp() + "/again", train.header.architecture
+        >>> columns = ["model_id", "epoch", "activation", "test_accuracy"]
+        >>> rows = train.select_columns(columns).to_hf()
+        >>> written = from_hf(rows, folder, name="again", licence="mit", architecture=architecture)
+        >>> written.rows, written.architecture
+        (6, 'tiny-cnn')
     """
     parts = _parts(dataset)
     return write_zoo(

@@ -21,6 +21,14 @@ class MixedLoader(Progress):
     Attributes:
         loaders: loaders by name, for example the name of their zoo.
         seed: random seed of the turns.
+
+    Example:
+        >>> from weightzoo import DeviceLoader, load_zoo
+        >>> from weightzoo.loaders import MixedLoader
+        >>> zoo = load_zoo(ZOO)
+        >>> loaders = {name: DeviceLoader(zoo[name], batch_size=3) for name in ("train", "val")}
+        >>> sorted((name, len(batch["weights"])) for name, batch in MixedLoader(loaders))
+        [('train', 3), ('train', 3), ('val', 3)]
     """
 
     def __init__(self, loaders: Mapping[str, DeviceLoader], seed: int = 0) -> None:

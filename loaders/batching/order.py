@@ -25,6 +25,12 @@ class BlockShuffle:
     Attributes:
         block_rows: number of rows per block.
         window_blocks: number of blocks whose rows are shuffled together.
+
+    Example:
+        >>> from weightzoo.loaders import BatchOrder, BlockShuffle
+        >>> blocks = BlockShuffle(block_rows=2, window_blocks=1)
+        >>> [batch.tolist() for batch in BatchOrder(rows=6, batch_size=2, shuffle=blocks)]
+        [[4, 5], [2, 3], [0, 1]]
     """
 
     block_rows: int = 128
@@ -132,6 +138,14 @@ class BatchOrder(Progress):
     Each iteration takes the next epoch, unless `set_epoch` names another one. The state counts the
     delivered batches. In a `DataLoader` it is exact only with `num_workers=0`, because workers ask
     for batches ahead.
+
+    Example:
+        >>> from weightzoo.loaders import BatchOrder
+        >>> order = BatchOrder(rows=5, batch_size=2, shuffle=False)
+        >>> [batch.tolist() for batch in order]
+        [[0, 1], [2, 3], [4]]
+        >>> order.state_dict()["batches_done"]
+        3
     """
 
     def __init__(

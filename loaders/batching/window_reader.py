@@ -62,6 +62,14 @@ class WindowReader:
         tokenizer: tokenizer that defines the tokens.
         length: W, tokens per window.
         counts: amount of data read so far.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import WindowReader
+        >>> with WindowReader(load_zoo(ZOO, split="train"), token_size=8, length=3) as reader:
+        ...     windows = reader.read(rows=[0, 5], starts=[2, 4])
+        >>> windows["values"].shape
+        torch.Size([2, 3, 8])
     """
 
     def __init__(

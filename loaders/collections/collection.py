@@ -26,6 +26,13 @@ class Conflict:
         kind: "twice", "architecture", "tokenizer", "vocabulary", "tied", "keys", "shape" or
             "type".
         text: the members and what differs.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders.collections import ModelCollection, ZooMember, find_conflicts
+        >>> member = ZooMember(load_zoo(ZOO, split="train"), 0)
+        >>> find_conflicts(ModelCollection([member, member]))
+        [Conflict(kind='twice', text='tiny:0@0 is a member 2 times')]
     """
 
     kind: str
@@ -38,6 +45,15 @@ class ModelCollection:
     Attributes:
         members: M models.
         base: the model that the others were trained from; None if it is unknown.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders.collections import ModelCollection, ZooMember
+        >>> train = load_zoo(ZOO, split="train")
+        >>> collection = ModelCollection([ZooMember(train, 2), ZooMember(train, 5)])
+        >>> name = list(collection.tensors)[0]
+        >>> name, [tuple(values.shape) for values in collection.read(name)]
+        ('conv1.weight', [(2, 1, 3, 3), (2, 1, 3, 3)])
     """
 
     def __init__(self, members: Sequence[Member], base: Member | None = None) -> None:
@@ -89,6 +105,13 @@ def find_conflicts(collection: ModelCollection) -> list[Conflict]:
 
     Returns:
         The conflicts, the most telling first: a different vocabulary also changes shapes.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders.collections import ModelCollection, ZooMember, find_conflicts
+        >>> train = load_zoo(ZOO, split="train")
+        >>> find_conflicts(ModelCollection([ZooMember(train, 2), ZooMember(train, 5)]))
+        []
     """
     first, *others = collection.everyone
     conflicts = _twice(collection.members)
@@ -166,6 +189,16 @@ def open_collection(paths: Sequence[Path | str], base: Path | str | None = None)
     Raises:
         MergeError: if a path holds no checkpoint, or an adapter's base is not known.
         ZooError: if a checkpoint is damaged.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from safetensors.torch import save_file
+        >>> from weightzoo.loaders.collections import open_collection
+        >>> files = [tempfile.mkdtemp() + "/model.safetensors" for _ in range(2)]
+        >>> for number, file in enumerate(files):
+        ...     save_file({"up.weight": torch.full((2,), float(number))}, file)
+        >>> [values.tolist() for values in open_collection(files).read("up.weight")]
+        [[0.0, 0.0], [1.0, 1.0]]
     """
     root = None if base is None else FolderMember(open_checkpoint_folder(base))
     found = [single for path in paths for single in _singles(Path(path))]

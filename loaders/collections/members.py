@@ -27,6 +27,17 @@ class Member(ABC):
         tokenizer: digest of the tokenizer; None without one.
         vocabulary: number of tokens that the config names; None if there is none.
         tied: whether the output head shares the token embedding; None if unsaid.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo.loaders.collections import Member, ModelCollection
+        >>> from weightzoo.zoos.tensors.lazy import TensorType
+        >>> class Ones(Member):
+        ...     name, tensors = "ones", {"up.weight": TensorType("float32", (2, 3))}
+        ...     def read(self, name):
+        ...         return torch.ones(self.tensors[name].shape)
+        >>> ModelCollection([Ones()]).read("up.weight")[0].shape
+        torch.Size([2, 3])
     """
 
     name: str
@@ -66,7 +77,19 @@ class Member(ABC):
 
 
 class FolderMember(Member):
-    """A checkpoint folder or file."""
+    """A checkpoint folder or file.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from safetensors.torch import save_file
+        >>> from weightzoo.loaders.collections import FolderMember
+        >>> from weightzoo.zoos.tensors.checkpoint_folder import open_checkpoint_folder
+        >>> folder = tempfile.mkdtemp()
+        >>> save_file({"up.weight": torch.arange(6.0).view(2, 3)}, folder + "/model.safetensors")
+        >>> member = FolderMember(open_checkpoint_folder(folder))
+        >>> member.tensors["up.weight"].shape, member.block("up.weight", 2, 4).tolist()
+        ((2, 3), [2.0, 3.0])
+    """
 
     def __init__(self, folder: CheckpointFolder) -> None:
         """Take over an open folder."""
@@ -105,7 +128,24 @@ class FolderMember(Member):
 
 
 class AdapterMember(Member):
-    """A LoRA adapter applied to its base: what `merge_and_unload` of PEFT computes."""
+    """A LoRA adapter applied to its base: what `merge_and_unload` of PEFT computes.
+
+    Example:
+        >>> import json, tempfile, torch
+        >>> from pathlib import Path
+        >>> from safetensors.torch import save_file
+        >>> from weightzoo.loaders.collections import open_collection
+        >>> base, adapter = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+        >>> save_file({"up.weight": torch.ones(2, 3)}, base / "model.safetensors")
+        >>> prefix, factors = "base_model.model.up.lora", (torch.ones(1, 3), torch.ones(2, 1))
+        >>> tensors = {f"{prefix}_A.weight": factors[0], f"{prefix}_B.weight": factors[1]}
+        >>> save_file(tensors, adapter / "adapter_model.safetensors")
+        >>> config = {"peft_type": "LORA", "r": 1, "lora_alpha": 2}
+        >>> _ = (adapter / "adapter_config.json").write_text(json.dumps(config))
+        >>> member = open_collection([adapter], base).members[0]
+        >>> type(member).__name__, member.read("up.weight").tolist()
+        ('AdapterMember', [[3.0, 3.0, 3.0], [3.0, 3.0, 3.0]])
+    """
 
     def __init__(self, adapter: LoraAdapter, base: FolderMember) -> None:
         """Join both.
@@ -171,7 +211,15 @@ class AdapterMember(Member):
 
 
 class ZooMember(Member):
-    """One row of a zoo."""
+    """One row of a zoo.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders.collections import ZooMember
+        >>> member = ZooMember(load_zoo(ZOO, split="train"), 2)
+        >>> member.name, member.architecture, len(member.tensors)
+        ('tiny:0@2', 'tiny-cnn', 6)
+    """
 
     def __init__(self, zoo: ZooDataset, index: int) -> None:
         """Take a row.

@@ -23,6 +23,12 @@ class Row(dict[str, Any]):
 
     Attributes:
         shared: names of the entries that are equal in every row, such as the mask of layer sets.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> row = load_zoo(ZOO, split="train")[1]
+        >>> type(row).__name__, int(row["epoch"]), row["weights"].shape
+        ('Row', 1, torch.Size([71]))
     """
 
     shared: frozenset[str] = frozenset()
@@ -41,7 +47,18 @@ class Collated(Sequence[Row]):
 
 
 class Batch(Collated):
-    """n checkpoints read together; a row is made only when it is needed."""
+    """n checkpoints read together; a row is made only when it is needed.
+
+    Example:
+        >>> from torch.utils.data import DataLoader
+        >>> from weightzoo import load_zoo
+        >>> train = load_zoo(ZOO, split="train")
+        >>> batch = train.__getitems__([0, 5])
+        >>> type(batch).__name__, len(batch), batch.as_torch()["weights"].shape
+        ('Batch', 2, torch.Size([2, 71]))
+        >>> next(iter(DataLoader(train, batch_size=2)))["weights"].shape
+        torch.Size([2, 71])
+    """
 
     def __init__(
         self,

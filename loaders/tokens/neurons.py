@@ -43,6 +43,13 @@ class RowChunks(Tokenizer):
 
     Attributes:
         size: S, values per token.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import RowChunks
+        >>> train = load_zoo(ZOO, split="train")
+        >>> RowChunks(train.layer_table, 8)(train.weights([0, 1]))["values"].shape
+        torch.Size([2, 15, 8])
     """
 
     def __init__(self, layer_table: LayerTable, size: int, positions: str = "running") -> None:

@@ -29,6 +29,16 @@ class Windows:
         halo: number of further tokens on each side.
         shape: tokens per window and values per token, (W, S).
         count: K, number of windows that cover a model.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import RowChunks, Windows
+        >>> train = load_zoo(ZOO, split="train")
+        >>> windows = Windows(RowChunks(train.layer_table, 8), length=4, halo=1)
+        >>> cut = windows.split(train.weights())["values"]
+        >>> cut.shape, torch.equal(windows.inverse(cut), train.weights())
+        (torch.Size([6, 4, 6, 8]), True)
     """
 
     def __init__(self, tokenizer: Tokenizer, length: int, halo: int = 0) -> None:

@@ -55,6 +55,18 @@ class HiddenPermutations:
         families: indices of groups that are drawn and aligned together: the two groups of an
             attention; every other group alone.
         blocks: tensors in the order of the layer table.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.loaders import HiddenPermutations
+        >>> train = load_zoo(ZOO, split="train")
+        >>> hidden = HiddenPermutations.of(train.header.architecture)
+        >>> [group.units for group in hidden.groups]
+        [2, 4]
+        >>> drawn = hidden.random_permutations(torch.Generator().manual_seed(0), len(train))
+        >>> hidden.apply(train.weights(), drawn).shape
+        torch.Size([6, 71])
     """
 
     def __init__(self, layer_table: LayerTable, groups: Sequence[PermutationGroup]) -> None:

@@ -89,6 +89,17 @@ def train_hyper_representation(
         ValueError: if the train split has no more rows than the latent vector has values, or the
             checkpoint in the folder belongs to another training run.
         DivergedError: if training diverged in its first epoch.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import train_hyper_representation
+        >>> from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+        >>> shape = {"latent": 2, "width": 8, "heads": 2, "blocks": 1}
+        >>> settings = AutoencoderSettings(shape=shape, epochs=1, progress=False)
+        >>> zoo = load_zoo(ZOO)
+        >>> autoencoder = train_hyper_representation(zoo["train"], zoo["val"], settings)
+        >>> autoencoder.embed(zoo["test"]).shape
+        torch.Size([3, 2])
     """
     settings = settings or AutoencoderSettings()
     with torch.random.fork_rng(devices=[]), threads(settings.threads):

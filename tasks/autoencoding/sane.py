@@ -162,6 +162,17 @@ def train_sane(
         ValueError: if there are no rows, if a row is not finite, or if the checkpoint in the
             folder belongs to another training run.
         DivergedError: if training diverged in its first epoch.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import train_sane
+        >>> from weightzoo.tasks.autoencoding.sane import SequenceSettings
+        >>> shape = {"latent": 2, "width": 8, "heads": 2, "blocks": 1}
+        >>> settings = SequenceSettings(shape=shape, token_size=8, epochs=1, progress=False)
+        >>> zoo = load_zoo(ZOO)
+        >>> autoencoder = train_sane(zoo["train"], zoo["val"], settings)
+        >>> autoencoder.embed(zoo["test"]).shape, autoencoder.encode(zoo["test"]).shape
+        (torch.Size([3, 2]), torch.Size([3, 30]))
     """
     settings = settings or SequenceSettings()
     with torch.random.fork_rng(devices=[]), threads(settings.threads):

@@ -79,6 +79,24 @@ def generate(
 
     Raises:
         ValueError: if there are no rows, or a number is out of range.
+
+    Example:
+        >>> import tempfile
+        >>> from dataclasses import replace
+        >>> from weightzoo import build_zoo, load_recipe, load_zoo
+        >>> from weightzoo.tasks import generate, train_hyper_representation
+        >>> from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+        >>> recipe = load_recipe("digits-mlp")
+        >>> factors = recipe.factors | {"activation": "relu"}
+        >>> recipe = replace(recipe, factors=factors, epochs=1, checkpoints=(0, 1))
+        >>> folder = tempfile.mkdtemp() + "/small"
+        >>> _ = build_zoo(recipe, folder, models=4, workers=1, progress=False)
+        >>> shape = {"latent": 2, "width": 8, "heads": 2, "blocks": 1}
+        >>> settings = AutoencoderSettings(shape=shape, epochs=1, progress=False)
+        >>> zoo = load_zoo(folder)
+        >>> autoencoder = train_hyper_representation(zoo["train"], zoo["val"], settings)
+        >>> generate(autoencoder, zoo["train"], count=3).shape
+        torch.Size([3, 16330])
     """
     if min(count, draws) < 1:
         raise ValueError(f"count and draws must be at least 1, got {count!r} and {draws!r}")

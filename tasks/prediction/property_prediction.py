@@ -72,6 +72,19 @@ def predict_property(
     Raises:
         ValueError: before any training, if the target is unknown, not a number or constant, if a
             split is missing or has too few models, or if splits share a model.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from weightzoo import load_zoo, write_zoo
+        >>> from weightzoo.tasks import predict_property
+        >>> from weightzoo.tasks.baselines.regressors import StatisticsRidge
+        >>> modules = [torch.nn.Linear(4, 3) for _ in range(16)]
+        >>> columns = {"test_accuracy": [number / 16 for number in range(16)]}
+        >>> folder, splits = tempfile.mkdtemp() + "/mine", ["train"] * 10 + ["val", "test"] * 3
+        >>> _ = write_zoo(folder, modules, columns, name="mine", licence="mit", splits=splits)
+        >>> report = predict_property(load_zoo(folder), predictors=[StatisticsRidge()])
+        >>> report.counts["test"].models, [result.name for result in report.results]
+        (3, ['statistics + ridge'])
     """
     predictors = default_predictors() if predictors is None else list(predictors)
     _check_arguments(predictors, seeds, rows, workers)

@@ -73,6 +73,21 @@ class PropertyReport:
         counts: size of each split.
         results: results of each predictor, in the given order.
         true: target on the test split, (N,).
+
+    Example:
+        >>> import numpy as np
+        >>> from weightzoo.tasks import PropertyReport
+        >>> from weightzoo.tasks.prediction.property_report import SplitCounts
+        >>> report = PropertyReport(
+        ...     target="test_accuracy",
+        ...     rows="last",
+        ...     tau_ceiling=1.0,
+        ...     counts={"test": SplitCounts(models=3, rows=3, dropped_rows=0)},
+        ...     results=(),
+        ...     true=np.array([0.1, 0.2, 0.3]),
+        ... )
+        >>> report.to_json()["counts"]
+        {'test': {'models': 3, 'rows': 3, 'dropped_rows': 0}}
     """
 
     target: str

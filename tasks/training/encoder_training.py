@@ -58,6 +58,16 @@ class EncoderRegressor:
 
     Attributes:
         trained: trained encoder of the last fit.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import EncoderSpec, TrainingSettings, EncoderRegressor
+        >>> zoo, encoder = load_zoo(ZOO), EncoderSpec("flat-mlp", {"widths": [4]})
+        >>> settings = TrainingSettings(epochs=1, progress=False)
+        >>> regressor = EncoderRegressor("MLP", encoder, settings)
+        >>> regressor.fit(zoo["train"], zoo["val"], "test_accuracy", seed=0)
+        >>> regressor.predict(zoo["test"]).shape
+        (3,)
     """
 
     seeded = True
@@ -126,6 +136,15 @@ def train_encoder(
             cannot take an architecture, or if the checkpoint in the folder belongs to another
             training, version of weightzoo or format.
         DivergedError: if training diverges before any epoch has a score.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import EncoderSpec, TrainingSettings, train_encoder
+        >>> zoo, encoder = load_zoo(ZOO), EncoderSpec("flat-mlp", {"widths": [4]})
+        >>> settings = TrainingSettings(epochs=1, progress=False)
+        >>> model = train_encoder(encoder, zoo["train"], zoo["val"], "test_accuracy", settings)
+        >>> model.target, model.predict(zoo["test"]).shape
+        ('test_accuracy', (3,))
     """
     settings = settings or TrainingSettings()
     checkpoint = TrainingCheckpoint(folder) if folder is not None else None

@@ -34,6 +34,15 @@ class PropertyPredictor:
         scaler: scaling of the weights before the encoder.
         training: record of the training (settings, seed, zoos, scores), plain data.
         threads: number of torch threads during prediction on the CPU.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks import EncoderSpec, TrainingSettings, train_encoder
+        >>> zoo, encoder = load_zoo(ZOO), EncoderSpec("flat-mlp", {"widths": [4]})
+        >>> settings = TrainingSettings(epochs=1, progress=False)
+        >>> model = train_encoder(encoder, zoo["train"], zoo["val"], "test_accuracy", settings)
+        >>> type(model).__name__, model.training["seed"], model.embed(zoo["test"]).shape
+        ('PropertyPredictor', 0, torch.Size([3, 4]))
     """
 
     module: nn.Module
