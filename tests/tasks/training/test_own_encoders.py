@@ -1,5 +1,6 @@
 """Encoders of users: registered, saved, loaded, and never imported because of a file."""
 
+import importlib
 import json
 import sys
 from functools import partial
@@ -202,14 +203,19 @@ def test_faults_of_ones_own_encoder_are_explained(train: ZooDataset) -> None:
         save_pretrained(predictor(train, Settings), Path("nowhere"))
 
 
-def test_registered_encoder_goes_along_to_worker_processes() -> None:
-    register_encoder("norms", Norms)
+def test_registered_encoder_goes_along_to_worker_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))  # spawned processes inherit the search path
+    (tmp_path / "travelling.py").write_text(SOURCE.format(width=3))
+    register_encoder("lines", importlib.import_module("travelling").Hostile)
     try:
         with worker_pool(1) as pool:
-            [described] = pool.map(describe_encoder, [EncoderSpec("norms", {"width": 5})])
+            [described] = pool.map(describe_encoder, [EncoderSpec("lines", {"outputs": 1})])
     finally:
-        unregister_encoder("norms")
-    assert (described["encoder"], described["options"]) == ("norms", {"width": 5})
+        unregister_encoder("lines")
+        del sys.modules["travelling"]
+    assert (described["encoder"], described["options"]) == ("lines", {"outputs": 1})
 
 
 def test_changed_source_is_another_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
