@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +212,8 @@ def _build(options: argparse.Namespace) -> None:
 
     recipe = load_recipe(options.recipe)
     if options.precision is not None:
+        from dataclasses import replace
+
         recipe = replace(recipe, precision=options.precision)
     if options.dry_run:
         from ..builders.estimate import plan_build, plan_text
