@@ -196,10 +196,10 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         BuildError: if `out` exists, the disk is full, or a worker failed, as in `build_zoo`.
     """
     out = Path(out)
+    if engine.approve is not None:  # first: images may have to be downloaded
+        engine.approve(plan_population(job.recipe, job.models, engine.device, engine.workers))
     image_set = load_data(job.recipe.images)
     job.check_fit(image_set)
-    if engine.approve is not None:
-        engine.approve(plan_population(job.recipe, job.models, engine.device, engine.workers))
     settings = job.settings() | {
         "cohort_size": engine.models_in_step(job),
         "device": engine.device,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from weightzoo.builders import build
 from weightzoo.builders.imports import FORMATS
 from weightzoo.cli import building
 from weightzoo.cli.building import IMPORT_FORMATS
@@ -103,6 +104,20 @@ def test_large_builds_stop_with_the_estimate_unless_yes_is_given(
     child = ["finetune", str(tmp_path / "zoo"), "--images", "digits", "--epochs", "1"]
     assert main([*child, "--out", str(tmp_path / "child"), "--workers", "1"]) == 1
     assert "give --yes" in capsys.readouterr().err
+
+
+def test_large_build_is_estimated_before_its_images_are_loaded(
+    recipe: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Loading may be a download of gigabytes, or fail without a network."""
+    monkeypatch.setattr(building, "MOST_BYTES", 1)
+    loaded: list[str] = []
+    monkeypatch.setattr(build, "load_data", loaded.append)
+    assert main(["build", str(recipe), "--out", str(tmp_path / "zoo")]) == 1
+    assert "give --yes" in capsys.readouterr().err and loaded == []
 
 
 def test_plot_honours_suffix_and_columns(
