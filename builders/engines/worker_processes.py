@@ -1,13 +1,14 @@
 """Worker processes on this machine, each at the other end of a pipe.
 
-They end with the process that started them, and at once when its block is left: on an error, on
-Ctrl-C, and when it is killed.
+They end with the process that started them: on their own when its block ends, and at once on an
+error, on Ctrl-C, and when it is killed.
 """
 
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "1000000000",
     "MALLOC_TOP_PAD_": "67108864",
 }
+CALM_SECONDS = 2  # longest wait for processes that end on their own and remove their semaphores
 END_SECONDS = 10  # longest wait for a killed process: a broken disk may hold it
 
 
@@ -68,7 +70,7 @@ def answering(workers: Sequence[Worker]) -> list[Worker]:
 def started_workers(
     count: int, work: Callable[..., None], arguments: Sequence[Any] = ()
 ) -> Iterator[list[Worker]]:
-    """Worker processes with one thread of torch each, which are killed when the block is left.
+    """Worker processes with one thread of torch each, which end when the block is left.
 
     Args:
         count: number of processes.
@@ -88,10 +90,20 @@ def started_workers(
                 process.start()
             workers.append(Worker(process, ours))
         yield list(workers)
+        _dismiss(workers)
     finally:
         _kill(workers)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+def _dismiss(workers: Sequence[Worker]) -> None:
+    """Let idle workers end on their own: a killed one leaves semaphores that Python warns of."""
+    for worker in workers:
+        worker.pipe.close()
+    end = time.monotonic() + CALM_SECONDS
+    for worker in workers:
+        worker.process.join(max(0.0, end - time.monotonic()))
 
 
 def _kill(workers: Sequence[Worker]) -> None:

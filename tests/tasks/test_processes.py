@@ -28,6 +28,19 @@ if __name__ == "__main__":
 """
 
 
+LOCKS = """
+import multiprocessing
+from weightzoo.tasks.processes import worker_pool
+
+def lock(number):
+    lock.held = multiprocessing.get_context("spawn").RLock()  # as a progress bar makes one
+    return number
+
+if __name__ == "__main__":
+    with worker_pool(2) as pool:
+        print(list(pool.map(lock, range(4))))
+"""
+
 # A module that worker processes can import wherever the tests lie.
 WORK = """
 import time
@@ -74,6 +87,14 @@ def test_worker_pool_raises_the_error_of_a_worker_with_its_traceback(work: Modul
     with worker_pool(2) as pool, pytest.raises(UnsuitableError, match="not 2") as caught:
         list(pool.map(work.unsuited_to_two, range(4)))
     assert any("unsuited_to_two" in note for note in caught.value.__notes__)
+
+
+def test_worker_pool_that_ends_leaks_no_semaphores(tmp_path: Path) -> None:
+    (tmp_path / "locks.py").write_text(LOCKS)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "locks.py")], capture_output=True, text=True, timeout=120
+    )
+    assert (done.stdout, done.stderr) == ("[0, 1, 2, 3]\n", "")
 
 
 def test_worker_pool_says_that_a_worker_was_killed() -> None:
