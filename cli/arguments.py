@@ -76,6 +76,19 @@ def add_name(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_rebuilt_rows(command: argparse.ArgumentParser) -> None:
+    """Add `--models` and `--seed`, which choose the rows whose models are rebuilt and tested."""
+    command.add_argument(
+        "--models",
+        type=whole(1),
+        default=8,
+        help="number of random rows whose model is rebuilt and tested (default: 8)",
+    )
+    command.add_argument(
+        "--seed", type=whole(0), default=0, help="seed for choosing these rows (default: 0)"
+    )
+
+
 def zoo_folder(zoo: str, name: str | None) -> Path:
     """Find a zoo file or folder; a zoo on the Hub is downloaded.
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, check_folder, print_result, whole
+from .arguments import add_command, add_rebuilt_rows, check_folder, print_result, whole
 
 
 def add_editing_commands(commands: Any) -> None:
@@ -105,15 +105,7 @@ def _add_attach(commands: Any) -> None:
         "--images",
         help="image set that the models are tested on (default: the one that the zoo records)",
     )
-    attach.add_argument(
-        "--models",
-        type=whole(1),
-        default=8,
-        help="number of random rows whose model is rebuilt and tested (default: 8)",
-    )
-    attach.add_argument(
-        "--seed", type=whole(0), default=0, help="seed for choosing these rows (default: 0)"
-    )
+    add_rebuilt_rows(attach)
     attach.add_argument(
         "--out", type=Path, help="zoo folder to make (default: replace the zoo itself)"
     )

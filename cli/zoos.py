@@ -7,10 +7,10 @@ from typing import Any
 from .arguments import (
     add_command,
     add_name,
+    add_rebuilt_rows,
     check_file,
     print_checks,
     print_result,
-    whole,
     zoo_folder,
 )
 
@@ -49,15 +49,7 @@ def _add_verify(commands: Any) -> None:
         "values, and that rebuilt models reach their test accuracy; exits with 1 if a check fails",
         "weightzoo verify mlps --models 20",
     )
-    verify.add_argument(
-        "--models",
-        type=whole(1),
-        default=8,
-        help="number of random rows whose model is rebuilt and tested (default: 8)",
-    )
-    verify.add_argument(
-        "--seed", type=whole(0), default=0, help="seed for choosing these rows (default: 0)"
-    )
+    add_rebuilt_rows(verify)
     _add_zoo(verify)
 
 

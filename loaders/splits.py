@@ -13,11 +13,10 @@ from difflib import get_close_matches
 import numpy as np
 
 from ..zoos.format import SPLITS
-from ..zoos.index import FILE_SPLITS
+from ..zoos.index import SPLIT_WORDS
 
 _BOUND = r"(-?\d+%?)?"
 _PART = re.compile(rf"([a-z]+)(?:\[{_BOUND}:{_BOUND}\])?")
-_WORDS = {hub: ours for ours, hub in FILE_SPLITS.items()} | {ours: ours for ours in SPLITS}
 
 
 @dataclass(frozen=True)
@@ -85,8 +84,8 @@ def parse_split(text: str) -> list[SplitPart]:
 
 def _part(term: str, text: str) -> SplitPart:
     match = _PART.fullmatch(term)
-    if match is None or match[1] not in _WORDS:
-        close = get_close_matches(term.partition("[")[0], _WORDS, n=1)
+    if match is None or match[1] not in SPLIT_WORDS:
+        close = get_close_matches(term.partition("[")[0], SPLIT_WORDS, n=1)
         meant = f", did you mean {close[0]!r}?" if close else ""
         raise ValueError(
             f"split must be one of {SPLITS}, got {text!r}{meant}; write a slice of models as "
@@ -95,7 +94,7 @@ def _part(term: str, text: str) -> SplitPart:
     for bound in match.groups()[1:]:
         if bound is not None and bound.endswith("%") and not -100 <= int(bound[:-1]) <= 100:
             raise ValueError(f"split {text!r}: percentages must be from -100 to 100, got {bound!r}")
-    return SplitPart(_WORDS[match[1]], match[2], match[3])
+    return SplitPart(SPLIT_WORDS[match[1]], match[2], match[3])
 
 
 def _bound(bound: str | None, models: int) -> int | None:

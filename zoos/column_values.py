@@ -13,14 +13,11 @@ from typing import Any
 import numpy as np
 
 from .format import IDENTITY, METRICS, STATUSES
-from .index import FILE_SPLITS
+from .index import FILE_SPLITS, SPLIT_WORDS
 
 Column = np.ndarray
 _KINDS = "text, numbers or booleans"
 _ACCURACIES = tuple(name for name in METRICS if name.endswith("accuracy"))
-_SPLIT_WORDS = {word: ours for ours, word in FILE_SPLITS.items()} | {
-    ours: ours for ours in FILE_SPLITS
-}
 
 
 def table_columns(table: Any) -> dict[str, Column]:
@@ -194,12 +191,12 @@ def _check_identity(name: str, column: Column) -> None:
 
 
 def _splits(column: Column) -> Column:
-    if odd := sorted(set(column) - set(_SPLIT_WORDS)):
+    if odd := sorted(set(column) - set(SPLIT_WORDS)):
         raise ValueError(
             f"column 'split' must hold values of {tuple(FILE_SPLITS)}, got {odd}: give each model "
             "one of them"
         )
-    return _texts("split", [_SPLIT_WORDS[word] for word in column])
+    return _texts("split", [SPLIT_WORDS[word] for word in column])
 
 
 def check_splits_by_model(model_id: Iterable[int], split: Iterable[str]) -> None:

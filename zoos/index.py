@@ -23,6 +23,7 @@ INDEX_NAME = "zoo.json"
 LONGEST_NAME = 200  # characters; file systems allow 255 bytes, and suffixes are appended
 LONGEST_PATH = 1000  # characters of a path in a zoo folder
 FILE_SPLITS = {"train": "train", "val": "validation", "test": "test"}  # the Hub says "validation"
+SPLIT_WORDS = {hub: ours for ours, hub in FILE_SPLITS.items()} | {ours: ours for ours in SPLITS}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ...zoos.disk import sync, write_all
+from ...zoos.disk import write_all, write_whole
 from ...zoos.errors import BuildError
 from ...zoos.strict_json import json_text
 
@@ -130,12 +130,7 @@ def write_table(folder: Path, data: Any) -> None:
         data: plain data, which `read_table` returns.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / _TABLE
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(json_text(data))
-    sync(partial)
-    os.replace(partial, path)
-    sync(folder)
+    write_whole(folder / _TABLE, json_text(data).encode())
 
 
 def _read(

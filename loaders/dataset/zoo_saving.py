@@ -14,7 +14,7 @@ import numpy as np
 from ...zoos.column_values import check_splits_by_model
 from ...zoos.folder_identity import Identity
 from ...zoos.format import IDENTITY, SPLITS, ZooHeader, checksum
-from ...zoos.index import FILE_SPLITS, ZooIndex
+from ...zoos.index import SPLIT_WORDS, ZooIndex
 from ...zoos.partial_folder import partial_folder
 from ...zoos.provenance import imported_from, package_version
 from ...zoos.zoo_folder import write_zoo_rows
@@ -23,7 +23,6 @@ from .row_protocol import ZooRows
 from .saving import kept_hyper_parameters
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_SPLITS = {word: ours for ours, word in FILE_SPLITS.items()} | dict.fromkeys(SPLITS)
 
 
 def write_dataset(
@@ -81,9 +80,9 @@ def split_of(key: str) -> str:
     Raises:
         ValueError: if it is no split.
     """
-    if key not in _SPLITS:
+    if key not in SPLIT_WORDS:
         raise ValueError(f"keys must be splits of {SPLITS}, got {key!r}")
-    return _SPLITS[key] or key
+    return SPLIT_WORDS[key]
 
 
 def _room(dataset: ZooRows, rows: int) -> np.ndarray:

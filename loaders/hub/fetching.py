@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
-from ...zoos.index import FILE_SPLITS, INDEX_NAME, Shard, ZooIndex, file_sha256
+from ...zoos.index import FILE_SPLITS, INDEX_NAME, SPLIT_WORDS, Shard, ZooIndex, file_sha256
 from ...zoos.strict_json import json_text
 from .requests import HubError, hub_errors, patiently
 
@@ -267,10 +267,9 @@ def our_split(split: str | None) -> str | None:
     Raises:
         ValueError: if there is no split of that name.
     """
-    words = {hub: ours for ours, hub in FILE_SPLITS.items()} | {ours: ours for ours in FILE_SPLITS}
-    if split is not None and split not in words:
+    if split is not None and split not in SPLIT_WORDS:
         raise ValueError(f"split must be one of {tuple(FILE_SPLITS)}, got {split!r}")
-    return None if split is None else words[split]
+    return None if split is None else SPLIT_WORDS[split]
 
 
 def _list_remote(repo: HubRepo, revision: str | None) -> tuple[str, list[str]]:
