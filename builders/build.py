@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..zoos.devices import device_name
 from ..zoos.errors import BuildError
 from ..zoos.folder_identity import Identity
 from ..zoos.index import ZooIndex
@@ -55,7 +56,7 @@ class Engine:
     approve: Callable[[Mapping[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
-        """Reject an unknown engine, an unused Ray address, and a GPU by number on Ray.
+        """Reject an unknown engine or device, an unused Ray address, and a GPU by number on Ray.
 
         A Ray task sees its own GPU only, as "cuda", whatever its number.
         """
@@ -69,6 +70,21 @@ class Engine:
                 f"a GPU of its own, got {self.device!r}: set CUDA_VISIBLE_DEVICES before Ray "
                 "starts to keep it to some GPUs"
             )
+        object.__setattr__(self, "device", self._device(here=False))
+
+    def check_device(self) -> None:
+        """Refuse a device that this machine lacks; those of a cluster are not known here.
+
+        Raises:
+            BuildError: if the device does not exist.
+        """
+        self._device(here=self.name == "process")
+
+    def _device(self, here: bool) -> str:
+        try:
+            return device_name(self.device, here)
+        except ValueError as error:
+            raise BuildError(str(error)) from error
 
     def models_in_step(self, job: TrainingJob) -> int:
         """Number of models in a cohort; without a local GPU the default of a cluster's GPUs."""
@@ -128,7 +144,7 @@ def build_zoo(
     """Train a population and write it as a zoo folder.
 
     A build that was killed goes on where it stopped when called again with the same arguments.
-    The same recipe on the same device gives the same columns, byte for byte, with any engine and
+    On CPUs of one kind the same recipe gives the same columns, byte for byte, with any engine and
     number of workers, if convolutions are compiled for both builds or for neither (see
     `convolution_c.convolution_code`).
 
@@ -196,6 +212,7 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         BuildError: if `out` exists, the disk is full, or a worker failed, as in `build_zoo`.
     """
     out = Path(out)
+    engine.check_device()
     if engine.approve is not None:  # first: images may have to be downloaded
         engine.approve(plan_population(job.recipe, job.models, engine.device, engine.workers))
     image_set = load_data(job.recipe.images)

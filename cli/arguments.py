@@ -162,22 +162,7 @@ def check_device(device: str | None, here: bool = True) -> None:
     Raises:
         ValueError: if the name is unknown, or this machine has no such device.
     """
-    if device is None or device == "cpu":
-        return
-    import torch
+    if device is not None:
+        from ..zoos.devices import device_name
 
-    try:
-        known = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be cpu, cuda or cuda:NUMBER, got {device!r}") from error
-    try:
-        if here:
-            torch.empty(1, device=known)
-    except (
-        RuntimeError,
-        AssertionError,
-    ) as error:  # AssertionError comes from a torch without CUDA
-        raise ValueError(
-            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): torch finds "
-            f"{torch.cuda.device_count()} CUDA devices; cpu always works"
-        ) from error
+        device_name(device, here)

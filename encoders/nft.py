@@ -40,8 +40,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ..zoos.networks.attention import fused_attention
 from ..zoos.networks.layer_table import LayerTable
 from .parts.blocks import normalized_perceptron
 from .parts.equivariant import Slot
@@ -113,7 +113,7 @@ class SelfAttention(nn.Module):
     def _all(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Attention between the averages of the tensors, (B, 1, 1, heads, C) for each."""
         averages = torch.stack([one.mean(dim=3) for one in tensors], dim=3)  # (3, B, heads, S, C)
-        found = F.scaled_dot_product_attention(*averages)
+        found = fused_attention(*averages)
         return list(found.transpose(1, 2)[:, :, None, None].unbind(1))
 
     def _along(self, units: int, tensors: Sequence[Tensor]) -> Iterator[tuple[int, Tensor]]:
@@ -123,7 +123,7 @@ class SelfAttention(nn.Module):
         vectors = [tensors[index].transpose(3, 4) for index in columns]
         vectors += [tensors[index] for index in rows]
         joined = torch.cat(vectors, dim=3).flatten(4)  # (3, B, heads, T, U C)
-        found = F.scaled_dot_product_attention(*joined).unflatten(-1, (self.units[units], -1))
+        found = fused_attention(*joined).unflatten(-1, (self.units[units], -1))
         parts = found.permute(0, 2, 3, 1, 4).split([one.shape[3] for one in vectors], dim=1)
         for index, part in zip(columns + rows, parts, strict=True):
             yield index, part.transpose(1, 2) if index in columns else part
@@ -173,7 +173,7 @@ class CrossAttention(nn.Module):
         """Map tokens (B, N, H), in any order, to (B, Q H)."""
         keys_values = self.projection(self.norm(x)).unflatten(-1, (2, self.heads, -1))
         queries = self.queries.unflatten(-1, (self.heads, -1)).transpose(0, 1)
-        found = F.scaled_dot_product_attention(
+        found = fused_attention(
             queries.expand(len(x), -1, -1, -1), *keys_values.permute(2, 0, 3, 1, 4)
         )  # (B, heads, Q, C)
         return found.transpose(1, 2).flatten(1)

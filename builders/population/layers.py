@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...zoos.networks.attention import fused_attention
+
 FEW_TOKENS = 64
 MOMENTUM, EPS = 0.1, 1e-5  # torch's defaults, as in the layers of an architecture
 
@@ -58,7 +60,7 @@ def attend(x: Tensor, projections: Sequence[tuple[Tensor, Tensor]], heads: int) 
 def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention by two matrix products on a CPU, where torch's fused kernel is slower."""
     if query.is_cuda or query.shape[2] > FEW_TOKENS:
-        return F.scaled_dot_product_attention(query, key, value)
+        return fused_attention(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return scores.softmax(-1) @ value
 

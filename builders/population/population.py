@@ -32,6 +32,7 @@ class Population:
     Attributes:
         flat: weights of all models, (M, D), float32; change it in place only.
         gradient: gradient of the weights, (M, D), float32, filled by `backward`; zero at buffers.
+        evaluation_batch: images per forward pass without gradient; None until it is chosen.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Population:
         self.precision = precision
         self.flat = flat
         self.gradient = torch.zeros_like(flat)
+        self.evaluation_batch: int | None = None
         self._layers = architecture.layers
+        self._input_shape = architecture.input_shape
         self._runs = runs_of(activations)
         rates = torch.tensor(dropout or [0.0] * len(flat), dtype=torch.float32)
         self._keep = 1 - rates
@@ -72,6 +75,10 @@ class Population:
     def __len__(self) -> int:
         """M."""
         return len(self.flat)
+
+    def output_values(self) -> int:
+        """Number of output values of all layers of one model, for one input."""
+        return layers.output_values(self._layers, self._input_shape)
 
     def outputs(
         self, x: Tensor, *, training: bool = False, dropout: Generators | None = None

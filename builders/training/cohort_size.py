@@ -12,7 +12,7 @@ import torch
 
 from ...zoos.errors import BuildError
 from ...zoos.networks.architectures import Architecture
-from ...zoos.networks.layers import Layer, Residual, Shape, shapes
+from ...zoos.networks.layers import output_values
 from .cohort import CohortResult
 
 CPU_COHORT, GPU_COHORT = 32, 128  # the GPU's is a guess: it was never measured
@@ -51,7 +51,7 @@ def model_bytes(architecture: Architecture, batch_size: int) -> int:
         architecture: architecture of the model.
         batch_size: images or points per step.
     """
-    values = _values(architecture.layers, architecture.input_shape)
+    values = output_values(architecture.layers, architecture.input_shape)
     width = architecture.layer_table().width
     return 4 * (VECTORS * width + PASSES * batch_size * values)
 
@@ -82,15 +82,3 @@ def train_within_memory(
         torch.cat([half.weights for half in halves]),
         {name: torch.cat([half.metrics[name] for half in halves]) for name in halves[0].metrics},
     )
-
-
-def _values(sequence: Sequence[Layer], shape: Shape) -> int:
-    """Number of output values of all layers, for one image."""
-    total = 0
-    for layer, before, after in zip(
-        sequence, shapes(sequence, shape)[:-1], shapes(sequence, shape)[1:], strict=True
-    ):
-        total += torch.Size(after).numel()
-        if isinstance(layer, Residual):
-            total += _values(layer.body, before) + _values(layer.shortcut, before)
-    return total

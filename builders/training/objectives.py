@@ -20,6 +20,7 @@ from ..population.population import Population
 from .image_augmentation import Augmentation
 
 EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}  # activations of 64 images fit a core's cache
+EVALUATION_SHARE, COPIES = 0.25, 4  # of a GPU's memory; values held per output, patches included
 PARTS = ("train", "val", "test")
 
 DataSet = ImageSet | SignalSet
@@ -212,6 +213,9 @@ def gather(images: Images, positions: Tensor, augment: Augmentation | None = Non
 def evaluate(population: Population, images: Images, subsets: Tensor | None) -> Tensor:
     """Mean cross-entropy and accuracy of each model, without dropout.
 
+    If the GPU's memory runs out, batches are halved and the population keeps the size that fits,
+    so that a cohort's training is never lost to its evaluation.
+
     Args:
         population: M models.
         images: N images.
@@ -220,9 +224,31 @@ def evaluate(population: Population, images: Images, subsets: Tensor | None) -> 
     Returns:
         (2, M): loss and accuracy; both NaN for a model whose logits are not finite.
     """
+    while True:
+        size = population.evaluation_batch or _evaluation_size(population)
+        try:
+            return _evaluate(population, images, subsets, size)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+        torch.cuda.empty_cache()  # here, where the failed batch's tensors are gone
+        population.evaluation_batch = size // 2
+
+
+def _evaluation_size(population: Population) -> int:
+    """Images per batch; on a GPU the total memory limits them, as it limits a cohort."""
+    device = population.flat.device
+    most = EVALUATION_BATCH[device.type]
+    if device.type == "cpu":
+        return most
+    memory = torch.cuda.get_device_properties(device).total_memory * EVALUATION_SHARE
+    image = 4 * COPIES * len(population) * population.output_values()
+    return max(1, min(most, int(memory // image)))
+
+
+def _evaluate(population: Population, images: Images, subsets: Tensor | None, size: int) -> Tensor:
     count = len(images) if subsets is None else subsets.shape[1]
     sums = torch.zeros(2, len(population), device=population.flat.device)
-    size = EVALUATION_BATCH[population.flat.device.type]
     with torch.no_grad():
         for start in range(0, count, size):
             stop = min(start + size, count)

@@ -16,7 +16,8 @@ feed-forward layer and are never on the residual path, so that magnitudes of ele
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from ...zoos.networks.attention import fused_attention
 
 SCALAR_BIAS = 0.3
 NORMS = ("post", "pre")
@@ -102,11 +103,11 @@ class MAB(nn.Module):
     def _attend(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Projected queries and results of the attention, (M, Q, H) both."""
         query = self.query(x).expand(len(y), -1, -1)
-        attended = F.scaled_dot_product_attention(
+        attended = fused_attention(
             self._split_heads(query),
             self._split_heads(self.key(y)),
             self._split_heads(self.value(y)),
-            attn_mask=None if mask is None else mask[:, None, None, :],
+            None if mask is None else mask[:, None, None, :],
         )
         return query, attended.transpose(1, 2).flatten(2)
 

@@ -443,6 +443,21 @@ def shapes(layers: Sequence[Layer], shape: Shape) -> list[Shape]:
     return found
 
 
+def output_values(layers: Sequence[Layer], shape: Shape) -> int:
+    """Number of output values of all layers for one input, those inside residuals included.
+
+    Args:
+        layers: layers, input to output.
+        shape: input shape, without the batch.
+    """
+    before, total = shapes(layers, shape), 0
+    for layer, given, made in zip(layers, before[:-1], before[1:], strict=True):
+        total += math.prod(made)
+        if isinstance(layer, Residual):
+            total += output_values(layer.body, given) + output_values(layer.shortcut, given)
+    return total
+
+
 def layer_names(layers: Sequence[Layer]) -> list[str]:
     """The name of every layer in its sequence, counted by kind from 1."""
     counts: Counter[str] = Counter()

@@ -5,7 +5,8 @@ Shape letters: B images, T tokens, W width of a token, C channels, H height, F f
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from .attention import fused_attention
 
 
 class Sine(nn.Module):
@@ -118,7 +119,7 @@ class Attention(nn.Module):
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
-        attended = F.scaled_dot_product_attention(query, key, value)
+        attended = fused_attention(query, key, value)
         return self.out(attended.transpose(1, 2).flatten(2))
 
 

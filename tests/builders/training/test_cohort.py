@@ -121,3 +121,38 @@ def test_cut_cohorts_takes_each_model_once_and_mixes_nothing_that_cannot_be() ->
         assert len({value.train_fraction for value in values}) == 1
         assert len({value.dropout > 0 for value in values}) == 1
         assert [v.optimizer for v in values] == sorted(v.optimizer for v in values)
+
+
+def test_evaluation_that_does_not_fit_goes_on_in_smaller_batches(
+    few_digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size that fits is kept, and a cohort's training is not lost."""
+    models, recipe = [_model(0), _model(1)], _recipe()
+    expected = train_cohort(recipe, models, few_digits)
+    outputs, tried = Population.outputs, []
+
+    def limited(self: Population, x: torch.Tensor, **options: object) -> torch.Tensor:
+        if not options:  # in evaluation
+            tried.append(x.shape[-1])
+            if x.shape[-1] > 20:
+                raise torch.OutOfMemoryError("no room")
+        return outputs(self, x, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Population, "outputs", limited)
+    found = train_cohort(recipe, models, few_digits)
+    assert tried[:2] == [64, 32] and max(tried[3:]) == 16
+    assert torch.equal(found.weights, expected.weights)
+    torch.testing.assert_close(found.metrics, expected.metrics)
+
+
+def test_evaluation_of_one_image_that_does_not_fit_is_an_error(
+    few_digits: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Population, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(Population, "outputs", full)
+    architecture = _recipe().architecture
+    flat = torch.zeros(1, architecture.layer_table().width)
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(Population(architecture, flat, ["relu"]), few_digits.val, None)

@@ -429,7 +429,7 @@ def test_settings_reject_bad_values(bad: dict[str, object]) -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_training_on_a_gpu_learns_in_mixed_precision(zoo: dict[str, ZooDataset]) -> None:
-    options = settings(epochs=12, lr=1e-2, device="cuda")
+    options = settings(epochs=12, lr=1e-2, device="cuda", mixed_precision=True)
     regressor = EncoderRegressor("DeepSets", LAYERED, options)
     regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
     predicted = regressor.predict(zoo["test"])

@@ -1,0 +1,48 @@
+"""Names of compute devices: a CPU or a CUDA GPU.
+
+Nothing else is accepted: on other devices of torch, such as "mps" and "xpu", no part of the
+package was tested, and some fail hours into the work.
+"""
+
+
+def device_name(device: str, here: bool = True) -> str:
+    """Check the name of a device, before any work, and return it in its short form.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:NUMBER"; "cpu:0" is a second name of "cpu".
+        here: whether the device must exist on this machine.
+
+    Returns:
+        "cpu", "cuda" or "cuda:NUMBER".
+
+    Raises:
+        ValueError: if the name is unknown, or this machine has no such device.
+
+    Example:
+        >>> from weightzoo.zoos.devices import device_name
+        >>> device_name("cpu:0")
+        'cpu'
+    """
+    if device == "cpu":  # without torch, whose import takes a second
+        return device
+    import torch
+
+    try:
+        known = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(_unknown(device)) from error
+    if known.type not in ("cpu", "cuda"):
+        raise ValueError(_unknown(device))
+    try:
+        if here:
+            torch.empty(1, device=known)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: a torch without CUDA
+        raise ValueError(
+            f"device {device!r} cannot be used here ({str(error).splitlines()[0]}): torch finds "
+            f"{torch.cuda.device_count()} CUDA devices; cpu always works"
+        ) from error
+    return "cpu" if known.type == "cpu" else str(known)
+
+
+def _unknown(device: object) -> str:
+    return f"device must be cpu, cuda or cuda:NUMBER, got {device!r}"
