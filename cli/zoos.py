@@ -210,10 +210,11 @@ def _push_model(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
+    from ..loaders.storage.opening import find_zoo
     from ..zoos.card import CARD_NAME, write_card
     from ..zoos.index import ZooIndex
 
-    folder = Path(options.zoo) if options.name is None else Path(options.zoo) / options.name
+    folder = find_zoo(Path(options.zoo), options.name)
     index = ZooIndex.read(folder)
     write_card(folder, index, index.open(folder)[0].header)
     path = folder / CARD_NAME
