@@ -62,7 +62,8 @@ def test_several_zoos_without_a_name_are_listed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(line.replace("ZOO", "both").split()) == 1
-    assert "name must be one of ['one', 'two']" in capsys.readouterr().err
+    expected = "name must be one of ['one', 'two'], and none is given (--name NAME)"
+    assert expected in capsys.readouterr().err
     assert main([*line.replace("ZOO", "both").split(), "--name", "three"]) == 1
     assert "['one', 'two'], got 'three'" in capsys.readouterr().err
 
