@@ -1,6 +1,6 @@
-"""Parsers of the command line, of which that of a command is built when it is first used.
+"""Parsers of the command line; the parser of a command is built when it is first used.
 
-Building all of them takes longer than starting Python, and most calls need one or none.
+Building all parsers takes longer than starting Python, and most calls need one or none.
 """
 
 import argparse

@@ -183,6 +183,9 @@ class EncoderTraining:
             target: name of the target column.
             settings: training settings.
             seed: seed of initial weights, order of the data, dropout and permutations.
+
+        Raises:
+            TypeError: if the encoder is a text.
         """
         if isinstance(encoder, str):
             raise TypeError(
