@@ -69,11 +69,17 @@ def print_checks(options: argparse.Namespace, checks: Sequence[Any]) -> int:
     return int(any(check.passed is False for check in checks))
 
 
-def add_name(command: argparse.ArgumentParser) -> None:
-    """Add `--name`, which chooses a zoo where a folder or repository holds several."""
-    command.add_argument(
-        "--name", help="name of the zoo, if there are several (default: the only one)"
-    )
+def add_name(command: argparse.ArgumentParser, use: str = "") -> None:
+    """Add `--name`, which chooses a zoo where a folder or repository holds several.
+
+    Args:
+        command: parser of the command.
+        use: what several names are for; "" allows one name.
+    """
+    text = "name of the zoo, if there are several (default: the only one)"
+    if use:
+        text += f"; may be repeated to {use} several of them"
+    command.add_argument("--name", action="append" if use else None, help=text)
 
 
 def add_rebuilt_rows(command: argparse.ArgumentParser) -> None:
@@ -110,6 +116,16 @@ def named_zoo(zoo: str, name: str | None) -> str | Path:
         name: name of the zoo; None takes what is given.
     """
     return zoo if name is None else zoo_folder(zoo, name)
+
+
+def named_zoos(zoos: Sequence[str], names: Sequence[str] | None) -> list[str | Path]:
+    """Every zoo, or with names the zoos of these names in each folder or repository.
+
+    Args:
+        zoos: paths, folders of zoo folders, or repositories on the Hub.
+        names: names of zoos; None takes what is given.
+    """
+    return [named_zoo(zoo, name) for zoo in zoos for name in names or [None]]
 
 
 def whole(least: int) -> Callable[[str], int]:

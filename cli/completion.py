@@ -4,7 +4,7 @@ The words are known without torch, because the shell waits for them at every pre
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ IMAGE_SETS = (
 
 
 def add_completion_command(commands: Any) -> None:
-    """Add `completion`, and completions for the arguments of all other commands."""
+    """Add `completion`."""
     completion = add_command(
         commands,
         "completion",
@@ -36,16 +36,19 @@ def add_completion_command(commands: Any) -> None:
         "weightzoo completion bash",
     )
     completion.add_argument("shell", choices=SHELLS, help="shell to complete in")
-    for name, command in commands.choices.items():
-        _complete_command(name, command)
 
 
-def _complete_command(name: str, command: argparse.ArgumentParser) -> None:
-    """Set the words of each argument that takes a known name."""
-    for argument in command._actions:
-        words = WORDS.get(f"{name} {argument.dest}") or WORDS.get(argument.dest)
-        if words is not None and argument.choices is None:
-            argument.completer = words  # type: ignore[attr-defined]
+def set_words(commands: Mapping[str, argparse.ArgumentParser]) -> None:
+    """Set the words of each argument that takes a known name.
+
+    Args:
+        commands: parsers by the name of the command.
+    """
+    for name, command in commands.items():
+        for argument in command._actions:
+            words = WORDS.get(f"{name} {argument.dest}") or WORDS.get(argument.dest)
+            if words is not None and argument.choices is None:
+                argument.completer = words  # type: ignore[attr-defined]
 
 
 def _completion(options: argparse.Namespace) -> None:

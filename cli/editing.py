@@ -4,7 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, add_rebuilt_rows, check_folder, print_result, whole
+from .arguments import (
+    add_command,
+    add_name,
+    add_rebuilt_rows,
+    check_folder,
+    named_zoos,
+    print_result,
+    whole,
+)
 
 
 def add_editing_commands(commands: Any) -> None:
@@ -22,8 +30,8 @@ def _add_edit(commands: Any) -> None:
         "write a zoo with some rows or other columns; the zoo itself stays as it is",
         'weightzoo edit mlps --where "epoch == 25" --add-column scores.csv --drop lr --out last',
     )
-    edit.add_argument("zoo", type=Path, help="zoo file or folder")
-    edit.add_argument("--name", help="which zoo, where there are several (default: the only one)")
+    edit.add_argument("zoo", help="zoo file or folder, or org/name on the Hub")
+    add_name(edit)
     edit.add_argument("--where", help="keep the rows for which a condition on columns holds")
     edit.add_argument(
         "--add-column",
@@ -58,7 +66,8 @@ def _add_concat(commands: Any) -> None:
         "write several zoos of one architecture as one; a column that one lacks is missing there",
         "weightzoo concat parents children --same-ids renumber --out family",
     )
-    concat.add_argument("zoos", type=Path, nargs="+", help="zoo files or folders")
+    concat.add_argument("zoos", nargs="+", help="zoo files or folders, or org/name on the Hub")
+    add_name(concat, "join")
     concat.add_argument(
         "--same-ids",
         choices=("refuse", "renumber", "keep"),
@@ -79,7 +88,7 @@ def _add_attach(commands: Any) -> None:
         "weightzoo attach imported --architecture mine:Network --images mnist",
     )
     attach.add_argument("zoo", type=Path, help="zoo folder, or folder of zoo folders")
-    attach.add_argument("--name", help="name of the zoo, if there are several")
+    add_name(attach)
     attach.add_argument(
         "--architecture",
         required=True,
@@ -154,7 +163,8 @@ def _concat(options: argparse.Namespace) -> None:
     from ..loaders.load import concatenate_zoos, load_zoo
 
     check_folder(options.out)
-    parts = [part for path in options.zoos for part in load_zoo(path).values()]
+    zoos = named_zoos(options.zoos, options.name)
+    parts = [part for zoo in zoos for part in load_zoo(zoo).values()]
     zoo = concatenate_zoos(parts, same_ids=options.same_ids)
     _save(options, zoo)
 

@@ -1,39 +1,25 @@
 """The command `weightzoo`: build, inspect, verify, publish and learn from zoos.
 
-The other modules of this package hold the commands by subject. Results go to stdout, progress and
-errors to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 141 if the reader of stdout closed
-the pipe (128 + SIGPIPE, as of other commands).
+The other modules of this package hold the commands by subject; `commands.py` lists them. Results go
+to stdout, progress and errors to stderr. Exit status: 0 done, 1 failed, 2 wrong usage, 141 if the
+reader of stdout closed the pipe (128 + SIGPIPE, as of other commands).
 
 PYTHON_ARGCOMPLETE_OK
 """
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from ..zoos.errors import ZooError, did_you_mean
-from .benchmarks import add_benchmark_commands
-from .building import add_building_commands
-from .completion import add_completion_command
-from .editing import add_editing_commands
-from .merging import add_merging_commands
-from .models import add_model_commands
-from .ranking import add_ranking_commands
-from .zoos import add_zoo_commands
+from .commands import add_all_commands
+from .parsers import CommandParser, Parser
 
-GROUPS = (
-    add_building_commands,
-    add_zoo_commands,
-    add_editing_commands,
-    add_model_commands,
-    add_merging_commands,
-    add_ranking_commands,
-    add_benchmark_commands,
-    add_completion_command,
-)
+TYPE_CHECKING = False  # read by type checkers as true; importing `typing` would cost 3 ms
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 CLOSED_PIPE = 141
 
 
@@ -97,24 +83,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that suggests similar words for an unknown command or choice."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print usage and message, and exit with status 2."""
-        wrong = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
-        if wrong:
-            message += did_you_mean(wrong[1], re.findall(r"[\w.-]+", wrong[2]))
-        super().error(message)
-
-
 class _Version(argparse.Action):
     """`--version`, which looks the version up only when it is asked for."""
 
     def __init__(self, option_strings: Sequence[str], dest: str) -> None:
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
 
-    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> NoReturn:
+    def __call__(self, parser: argparse.ArgumentParser, *given: object) -> "NoReturn":
         from ..zoos.provenance import package_version
 
         print(f"{parser.prog} {package_version()}")
@@ -122,7 +97,7 @@ class _Version(argparse.Action):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="weightzoo",
         description="Populations of trained networks as datasets.",
         epilog="`weightzoo COMMAND --help` shows the options of a command, with an example. "
@@ -130,9 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         "2 wrong usage.",
     )
     parser.add_argument("--version", action=_Version)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add_group in GROUPS:
-        add_group(commands)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
+    add_all_commands(commands)
     return parser
 
 

@@ -3,10 +3,19 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, check_file, check_folder, print_result, whole
+from .arguments import (
+    add_command,
+    add_name,
+    check_file,
+    check_folder,
+    print_result,
+    whole,
+    zoo_folder,
+)
 
 
 def add_merging_commands(commands: Any) -> None:
@@ -28,15 +37,21 @@ def _add_merge(commands: Any) -> None:
     merge.add_argument(
         "members",
         nargs="*",
-        help="checkpoint folders, LoRA adapters, safetensors files, or folders of these",
+        help="checkpoint folders, LoRA adapters, safetensors files, folders of these, or one zoo",
     )
+    _add_zoo_rows(merge)
     merge.add_argument(
         "--recipe",
         type=Path,
         help="recipe file in place of members and method: TOML of ours, or mergekit's YAML",
     )
     merge.add_argument("--method", default="mean", help="a wrong one lists all (default: mean)")
-    merge.add_argument("--base", default="", help="checkpoint that the members were trained from")
+    merge.add_argument(
+        "--base",
+        default="",
+        help="checkpoint that the members were trained from; of a zoo, a condition on its columns "
+        "that one row fulfils",
+    )
     merge.add_argument(
         "--set",
         action="append",
@@ -76,12 +91,7 @@ def _add_families(commands: Any) -> None:
         help="checkpoint folders, LoRA adapters, safetensors files, folders of these, or one zoo",
     )
     families.add_argument("--base", default="", help="checkpoint they may be trained from")
-    families.add_argument(
-        "--split", default="train", help="of a zoo, e.g. val or train[:20] (default: train)"
-    )
-    families.add_argument(
-        "--where", default="", help="condition on a zoo's columns (default: last checkpoints)"
-    )
+    _add_zoo_rows(families)
     families.add_argument(
         "--align",
         action="store_true",
@@ -116,12 +126,7 @@ def _add_glue(commands: Any) -> None:
     )
     command.add_argument("--test", default="", help="of checkpoints: the same command on test data")
     command.add_argument("--base", default="", help="checkpoint they may be trained from")
-    command.add_argument(
-        "--split", default="train", help="of a zoo, e.g. val or train[:20] (default: train)"
-    )
-    command.add_argument(
-        "--where", default="", help="condition on a zoo's columns (default: last checkpoints)"
-    )
+    _add_zoo_rows(command)
     command.add_argument(
         "--strategies",
         default="average,coefficient",
@@ -137,6 +142,35 @@ def _add_glue(commands: Any) -> None:
         "--align", action="store_true", help="reorder the hidden units of a zoo's models first"
     )
     command.add_argument("--seed", type=whole(0), default=0, help="of all draws (default: 0)")
+
+
+def _add_zoo_rows(command: argparse.ArgumentParser) -> None:
+    """Add the options that choose rows where the members are one zoo."""
+    add_name(command)
+    command.add_argument(
+        "--split", default="train", help="of a zoo, e.g. val or train[:20] (default: train)"
+    )
+    command.add_argument(
+        "--where", default="", help="condition on a zoo's columns (default: last checkpoints)"
+    )
+
+
+def _zoo_rows(options: argparse.Namespace, members: Sequence[str]) -> Any:
+    """Rows of the zoo that is the only member; None if the members are checkpoints."""
+    if not members or options.name is None and not _holds_zoo(members[0]):
+        return None
+    from ..tasks.merging.recipe import ZooRows
+
+    if len(members) > 1:
+        raise ValueError(f"a zoo is taken alone, got {len(members)} members: leave the others out")
+    path = str(zoo_folder(members[0], options.name))
+    return ZooRows(path=path, split=options.split, where=options.where)
+
+
+def _holds_zoo(path: str) -> bool:
+    """Whether a path is a zoo, a folder of zoos, or an address of the Hub."""
+    folders = (Path(path), *Path(path).glob("*/"))
+    return path.startswith("hf://") or any((folder / "zoo.json").is_file() for folder in folders)
 
 
 def _glue(options: argparse.Namespace) -> None:
@@ -158,13 +192,11 @@ def _glue(options: argparse.Namespace) -> None:
 def _pool(options: argparse.Namespace) -> Any:
     from ..tasks.merging.pools import CheckpointPool, ZooPool
 
-    if (Path(options.pool[0]) / "zoo.json").is_file():
-        from ..tasks.merging.recipe import ZooRows
+    if (rows := _zoo_rows(options, options.pool)) is not None:
         from ..tasks.merging.zoo_rows import open_zoo_rows
 
-        if len(options.pool) > 1 or options.base or options.test:
-            raise ValueError("a zoo is glued alone, without --base and --test: leave them out")
-        rows = ZooRows(path=options.pool[0], split=options.split, where=options.where)
+        if options.base or options.test:
+            raise ValueError("a zoo is glued without --base and --test: leave them out")
         return ZooPool(open_zoo_rows(rows)[0], options.evaluate, options.align)
     from ..loaders.collections import open_collection
 
@@ -184,13 +216,11 @@ def _families(options: argparse.Namespace) -> None:
 
     if options.plot is not None:
         check_file(options.plot)
-    if (Path(options.members[0]) / "zoo.json").is_file():
-        from ..tasks.merging.recipe import ZooRows
+    if (rows := _zoo_rows(options, options.members)) is not None:
         from ..tasks.merging.zoo_rows import open_zoo_rows
 
-        if len(options.members) > 1 or options.base:
-            raise ValueError("a zoo is looked at alone and without --base: leave the others out")
-        rows = ZooRows(path=options.members[0], split=options.split, where=options.where)
+        if options.base:
+            raise ValueError("a zoo is looked at without --base: leave it out")
         zoo, _ = open_zoo_rows(rows)
         found = find_zoo_families(
             zoo, aligned=options.align, columns=options.columns, seed=options.seed
@@ -266,20 +296,32 @@ def _merge_zoo(options: argparse.Namespace, recipe: Any) -> None:
 
 
 def _recipe(options: argparse.Namespace) -> Any:
+    from dataclasses import asdict, replace
+
     from ..tasks.merging.recipe import read_merge_recipe
     from ..tasks.merging.recipe_file import load_merge_recipe
 
     if options.recipe is not None:
         if options.members or options.base or options.set or options.dtype:
             raise ValueError("members, --base, --set and --dtype are in the recipe: leave them out")
-        return load_merge_recipe(options.recipe)
+        recipe = load_merge_recipe(options.recipe)
+        if options.name is None:
+            return recipe
+        if recipe.zoo is None:
+            raise ValueError(f"--name is of a zoo, and {options.recipe} names none: leave it out")
+        return replace(
+            recipe, zoo=replace(recipe.zoo, path=str(zoo_folder(recipe.zoo.path, options.name)))
+        )
     if not options.members:
         raise ValueError("nothing to merge: name members, or a --recipe")
+    rows = _zoo_rows(options, options.members)
+    members: dict[str, Any] = {"members": options.members, "base": options.base}
+    if rows is not None:
+        members = {"zoo": asdict(rows) | {"base": options.base}}
     return read_merge_recipe(
-        {
+        members
+        | {
             "method": options.method,
-            "members": options.members,
-            "base": options.base,
             "dtype": options.dtype,
             "settings": dict(_setting(text) for text in options.set),
         }

@@ -20,6 +20,7 @@ from .arguments import (
     check_file,
     check_folder,
     named_zoo,
+    named_zoos,
     print_result,
     whole,
 )
@@ -92,6 +93,7 @@ def _add_decode(commands: Any) -> None:
         "--zoo",
         help="zoo whose images the networks are measured on (default: the autoencoder's own zoo)",
     )
+    add_name(decode)
     decode.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
 
 
@@ -145,12 +147,7 @@ def _add_train(commands: Any) -> None:
         help="zoo file or folder, or org/name on the Hub; several zoos only if the encoder accepts "
         "several architectures",
     )
-    train.add_argument(
-        "--name",
-        action="append",
-        help="name of the zoo, if there are several (default: the only one); may be repeated to "
-        "train on several of them",
-    )
+    add_name(train, "train on")
     train.add_argument(
         "--target",
         default="test_accuracy",
@@ -340,7 +337,7 @@ def _train(options: argparse.Namespace) -> None:
     given = {name: getattr(options, name) for name in names}
     result = train(
         TrainOptions(
-            zoos=[named_zoo(zoo, name) for zoo in options.zoo for name in options.name or [None]],
+            zoos=named_zoos(options.zoo, options.name),
             out=options.out,
             target=options.target,
             rows=options.rows,
@@ -375,10 +372,7 @@ def _sample(options: argparse.Namespace) -> None:
 
     names = [field.name for field in fields(SampleOptions) if field.name != "progress"]
     given = {name: getattr(options, name) for name in names}
-    if options.name is not None:
-        if options.zoo is None:
-            raise ValueError("--name is of the zoo that --zoo gives: give --zoo too")
-        given["zoo"] = named_zoo(options.zoo, options.name)
+    given["zoo"] = _optional_zoo(options)
     result = sample_zoo(SampleOptions(**given, progress=True))
     mean = result["test_accuracy"]
     shown = f"{mean:.3f}" if math.isfinite(mean) else "none, as all diverged"
@@ -386,6 +380,15 @@ def _sample(options: argparse.Namespace) -> None:
     if "bandwidth" in result:
         text += ", bandwidth {bandwidth:g} ({bandwidth_unit})"
     print_result(options, result, text.format(**result, shown=shown))
+
+
+def _optional_zoo(options: argparse.Namespace) -> str | Path | None:
+    """The zoo of `--zoo` and `--name`; None without."""
+    if options.zoo is not None:
+        return named_zoo(options.zoo, options.name)
+    if options.name is not None:
+        raise ValueError("--name is of the zoo that --zoo gives: give --zoo too")
+    return None
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -431,7 +434,8 @@ def _encode(options: argparse.Namespace) -> None:
 
     check_file(options.out)
     check_device(options.device)
-    result = encode_zoo(options.model, options.zoo, options.out, options.split, options.device)
+    zoo = named_zoo(options.zoo, options.name)
+    result = encode_zoo(options.model, zoo, options.out, options.split, options.device)
     print_result(options, result, "{path}: {rows} latent vectors of width {width}".format(**result))
 
 
@@ -439,7 +443,8 @@ def _decode(options: argparse.Namespace) -> None:
     from ..tasks.generation.latent_files import decode_file
 
     check_folder(options.out)
-    result = decode_file(options.model, options.latent, options.out, options.zoo, options.overwrite)
+    zoo = _optional_zoo(options)
+    result = decode_file(options.model, options.latent, options.out, zoo, options.overwrite)
     mean = result["test_accuracy"]
     shown = f"{mean:.3f}" if math.isfinite(mean) else "none, as all diverged"
     text = "{path}: {models} models, {diverged} diverged, mean test accuracy {shown}"

@@ -1,10 +1,11 @@
 """The commands about pre-trained models: `features`, `finetune-matrix`, `rank`, `ensemble`."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .arguments import add_command, check_file, print_result, whole
+from .arguments import add_command, add_name, check_file, print_result, whole, zoo_folder
 
 
 def add_ranking_commands(commands: Any) -> None:
@@ -53,6 +54,7 @@ def _add_matrix(commands: Any) -> None:
         "--seeds 2 --out matrix.h5",
     )
     matrix.add_argument("zoos", nargs="+", help="zoo folders, or FOLDER@EPOCH for that checkpoint")
+    add_name(matrix, "take")
     matrix.add_argument(
         "--targets",
         nargs="+",
@@ -127,6 +129,7 @@ def _add_models(command: argparse.ArgumentParser) -> None:
         help="zoo folders, FOLDER@EPOCH, or timm:NAME, torchvision:NAME, transformers:REPO; "
         "?random after a name takes random weights",
     )
+    add_name(command, "take")
 
 
 def _add_shots(command: argparse.ArgumentParser) -> None:
@@ -148,7 +151,11 @@ def _features(options: argparse.Namespace) -> None:
     groups = [
         group
         for model in options.models
-        for group in ([backbone_group(model)] if is_backbone(model) else zoo_groups(model))
+        for group in (
+            [backbone_group(model)]
+            if is_backbone(model)
+            else [group for zoo in _zoos([model], options.name) for group in zoo_groups(zoo)]
+        )
     ]
     split, images = options.split, None
     if split == "target":
@@ -163,6 +170,15 @@ def _features(options: argparse.Namespace) -> None:
     )
     result = {"path": str(options.out), "models": names}
     print_result(options, result, f"{options.out}: features of {len(names)} models")
+
+
+def _zoos(zoos: Sequence[str], names: Sequence[str] | None) -> list[str]:
+    """Zoo folders, each followed by the @EPOCH that was given."""
+    found = []
+    for zoo in zoos:
+        path, mark, epoch = zoo.rpartition("@") if zoo.count("@") else (zoo, "", "")
+        found += [f"{zoo_folder(path, name)}{mark}{epoch}" for name in names or [None]]
+    return found
 
 
 def _finetune_matrix(options: argparse.Namespace) -> None:
@@ -180,7 +196,8 @@ def _finetune_matrix(options: argparse.Namespace) -> None:
         seeds=options.seeds,
     )
     workers = options.workers or os.cpu_count() or 1
-    matrix = finetune_matrix(options.zoos, options.targets, options.out, protocol, workers=workers)
+    zoos = _zoos(options.zoos, options.name)
+    matrix = finetune_matrix(zoos, options.targets, options.out, protocol, workers=workers)
     models, targets, seeds = matrix.test.shape
     result = {
         "path": str(options.out),

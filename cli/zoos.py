@@ -175,15 +175,15 @@ def _push(options: argparse.Namespace) -> None:
 
     from ..loaders.hub.publishing import push_to_hub
     from ..loaders.load import load_zoo
-    from ..tasks.inspection.plots import plot_zoo
+    from ..tasks.inspection.plots import has_measure, plot_zoo
 
     if _is_trained_model(options.zoo):
         _push_model(options)
         return
     with tempfile.TemporaryDirectory() as scratch:
         plot = None
-        if (options.zoo / "zoo.json").is_file():
-            plot_zoo(load_zoo(options.zoo), plot := Path(scratch) / "plot.png")
+        if (options.zoo / "zoo.json").is_file() and has_measure(zoo := load_zoo(options.zoo)):
+            plot_zoo(zoo, plot := Path(scratch) / "plot.png")
         commit = push_to_hub(
             options.zoo,
             options.repo,
@@ -210,10 +210,11 @@ def _push_model(options: argparse.Namespace) -> None:
 
 
 def _card(options: argparse.Namespace) -> None:
+    from ..loaders.storage.opening import find_zoo
     from ..zoos.card import CARD_NAME, write_card
     from ..zoos.index import ZooIndex
 
-    folder = Path(options.zoo) if options.name is None else Path(options.zoo) / options.name
+    folder = find_zoo(Path(options.zoo), options.name)
     index = ZooIndex.read(folder)
     write_card(folder, index, index.open(folder)[0].header)
     path = folder / CARD_NAME

@@ -1,6 +1,7 @@
 """`load_zoo` opens a zoo from disk or the Hub as a dataset."""
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -106,7 +107,7 @@ def load_zoo(
         The split's dataset, or with split None a `ZooDict` of every split that has rows.
 
     Raises:
-        TypeError: if columns is a text, or split is none.
+        TypeError: if the path is no path, columns is a text, or split is none.
         ZooNotFoundError: if there is no zoo at the path.
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
         ValueError: if there is no such name or split; the message lists those there are.
@@ -118,6 +119,11 @@ def load_zoo(
         >>> load_zoo(ZOO, split="train[:50%]").weights().shape
         torch.Size([3, 71])
     """
+    if not isinstance(path_or_repo, str | PathLike):
+        raise TypeError(
+            "load_zoo takes a path or the name of a repository 'org/name', got "
+            f"{type(path_or_repo).__name__} {path_or_repo!r}"
+        )
     if isinstance(columns, str):
         raise TypeError(f"columns must be a list of names, got the text {columns!r}: [{columns!r}]")
     parts = None if split is None else parse_split(split)

@@ -44,6 +44,18 @@ class ZooDict(dict[str, ZooDataset]):
         known = [*self, *SECOND_NAMES]
         raise KeyError(f"no split {key!r}, there are {list(self)}" + did_you_mean(str(key), known))
 
+    def __getattr__(self, name: str) -> Any:
+        """Say how a method of one dataset is called.
+
+        Raises:
+            AttributeError: always, as only names that are missing come here.
+        """
+        message = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if hasattr(ZooDataset, name) and self:
+            split = next(iter(self))
+            message += f": it is of one split, zoo[{split!r}].{name}"
+        raise AttributeError(message)
+
     def __contains__(self, key: object) -> bool:
         """Whether there is a split of that name, in our word or the Hub's."""
         return super().__contains__(key) or super().__contains__(SECOND_NAMES.get(str(key)))

@@ -143,7 +143,7 @@ def test_importing_the_package_loads_no_slow_library() -> None:
 def test_help_of_the_command_loads_no_slow_library() -> None:
     code = "import sys; from weightzoo.cli.main import _parser; _parser().format_help()"
     loaded = set(run(f"{code}; print(*sys.modules)").split())
-    assert "weightzoo.cli.models" in loaded
+    assert "weightzoo.cli.commands" in loaded
     assert loaded & (LAZY | {"numpy", "torch", "h5py"}) == set()
 
 

@@ -9,8 +9,9 @@ bytes: no row is lost or doubled, and the files equal those of the process engin
 
 import importlib.util
 import logging
+import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ class _Shared:
     signature: str
     device: str
     expected: tuple[str, ...]
+    folder: str  # working folder of the driver, from which relative paths are meant
 
 
 def run_on_ray(
@@ -55,8 +57,9 @@ def run_on_ray(
     """Train all cohorts on a cluster.
 
     Every node needs the same versions of weightzoo and torch, a C compiler if the driver has one,
-    and access to the images (and to a parent zoo, under the same path). The build folder need not
-    be shared, see above. Processors of different kinds may round differently.
+    and access to the images (and to a parent zoo, under the same path). Relative paths are meant
+    from the working folder of the driver, also in tasks. The build folder need not be shared, see
+    above. Processors of different kinds may round differently.
 
     Args:
         job: training job.
@@ -87,7 +90,7 @@ def run_on_ray(
             "runtime_env": {"env_vars": ALLOCATOR},
         }
         task = ray.remote(**options)(_train)
-        shared = ray.put(_Shared(job, zoo, zoo.sign(), device, expected))
+        shared = ray.put(_Shared(job, zoo, zoo.sign(), device, expected, os.getcwd()))
         with closing(_results(ray, task, shared, cohorts)) as results:
             for cohort, (result, name) in results:
                 if result is not None:
@@ -153,6 +156,11 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
 
 def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
     """One task: its rows, or None if they are written, and the name of the device."""
+    with chdir(shared.folder) if os.path.isdir(shared.folder) else nullcontext():
+        return _train_here(shared, cohort)
+
+
+def _train_here(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
     job, zoo, device = shared.job, shared.zoo, shared.device
     name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
     here = zoo.signature() == shared.signature

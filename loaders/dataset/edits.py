@@ -20,7 +20,7 @@ from ..storage.columns import ColumnTable
 from ..storage.rows import WeightRows
 from .row_protocol import ZooRows
 from .saving import save_rows
-from .table_edits import with_columns, with_names
+from .table_edits import check_columns, with_columns, with_names
 
 if TYPE_CHECKING:
     import pandas
@@ -56,7 +56,7 @@ class Editable:
             values: (N,) text, numbers or booleans, in the order of the rows.
 
         Raises:
-            TypeError: if the values are of other types.
+            TypeError: if the name is no text, or the values are of other types.
             ValueError: if there is such a column, or the values are not one per row.
 
         Example:
@@ -65,6 +65,11 @@ class Editable:
             >>> zoo.add_column("rank", range(len(zoo))).columns["rank"][:3]
             array([0, 1, 2])
         """
+        if not isinstance(name, str):
+            raise TypeError(
+                f"add_column takes the name of the column first, got {type(name).__name__}: "
+                "add_column('NAME', values)"
+            )
         if name in self._own.table.kinds or name == WEIGHTS or not name.isidentifier():
             raise ValueError(
                 f"a column cannot be named {name!r}: the name is taken or no name; replace a "
@@ -79,6 +84,7 @@ class Editable:
             names: new name by present name.
 
         Raises:
+            TypeError: if the names are no dict.
             KeyError: if there is no such column.
             ValueError: if every zoo needs the column under its name, or a new name is taken.
 
@@ -88,6 +94,11 @@ class Editable:
             >>> "step_size" in zoo.rename_columns({"lr": "step_size"}).columns
             True
         """
+        if not isinstance(names, Mapping):
+            raise TypeError(
+                f"rename_columns takes a dict of new names by present name, got {names!r}: "
+                "rename_columns({'OLD': 'NEW'})"
+            )
         table = with_names(self._own, dict(names))
         shown = tuple(names.get(name, name) for name in self.shown)
         return self._changed(table=table, shown=shown)
@@ -163,8 +174,7 @@ class Editable:
             KeyError: if there is no such column.
         """
         names = [by] if isinstance(by, str) else list(by)
-        if unknown := [name for name in names if name not in self.table.names]:
-            raise KeyError(f"no columns {unknown}, there are {list(self.table.names)}")
+        check_columns(self.table, names)
         keys = [_ranks(self.table.column(name, self.rows), descending) for name in names]
         return self._changed(rows=self.rows[np.lexsort(keys[::-1])])
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ...zoos.errors import did_you_mean
 from ...zoos.format import IDENTITY, WEIGHTS
 from ...zoos.lineage import LINEAGE
 from ..storage.columns import ColumnTable
@@ -39,6 +40,21 @@ def with_columns(dataset: ZooRows, columns: Mapping[str, np.ndarray]) -> ColumnT
     return _table(dataset.table, content, list(names), {})
 
 
+def check_columns(table: ColumnTable, names: Sequence[str]) -> None:
+    """Refuse names that no column has.
+
+    Args:
+        table: columns of a dataset.
+        names: names that must be there.
+
+    Raises:
+        KeyError: if one is missing; the message lists the columns.
+    """
+    if unknown := [name for name in names if name not in table.names]:
+        known = list(table.names)
+        raise KeyError(f"no columns {unknown}, there are {known}{did_you_mean(unknown, known)}")
+
+
 def with_names(dataset: ZooRows, names: Mapping[str, str | None]) -> ColumnTable:
     """A table with columns under other names, or without them.
 
@@ -51,8 +67,7 @@ def with_names(dataset: ZooRows, names: Mapping[str, str | None]) -> ColumnTable
         ValueError: if every zoo needs the column, or a new name is taken or none.
     """
     table = dataset.table
-    if unknown := [name for name in names if name not in table.names]:
-        raise KeyError(f"no columns {unknown}, there are {list(table.names)}")
+    check_columns(table, list(names))
     _check_may_go(list(names))
     _check_rebuilt(dataset, names)
     new = [names.get(name, name) for name in table.names]

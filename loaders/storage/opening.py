@@ -65,9 +65,8 @@ def find_zoo(path: Path, name: str | None) -> Path:
     if name is None and len(zoos) == 1:
         return path / zoos[0]
     if name not in zoos:
-        raise ValueError(
-            f"{path} holds several zoos: name must be one of {zoos}, got {name!r}{_meant(name)}"
-        )
+        given = "and none is given (--name NAME)" if name is None else f"got {name!r}{_meant(name)}"
+        raise ValueError(f"{path} holds several zoos: name must be one of {zoos}, {given}")
     return path / name
 
 

@@ -48,7 +48,7 @@ def positions(indices: Any, length: int) -> np.ndarray:
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1:
         raise IndexError(
             f"indices must be a list of whole numbers or {length} booleans, "
-            f"got {numbers.dtype} of shape {numbers.shape}"
+            f"got {type(indices).__name__} of type {numbers.dtype} and shape {numbers.shape}"
         )
     if numbers.dtype.kind == "i" or numbers.max() < length:
         numbers = numbers.astype(np.int64, copy=False)

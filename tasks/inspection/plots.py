@@ -27,9 +27,15 @@ def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
         path: path of the file to write, with one of `SUFFIXES`.
 
     Raises:
-        ValueError: if the path has another suffix.
+        ValueError: if the path has another suffix, or the zoo has neither measure.
     """
     check_suffix(path)
+    if not has_measure(zoo):
+        first = next(iter(zoo.values()))
+        raise ValueError(
+            f"zoo {first.name!r} has no test accuracy and no test loss to plot: choose a column "
+            f"with --x (in Python plot_columns), one of {list(first.columns)}"
+        )
     columns = _joined(zoo, ("model_id", "epoch", "test_accuracy", "test_loss"))
     logarithmic = not np.isfinite(columns["test_accuracy"]).any()
     measure = "test_loss" if logarithmic else "test_accuracy"
@@ -53,6 +59,13 @@ def plot_zoo(zoo: Mapping[str, ZooDataset], path: Path) -> None:
         left.set_xlim(0, 1)
         right.set_ylim(0, 1)
     save(drawing, path)
+
+
+def has_measure(zoo: Mapping[str, ZooDataset]) -> bool:
+    """Whether `plot_zoo` has something to draw: a test accuracy, or a positive test loss."""
+    columns = _joined(zoo, ("test_accuracy", "test_loss"))
+    loss = columns["test_loss"]
+    return bool(np.isfinite(columns["test_accuracy"]).any() or (loss[np.isfinite(loss)] > 0).any())
 
 
 def check_suffix(path: Path) -> None:

@@ -130,7 +130,7 @@ def train_encoder(
             uninterrupted run.
 
     Raises:
-        TypeError: if train or val is no dataset, nor several in a list.
+        TypeError: if train or val is no dataset, nor several in a list, or the encoder is a text.
         ValueError: before any training: if the target is missing or not finite, or constant in
             the train rows or in the val rows of a zoo, if weights are not finite, if the encoder
             cannot take an architecture, or if the checkpoint in the folder belongs to another
@@ -183,7 +183,15 @@ class EncoderTraining:
             target: name of the target column.
             settings: training settings.
             seed: seed of initial weights, order of the data, dropout and permutations.
+
+        Raises:
+            TypeError: if the encoder is a text.
         """
+        if isinstance(encoder, str):
+            raise TypeError(
+                "train_encoder takes an EncoderSpec or a function that makes an encoder, got the "
+                f"text {encoder!r}: write EncoderSpec({encoder!r})"
+            )
         self.settings, self.seed, self.target = settings, seed, target
         self.commit = commit()
         self.train, self.val = train, val

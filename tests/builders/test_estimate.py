@@ -1,13 +1,16 @@
 """The estimate of a build's time: of every shipped recipe, and without fetching an image."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
 from weightzoo.builders import estimate as build_time
 from weightzoo.builders.estimate import Rates, estimate_build, part_sizes, probe
+from weightzoo.zoos.errors import RecipeError
 from weightzoo.zoos.images import hub_images
-from weightzoo.zoos.images.catalog import load_images
+from weightzoo.zoos.images.catalog import ImageSet, load_images
 from weightzoo.zoos.images.signals import load_signals
 from weightzoo.zoos.recipe import Recipe, load_recipe, recipe_names
 
@@ -40,6 +43,24 @@ def test_sizes_are_those_of_the_set(name: str) -> None:
         images = load_images(name)
         parts = [len(images.train), len(images.val), len(images.test)]
     assert part_sizes(name) == tuple(parts)
+
+
+def test_sizes_of_own_image_files_are_known(tmp_path: Path) -> None:
+    labels = torch.arange(120) % 3
+    pixels = torch.randint(0, 256, (120, 8, 8), dtype=torch.uint8)
+    images = ImageSet.from_arrays("own", train=(pixels, labels))
+    sizes = part_sizes(images.save(tmp_path / "own.npz"))
+    assert sizes == (len(images.train), len(images.val), len(images.test))
+    recipe = _few("digits-mlp", images="arrays:nowhere.npz")
+    with pytest.raises(RecipeError, match=r"no file 'nowhere\.npz'"):
+        estimate_build(recipe, recipe.models(16))
+
+
+def test_stalled_step_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clock readings around four steps: a slow first one, a stalled one, and two usual ones."""
+    marks = iter([0.0, 5.0, 6.0, 96.0, 97.0])
+    monkeypatch.setattr(build_time.time, "perf_counter", lambda: next(marks))
+    assert build_time._seconds([torch.zeros(1)] * 4) == 1.0
 
 
 def test_estimate_counts_what_is_trained_and_evaluated(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from weightzoo import write_zoo
 from weightzoo.builders import build
 from weightzoo.builders.imports import FORMATS
 from weightzoo.cli import building
@@ -132,6 +133,24 @@ def test_plot_honours_suffix_and_columns(
     assert "a plot must end in one of" in capsys.readouterr().err
     assert main(["plot", str(tiny_zoo), "--out", str(out), "--y", "test_loss"]) == 1
     assert "need --x" in capsys.readouterr().err
+
+
+def test_zoo_without_measures_is_pushed_without_a_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plots = []
+
+    def push(folder: Path, repo: str, *, plot: Path | None, **_: object) -> str:
+        plots.append(plot)
+        return "c0ffee"
+
+    monkeypatch.setattr("weightzoo.loaders.hub.publishing.push_to_hub", push)
+    models = [torch.nn.Linear(2, 1) for _ in range(6)]
+    write_zoo(tmp_path / "own", models, name="own", licence="mit")
+    assert main(["push", str(tmp_path / "own"), "me/own"]) == 0
+    assert plots == [None] and "me/own at c0ffee" in capsys.readouterr().out
+    assert main(["plot", str(tmp_path / "own"), "--out", str(tmp_path / "p.png")]) == 1
+    assert "choose a column with --x" in capsys.readouterr().err
 
 
 def test_json_of_info_and_verify_holds_numbers(

@@ -215,6 +215,22 @@ def test_latent_vectors_are_written_and_decoded_to_a_zoo(
         assert message in capsys.readouterr().err
 
 
+def test_latent_vectors_take_a_zoo_by_name(
+    autoencoder: Path, trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(trained_zoo, tmp_path / "zoos" / name)
+    zoos, latent, made = str(tmp_path / "zoos"), str(tmp_path / "l.npz"), str(tmp_path / "made")
+    encode = ["encode", str(autoencoder), zoos, "--split", "test", "--out", latent]
+    decode = ["decode", str(autoencoder), latent, "--out", made]
+    assert main(encode) == 1
+    assert "name must be one of ['one', 'two']" in capsys.readouterr().err
+    assert main([*encode, "--name", "two"]) == 0
+    assert main([*decode, "--name", "two"]) == 1
+    assert "give --zoo too" in capsys.readouterr().err
+    assert main([*decode, "--zoo", zoos, "--name", "two"]) == 0
+
+
 def test_behavioural_loss_is_the_default_where_images_are_known(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,7 +1,7 @@
 """A small Hugging Face Hub in memory, on the loopback, for the real client to talk to.
 
-It knows dataset repos: create, info, tree, paths, refs, tags, commits (with 412 on a stale
-parent), files with ranges, and LFS uploads and downloads through a second host name, as the
+It knows dataset and model repos: create, info, tree, paths, refs, tags, commits (with 412 on a
+stale parent), files with ranges, and LFS uploads and downloads through a second host name, as the
 Hub has it. Every request is logged; faults can be put in the way of chosen requests.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_test"
-LFS_SUFFIXES = (".h5", ".png")
+LFS_SUFFIXES = (".h5", ".png", ".safetensors")
 DATE = "2026-01-01T00:00:00.000Z"
 
 
@@ -106,7 +106,8 @@ class HubServer:
     """The server; `with HubServer() as hub`."""
 
     def __init__(self) -> None:
-        self.repos: dict[str, Repo] = {}
+        self.repos: dict[str, Repo] = {}  # of datasets
+        self.models: dict[str, Repo] = {}
         self.lfs: dict[str, bytes] = {}
         self.requests: list[str] = []
         self.sent_bytes = 0
@@ -266,9 +267,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _authorised(self) -> bool:
         return self.headers.get("Authorization") == f"Bearer {TOKEN}"
 
+    @property
+    def _repos(self) -> dict[str, Repo]:
+        """The repos of the kind that the path is about; a model's page has no prefix."""
+        hub, is_dataset = self.server_state, re.match(r"(/api)?/datasets/", self.url)
+        return hub.repos if is_dataset else hub.models
+
     def _repo(self, name: str, revision: str | None = "main") -> tuple[Repo, str] | None:
         """The repo and commit, or None after the error was sent."""
-        repo = self.server_state.repos.get(name)
+        repo = self._repos.get(name)
         if repo is None or repo.private and not self._authorised():
             self._error(401, "Repository not found", "RepoNotFound")
             return None
@@ -283,11 +290,13 @@ class _Handler(BaseHTTPRequestHandler):
         name = f"{request['organization']}/{request['name']}"
         if not self._authorised():
             return self._error(403, "you may not write here")
-        url = f"{self.server_state.endpoint}/datasets/{name}"
-        if name in self.server_state.repos:
+        hub, is_dataset = self.server_state, request.get("type") == "dataset"
+        repos, prefix = (hub.repos, "datasets/") if is_dataset else (hub.models, "")
+        url = f"{hub.endpoint}/{prefix}{name}"
+        if name in repos:
             return self._json({"error": "You already created this repo", "url": url}, 409)
         private = request.get("private") or request.get("visibility") == "private"
-        repo = self.server_state.repos[name] = Repo(private=bool(private))
+        repo = repos[name] = Repo(private=bool(private))
         repo.commit({".gitattributes": blob(".gitattributes", b"*.h5 filter=lfs\n")})
         self._json({"url": url})
 
@@ -389,7 +398,8 @@ class _Handler(BaseHTTPRequestHandler):
                 if key == "deletedFile":
                     changes[value["path"]] = None
             sha = found[0].commit(changes)
-        url = f"{self.server_state.endpoint}/datasets/{name}/commit/{sha}"
+        kind = "datasets/" if self._repos is self.server_state.repos else ""
+        url = f"{self.server_state.endpoint}/{kind}{name}/commit/{sha}"
         self._json({"commitUrl": url, "commitOid": sha, "success": True})
 
     def file(self, name: str, revision: str, path: str) -> None:
@@ -453,20 +463,21 @@ def _ref(name: str, ref: str, commit: str) -> dict[str, str]:
     return {"name": name, "ref": ref, "targetCommit": commit}
 
 
+_KIND = "(?:datasets|models)"
 _NAME = r"([\w.-]+/[\w.-]+)"
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/api/repos/create", _Handler.create),
     ("POST", "/api/validate-yaml", _Handler.validate),
-    ("GET", f"/api/datasets/{_NAME}", _Handler.info),
-    ("GET", f"/api/datasets/{_NAME}/revision/([^/]+)", _Handler.info),
-    ("GET", f"/api/datasets/{_NAME}/tree/([^/]+)(?:/(.+))?", _Handler.tree),
-    ("POST", f"/api/datasets/{_NAME}/paths-info/([^/]+)", _Handler.paths_info),
-    ("GET", f"/api/datasets/{_NAME}/refs", _Handler.refs),
-    ("POST DELETE", f"/api/datasets/{_NAME}/tag/([^/]+)", _Handler.tag),
-    ("POST", f"/api/datasets/{_NAME}/preupload/([^/]+)", _Handler.preupload),
-    ("POST", f"/api/datasets/{_NAME}/commit/([^/]+)", _Handler.commit),
-    ("POST", f"/datasets/{_NAME}.git/info/lfs/objects/batch", _Handler.lfs_batch),
+    ("GET", f"/api/{_KIND}/{_NAME}", _Handler.info),
+    ("GET", f"/api/{_KIND}/{_NAME}/revision/([^/]+)", _Handler.info),
+    ("GET", f"/api/{_KIND}/{_NAME}/tree/([^/]+)(?:/(.+))?", _Handler.tree),
+    ("POST", f"/api/{_KIND}/{_NAME}/paths-info/([^/]+)", _Handler.paths_info),
+    ("GET", f"/api/{_KIND}/{_NAME}/refs", _Handler.refs),
+    ("POST DELETE", f"/api/{_KIND}/{_NAME}/tag/([^/]+)", _Handler.tag),
+    ("POST", f"/api/{_KIND}/{_NAME}/preupload/([^/]+)", _Handler.preupload),
+    ("POST", f"/api/{_KIND}/{_NAME}/commit/([^/]+)", _Handler.commit),
+    ("POST", f"/(?:datasets/)?{_NAME}.git/info/lfs/objects/batch", _Handler.lfs_batch),
     ("POST", "/verify", _Handler.verify),
     ("GET PUT HEAD", "/lfs/([0-9a-f]{64})", _Handler.lfs),
-    ("GET HEAD", f"/datasets/{_NAME}/resolve/([^/]+)/(.+)", _Handler.file),
+    ("GET HEAD", f"/(?:datasets/)?{_NAME}/resolve/([^/]+)/(.+)", _Handler.file),
 ]

@@ -17,11 +17,11 @@ from weightzoo.zoos.recipe import load_recipe
 COHORTS = 4
 
 
-def _builds(folder: Path, *names: str) -> Path:
-    """Let ray_builds.py write zoos, in a process of its own."""
+def _builds(folder: Path, *names: str, script: str = "ray_builds.py") -> Path:
+    """Let a script write zoos, in a process of its own."""
     pytest.importorskip("ray", reason="the engine 'ray' needs weightzoo[ray]")
-    script = Path(__file__).with_name("ray_builds.py")
-    command = [sys.executable, str(script), str(folder), *names]
+    path = Path(__file__).with_name(script)
+    command = [sys.executable, str(path), str(folder), *names]
     run = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stderr
     return folder
@@ -61,6 +61,18 @@ def test_ray_engine_gives_the_same_zoo_apart_and_resumed(tmp_path: Path) -> None
     for name in ("plain", "apart", "resumed"):
         _check_equal(folder, name)
         assert _trained(folder, name) == _trained(folder, "process")
+
+
+@pytest.mark.slow
+def test_ray_engine_reads_own_image_files_of_the_working_folder(tmp_path: Path) -> None:
+    """Also on a cluster that runs in another folder; the architecture is that of a module."""
+    folder = _builds(tmp_path, script="ray_own_images.py")
+    for kind in ("arrays", "idx", "folder", "child"):
+        zoo, same = folder / f"ray-{kind}", folder / f"process-{kind}"
+        assert list(_columns(zoo)) == list(_columns(same)) != []
+        headers = [ZooIndex.read(path).open(path)[0].header for path in (zoo, same)]
+        assert headers[0].provenance["images"] == headers[1].provenance["images"]
+        assert headers[0].architecture == headers[1].architecture
 
 
 def test_ray_engine_that_is_missing_says_what_to_install(

@@ -85,3 +85,35 @@ def test_stock_and_own_datasets_name_the_function_that_writes_each(
 def test_weights_that_were_not_asked_for_are_named(train: ZooDataset) -> None:
     with pytest.raises(KeyError, match=r"no column 'weights', .*give map\(..., weights=True\)"):
         train.map(lambda batch: {"norm": batch["weights"]})
+
+
+def test_arguments_of_another_type_say_what_to_write(train: ZooDataset, tiny_zoo: Path) -> None:
+    odd: Any = train
+    with pytest.raises(TypeError, match=r"name of the column first, got list: add_column\('NAME'"):
+        odd.add_column([1] * len(train), "x")
+    with pytest.raises(TypeError, match=r"a dict of new names.* got \['lr'\]"):
+        odd.rename_columns(["lr"])
+    with pytest.raises(IndexError, match="whole numbers or 12 booleans, got str"):
+        odd.weights("a")
+    for wrong in (3, None, [tiny_zoo]):
+        with pytest.raises(TypeError, match="load_zoo takes a path .*org/name"):
+            load_zoo(wrong)  # type: ignore[call-overload]
+
+
+def test_encoder_by_its_name_is_told_to_be_a_spec(train: ZooDataset) -> None:
+    with pytest.raises(TypeError, match=r"got the text 'sne': write EncoderSpec\('sne'\)"):
+        train_encoder("sne", train, train, "test_accuracy")  # type: ignore[arg-type]
+
+
+def test_method_of_one_split_is_found_from_the_dict(tiny_zoo: Path) -> None:
+    zoo = load_zoo(tiny_zoo)
+    with pytest.raises(AttributeError, match=r"'weights': it is of one split, zoo\['train'\]\.w"):
+        zoo.weights()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'$"):
+        _ = zoo.nothing
+
+
+def test_columns_that_are_missing_are_suggested(train: ZooDataset) -> None:
+    for wrong in (lambda: train.sort("epok"), lambda: train.remove_columns("epok")):
+        with pytest.raises(KeyError, match="no columns .*did you mean 'epoch'"):
+            wrong()

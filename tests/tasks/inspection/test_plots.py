@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from weightzoo import write_zoo
 from weightzoo.loaders.load import load_zoo
 from weightzoo.tasks.inspection import column_plot, plots
 from weightzoo.tasks.inspection.column_plot import plot_columns
-from weightzoo.tasks.inspection.plots import plot_predictions, plot_zoo
+from weightzoo.tasks.inspection.plots import has_measure, plot_predictions, plot_zoo
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -47,6 +49,16 @@ def test_plot_zoo_draws_the_loss_where_there_is_no_accuracy(tiny_zoo: Path, tmp_
     pixels = _pixels(tmp_path / "inr.png")
     half = pixels.shape[1] // 2
     assert (pixels[:, :half, :3].std(), pixels[:, half:, :3].std()) > (0.02, 0.02)
+
+
+def test_zoo_without_measures_names_the_columns_to_plot(tmp_path: Path) -> None:
+    models = [torch.nn.Linear(2, 1) for _ in range(6)]
+    write_zoo(tmp_path / "z", models, {"quality": range(6)}, name="own", licence="mit")
+    assert not has_measure(zoo := load_zoo(tmp_path / "z"))
+    with pytest.raises(ValueError, match="zoo 'own' has no test accuracy .* --x .*'quality'"):
+        plot_zoo(zoo, tmp_path / "z.png")
+    plot_columns(zoo, tmp_path / "z.png", "quality")
+    assert _pixels(tmp_path / "z.png").std() > 0.02
 
 
 @pytest.fixture
