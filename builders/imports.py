@@ -23,6 +23,7 @@ from ..zoos.partial_folder import SCRATCH_NAME, PartialFolder, partial_folder
 from ..zoos.provenance import package_version
 from .checkpoints.archives import ArchiveError, open_source
 from .checkpoints.unreadable import UnreadableFileError, reading
+from .importing.children import read_parents, set_lineage
 from .importing.groups import Group, folder_names, group_models
 from .importing.models import FoundModel, Reader, Remark, Scan, tidy_metrics
 from .importing.partial_import import Journal, PartialImport
@@ -57,6 +58,7 @@ def import_zoo(
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     overwrite: bool = False,
     strict: bool = False,
+    parents: Path | None = None,
     progress: bool = True,
 ) -> ImportReport:
     """Import a published zoo as a zoo folder; as a folder of zoos if architectures differ.
@@ -74,6 +76,8 @@ def import_zoo(
         fractions: shares of models for train, val and test.
         overwrite: replace a zoo at `out` when the new one is complete.
         strict: fail if models differ in architecture.
+        parents: folder of an imported zoo, which fine-tuned or pruned models of the source descend
+            from. Children get its splits, and the columns of their lineage name its rows.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -95,6 +99,7 @@ def import_zoo(
         "fractions": list(fractions),
         "strict": strict,
         "archive": _archive(source),
+        "parents": None if parents is None else str(parents),
     }
     if not source.exists():
         raise BuildError(f"no file or folder at {source}")
@@ -131,10 +136,14 @@ class _Import:
         scan.models.sort(key=lambda model: model.name)
         scan.notes += tidy_metrics(scan.models)
         fractions, seed = self.settings["fractions"], self.settings["seed"]
-        split = assign_splits(scan, fractions, seed, split_file)
+        parents = self.settings["parents"]
+        known = read_parents(None if parents is None else Path(parents))
+        split = assign_splits(scan, fractions, seed, split_file, known)
         groups = group_models(scan, self.reader)
         self._check_groups(scan, groups)
-        zoos = self._plan(scan, groups, split)
+        names = [""] if len(groups) == 1 else folder_names(groups)
+        set_lineage(scan, groups, [name or self.out.name for name in names], known)
+        zoos = self._plan(scan, groups, names, split)
         journal = self._start(zoos, overwrite)
         with _bar(zoos, journal, progress) as bar:
             for zoo in zoos:
@@ -164,12 +173,10 @@ class _Import:
             )
 
     def _plan(
-        self, scan: Scan, groups: Sequence[Group], split: dict[str, Any]
+        self, scan: Scan, groups: Sequence[Group], names: Sequence[str], split: dict[str, Any]
     ) -> list[PartialImport]:
         """Plan one zoo per group: a single one in the folder itself, several in subfolders."""
         header = {"recipe": self._recipe(scan), "split": split}
-        single = len(groups) == 1
-        names = [""] if single else folder_names(groups)
         return [
             PartialImport.plan(
                 self.held.path / name,

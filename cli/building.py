@@ -137,6 +137,13 @@ def _add_import(commands: Any) -> None:
     import_.add_argument(
         "--seed", type=whole(0), default=0, help="seed of a drawn split (default: 0)"
     )
+    import_.add_argument(
+        "--parents",
+        type=Path,
+        metavar="ZOO",
+        help="folder of an imported zoo that pruned or fine-tuned models of the source descend "
+        "from: they get its splits, and name its rows as their parents",
+    )
     import_.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
     import_.add_argument(
         "--strict", action="store_true", help="fail if the models differ in architecture"
@@ -335,5 +342,6 @@ def _import(options: argparse.Namespace) -> None:
         seed=options.seed,
         overwrite=options.overwrite,
         strict=options.strict,
+        parents=options.parents,
     )
     print_result(options, report.to_json(), report.summary())

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...zoos.format import METRICS
+from ...zoos.lineage import Lineage
 from ...zoos.networks.architectures import Architecture
 from ..checkpoints.archives import Source
 from ..checkpoints.opening import find_state_dict, open_checkpoint
@@ -87,6 +88,23 @@ class Remark:
         object.__setattr__(self, "reason", one_line(self.reason))
 
 
+@dataclass(frozen=True)
+class Parent:
+    """Published parent of a fine-tuned or pruned model.
+
+    Attributes:
+        relation: "fine-tuned" or "pruned".
+        model: published name of the parent.
+        epoch: epoch of its checkpoint, or `UNKNOWN_EPOCH`.
+        zoo: published name of its zoo, "" if it is the same source.
+    """
+
+    relation: str
+    model: str
+    epoch: int = UNKNOWN_EPOCH
+    zoo: str = ""
+
+
 @dataclass
 class FoundModel:
     """One model of a source.
@@ -101,6 +119,9 @@ class FoundModel:
         seed: seed, or `UNKNOWN_SEED`.
         split: published split, or None.
         diverged: whether a published loss is not finite, (K,); None if all are finite.
+        parent: model that it was made from, or None.
+        lineage: lineage of its rows; None if no model of the source has a parent.
+        measures_sparsity: whether its column `sparsity` is counted from its weights.
     """
 
     name: str
@@ -112,6 +133,9 @@ class FoundModel:
     seed: int = UNKNOWN_SEED
     split: str | None = None
     diverged: np.ndarray | None = None
+    parent: Parent | None = None
+    lineage: Lineage | None = None
+    measures_sparsity: bool = False
 
     def __post_init__(self) -> None:
         """Check that epochs and seed fit 64 bits; a longer seed becomes a property.

@@ -37,6 +37,7 @@ from .columns import ColumnPlan
 from .layers import signature
 from .models import FoundModel, OpenState, Reader, Remark
 from .report import ImportedZoo
+from .variances import zero_share
 
 BLOCK_BYTES = 8_000_000  # bytes written and synced together
 
@@ -276,6 +277,8 @@ class PartialImport:
 
         def columns(weights: np.ndarray) -> dict[str, np.ndarray]:
             known = self._columns(plan)
+            if any(model.measures_sparsity for model in self.models):
+                known["sparsity"] = zero_share(weights, header.layer_table)
             return known | {"status": status_column(weights, known["status"] == "diverged")}
 
         keep = np.setdiff1d(np.arange(plan.rows), list(refused)) if refused else None

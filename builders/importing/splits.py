@@ -12,21 +12,27 @@ import numpy as np
 from ...zoos.errors import BuildError
 from ...zoos.format import SPLITS
 from ...zoos.splits import draw_splits
+from .children import ParentRows, inherit_splits, split_children
 from .models import Remark, Scan
 
 
 def assign_splits(
-    scan: Scan, fractions: Sequence[float], seed: int, split_file: Path | None
+    scan: Scan,
+    fractions: Sequence[float],
+    seed: int,
+    split_file: Path | None,
+    parents: ParentRows | None = None,
 ) -> dict[str, Any]:
     """Assign a split to every model: from a file, else as published, else drawn by model.
 
-    Models missing in a split file are refused.
+    Models missing in a split file are refused. A drawn split keeps children with their parents.
 
     Args:
         scan: models found; their splits are set.
         fractions: shares of train, val and test, which sum to 1.
         seed: seed of the draw.
         split_file: CSV file with the columns model_name and split, or None.
+        parents: models of an earlier import, whose children get their splits.
 
     Returns:
         Description of the split, for the header.
@@ -47,10 +53,15 @@ def assign_splits(
     valid = len(fractions) == 3 and min(fractions) >= 0 and math.isclose(sum(fractions), 1.0)
     if not valid:
         raise BuildError(f"fractions must be three shares that sum to 1, got {tuple(fractions)}")
-    drawn = draw_splits(len(scan.models), shares, np.random.default_rng(seed))
-    for model, split in zip(scan.models, drawn, strict=True):
+    for model in scan.models:
+        model.split = None
+    roots = inherit_splits(scan.models, parents or {})
+    drawn = draw_splits(len(roots), shares, np.random.default_rng(seed))
+    for model, split in zip(roots, drawn, strict=True):
         model.split = split
-    return {"by": "model", "fractions": shares, "seed": seed}
+    split_children(scan.models)
+    by = "model" if not any(model.parent for model in scan.models) else "parent"
+    return {"by": by, "fractions": shares, "seed": seed}
 
 
 def _splits_from_file(scan: Scan, path: Path) -> dict[str, Any]:
