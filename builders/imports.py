@@ -148,7 +148,7 @@ class _Import:
         with _bar(zoos, journal, progress) as bar:
             for zoo in zoos:
                 zoo.write(self.reader, journal, bar)
-        provenance = self.held.start_finishing(self._provenance(begun))
+        provenance = self.held.start_finishing(self._provenance(scan, begun))
         made = [zoo.finish(journal, provenance) for zoo in zoos]
         report = self._report(scan, zoos, made, journal, started)
         self._write_report(zoos, made, report)
@@ -221,8 +221,9 @@ class _Import:
             self.held.set_planned(plan)
         return journal
 
-    def _provenance(self, begun: datetime) -> dict[str, Any]:
-        return {
+    def _provenance(self, scan: Scan, begun: datetime) -> dict[str, Any]:
+        licence = {} if scan.licence is None else {"licence": scan.licence}
+        return licence | {
             "imported": self.settings["format"],
             "weightzoo": package_version(),
             "python": sys.version.split()[0],

@@ -160,6 +160,7 @@ class Scan:
         remarks: incomplete properties of the other models.
         notes: notes on the whole source.
         constants: properties that are equal in all models.
+        licence: licence that all models state, or None.
     """
 
     models: list[FoundModel] = field(default_factory=list)
@@ -167,6 +168,7 @@ class Scan:
     remarks: list[Remark] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
 
     @contextmanager
     def refusing(self, model: str, file: str = "") -> Iterator[None]:

@@ -45,19 +45,23 @@ def join_shards(files: Iterable[str]) -> tuple[dict[str, tuple[str, ...]], dict[
     return whole, refused
 
 
-def open_together(files: Mapping[str, Checkpoint]) -> OpenState:
+def open_together(
+    files: Mapping[str, Checkpoint], prefixes: Mapping[str, str] | None = None
+) -> OpenState:
     """Open the tensors of several files as those of one checkpoint, in natural order.
 
     Args:
         files: open files by name.
+        prefixes: text before the names of each file's tensors; None adds none.
 
     Raises:
         UnreadableFileError: if a tensor is in two files.
     """
     tensors: dict[str, Leaf] = {}
     owners: dict[int, Checkpoint] = {}
-    for file in files.values():
-        state = find_state_dict(file.root)
+    for name, file in files.items():
+        prefix = (prefixes or {}).get(name, "")
+        state = {prefix + key: leaf for key, leaf in find_state_dict(file.root).items()}
         if twice := sorted(set(state) & set(tensors)):
             raise UnreadableFileError(f"tensors {twice[:3]} are in two files")
         tensors |= state

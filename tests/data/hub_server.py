@@ -2,7 +2,8 @@
 
 It knows dataset repos: create, info, tree, paths, refs, tags, commits (with 412 on a stale
 parent), files with ranges, and LFS uploads and downloads through a second host name, as the
-Hub has it. Every request is logged; faults can be put in the way of chosen requests.
+Hub has it; and model repos, for reading. Every request is logged; faults can be put in the way
+of chosen requests.
 """
 
 import base64
@@ -454,12 +455,13 @@ def _ref(name: str, ref: str, commit: str) -> dict[str, str]:
 
 
 _NAME = r"([\w.-]+/[\w.-]+)"
+_KIND = "(?:datasets|models)"
 _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", "/api/repos/create", _Handler.create),
     ("POST", "/api/validate-yaml", _Handler.validate),
-    ("GET", f"/api/datasets/{_NAME}", _Handler.info),
-    ("GET", f"/api/datasets/{_NAME}/revision/([^/]+)", _Handler.info),
-    ("GET", f"/api/datasets/{_NAME}/tree/([^/]+)(?:/(.+))?", _Handler.tree),
+    ("GET", f"/api/{_KIND}/{_NAME}", _Handler.info),
+    ("GET", f"/api/{_KIND}/{_NAME}/revision/([^/]+)", _Handler.info),
+    ("GET", f"/api/{_KIND}/{_NAME}/tree/([^/]+)(?:/(.+))?", _Handler.tree),
     ("POST", f"/api/datasets/{_NAME}/paths-info/([^/]+)", _Handler.paths_info),
     ("GET", f"/api/datasets/{_NAME}/refs", _Handler.refs),
     ("POST DELETE", f"/api/datasets/{_NAME}/tag/([^/]+)", _Handler.tag),
@@ -468,5 +470,5 @@ _ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("POST", f"/datasets/{_NAME}.git/info/lfs/objects/batch", _Handler.lfs_batch),
     ("POST", "/verify", _Handler.verify),
     ("GET PUT HEAD", "/lfs/([0-9a-f]{64})", _Handler.lfs),
-    ("GET HEAD", f"/datasets/{_NAME}/resolve/([^/]+)/(.+)", _Handler.file),
+    ("GET HEAD", f"(?:/datasets)?/{_NAME}/resolve/([^/]+)/(.+)", _Handler.file),
 ]
