@@ -71,7 +71,8 @@ def import_zoo(
         source: path of a folder, an archive (zip, tar, tar.gz, tar.xz) or a file.
         out: path of the new folder. If models differ in architecture, it contains one zoo folder
             per architecture, and the splits are drawn over all models together.
-        split_file: CSV file with the columns model_name and split; other models are refused.
+        split_file: CSV file with the columns model_name and split, or a published file (JSON of
+            paths by split, or a CSV of image numbers); other models are refused.
         seed: seed of the split, if neither a file nor the source gives one.
         fractions: shares of models for train, val and test.
         overwrite: replace a zoo at `out` when the new one is complete.

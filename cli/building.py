@@ -130,8 +130,9 @@ def _add_import(commands: Any) -> None:
     import_.add_argument(
         "--split-file",
         type=Path,
-        help="CSV file with columns model_name and split (train, val or test); models missing from "
-        "it are left out (default: the source's split, or one drawn with --seed: 70 %% train, "
+        help="CSV file with columns model_name and split (train, val or test), or a published "
+        "file: JSON of paths by split, or one image number per line; models missing from it are "
+        "left out (default: the source's split, or one drawn with --seed: 70 %% train, "
         "15 %% val, 15 %% test)",
     )
     import_.add_argument(

@@ -44,16 +44,19 @@ def read_parents(folder: Path | None) -> ParentRows:
 def inherit_splits(models: Sequence[FoundModel], parents: ParentRows) -> list[FoundModel]:
     """Give models with a parent in `parents` its split, and return the models to draw for.
 
-    The others are parents themselves, or children of a model in `models`; `split_children` gives
-    those their parent's split.
+    Of each group only the first model is drawn for. `split_children` gives the other members its
+    split, and children of a model in `models` their parent's.
 
     Args:
         models: all models of a source.
         parents: models of an earlier import.
     """
     names = {model.name for model in models}
-    roots = []
+    roots, groups = [], set[str]()
     for model in models:
+        if model.group is not None and model.group in groups:
+            continue
+        groups |= {model.group} if model.group else set()
         known = parents.get(model.parent.model) if model.parent else None
         if known is not None:
             model.split = known[2]
@@ -63,7 +66,10 @@ def inherit_splits(models: Sequence[FoundModel], parents: ParentRows) -> list[Fo
 
 
 def split_children(models: Sequence[FoundModel]) -> None:
-    """Give the models without a split that of the closest ancestor that has one."""
+    """Give models without a split that of their group, or of the closest ancestor with one."""
+    of_group = {model.group: model.split for model in models if model.group and model.split}
+    for model in models:
+        model.split = model.split or of_group.get(model.group or "")
     by_name = {model.name: model for model in models}
     for model in models:
         chain = [model]

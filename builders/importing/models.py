@@ -121,6 +121,7 @@ class FoundModel:
         diverged: whether a published loss is not finite, (K,); None if all are finite.
         parent: model that it was made from, or None.
         lineage: lineage of its rows; None if no model of the source has a parent.
+        group: key of models that belong in one split, such as those of one image, or None.
         measures_sparsity: whether its column `sparsity` is counted from its weights.
     """
 
@@ -135,6 +136,7 @@ class FoundModel:
     diverged: np.ndarray | None = None
     parent: Parent | None = None
     lineage: Lineage | None = None
+    group: str | None = None
     measures_sparsity: bool = False
 
     def __post_init__(self) -> None:
@@ -261,6 +263,10 @@ class Reader(ABC):
     def architecture(self, state: Mapping[str, Leaf]) -> Architecture | None:
         """The architecture with these tensors (by weightzoo's names), or None if it is unknown."""
         return known_architecture(state)
+
+    def notes(self, state: Mapping[str, Leaf]) -> list[str]:
+        """Notes for the report on an architecture with these tensors (by weightzoo's names)."""
+        return []
 
 
 def _exact(values: np.ndarray) -> np.ndarray:
