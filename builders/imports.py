@@ -25,6 +25,7 @@ from .checkpoints.archives import ArchiveError, open_source
 from .checkpoints.unreadable import UnreadableFileError, reading
 from .importing.children import read_parents, set_lineage
 from .importing.groups import Group, folder_names, group_models
+from .importing.mixed_import import MixedImport
 from .importing.models import FoundModel, Reader, Remark, Scan, tidy_metrics
 from .importing.partial_import import Journal, PartialImport
 from .importing.report import ImportedZoo, ImportReport
@@ -62,6 +63,8 @@ def import_zoo(
     progress: bool = True,
 ) -> ImportReport:
     """Import a published zoo as a zoo folder; as a folder of zoos if architectures differ.
+
+    The CNN Wild Park, in which nearly every model has its own, becomes one mixed zoo instead.
 
     A killed import resumes when it is called again with the same arguments. Models and splits do
     not depend on the order of files on a disk.
@@ -144,7 +147,9 @@ class _Import:
         self._check_groups(scan, groups)
         names = [""] if len(groups) == 1 else folder_names(groups)
         set_lineage(scan, groups, [name or self.out.name for name in names], known)
-        zoos = self._plan(scan, groups, names, split)
+        mixed = self.reader.mixes and len(groups) > 1
+        plan = self._plan_mixed if mixed else self._plan
+        zoos = plan(scan, groups, names, split)
         journal = self._start(zoos, overwrite)
         with _bar(zoos, journal, progress) as bar:
             for zoo in zoos:
@@ -191,6 +196,14 @@ class _Import:
             for name, group in zip(names, groups, strict=True)
         ]
 
+    def _plan_mixed(
+        self, scan: Scan, groups: Sequence[Group], names: Sequence[str], split: dict[str, Any]
+    ) -> list[MixedImport]:
+        """Plan one zoo of all groups, in the folder itself."""
+        header = {"recipe": self._recipe(scan) | {"name": self.out.name}, "split": split}
+        folders = self.held.path / "mixed", self.held.finished, self.out
+        return [MixedImport.plan(*folders, groups, names, header)]
+
     def _recipe(self, scan: Scan) -> dict[str, Any]:
         """Description of the import, stored in place of a recipe."""
         source, format = self.reader.source.path.name, self.settings["format"]
@@ -207,7 +220,7 @@ class _Import:
             "notes": scan.notes,
         }
 
-    def _start(self, zoos: Sequence[PartialImport], overwrite: bool) -> Journal:
+    def _start(self, zoos: Sequence[PartialImport | MixedImport], overwrite: bool) -> Journal:
         """Make the files, or resume those of an earlier run of the same import."""
         digest = hashlib.sha256()
         for zoo in zoos:
@@ -237,7 +250,7 @@ class _Import:
     def _report(
         self,
         scan: Scan,
-        zoos: Sequence[PartialImport],
+        zoos: Sequence[PartialImport | MixedImport],
         made: Sequence[ImportedZoo | None],
         journal: Journal,
         started: float,
@@ -257,7 +270,7 @@ class _Import:
 
     def _write_report(
         self,
-        zoos: Sequence[PartialImport],
+        zoos: Sequence[PartialImport | MixedImport],
         made: Sequence[ImportedZoo | None],
         report: ImportReport,
     ) -> None:
@@ -296,7 +309,7 @@ def _ranges(numbers: Sequence[int], every: Sequence[int]) -> str:
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
-def _bar(zoos: Sequence[PartialImport], journal: Journal, progress: bool) -> Any:
+def _bar(zoos: Sequence[PartialImport | MixedImport], journal: Journal, progress: bool) -> Any:
     return tqdm(
         total=sum(zoo.rows for zoo in zoos),
         initial=sum(zoo.rows_done(journal) for zoo in zoos),

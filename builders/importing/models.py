@@ -201,9 +201,12 @@ class Reader(ABC):
     Attributes:
         source: files of the published zoo.
         stubs: classes in the format's pickles that are kept as stubs.
+        mixes: whether models of several architectures become one mixed zoo, instead of one zoo
+            for each architecture.
     """
 
     stubs: ClassVar[tuple[str, ...]] = ()
+    mixes: ClassVar[bool] = False
 
     def __init__(self, source: Source) -> None:
         """Read from `source`."""

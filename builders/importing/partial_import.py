@@ -247,7 +247,7 @@ class PartialImport:
             for index, (model, row) in enumerate(checkpoints[start : start + size]):
                 try:
                     with reading():  # a full disk passes and ends the import
-                        _flatten(reader.open(model, row), table, block[index])
+                        flatten(reader.open(model, row), table, block[index])
                 except UnreadableFileError as error:
                     block[index] = np.nan
                     epoch = int(model.epochs[row])
@@ -306,8 +306,13 @@ class PartialImport:
         )
 
 
-def _flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
-    """Write one checkpoint's tensors into a row (D,).
+def flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
+    """Write one checkpoint's tensors into a row.
+
+    Args:
+        state: open checkpoint.
+        table: layer table of its architecture.
+        row: memory to fill, (D,), float32.
 
     Raises:
         UnreadableFileError: if they differ from the layer table.
