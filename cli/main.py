@@ -17,6 +17,7 @@ from typing import NoReturn
 from ..zoos.errors import ZooError, did_you_mean
 from .benchmarks import add_benchmark_commands
 from .building import add_building_commands
+from .catalogue import add_catalogue_commands
 from .completion import add_completion_command
 from .editing import add_editing_commands
 from .merging import add_merging_commands
@@ -26,6 +27,7 @@ from .zoos import add_zoo_commands
 
 GROUPS = (
     add_building_commands,
+    add_catalogue_commands,
     add_zoo_commands,
     add_editing_commands,
     add_model_commands,
