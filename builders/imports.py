@@ -23,7 +23,9 @@ from ..zoos.partial_folder import SCRATCH_NAME, PartialFolder, partial_folder
 from ..zoos.provenance import package_version
 from .checkpoints.archives import ArchiveError, open_source
 from .checkpoints.unreadable import UnreadableFileError, reading
+from .importing.children import read_parents, set_lineage
 from .importing.groups import Group, folder_names, group_models
+from .importing.mixed_import import MixedImport
 from .importing.models import FoundModel, Reader, Remark, Scan, tidy_metrics
 from .importing.partial_import import Journal, PartialImport
 from .importing.report import ImportedZoo, ImportReport
@@ -57,9 +59,12 @@ def import_zoo(
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     overwrite: bool = False,
     strict: bool = False,
+    parents: Path | None = None,
     progress: bool = True,
 ) -> ImportReport:
     """Import a published zoo as a zoo folder; as a folder of zoos if architectures differ.
+
+    The CNN Wild Park, in which nearly every model has its own, becomes one mixed zoo instead.
 
     A killed import resumes when it is called again with the same arguments. Models and splits do
     not depend on the order of files on a disk.
@@ -69,11 +74,14 @@ def import_zoo(
         source: path of a folder, an archive (zip, tar, tar.gz, tar.xz) or a file.
         out: path of the new folder. If models differ in architecture, it contains one zoo folder
             per architecture, and the splits are drawn over all models together.
-        split_file: CSV file with the columns model_name and split; other models are refused.
+        split_file: CSV file with the columns model_name and split, or a published file (JSON of
+            paths by split, or a CSV of image numbers); other models are refused.
         seed: seed of the split, if neither a file nor the source gives one.
         fractions: shares of models for train, val and test.
         overwrite: replace a zoo at `out` when the new one is complete.
         strict: fail if models differ in architecture.
+        parents: folder of an imported zoo, which fine-tuned or pruned models of the source descend
+            from. Children get its splits, and the columns of their lineage name its rows.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -95,6 +103,7 @@ def import_zoo(
         "fractions": list(fractions),
         "strict": strict,
         "archive": _archive(source),
+        "parents": None if parents is None else str(parents),
     }
     if not source.exists():
         raise BuildError(f"no file or folder at {source}")
@@ -131,15 +140,21 @@ class _Import:
         scan.models.sort(key=lambda model: model.name)
         scan.notes += tidy_metrics(scan.models)
         fractions, seed = self.settings["fractions"], self.settings["seed"]
-        split = assign_splits(scan, fractions, seed, split_file)
+        parents = self.settings["parents"]
+        known = read_parents(None if parents is None else Path(parents))
+        split = assign_splits(scan, fractions, seed, split_file, known)
         groups = group_models(scan, self.reader)
         self._check_groups(scan, groups)
-        zoos = self._plan(scan, groups, split)
+        names = [""] if len(groups) == 1 else folder_names(groups)
+        set_lineage(scan, groups, [name or self.out.name for name in names], known)
+        mixed = self.reader.mixes and len(groups) > 1
+        plan = self._plan_mixed if mixed else self._plan
+        zoos = plan(scan, groups, names, split)
         journal = self._start(zoos, overwrite)
         with _bar(zoos, journal, progress) as bar:
             for zoo in zoos:
                 zoo.write(self.reader, journal, bar)
-        provenance = self.held.start_finishing(self._provenance(begun))
+        provenance = self.held.start_finishing(self._provenance(scan, begun))
         made = [zoo.finish(journal, provenance) for zoo in zoos]
         report = self._report(scan, zoos, made, journal, started)
         self._write_report(zoos, made, report)
@@ -164,12 +179,10 @@ class _Import:
             )
 
     def _plan(
-        self, scan: Scan, groups: Sequence[Group], split: dict[str, Any]
+        self, scan: Scan, groups: Sequence[Group], names: Sequence[str], split: dict[str, Any]
     ) -> list[PartialImport]:
         """Plan one zoo per group: a single one in the folder itself, several in subfolders."""
         header = {"recipe": self._recipe(scan), "split": split}
-        single = len(groups) == 1
-        names = [""] if single else folder_names(groups)
         return [
             PartialImport.plan(
                 self.held.path / name,
@@ -182,6 +195,14 @@ class _Import:
             )
             for name, group in zip(names, groups, strict=True)
         ]
+
+    def _plan_mixed(
+        self, scan: Scan, groups: Sequence[Group], names: Sequence[str], split: dict[str, Any]
+    ) -> list[MixedImport]:
+        """Plan one zoo of all groups, in the folder itself."""
+        header = {"recipe": self._recipe(scan) | {"name": self.out.name}, "split": split}
+        folders = self.held.path / "mixed", self.held.finished, self.out
+        return [MixedImport.plan(*folders, groups, names, header)]
 
     def _recipe(self, scan: Scan) -> dict[str, Any]:
         """Description of the import, stored in place of a recipe."""
@@ -199,7 +220,7 @@ class _Import:
             "notes": scan.notes,
         }
 
-    def _start(self, zoos: Sequence[PartialImport], overwrite: bool) -> Journal:
+    def _start(self, zoos: Sequence[PartialImport | MixedImport], overwrite: bool) -> Journal:
         """Make the files, or resume those of an earlier run of the same import."""
         digest = hashlib.sha256()
         for zoo in zoos:
@@ -214,8 +235,9 @@ class _Import:
             self.held.set_planned(plan)
         return journal
 
-    def _provenance(self, begun: datetime) -> dict[str, Any]:
-        return {
+    def _provenance(self, scan: Scan, begun: datetime) -> dict[str, Any]:
+        licence = {} if scan.licence is None else {"licence": scan.licence}
+        return licence | {
             "imported": self.settings["format"],
             "weightzoo": package_version(),
             "python": sys.version.split()[0],
@@ -228,7 +250,7 @@ class _Import:
     def _report(
         self,
         scan: Scan,
-        zoos: Sequence[PartialImport],
+        zoos: Sequence[PartialImport | MixedImport],
         made: Sequence[ImportedZoo | None],
         journal: Journal,
         started: float,
@@ -248,7 +270,7 @@ class _Import:
 
     def _write_report(
         self,
-        zoos: Sequence[PartialImport],
+        zoos: Sequence[PartialImport | MixedImport],
         made: Sequence[ImportedZoo | None],
         report: ImportReport,
     ) -> None:
@@ -287,7 +309,7 @@ def _ranges(numbers: Sequence[int], every: Sequence[int]) -> str:
     return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
 
 
-def _bar(zoos: Sequence[PartialImport], journal: Journal, progress: bool) -> Any:
+def _bar(zoos: Sequence[PartialImport | MixedImport], journal: Journal, progress: bool) -> Any:
     return tqdm(
         total=sum(zoo.rows for zoo in zoos),
         initial=sum(zoo.rows_done(journal) for zoo in zoos),

@@ -130,12 +130,20 @@ def _add_import(commands: Any) -> None:
     import_.add_argument(
         "--split-file",
         type=Path,
-        help="CSV file with columns model_name and split (train, val or test); models missing from "
-        "it are left out (default: the source's split, or one drawn with --seed: 70 %% train, "
+        help="CSV file with columns model_name and split (train, val or test), or a published "
+        "file: JSON of paths by split, or one image number per line; models missing from it are "
+        "left out (default: the source's split, or one drawn with --seed: 70 %% train, "
         "15 %% val, 15 %% test)",
     )
     import_.add_argument(
         "--seed", type=whole(0), default=0, help="seed of a drawn split (default: 0)"
+    )
+    import_.add_argument(
+        "--parents",
+        type=Path,
+        metavar="ZOO",
+        help="folder of an imported zoo that pruned or fine-tuned models of the source descend "
+        "from: they get its splits, and name its rows as their parents",
     )
     import_.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
     import_.add_argument(
@@ -335,5 +343,6 @@ def _import(options: argparse.Namespace) -> None:
         seed=options.seed,
         overwrite=options.overwrite,
         strict=options.strict,
+        parents=options.parents,
     )
     print_result(options, report.to_json(), report.summary())

@@ -23,6 +23,10 @@ COMMANDS = {
         "zoo",
         "import": "convert published networks to a zoo",
     },
+    "catalogue.add_catalogue_commands": {
+        "catalogue": "list the zoos that others published",
+        "fetch": "download a published zoo",
+    },
     "zoos.add_zoo_commands": {
         "info": "print the contents of a zoo: architecture, models, rows, splits, columns",
         "verify": "check that a zoo is complete and its models work",

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from weightzoo.builders.catalogue import CATALOGUE, NO_LICENCE
 from weightzoo.builders.estimate import part_sizes
 from weightzoo.builders.imports import FORMATS
 from weightzoo.cli.main import _parser
@@ -52,10 +53,27 @@ IMPORTS = {
 }
 
 
+def published_rows() -> list[list[str]]:
+    """Table of the published zoos, from the list that `weightzoo catalogue` prints."""
+    return [
+        [
+            f"[`{zoo.name}`]({zoo.page})",
+            zoo.contents,
+            zoo.paper,
+            zoo.size,
+            zoo.licence,
+            "<br>".join(f"`{command}`" for command in zoo.commands) or "not read yet",
+            zoo.defects,
+        ]
+        for zoo in CATALOGUE
+    ]
+
+
 def pages() -> dict[str, str]:
     """All pages that are written, by file name; the site adds that of the commands."""
     made = {
         "zoos.md": zoo_page,
+        "published_zoos.md": published_page,
         "encoders.md": encoder_page,
         "image_sets.md": image_page,
         "reference.md": reference_page,
@@ -116,6 +134,20 @@ def zoo_page() -> str:
         "`weightzoo import FORMAT SOURCE --out FOLDER` converts them; see "
         "[Import a published zoo](import_a_zoo.md). Their licence is that of their publishers.\n\n"
         f"{table(('format', 'what it reads'), imports)}\n"
+    )
+
+
+def published_page() -> str:
+    """Catalogue of the zoos that others published, as `weightzoo catalogue` lists them."""
+    head = ("zoo", "contents", "paper", "size", "licence", "commands", "known defects")
+    return (
+        "# Catalogue of published zoos\n\n"
+        "`weightzoo catalogue` prints this table, `weightzoo fetch NAME` downloads a zoo that has "
+        "a stable address, and `weightzoo import` converts it. FILE is one of the fetched files. "
+        f'"{NO_LICENCE}" means that no licence was found beside the data. A CNN is a '
+        "convolutional network, an INR an implicit neural representation, a SIREN one with sine "
+        "layers, a LoRA a low-rank adapter.\n\n"
+        f"{table(head, published_rows())}\n"
     )
 
 

@@ -7,6 +7,7 @@ from .batching.device import DeviceLoader
 from .batching.mixed import MixedLoader
 from .batching.order import BatchOrder, BlockShuffle
 from .batching.window_reader import WindowReader
+from .collections.mixed_zoo import MixedZoo
 from .dataset.batch import Batch, Row
 from .dataset.trajectories import Trajectories
 from .load import ZooDataset, concatenate_zoos, load_zoo
@@ -33,6 +34,7 @@ __all__ = [
     "LayerSets",
     "LayerStandardization",
     "MixedLoader",
+    "MixedZoo",
     "MultiplicativeNoise",
     "Neurons",
     "Permute",

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ..zoos.format import WEIGHTS
+from ..zoos.mixed_format import is_mixed_folder
+from .collections.mixed_zoo import open_mixed_zoo
 from .concatenation import concatenate_zoos
 from .dataset.zoo_dataset import FORMATS, ZooDataset
 from .hub.fetching import fetch_zoo, is_hub_path
 from .splits import SplitPart, parse_split
+from .storage.mounts import is_on_network
 from .storage.opening import OpenSplit, find_zoo, open_splits
 from .zoo_dict import ZooDict
 
@@ -104,7 +107,8 @@ def load_zoo(
             memory map is not always noticed.
 
     Returns:
-        The split's dataset, or with split None a `ZooDict` of every split that has rows.
+        The split's dataset, or with split None a `ZooDict` of every split that has rows. Datasets
+        of a mixed zoo (many architectures in one folder) are `MixedZoo`s.
 
     Raises:
         TypeError: if the path is no path, columns is a text, or split is none.
@@ -153,6 +157,9 @@ def _load(
     verify_on_read: bool | None,
 ) -> Any:
     """The dataset of a split expression, or a dict of all splits, of a zoo on disk."""
+    if path.is_dir() and is_mixed_folder(path):
+        verify = is_on_network(path) if verify_on_read is None else verify_on_read
+        return open_mixed_zoo(path, parts, columns, in_memory, verify)
     if parts is None:
         found = open_splits(path, None, columns, in_memory, verify_on_read)
         return ZooDict({split: _dataset(opened) for split, opened in found.items()})

@@ -440,6 +440,52 @@ def open_zoo_file(path: Path | str) -> ZooFile:
     )
 
 
+def write_columns_file(path: Path, columns: Mapping[str, Column]) -> None:
+    """Write a file of scalar columns without weights, under a temporary name first.
+
+    Args:
+        path: path of the file; an existing one is replaced at the end.
+        columns: scalar columns, (N,) each, numbers or str objects.
+
+    Raises:
+        ZooFormatError: if the columns are empty, differ in length or contradict on lineage.
+    """
+    _common_length(path, {name: len(column) for name, column in columns.items()})
+    check_lineage(columns)
+    partial = path.with_name(path.name + ".tmp")
+    with (
+        _removed_on_error(partial),
+        _system_errors(path),
+        h5py.File(partial, "w", libver=("v110", "v110"), track_order=True) as file,
+    ):
+        for name, column in columns.items():
+            _create_dataset(file, name, column.shape, column.dtype)[...] = column
+    os.replace(partial, path)
+
+
+def read_columns_file(path: Path) -> dict[str, Column]:
+    """Check and read all columns of a file that `write_columns_file` wrote.
+
+    Raises:
+        ZooNotFoundError: if there is no such file.
+        ZooFormatError: if it is not HDF5, is truncated, lacks a column that every zoo has, or
+            holds anything but columns of one length.
+    """
+    if not path.is_file():
+        raise ZooNotFoundError(f"no file at {path}: copy the zoo again")
+    with _opened(path) as file:
+        spans = [(0, path.stat().st_size)]
+        check_holes(path, spans)
+        check_text_heaps(path, spans)
+        for name in file:
+            _check_dataset(path, name, file)
+        if missing := [name for name in IDENTITY if name not in list(file)]:
+            raise ZooFormatError(f"{path} lacks the columns {missing}")
+        _common_length(path, {name: file[name].shape[0] for name in file})
+        check_claims(path, [file[name] for name in file], spans[0][1])
+        return {name: _read_column(file[name]) for name in file}
+
+
 def _text_spans(file: h5py.File, size_bytes: int) -> list[tuple[int, int]]:
     """(start, stop) of the byte ranges that may hold text: all but contiguous weights."""
     is_here = isinstance(file.get(WEIGHTS, getlink=True), h5py.HardLink)

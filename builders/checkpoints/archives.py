@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from ...zoos.errors import ZooError
-from .unreadable import UnreadableFileError, shown
+from .unreadable import UnreadableFileError, is_machine_error, shown
 
 RATIO_LIMIT, FREE_BYTES = 100, 100_000_000  # published zoos shrink to a tenth, sparse ones more
 RESERVE_BYTES = 100_000_000  # disk space that unpacking leaves free
@@ -137,6 +137,7 @@ def open_source(path: Path | str, scratch: Path, *, follow_links: bool = False) 
 
     Raises:
         ArchiveError: if the path does not exist, or an archive is truncated or damaged.
+        OSError: if the disk is full while an archive is unpacked.
     """
     path = Path(path)
     if path.is_dir():
@@ -150,6 +151,8 @@ def open_source(path: Path | str, scratch: Path, *, follow_links: bool = False) 
             if path.name.lower().endswith(suffix):
                 return _Tar(path, _plain_tar(path, opener, scratch))
     except _DAMAGE as error:
+        if is_machine_error(error):
+            raise
         raise ArchiveError(
             f"{path} is truncated or damaged: fetch it again ({type(error).__name__}: {error})"
         ) from error
@@ -216,6 +219,8 @@ class _Zip(Source):
         try:
             return self._file.read(self._entries[name])
         except (*_DAMAGE, NotImplementedError) as error:
+            if is_machine_error(error):
+                raise
             raise UnreadableFileError(f"damaged in the archive: {error}") from error
 
     def locate(self, name: str) -> FileRange:

@@ -5,6 +5,7 @@ Tensors are read from the file on demand, as numpy arrays.
 
 import io
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -14,11 +15,12 @@ import numpy as np
 from ...zoos.errors import ZooFormatError
 from ...zoos.tensors.lazy import LazyTensor
 from ...zoos.tensors.safetensors_file import read_header
-from .tensors import NUMPY_TYPES, Checkpoint, Leaf, slice_bytes
+from .tensors import EXPANSION, FREE_BYTES, NUMPY_TYPES, Checkpoint, Leaf, slice_bytes
 from .torch_files import LEGACY_START, LegacyFile, PickleFile, TorchZipFile
 from .unpickling import PickledArray
 from .unreadable import UnreadableFileError, one_line, shown
 
+_LFS_POINTER = b"version https://git-lfs"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
@@ -27,20 +29,26 @@ def open_checkpoint(file: BinaryIO, name: str, stubs: Sequence[str] = ()) -> Che
 
     Args:
         file: file opened for reading.
-        name: file name; it identifies `.safetensors`, first bytes identify all other formats.
+        name: file name; it identifies `.safetensors` and `.npz`, first bytes identify all others.
         stubs: full names or prefixes whose objects become stubs, see `load_pickle`.
 
     Raises:
         RefusedPickleError: if its pickle names something that is not allowed.
         UnreadableFileError: if it is damaged or of an unsupported format.
     """
+    start = file.read(len(_LFS_POINTER))
+    file.seek(0)
+    if start == _LFS_POINTER:
+        raise UnreadableFileError(
+            f"{name} is a Git LFS pointer, not the file itself: fetch it with `git lfs pull`"
+        )
     if name.endswith(".safetensors"):
         return _SafetensorsFile(file, name)
-    start = file.read(len(LEGACY_START))
-    file.seek(0)
+    if name.endswith(".npz"):
+        return _NumpyArchive(file)
     if start.startswith(b"PK"):
         return TorchZipFile(file, tuple(stubs))
-    if start == LEGACY_START:
+    if start.startswith(LEGACY_START):
         return LegacyFile(file, tuple(stubs))
     return PickleFile(file, tuple(stubs))
 
@@ -86,6 +94,26 @@ class _SafetensorsFile(Checkpoint):
 
     def _bytes(self, storage: str, start: int, size: int) -> Any:
         return slice_bytes(self._file, start, size)
+
+
+class _NumpyArchive(Checkpoint):
+    """Arrays of `numpy.savez`, read as a whole."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        size = file.seek(0, io.SEEK_END)
+        try:
+            with zipfile.ZipFile(file) as packed:
+                unpacked = sum(info.file_size for info in packed.infolist())
+        except zipfile.BadZipFile as error:
+            raise UnreadableFileError(f"truncated or damaged: {error}") from error
+        if unpacked > FREE_BYTES + EXPANSION * size:
+            raise UnreadableFileError(
+                f"its arrays repeat {size} stored bytes to {unpacked} bytes: more than {EXPANSION} "
+                "times is not read"
+            )
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as arrays:
+            self.root = {name: arrays[name] for name in arrays.files}
 
 
 class _OpenFile:

@@ -36,6 +36,16 @@ _STORAGES = {
     "Byte": "uint8",
     "Bool": "bool",
 }
+_UNTYPED = (
+    "float8_e4m3fn",
+    "float8_e5m2",
+    "float8_e4m3fnuz",
+    "float8_e5m2fnuz",
+    "float8_e8m0fnu",
+    "uint16",
+    "uint32",
+    "uint64",
+)
 
 
 class TorchZipFile(Checkpoint):
@@ -250,6 +260,15 @@ def _rebuild(storage: Any, offset: int, shape: Any, stride: Any, *_: Any) -> Laz
     return LazyTensor(kind, offset * kind.item_bytes, storage.key, tuple(stride))
 
 
+def _refuse_type(_storage: Any, _offset: Any, _shape: Any, _stride: Any, *others: Any) -> Any:
+    """Reject a tensor of a type that `torch.save` stores without a type of its storage."""
+    kind = next((name for name in others if name in _UNTYPED), "unknown")
+    short = " (FP8)" if str(kind).startswith("float8") else ""
+    raise UnreadableFileError(
+        f"holds tensors of type {kind}{short}: only {list(NUMPY_TYPES)} are imported"
+    )
+
+
 def _first(value: Any, *_: Any) -> Any:
     return value
 
@@ -257,10 +276,11 @@ def _first(value: Any, *_: Any) -> Any:
 def _torch_globals() -> dict[str, Any]:
     """Names allowed in a state dict's pickle, and their replacements."""
     found: dict[str, Any] = {f"torch.{kind}Storage": name for kind, name in _STORAGES.items()}
-    found |= {f"torch.{name}": name for name in NUMPY_TYPES}
+    found |= {f"torch.{name}": name for name in (*NUMPY_TYPES, *_UNTYPED)}
     found |= {
         "torch.storage.UntypedStorage": "uint8",
         "torch._utils._rebuild_tensor_v2": Sealed(_rebuild),
+        "torch._utils._rebuild_tensor_v3": Sealed(_refuse_type),
         "torch._utils._rebuild_tensor": Sealed(_rebuild),
         "torch._utils._rebuild_parameter": Sealed(_first),
         "torch.Size": tuple,

@@ -74,10 +74,14 @@ def one_line(text: str) -> str:
     return "".join(sign if sign.isprintable() else " " for sign in cut)
 
 
+def is_machine_error(error: BaseException) -> bool:
+    """Whether an error concerns the machine, such as a full disk, instead of a file."""
+    return isinstance(error, OSError) and error.errno in _MACHINE
+
+
 def _is_ours(error: Exception) -> bool:
     """Whether an error concerns weightzoo or the machine instead of the file."""
-    machine = isinstance(error, OSError) and error.errno in _MACHINE
-    return machine or isinstance(error, ZooError)
+    return is_machine_error(error) or isinstance(error, ZooError)
 
 
 def _parts(error: BaseException) -> Iterator[str]:

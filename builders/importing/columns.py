@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...zoos.format import IDENTITY, METRICS, WEIGHTS
-from ...zoos.lineage import LINEAGE
+from ...zoos.lineage import LINEAGE, Lineage, lineage_columns
 from ...zoos.strict_json import json_text
 from ..checkpoints.unreadable import shown
 from .models import OWN_HYPER_PARAMETERS, FoundModel
@@ -70,6 +70,9 @@ class ColumnPlan:
         for name, kind in self.hyper_parameters.items():
             values = [model.hyper_parameters.get(name) for model in models]
             columns[name] = _repeat(values, counts, kind)
+        if any(model.lineage for model in models):
+            parents = [lineage_columns([m.lineage or Lineage()], len(m.locations)) for m in models]
+            columns |= {n: np.concatenate([part[n] for part in parents]) for n in LINEAGE}
         for name in METRICS:
             parts = [_metric(model, name) for model in models]
             columns[name] = np.concatenate(parts).astype(np.float32)

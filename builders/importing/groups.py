@@ -41,6 +41,7 @@ def group_models(scan: Scan, reader: Reader) -> list[Group]:
             key = signature(tensors)
             if key not in groups:
                 groups[key] = _new_group(tensors, key, reader)
+                scan.notes += reader.notes(tensors)
             groups[key].models.append(model)
             if wide := [name for name, _, dtype in key if dtype == "float64"]:
                 reason = f"float64 values are rounded to float32, such as those of {shown(wide[0])}"

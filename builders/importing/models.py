@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ...zoos.format import METRICS
+from ...zoos.lineage import Lineage
 from ...zoos.networks.architectures import Architecture
 from ..checkpoints.archives import Source
 from ..checkpoints.opening import find_state_dict, open_checkpoint
@@ -87,6 +88,23 @@ class Remark:
         object.__setattr__(self, "reason", one_line(self.reason))
 
 
+@dataclass(frozen=True)
+class Parent:
+    """Published parent of a fine-tuned or pruned model.
+
+    Attributes:
+        relation: "fine-tuned" or "pruned".
+        model: published name of the parent.
+        epoch: epoch of its checkpoint, or `UNKNOWN_EPOCH`.
+        zoo: published name of its zoo, "" if it is the same source.
+    """
+
+    relation: str
+    model: str
+    epoch: int = UNKNOWN_EPOCH
+    zoo: str = ""
+
+
 @dataclass
 class FoundModel:
     """One model of a source.
@@ -101,6 +119,10 @@ class FoundModel:
         seed: seed, or `UNKNOWN_SEED`.
         split: published split, or None.
         diverged: whether a published loss is not finite, (K,); None if all are finite.
+        parent: model that it was made from, or None.
+        lineage: lineage of its rows; None if no model of the source has a parent.
+        group: key of models that belong in one split, such as those of one image, or None.
+        measures_sparsity: whether its column `sparsity` is counted from its weights.
     """
 
     name: str
@@ -112,6 +134,10 @@ class FoundModel:
     seed: int = UNKNOWN_SEED
     split: str | None = None
     diverged: np.ndarray | None = None
+    parent: Parent | None = None
+    lineage: Lineage | None = None
+    group: str | None = None
+    measures_sparsity: bool = False
 
     def __post_init__(self) -> None:
         """Check that epochs and seed fit 64 bits; a longer seed becomes a property.
@@ -136,6 +162,7 @@ class Scan:
         remarks: incomplete properties of the other models.
         notes: notes on the whole source.
         constants: properties that are equal in all models.
+        licence: licence that all models state, or None.
     """
 
     models: list[FoundModel] = field(default_factory=list)
@@ -143,6 +170,7 @@ class Scan:
     remarks: list[Remark] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     constants: dict[str, Any] = field(default_factory=dict)
+    licence: str | None = None
 
     @contextmanager
     def refusing(self, model: str, file: str = "") -> Iterator[None]:
@@ -173,9 +201,12 @@ class Reader(ABC):
     Attributes:
         source: files of the published zoo.
         stubs: classes in the format's pickles that are kept as stubs.
+        mixes: whether models of several architectures become one mixed zoo, instead of one zoo
+            for each architecture.
     """
 
     stubs: ClassVar[tuple[str, ...]] = ()
+    mixes: ClassVar[bool] = False
 
     def __init__(self, source: Source) -> None:
         """Read from `source`."""
@@ -235,6 +266,10 @@ class Reader(ABC):
     def architecture(self, state: Mapping[str, Leaf]) -> Architecture | None:
         """The architecture with these tensors (by weightzoo's names), or None if it is unknown."""
         return known_architecture(state)
+
+    def notes(self, state: Mapping[str, Leaf]) -> list[str]:
+        """Notes for the report on an architecture with these tensors (by weightzoo's names)."""
+        return []
 
 
 def _exact(values: np.ndarray) -> np.ndarray:

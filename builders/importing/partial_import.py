@@ -37,6 +37,7 @@ from .columns import ColumnPlan
 from .layers import signature
 from .models import FoundModel, OpenState, Reader, Remark
 from .report import ImportedZoo
+from .variances import zero_share
 
 BLOCK_BYTES = 8_000_000  # bytes written and synced together
 
@@ -246,7 +247,7 @@ class PartialImport:
             for index, (model, row) in enumerate(checkpoints[start : start + size]):
                 try:
                     with reading():  # a full disk passes and ends the import
-                        _flatten(reader.open(model, row), table, block[index])
+                        flatten(reader.open(model, row), table, block[index])
                 except UnreadableFileError as error:
                     block[index] = np.nan
                     epoch = int(model.epochs[row])
@@ -276,6 +277,8 @@ class PartialImport:
 
         def columns(weights: np.ndarray) -> dict[str, np.ndarray]:
             known = self._columns(plan)
+            if any(model.measures_sparsity for model in self.models):
+                known["sparsity"] = zero_share(weights, header.layer_table)
             return known | {"status": status_column(weights, known["status"] == "diverged")}
 
         keep = np.setdiff1d(np.arange(plan.rows), list(refused)) if refused else None
@@ -303,8 +306,13 @@ class PartialImport:
         )
 
 
-def _flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
-    """Write one checkpoint's tensors into a row (D,).
+def flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
+    """Write one checkpoint's tensors into a row.
+
+    Args:
+        state: open checkpoint.
+        table: layer table of its architecture.
+        row: memory to fill, (D,), float32.
 
     Raises:
         UnreadableFileError: if they differ from the layer table.

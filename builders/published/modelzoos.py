@@ -4,7 +4,8 @@ Raw (`modelzoos-raw`): one Ray Tune folder per model with `params.json`, `result
 line per epoch) and `checkpoint_<epoch>/checkpoints`, the epoch padded to six digits or not.
 `training_iteration` assigns results to checkpoints. Line 0 is the initial state in some zoos only,
 with training metrics of -999. Ray since 2.7 numbers the folders by a running index instead of the
-iteration; see `checkpoint_epochs`.
+iteration; see `checkpoint_epochs`. The ViT zoo (arXiv 2504.10231) has `config.json` in place of
+`params.json`. Configs of sparse twins and of fine-tuned models name the parent's checkpoint.
 
 Preprocessed (`modelzoos-pt`): one file with {"trainset", "valset", "testset"}, pickled objects of
 the authors' dataset class. They are read as stubs; the class is never imported.
@@ -20,14 +21,17 @@ import numpy as np
 from ...zoos.networks.presets import cnn_l, cnn_s
 from ...zoos.tensors.lazy import LazyTensor, TensorType
 from ..checkpoints.archives import Source
+from ..checkpoints.opening import find_state_dict
 from ..checkpoints.tensors import Checkpoint, Leaf
 from ..checkpoints.unpickling import Stub
 from ..checkpoints.unreadable import UnreadableFileError, reading
 from ..importing.layers import check_tensors, count_layers, is_indexed
 from ..importing.models import (
+    UNKNOWN_EPOCH,
     UNKNOWN_SEED,
     FoundModel,
     OpenState,
+    Parent,
     Reader,
     Remark,
     Scan,
@@ -39,10 +43,13 @@ from ..importing.models import (
     whole,
 )
 from ..importing.resnet import rename_resnet18
+from ..importing.variances import clipped, take_variances
 
 _CHECKPOINT = re.compile(r"(?:(?P<model>.+)/)?checkpoint_(?P<epoch>\d+)/checkpoints")
 _SEED = re.compile(r"seed=(\d+)")
 _TYPES = {"CNN": cnn_s, "CNN3": cnn_l}
+_TWIN = "_ARD"  # ending of the model type of a sparse twin
+_FOLDER_EPOCH = re.compile(r"checkpoint_([0-9]+)")
 _SPLITS = {"trainset": "train", "valset": "val", "testset": "test"}
 
 
@@ -144,6 +151,18 @@ class RawReader(Reader):
         """
         return rename_published(state, self._types.get(model.name))
 
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
+        """Open one checkpoint; of a sparse twin, with zeros for the weights that it drops.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        checkpoint = self.open_file(model.locations[row])
+        state, variances = take_variances(find_state_dict(checkpoint.root))
+        read = clipped(checkpoint.read, variances) if variances else checkpoint.read
+        return OpenState(self.rename(state, model), read)
+
     def _checkpoints(self, scan: Scan) -> dict[str, dict[int, str]]:
         """File by epoch, by model folder."""
         found: dict[str, dict[int, str]] = {}
@@ -163,9 +182,11 @@ class RawReader(Reader):
         config = self._config(folder, results)
         if config is None and not results:
             raise UnreadableFileError("has checkpoints, but neither params.json nor result.json")
+        parent = _parent(config or {}, folder)
         files = self._by_epoch(files, results, name, scan)
         config = dict(config or {})
-        self._types[name] = str(config.get("model::type"))
+        kind = str(config.get("model::type"))
+        self._types[name] = kind.removesuffix(_TWIN)
         seed = whole(config.pop("seed", None), UNKNOWN_SEED)
         epochs = sorted(files)
         for epoch in epochs:
@@ -175,7 +196,11 @@ class RawReader(Reader):
         hyper_parameters, rest = sort_config(config)
         sparsity = [results.get(epoch, {}).get("sparsity_ratio") for epoch in epochs]
         if any(value is not None for value in sparsity):
-            rest["sparsity"] = sparsity
+            rest["sparsity_ratio" if kind.endswith(_TWIN) else "sparsity"] = sparsity
+        if kind.endswith(_TWIN):
+            rest["sparsity"] = [float("nan")] * len(epochs)  # counted when the rows are written
+        if parent is not None:
+            rest["parent_model_name"] = parent.model
         return FoundModel(
             name=name,
             locations=[files[epoch] for epoch in epochs],
@@ -185,6 +210,8 @@ class RawReader(Reader):
             properties=rest,
             seed=seed,
             diverged=diverged,
+            parent=parent,
+            measures_sparsity=kind.endswith(_TWIN),
         )
 
     def _by_epoch(
@@ -237,15 +264,37 @@ class RawReader(Reader):
     def _config(
         self, folder: str, results: Mapping[int, Mapping[str, Any]]
     ) -> dict[str, Any] | None:
-        """Config of params.json, or of any result line, which repeats it."""
-        file = f"{folder}/params.json".lstrip("/")
+        """Config of params.json or config.json, or of any result line, which repeats it."""
         config: Any = next((row.get("config") for row in results.values()), None)
-        if file in self.source:
+        names = [f"{folder}/{name}".lstrip("/") for name in ("params.json", "config.json")]
+        file = next((name for name in names if name in self.source), None)
+        if file is not None:
             try:
                 config = json.loads(self.source.read(file))
             except (ValueError, RecursionError) as error:
-                raise UnreadableFileError(f"params.json is damaged: {error}") from error
+                name = file.rpartition("/")[2]
+                raise UnreadableFileError(f"{name} is damaged: {error}") from error
         return config if isinstance(config, dict) else None
+
+
+def _parent(config: Mapping[str, Any], folder: str) -> Parent | None:
+    """Parent of a sparse twin or a fine-tuned model, by its config or its folder."""
+    source = config.get("training::init_checkpoint_path")
+    if source and str(config.get("model::type")).endswith(_TWIN):
+        *before, name = str(source).rstrip("/").split("/")
+        epoch = whole(config.get("training::sample_epoch"), UNKNOWN_EPOCH)
+        return Parent("pruned", name, epoch, before[-1] if before else "")
+    file = str(
+        config.get("pretraining::model::path") or config.get("pretrained::model::path") or ""
+    )
+    path = folder.split("/")
+    nested = path[-2] if path[-3:-2] == ["finetuning"] else ""
+    parts = file.split("/")
+    name = str(config.get("pretraining::model") or "") or (parts[-3] if len(parts) > 2 else nested)
+    if not name:
+        return None
+    found = _FOLDER_EPOCH.fullmatch(parts[-2]) if len(parts) > 1 else None
+    return Parent("fine-tuned", name, int(found[1]) if found else UNKNOWN_EPOCH)
 
 
 class PreprocessedReader(Reader):

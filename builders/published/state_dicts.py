@@ -1,4 +1,7 @@
-"""Any folder of state dicts (.pt, .pth, .safetensors) with a CSV or JSONL table of properties.
+"""Any folder of state dicts with a CSV or JSONL table of properties.
+
+Files end in .pt, .pth, .bin, .ckpt (of torch or Lightning), .safetensors or .npz. Shards named
+`<name>-00001-of-00003.<ending>` are one checkpoint. Other kinds of weights are listed as refused.
 
 The table has one line per model or per checkpoint. The first existing column of these identifies
 it: file, path, checkpoint, model_name, name. It contains a path (with or without suffix), a file
@@ -7,7 +10,8 @@ of a zoo's columns; hyper-parameters and metrics are recognised by name; other c
 
 Checkpoints of one run are one model, so that no run is in two splits: `run1/epoch_5.pt` and
 `run1/epoch_9.pt`, `net3_epoch5.pt` and `net3_epoch9.pt`, or names that differ only in the epoch
-of the table. A name denotes a run only if several files of different epochs have it.
+of the table; also `run1/checkpoint-5/model.safetensors`, where the folder has the epoch. A name
+denotes a run only if several files of different epochs have it.
 """
 
 import csv
@@ -15,18 +19,20 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ...zoos.errors import BuildError
 from ...zoos.format import SPLITS
+from ..checkpoints.opening import find_state_dict
 from ..checkpoints.unreadable import UnreadableFileError, reading, shown
 from ..importing.models import (
     UNKNOWN_EPOCH,
     UNKNOWN_SEED,
     FoundModel,
+    OpenState,
     Reader,
     Remark,
     Scan,
@@ -38,23 +44,35 @@ from ..importing.models import (
     sort_config,
     whole,
 )
+from ..importing.shards import join_shards, open_together
 
 KEYS = ("file", "path", "checkpoint", "model_name", "name")
-WEIGHT_ENDINGS = (".pt", ".pth", ".safetensors")
+WEIGHT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz")
+OTHER_ENDINGS = (".h5", ".hdf5", ".keras", ".pb", ".onnx", ".tflite", ".gguf", ".msgpack", ".pkl")
+_GENERIC = ("pytorch_model", "model", "checkpoint", "checkpoints", "weights", "state_dict")
 _EPOCH = re.compile(r"(?:epoch|checkpoint|(?<![a-z])(?:ep|step))[-_=]?([0-9]+)", re.IGNORECASE)
 _SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
-_OWN = ("model_name", "epoch", "seed", "split")
+_PARTS = "files of the checkpoint"
+_OWN = ("model_name", "epoch", "seed", "split", _PARTS)
 
 TableRow = dict[str, Any]
 
 
 class StateDictReader(Reader):
-    """Reads one state dict per file, with any tensor names."""
+    """Reads one state dict per file or group of shards, with any tensor names."""
+
+    stubs = ("pytorch_lightning", "lightning", "lightning_fabric")
 
     def scan(self) -> Scan:
         """Match the files with the lines of the table."""
         scan = Scan(refused=[Remark(name, reason) for name, reason in self.source.left_out])
-        files = [name for name in self.source.names if name.endswith(WEIGHT_ENDINGS)]
+        files, lacking = join_shards(n for n in self.source.names if n.endswith(WEIGHT_ENDINGS))
+        scan.refused += [Remark(_stem(name), reason) for name, reason in lacking.items()]
+        scan.refused += [
+            Remark(name, f"weights in .{name.rpartition('.')[2]} files are not read")
+            for name in self.source.names
+            if name.endswith(OTHER_ENDINGS)
+        ]
         table = self._table(scan)
         if not table:
             scan.notes.append("no table of properties: models have names only")
@@ -68,7 +86,7 @@ class StateDictReader(Reader):
             row = {} if found is None else table[found]
             used |= set() if found is None else {found}
             epoch = whole(row.get("epoch"), _epoch_in(file))
-            kept.append(row | {"file": file, "epoch": epoch})
+            kept.append(row | {"file": file, "epoch": epoch, _PARTS: files[file]})
         for name, members in sorted(_by_model(kept, self.source.path.stem).items()):
             with scan.refusing(name):
                 scan.models.append(_model(name, members, scan))
@@ -76,6 +94,28 @@ class StateDictReader(Reader):
             if number not in used:
                 scan.refused.append(Remark(_key(row), "a line in the table without weights"))
         return scan
+
+    def open_state(self, model: FoundModel, row: int) -> OpenState:
+        """Open the tensors of one file, or of all its shards.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        files = model.locations[row]
+        if len(files) > 1:
+            return open_together({file: self.open_file(file) for file in files})
+        checkpoint = self.open_file(files[0])
+        return OpenState(find_state_dict(checkpoint.root), checkpoint.read)
+
+    def size_bytes(self, model: FoundModel, row: int) -> int:
+        """Size of the files of a checkpoint, in bytes.
+
+        Args:
+            model: model of the source.
+            row: index of the checkpoint in `model.locations`.
+        """
+        return sum(self.source.size(file) for file in model.locations[row])
 
     def _table(self, scan: Scan) -> list[TableRow]:
         """All lines of the table; empty without a table.
@@ -92,10 +132,9 @@ class StateDictReader(Reader):
             with reading():
                 text = self.source.read(names[0]).decode("utf-8-sig")
                 rows = list(_parse(text, names[0], scan))
-                for row in rows:
-                    _key(row)
+                _check_keys(rows)
         except UnreadableFileError as error:
-            raise BuildError(f"{self.source.path}: {names[0]} is {error}") from error
+            raise BuildError(f"{self.source.path}: {names[0]} cannot be used: {error}") from error
         return rows
 
 
@@ -119,12 +158,20 @@ def _cell(column: str, cell: str | None) -> Any:
     return (cell or None) if column in (*KEYS, "model_name") else parse_cell(cell)
 
 
+def _check_keys(rows: Sequence[TableRow]) -> None:
+    """Reject a table whose lines do not say what they describe."""
+    for number, row in enumerate(rows, start=1):
+        if not any(row.get(key) is not None for key in KEYS):
+            where = f"line {number}" if set(KEYS) & set(row) else "the table"
+            raise UnreadableFileError(
+                f"{where} has no column that names a file or model: one of {list(KEYS)} is "
+                f"needed, it has {shown(list(row))}"
+            )
+
+
 def _key(row: Mapping[str, Any]) -> str:
     """Name of the model or file that a line describes."""
-    found = next((row[key] for key in KEYS if row.get(key) is not None), None)
-    if found is None:
-        raise ValueError(f"a line has none of {KEYS}: {shown(dict(row))}")
-    return str(found)
+    return str(next(row[key] for key in KEYS if row.get(key) is not None))
 
 
 def _index(table: list[TableRow]) -> dict[tuple[str, int | None], int]:
@@ -162,7 +209,9 @@ def _by_model(rows: list[TableRow], root: str) -> dict[str, list[TableRow]]:
     for row in rows:
         members = runs.get(run := _run_of(row["file"], row["epoch"]), [])
         series = len({member["epoch"] for member in members}) > 1
-        if not _EPOCH.search(row["file"].rpartition("/")[2]):  # numbers that equal the epoch,
+        if not _EPOCH.search(
+            _label(row["file"]).rpartition("/")[2]
+        ):  # numbers that equal the epoch,
             series &= alike[_unnumbered(row["file"])] == len(members)  # in each such name
         name = run.strip("/") or root if series else _stem(row["file"])
         models.setdefault(str(row.get("model_name") or name), []).append(row)
@@ -176,7 +225,7 @@ def _unnumbered(file: str) -> str:
 
 def _run_of(file: str, epoch: int) -> str:
     """A path without its epoch; "" if it has no epoch, "/" if nothing else remains."""
-    folder, _, last = _stem(file).rpartition("/")
+    folder, _, last = _label(file).rpartition("/")
     rest = _EPOCH.sub("", last)
     if rest == last and epoch >= 0:
         rest = re.sub(rf"(^|[-_.=])0*{epoch}$", "", last)
@@ -203,7 +252,7 @@ def _model(name: str, rows: list[TableRow], scan: Scan) -> FoundModel:
     split = _split(name, kept, scan)
     return FoundModel(
         name=name,
-        locations=[row["file"] for row in kept],
+        locations=[row[_PARTS] for row in kept],
         epochs=np.array([row["epoch"] for row in kept]),
         metrics=metrics,
         hyper_parameters=hyper_parameters,
@@ -233,7 +282,13 @@ def _stem(file: str) -> str:
     return next((file.removesuffix(end) for end in WEIGHT_ENDINGS if file.endswith(end)), file)
 
 
+def _label(file: str) -> str:
+    """The part of a path that names run and epoch: the folder, if all runs call the file alike."""
+    folder, _, last = _stem(file).rpartition("/")
+    return folder if last in _GENERIC and _EPOCH.search(folder.rpartition("/")[2]) else _stem(file)
+
+
 def _epoch_in(file: str) -> int:
     """The epoch in a file's name, or `UNKNOWN_EPOCH`."""
-    match = _EPOCH.search(file.rpartition("/")[2])
+    match = _EPOCH.search(_label(file).rpartition("/")[2])
     return int(match[1]) if match else UNKNOWN_EPOCH

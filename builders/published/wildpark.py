@@ -2,7 +2,8 @@
 
 Ray Tune folders `<model>/checkpoint_<n>/checkpoint.pt`, each a pickle with the keys model,
 optimizer, config (an omegaconf object, kept as a stub), iteration and last_result. Nearly every
-model has its own widths and kernels, so an import makes one zoo per architecture. `epoch` is the
+model has its own widths and kernels, so an import makes one mixed zoo. Tensors keep the names of
+the published class. `epoch` is the
 published `iteration`: the published loop counts from 0 and trains before it saves, so 0 means one
 epoch of training.
 """
@@ -46,6 +47,7 @@ class WildParkReader(Reader):
         "_operator.getitem",
         "types.GenericAlias",
     )
+    mixes = True
 
     def scan(self) -> Scan:
         """Read config, iteration and results from the pickle of every checkpoint.
@@ -69,13 +71,14 @@ class WildParkReader(Reader):
         return scan
 
     def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
-        """Rename `layers.<i>` and `fc` to `conv1`, ..., `linear1`.
+        """Check that the layers follow one another, and sort them from input to output.
 
         Args:
-            state: tensors by published name.
+            state: tensors by published name, which they keep.
             model: model of the source.
         """
-        return count_layers(state)
+        names = {id(leaf): name for name, leaf in state.items()}
+        return {names[id(leaf)]: leaf for leaf in count_layers(state).values()}
 
     def _row(self, file: str) -> "_CheckpointRow":
         """Data of one pickle, without its weights."""

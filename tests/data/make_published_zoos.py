@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from weightzoo.zoos.index import ZooIndex
 
 HYPER = {"optim::optimizer": "adam", "optim::lr": 3e-4, "optim::wd": 0.0, "optim::momentum": 0.9}
 
@@ -27,6 +30,14 @@ def published_cnn(dropout: float = 0.0, channels: int = 1, large: bool = False) 
     network = nn.Module()
     network.module_list = nn.ModuleList([*layers, nn.Linear(20, 10)])
     return network
+
+
+def zoo_rows(zoo: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """All columns and weights of a zoo folder, over its splits."""
+    files = ZooIndex.read(zoo).open(zoo)
+    columns = [file.read_columns() for file in files]
+    joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
+    return joined, np.concatenate([np.array(file.map_weights()) for file in files])
 
 
 def trial_name(index: int, seed: int) -> str:
@@ -109,3 +120,95 @@ def write_tune_zoo(zoo: Path, models: int = 10, **options: Any) -> dict[str, dic
 def flatten(state: dict[str, Tensor]) -> Tensor:
     """A state dict as one vector, in its own order."""
     return torch.cat([value.detach().reshape(-1).float() for value in state.values()])
+
+
+def write_twin(zoo: Path, parent: Path, state: dict[str, Tensor], epochs: int = 2) -> Path:
+    """Write a sparse twin of a trial as NN_tune_trainable_from_checkpoint does, in float64.
+
+    Each layer has a log variance per weight and per bias; that of a linear bias is never set.
+    """
+    folder = zoo / parent.name.replace("c0371", "d1000")
+    folder.mkdir(parents=True)
+    config = json.loads((parent / "params.json").read_text()) | {
+        "model::type": "CNN_ARD",
+        "training::init_checkpoint_path": str(parent),
+        "training::sample_epoch": 2,
+    }
+    (folder / "params.json").write_text(json.dumps(config))
+    lines = []
+    for epoch in range(epochs):
+        twin: dict[str, Tensor] = {}
+        for name, value in state.items():
+            own = value.double() + 0.01 * epoch
+            noise = torch.randn(own.shape, dtype=torch.float64) * 4
+            twin[name] = own
+            twin[name.replace("weight", "log_sigma2").replace("bias", "log_sigma2_bias")] = noise
+        checkpoint = folder / f"checkpoint_{epoch:06d}"
+        checkpoint.mkdir()
+        torch.save(twin, checkpoint / "checkpoints")
+        line = result_line(epoch, 0, 1.0, config)
+        lines.append(line | {"sparsity_ratio": _dropped_ratio(twin)})
+    (folder / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def clipped_twin(twin: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that the published layers compute with when they do not train."""
+    clipped = {}
+    for name, value in twin.items():
+        if "log_sigma2" in name:
+            continue
+        convolution = twin[name.replace("bias", "weight")].ndim == 4
+        prunes = name.endswith("weight") or convolution  # no linear bias is clipped
+        clipped[name] = torch.where(_dropped(twin, name), 0.0, value) if prunes else value
+    return clipped
+
+
+def _dropped(twin: dict[str, Tensor], name: str) -> Tensor:
+    variance = name.replace("weight", "log_sigma2").replace("bias", "log_sigma2_bias")
+    return twin[variance] - 2 * torch.log(twin[name].abs() + 1e-15) >= 3
+
+
+def _dropped_ratio(twin: dict[str, Tensor]) -> float:
+    weights = [name for name in twin if name.endswith(".weight")]
+    dropped = sum(int(_dropped(twin, name).sum()) for name in weights)
+    return dropped / sum(twin[name].numel() for name in weights)
+
+
+def write_vit_zoo(root: Path) -> dict[str, dict[str, Tensor]]:
+    """Write the ViT zoo's tree with tiny networks: four pre-trained models, two children each.
+
+    Configs are `config.json` of each model; children of different parents have the same names.
+    """
+    states: dict[str, dict[str, Tensor]] = {}
+    for number in range(4):
+        parent = f"sl_vit_s_16_224_seed_{number}_bs_256_lr_0.001_wd_0.0001_me_90"
+        config = {"model::type": "vit_s_16", "optim::lr": 1e-3, "seed": number, "model::o_dim": 7}
+        states[parent] = _write_vit(root / "pretraining" / parent, config, epoch=89, outputs=7)
+        for lr in (0.001, 0.003):
+            name = f"sl_ft_SD_42_LR_{lr}_WD_0_OM_adamw"
+            tuned = config | {
+                "optim::lr": lr,
+                "model::o_dim": 5,
+                "seed": 42,
+                "pretraining::model": parent,
+                "pretraining::model::path": f"/ds2/zoos/{parent}/checkpoint_89/checkpoints",
+            }
+            folder = root / "finetuning" / parent / name
+            states[f"finetuning/{parent}/{name}"] = _write_vit(folder, tuned, epoch=9, outputs=5)
+    return states
+
+
+def _write_vit(folder: Path, config: dict[str, Any], epoch: int, outputs: int) -> dict[str, Tensor]:
+    checkpoint = folder / f"checkpoint_{epoch:06d}"
+    checkpoint.mkdir(parents=True)
+    state = {
+        "conv_proj.weight": torch.randn(4, 3, 2, 2),
+        "encoder.ln.weight": torch.randn(4),
+        "encoder.ln.bias": torch.randn(4),
+        "heads.head.weight": torch.randn(outputs, 4),
+    }
+    torch.save(state, checkpoint / "checkpoints")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "result.json").write_text(json.dumps(result_line(epoch, 0, 0.01, {})) + "\n")
+    return state

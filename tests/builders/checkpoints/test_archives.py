@@ -1,3 +1,4 @@
+import errno
 import io
 import tarfile
 import zipfile
@@ -183,3 +184,19 @@ def test_archive_is_not_unpacked_without_room(
     with pytest.raises(ArchiveError, match="no room to unpack"):
         open_source(path, tmp_path / "scratch").locate("top")
     assert not list(tmp_path.glob("scratch/*"))
+
+
+def test_full_disk_is_no_damage_of_the_archive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "zoo").mkdir()
+    (tmp_path / "zoo/net.pt").write_bytes(b"x" * 1000)
+    with tarfile.open(tmp_path / "zoo.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "zoo", "zoo")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(archives, "_check_room", full)
+    with pytest.raises(OSError, match="No space left"):
+        open_source(tmp_path / "zoo.tar.gz", tmp_path / "scratch")

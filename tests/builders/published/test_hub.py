@@ -2,12 +2,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hub_client import HubClient
+from hub_server import HubServer, blob
+from make_published_zoos import zoo_rows
 
+from weightzoo.builders.checkpoints.unreadable import UnreadableFileError
 from weightzoo.builders.imports import import_zoo
+from weightzoo.builders.published.hub import choose_weights
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.index import ZooIndex
 
@@ -111,10 +117,175 @@ def test_repository_without_safetensors_is_refused(tmp_path: Path) -> None:
     write_repository(tmp_path / "models" / "good", 0)
     (tmp_path / "models" / "empty").mkdir()
     report = import_zoo("hub", tmp_path / "models", tmp_path / "out", progress=False)
-    assert [(r.model, r.reason) for r in report.refused] == [("empty", "holds no safetensors file")]
+    assert [(r.model, r.reason) for r in report.refused] == [
+        ("empty", "holds no safetensors file, and no .bin file of a usual name")
+    ]
 
 
 def test_source_without_models_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     with pytest.raises(BuildError, match="no file is of this format"):
         import_zoo("hub", tmp_path / "models", tmp_path / "out", progress=False)
+
+
+IMPORT = """
+import pathlib
+from weightzoo.builders.imports import import_zoo
+report = import_zoo("hub", listing, pathlib.Path(out), progress=False)
+result = [report.models, report.rows, [[r.model, r.reason] for r in report.refused]]
+"""
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
+    with HubClient(hub.endpoint, tmp_path_factory.mktemp("home")) as process:
+        yield process
+
+
+def test_revisions_of_one_repository_are_checkpoints_of_one_model(
+    hub: HubServer, client: HubClient, tmp_path: Path
+) -> None:
+    lines, weights = [], {}
+    for model in range(3):
+        repo = hub.add_repo(f"org/run{model}")
+        for step in (1000, 20, 300):
+            weights[model, step] = write_repository(tmp_path / f"{model}-{step}", 10 * model + step)
+            files = (tmp_path / f"{model}-{step}").iterdir()
+            repo.tags[f"step{step}"] = repo.commit(
+                {f.name: blob(f.name, f.read_bytes()) for f in files}
+            )
+            lines.append(f"org/run{model}@step{step}")
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    found = client.run(IMPORT, listing=tmp_path / "list.txt", out=tmp_path / "out")
+    assert found == [3, 9, []]
+    columns, rows = zoo_rows(tmp_path / "out")
+    for index, name in enumerate(columns["model_name"]):
+        model, epoch = int(name[-1]), int(columns["epoch"][index])
+        np.testing.assert_array_equal(rows[index], weights[model, epoch])
+        assert columns["revision"][index] == f"step{epoch}"
+        assert columns["commit"][index] == hub.repos[name].tags[f"step{epoch}"]
+
+
+def test_bad_repositories_are_lines_of_the_report(
+    hub: HubServer, client: HubClient, tmp_path: Path
+) -> None:
+    hub.add_repo("org/good", _repository(tmp_path / "good", 1))
+    hub.add_repo("org/lost", _repository(tmp_path / "lost", 2))
+    hub.add_repo("org/empty")
+    hub.fail("GET", "/org/lost/resolve/.*/model.safetensors", times=99, status=500)
+    (tmp_path / "list.txt").write_text("org/good\norg/lost\norg/missing\norg/empty\norg/good@v9\n")
+    models, _, refused = client.run(IMPORT, listing=tmp_path / "list.txt", out=tmp_path / "out")
+    hub.forget()
+    assert models == 1
+    assert {name for name, _ in refused} == {"org/lost", "org/missing", "org/empty", "org/good@v9"}
+
+
+def test_only_chosen_files_are_fetched(hub: HubServer, client: HubClient, tmp_path: Path) -> None:
+    folder = _repository(tmp_path / "repo", 1)
+    for name in ("model.fp16.safetensors", "consolidated.safetensors", "pytorch_model.bin"):
+        (folder / name).write_bytes(b"another copy")
+    _repository(folder / "checkpoint-5", 2)
+    hub.add_repo("org/copies", folder)
+    (tmp_path / "list.txt").write_text("org/copies")
+    hub.requests.clear()
+    assert client.run(IMPORT, listing=tmp_path / "list.txt", out=tmp_path / "out")[:2] == [1, 1]
+    fetched = {
+        r.split("/main/")[-1] for r in hub.requests if r.startswith("GET") and "/resolve/" in r
+    }
+    assert {name.rpartition("/")[2] for name in fetched} == {"config.json", "model.safetensors"}
+    assert hub.count("GET .*checkpoint-5/model.safetensors") == 0
+
+
+def _repository(folder: Path, seed: int) -> Path:
+    write_repository(folder, seed)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        (["model.safetensors", "consolidated.safetensors"], [["model.safetensors"]]),
+        (["model.fp16.safetensors", "model.safetensors"], [["model.safetensors"]]),
+        (["model.fp16.safetensors", "config.json"], [["model.fp16.safetensors"]]),
+        (["pytorch_model.bin", "training_args.bin"], [["pytorch_model.bin"]]),
+        (["pytorch_model.bin", "model.safetensors"], [["model.safetensors"]]),
+        (
+            ["checkpoint-20/model.safetensors", "checkpoint-3/model.safetensors"],
+            [["checkpoint-3/model.safetensors"], ["checkpoint-20/model.safetensors"]],
+        ),
+        (["model.safetensors", "checkpoint-3/model.safetensors"], [["model.safetensors"]]),
+        (
+            [
+                "model_index.json",
+                "unet/diffusion_pytorch_model.safetensors",
+                "unet/diffusion_pytorch_model.fp16.safetensors",
+                "text_encoder/model.safetensors",
+            ],
+            [["text_encoder/model.safetensors", "unet/diffusion_pytorch_model.safetensors"]],
+        ),
+        (["adapter_model.safetensors", "adapter_config.json"], [["adapter_model.safetensors"]]),
+        (["resnet.safetensors"], [["resnet.safetensors"]]),
+    ],
+)
+def test_weights_are_chosen_by_the_stated_rule(names: list[str], wanted: list[list[str]]) -> None:
+    assert [[file for file, _ in one.files] for one in choose_weights(names)] == wanted
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (["a.safetensors", "b.safetensors"], "several weights of equal rank"),
+        (["optimizer.bin"], "no safetensors file"),
+        (["model-00001-of-00002.safetensors"], r"lacks the shards \[2\]"),
+    ],
+)
+def test_weights_that_cannot_be_chosen_are_refused(names: list[str], reason: str) -> None:
+    with pytest.raises(UnreadableFileError, match=reason):
+        choose_weights(names)
+
+
+def test_adapter_config_and_licence_become_columns(tmp_path: Path) -> None:
+    for index in range(3):
+        folder = tmp_path / "loras" / f"lora{index}"
+        write_repository(folder, index)
+        (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+        adapter = {
+            "peft_type": "LORA",
+            "r": 4 + index,
+            "lora_alpha": 16,
+            "target_modules": ["v", "q"],
+            "base_model_name_or_path": "org/base",
+        }
+        (folder / "adapter_config.json").write_text(json.dumps(adapter))
+        (folder / "README.md").write_text(
+            "---\nlicense: apache-2.0\ntags: [x]\n---\nlicense: none\n"
+        )
+    import_zoo("hub", tmp_path / "loras", tmp_path / "out", progress=False)
+    columns, _ = zoo_rows(tmp_path / "out")
+    assert sorted(columns["adapter_rank"]) == [4, 5, 6] and set(columns["adapter_alpha"]) == {16}
+    assert set(columns["adapter_base"]) == {"org/base"}
+    assert set(columns["adapter_targets"]) == {'["q", "v"]'}
+    assert set(columns["licence"]) == {"apache-2.0"}
+    (file, *_) = ZooIndex.read(tmp_path / "out").open(tmp_path / "out")
+    assert file.header.provenance["licence"] == "apache-2.0"
+
+
+def test_components_of_diffusers_are_one_model(tmp_path: Path) -> None:
+    for index in range(2):
+        folder = tmp_path / "models" / f"m{index}"
+        unet, vae = (
+            write_repository(folder / part, index + n) for n, part in enumerate(("unet", "vae"))
+        )
+        (folder / "model_index.json").write_text("{}")
+    import_zoo("hub", tmp_path / "models", tmp_path / "out", progress=False)
+    columns, rows = zoo_rows(tmp_path / "out")
+    last = int(np.flatnonzero(columns["model_name"] == "m1")[0])
+    np.testing.assert_array_equal(rows[last], np.concatenate([unet, vae]))
+    (file, *_) = ZooIndex.read(tmp_path / "out").open(tmp_path / "out")
+    assert {t.name.partition(".")[0] for t in file.header.layer_table} == {"unet", "vae"}

@@ -21,6 +21,7 @@ from make_published_zoos import (
     write_trial,
     write_tune_zoo,
 )
+from make_published_zoos import zoo_rows as rows
 
 from weightzoo.builders.imports import import_zoo
 from weightzoo.zoos.errors import BuildError
@@ -28,14 +29,6 @@ from weightzoo.zoos.format import SPLITS
 from weightzoo.zoos.index import ZooIndex
 from weightzoo.zoos.networks.presets import cnn_s
 from weightzoo.zoos.recipe import load_recipe
-
-
-def rows(zoo: Path) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """All columns and weights of a zoo folder, over its splits."""
-    files = ZooIndex.read(zoo).open(zoo)
-    columns = [file.read_columns() for file in files]
-    joined = {name: np.concatenate([part[name] for part in columns]) for name in columns[0]}
-    return joined, np.concatenate([np.array(file.map_weights()) for file in files])
 
 
 def raw(source: Path, out: Path, **options: Any) -> Any:

@@ -128,9 +128,9 @@ def test_properties_keep_their_types(tmp_path: Path) -> None:
     ("files", "message"),
     [
         ({"a.csv": "name\nn", "b.jsonl": "{}"}, "several tables"),
-        ({"a.csv": "colour\nred\n"}, "a line has none of"),
+        ({"a.csv": "colour\nred\n"}, "no column that names a file or model"),
         ({"a.jsonl": "[1]\n"}, "no JSON object"),
-        ({"a.jsonl": "{"}, "is damaged"),
+        ({"a.jsonl": "{"}, "cannot be used: damaged"),
     ],
 )
 def test_bad_table_is_an_error(files: dict[str, str], message: str, tmp_path: Path) -> None:
@@ -229,3 +229,109 @@ def test_a_checkpoint_twice_leaves_its_run_whole(tmp_path: Path) -> None:
     report = imported(tmp_path / "nets")
     assert (report.models, report.rows) == (2, 3)
     assert [r.model for r in report.refused] == ["run"]
+
+
+def whole_and_shards(folder: Path, name: str, seed: int, ending: str = ".bin") -> Tensor:
+    """Write a net as three shards with the index of Hugging Face; return it flat."""
+    state, folder = net(seed), folder / name
+    folder.mkdir(parents=True)
+    names = list(state)
+    files = {}
+    for number, part in enumerate((names[:1], names[1:2], names[2:]), start=1):
+        file = f"pytorch_model-{number:05d}-of-00003{ending}"
+        torch.save({key: state[key] for key in part}, folder / file)
+        files |= dict.fromkeys(part, file)
+    index = {"metadata": {"total_size": 104}, "weight_map": files}
+    (folder / f"pytorch_model{ending}.index.json").write_text(json.dumps(index))
+    return flatten({key: state[key] for key in sorted(state)})
+
+
+def test_shards_of_one_checkpoint_are_one_model(tmp_path: Path) -> None:
+    wanted = {f"run{i}": whole_and_shards(tmp_path / "nets", f"run{i}", i) for i in range(4)}
+    report = imported(tmp_path / "nets")
+    columns, weights = columns_and_weights(tmp_path / "out")
+    assert (report.models, report.rows, report.refused) == (4, 4, ())
+    for name, row in zip(columns["model_name"], weights, strict=True):
+        np.testing.assert_array_equal(row, wanted[name.partition("/")[0]])
+
+
+def test_shards_of_a_run_are_its_epochs(tmp_path: Path) -> None:
+    for epoch in (1, 2):
+        whole_and_shards(tmp_path / "nets", f"run/checkpoint-{epoch}", epoch, ".pt")
+    whole_and_shards(tmp_path / "nets", "other/checkpoint-1", 7, ".pt")
+    report = imported(tmp_path / "nets")
+    columns, _ = columns_and_weights(tmp_path / "out")
+    found = sorted(zip(columns["model_name"], columns["epoch"].tolist(), strict=True))
+    assert report.rows == 3 and [epoch for _, epoch in found] == [1, 1, 2]
+    assert len({name for name, _ in found}) == 2
+
+
+def test_checkpoint_that_lacks_a_shard_is_refused(tmp_path: Path) -> None:
+    for name in ("run0", "run1"):
+        whole_and_shards(tmp_path / "nets", name, 0)
+    (tmp_path / "nets/run1/pytorch_model-00002-of-00003.bin").unlink()
+    report = imported(tmp_path / "nets")
+    assert report.models == 1
+    assert [r.reason for r in report.refused] == ["lacks the shards [2] of 3"]
+
+
+@pytest.mark.parametrize("ending", [".bin", ".ckpt", ".npz"])
+def test_other_endings_of_weights_are_read(ending: str, tmp_path: Path) -> None:
+    (tmp_path / "nets").mkdir()
+    for index in range(3):
+        file = tmp_path / "nets" / f"net{index}{ending}"
+        if ending == ".npz":
+            arrays = {name: value.numpy() for name, value in net(index).items()}
+            np.savez_compressed(file, **arrays)
+        elif ending == ".ckpt":  # as Lightning saves it
+            torch.save({"epoch": 1, "global_step": 5, "state_dict": net(index)}, file)
+        else:
+            torch.save(net(index), file)
+    report = imported(tmp_path / "nets")
+    columns, weights = columns_and_weights(tmp_path / "out")
+    assert (report.models, report.refused) == (3, ())
+    for name, row in zip(columns["model_name"], weights, strict=True):
+        np.testing.assert_array_equal(row, flatten(net(int(name[-1]))))
+
+
+def test_weights_of_unread_kinds_are_listed(tmp_path: Path) -> None:
+    write(tmp_path / "nets" / "net.pt", 0)
+    for name in ("net.h5", "net.onnx", "model.gguf"):
+        (tmp_path / "nets" / name).write_bytes(b"weights")
+    (tmp_path / "nets" / "readme.md").write_text("")
+    report = imported(tmp_path / "nets")
+    assert [r.model for r in report.refused] == ["model.gguf", "net.h5", "net.onnx"]
+    assert "weights in .h5 files are not read" in report.refused[1].reason
+
+
+def test_npz_that_unpacks_to_much_more_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "nets" / "net.pt", 0)
+    np.savez_compressed(tmp_path / "nets" / "bomb.npz", weight=np.zeros(30_000_000, np.float32))
+    report = imported(tmp_path / "nets")
+    assert [(r.model, "repeat" in r.reason) for r in report.refused] == [("bomb", True)]
+
+
+def test_git_lfs_pointer_is_called_by_its_name(tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n"
+    write(tmp_path / "nets" / "net.pt", 0)
+    for name in ("a.pt", "b.safetensors", "c.npz"):
+        (tmp_path / "nets" / name).write_text(pointer)
+    report = imported(tmp_path / "nets")
+    assert [r.model for r in report.refused] == ["a", "b", "c"]
+    for remark in report.refused:
+        assert "is a Git LFS pointer" in remark.reason and "git lfs pull" in remark.reason
+
+
+def test_eight_bit_floats_are_called_by_their_name(tmp_path: Path) -> None:
+    write(tmp_path / "nets" / "net.pt", 0)
+    tensor = torch.randn(4).to(torch.float8_e4m3fn)
+    torch.save({"weight": tensor}, tmp_path / "nets" / "small.pt")
+    report = imported(tmp_path / "nets")
+    assert "float8_e4m3fn" in report.refused[0].reason and "FP8" in report.refused[0].reason
+
+
+def test_table_without_a_column_of_names_says_which_it_may_have(tmp_path: Path) -> None:
+    write(tmp_path / "nets" / "net.pt", 0)
+    (tmp_path / "nets" / "table.csv").write_text("id,test_acc\n1,0.5\n")
+    with pytest.raises(BuildError, match=r"no column that names.*'file'.*it has \['id', 'test_acc"):
+        imported(tmp_path / "nets")

@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import sys
 import types
 import zlib
@@ -14,9 +15,11 @@ from torch import Tensor, nn
 
 from weightzoo.builders.checkpoints.unpickling import Stub, load_pickle
 from weightzoo.builders.checkpoints.unreadable import UnreadableFileError
+from weightzoo.builders.importing import mixed_import
 from weightzoo.builders.imports import import_zoo
 from weightzoo.builders.published.wildpark import WildParkReader, plain
-from weightzoo.zoos.errors import BuildError
+from weightzoo.loaders import load_zoo
+from weightzoo.zoos.errors import BuildError, ZooError
 from weightzoo.zoos.index import ZooIndex
 
 # The parts of omegaconf that its pickles name, laid out as omegaconf 2.4 lays them out.
@@ -130,22 +133,113 @@ def write_model(park: Path, name: str, channels: list[int], omegaconf: Any) -> d
     return states
 
 
-def test_park_becomes_one_zoo_per_architecture(tmp_path: Path, omegaconf: Any) -> None:
-    park = tmp_path / "park"
+def park_of(tmp_path: Path, omegaconf: Any) -> dict[str, dict[int, Any]]:
+    """Write and import a park of twelve models of two architectures; its states by name."""
     states = {}
-    for index in range(6):
-        channels = [3, 4, 8] if index < 4 else [3, 8, 4]
-        states[f"model_{index}"] = write_model(park, f"model_{index}", channels, omegaconf)
+    for index in range(12):
+        channels = [3, 4, 8] if index < 8 else [3, 8, 4]
+        name = f"model_{index:02d}"
+        states[name] = write_model(tmp_path / "park", name, channels, omegaconf)
     omegaconf.forget()
-    report = import_zoo("wildpark", park, tmp_path / "out", progress=False)
+    return states
+
+
+def test_park_becomes_one_mixed_zoo(tmp_path: Path, omegaconf: Any) -> None:
+    states = park_of(tmp_path, omegaconf)
+    report = import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
     assert "omegaconf" not in sys.modules
-    assert sorted((zoo.models, zoo.rows) for zoo in report.zoos) == [(2, 6), (4, 12)]
-    for zoo in report.zoos:
-        for file in ZooIndex.read(Path(zoo.path)).open(Path(zoo.path)):
-            columns, weights = file.read_columns(), file.map_weights()
-            for index, name in enumerate(columns["model_name"]):
-                wanted = flatten(states[name][int(columns["epoch"][index])])
-                np.testing.assert_array_equal(weights[index], wanted)
+    (made,) = report.zoos
+    assert (made.models, made.rows, made.architecture) == (12, 36, "2 architectures")
+    zoo = load_zoo(tmp_path / "out")
+    assert sum(map(len, zoo.values())) == 36 and set(zoo) == {"train", "val", "test"}
+    for split in zoo.values():
+        for index, name in enumerate(split["model_name"]):
+            wanted = states[name][int(split["epoch"][index])]
+            found = split.state_dict(index)
+            assert list(found) == list(wanted)  # the names of the published class
+            for key, value in wanted.items():
+                torch.testing.assert_close(found[key], value, rtol=0, atol=0)
+
+
+def test_mixed_zoo_filters_splits_and_batches_as_one(tmp_path: Path, omegaconf: Any) -> None:
+    park_of(tmp_path, omegaconf)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    whole = load_zoo(tmp_path / "out", split="train+val+test")
+    assert sorted(set(whole["model_id"])) == list(range(12))
+    last = whole.filter("epoch == 2 and test_accuracy > 0.4")
+    assert len(last) == 12 and set(last.columns["epoch"]) == {2}
+    seen = []
+    for name, batch in last.batches(5, seed=1):
+        assert set(batch["architecture_name"]) == {name}
+        assert len(batch["weights"]) <= 5
+        seen += batch["model_name"]
+    assert sorted(seen) == sorted(last["model_name"])
+    half = load_zoo(tmp_path / "out", split="train[:50%]")
+    assert 0 < len(half) < len(load_zoo(tmp_path / "out", split="train"))
+    assert [len(part) for part in last.architectures.values()] == [8, 4]
+
+
+def test_killed_import_of_a_park_goes_on_and_ends_the_same(
+    tmp_path: Path, omegaconf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    park_of(tmp_path, omegaconf)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "whole", progress=False)
+    monkeypatch.setattr(mixed_import, "BLOCK_BYTES", 4000)
+    left, flatten_row = [20], mixed_import.flatten
+
+    def stops(*arguments: Any) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        flatten_row(*arguments)
+
+    monkeypatch.setattr(mixed_import, "flatten", stops)
+    with pytest.raises(KeyboardInterrupt):
+        import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    assert left[0] > -36  # rows of the first run were not read again
+    for file in sorted((tmp_path / "whole").glob("*.f32")):
+        assert file.read_bytes() == (tmp_path / "out" / file.name).read_bytes()
+
+
+def test_unreadable_checkpoint_leaves_no_row_in_a_mixed_zoo(
+    tmp_path: Path, omegaconf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = park_of(tmp_path, omegaconf)
+    flatten_row, calls = mixed_import.flatten, [0]
+
+    def fails(*arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] in (2, 9):
+            raise ValueError("a bad tensor")
+        flatten_row(*arguments)
+
+    monkeypatch.setattr(mixed_import, "flatten", fails)
+    report = import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    assert report.rows == 34 and len(report.refused) == 2
+    whole = load_zoo(tmp_path / "out", split="train+val+test")
+    for index, name in enumerate(whole["model_name"]):
+        wanted = flatten(states[name][int(whole["epoch"][index])])
+        np.testing.assert_array_equal(whole[index]["weights"], wanted)
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "segment", "outside"])
+def test_damaged_mixed_zoo_is_refused(damage: str, tmp_path: Path, omegaconf: Any) -> None:
+    park_of(tmp_path, omegaconf)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    index = json.loads((tmp_path / "out/zoo.json").read_text())
+    values = tmp_path / "out" / index["files"][0]["weights"]
+    if damage == "cut":
+        values.write_bytes(values.read_bytes()[:-4])
+    elif damage == "gone":
+        values.unlink()
+    elif damage == "segment":
+        index["architectures"][0]["segments"][0]["rows"] += 1
+    else:
+        index["files"][0]["weights"] = "../park"
+    (tmp_path / "out/zoo.json").write_text(json.dumps(index))
+    with pytest.raises(ZooError):
+        load_zoo(tmp_path / "out", split="train")[0]
 
 
 def test_config_and_results_become_columns(tmp_path: Path, omegaconf: Any) -> None:
@@ -163,9 +257,9 @@ def test_config_and_results_become_columns(tmp_path: Path, omegaconf: Any) -> No
         assert np.isnan(columns["train_accuracy"]).all()
     table = files[0].header.layer_table
     assert [tensor.name for tensor in table][::2] == [
-        "conv1.weight",
-        "conv2.weight",
-        "linear1.weight",
+        "layers.0.weight",
+        "layers.1.weight",
+        "fc.weight",
     ]
 
 
