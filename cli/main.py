@@ -22,10 +22,12 @@ from .editing import add_editing_commands
 from .merging import add_merging_commands
 from .models import add_model_commands
 from .ranking import add_ranking_commands
+from .release import add_release_command
 from .zoos import add_zoo_commands
 
 GROUPS = (
     add_building_commands,
+    add_release_command,
     add_zoo_commands,
     add_editing_commands,
     add_model_commands,
