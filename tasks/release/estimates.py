@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 from ...builders.engines.process_engine import core_count
 from ...builders.estimate import part_sizes, plan_population, probe
-from ...zoos.images.catalog import load_images
 from .collection import Collection
-from .members import Glue, Member, Population, RankingMatrix
+from .members import Glue, Member, Population, RankingMatrix, class_count
 
 CELL_BYTES = 300  # of a cell of the matrix, in both of its files
 STRATEGIES = 2  # searched by `weightzoo glue` in every family
@@ -94,15 +93,17 @@ def _estimate(
     )
 
 
-def _matrix_seconds(member: RankingMatrix, population: Population, cores: int) -> float:
+def _matrix_seconds(member: RankingMatrix, population: Population, cores: int) -> float | None:
     """Training and evaluation of every cell, at the rates of the first parent's models."""
     rates = probe(population.recipe, population.models)
     seconds = 0.0
     for target in member.targets:
-        images = load_images(target.split("+")[0].split("/")[0])
-        trained = member.shots * images.classes * member.epochs
-        evaluated = len(images.val) + len(images.test)
-        seconds += trained / rates.training + evaluated / rates.evaluation
+        images = target.split("+")[0].split("/")[0]
+        sizes = part_sizes(images)
+        if sizes is None:
+            return None
+        trained = member.shots * class_count(images) * member.epochs
+        seconds += trained / rates.training + sum(sizes[1:]) / rates.evaluation
     runs = len(population.models) * member.seeds * len(member.rates)
     return runs * seconds / cores
 

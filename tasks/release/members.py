@@ -15,6 +15,7 @@ from ...builders.children.parents import Condition
 from ...builders.children.sparsification import sparsify_zoo
 from ...zoos.errors import BuildError, RecipeError
 from ...zoos.images.catalog import load_images
+from ...zoos.images.glyphs import CLASSES, GLYPH_SETS
 from ...zoos.index import ZooIndex
 from ...zoos.recipe import Model, Recipe, load_recipe
 from ..merging.glue import GlueSettings, glue
@@ -168,7 +169,7 @@ class _Child(Member):
         recipe, models = parent.recipe, parent.first(self.models)
         architecture = recipe.architecture
         if images is not None:
-            architecture = with_head(architecture, load_images(images).classes)
+            architecture = with_head(architecture, class_count(images))
         changed = replace(
             recipe,
             name=self.name,
@@ -178,6 +179,11 @@ class _Child(Member):
             checkpoints=self.checkpoints,
         )
         return Population(recipe=changed, models=models)
+
+
+def class_count(images: str) -> int:
+    """Number of classes of an image set; glyphs take seconds to draw."""
+    return CLASSES if images in GLYPH_SETS else load_images(images).classes
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -192,19 +192,15 @@ def _finished(
 ) -> Unit:
     """Verify and plot a member, and describe it."""
     own = folder / member.name
+    checks = _verified(member, own, population)
     if isinstance(member, RankingMatrix):
         matrix = read_matrix(own / MATRIX_NAME)
         plot_matrix(matrix, own / PLOT_NAME)
         models, rows = len(matrix.models), matrix.test.size
-        checks = [_check_matrix(matrix, member, population)]
     else:
+        plot_zoo(load_zoo(own), own / PLOT_NAME)
         shards = ZooIndex.read(own).shards
         models, rows = sum(one.models for one in shards), sum(one.rows for one in shards)
-        checks = [*verify_zoo(own, VERIFIED_ROWS), _check_models(models, population)]
-        plot_zoo(load_zoo(own), own / PLOT_NAME)
-    if failed := [check for check in checks if check.passed is False]:
-        reasons = "; ".join(f"{check.name}: {check.detail}" for check in failed)
-        raise BuildError(f"{own} does not pass its checks ({reasons}): delete it to build it again")
     return Unit(
         member=described(member),
         state=DONE,
@@ -216,6 +212,19 @@ def _finished(
         checks=[asdict(check) for check in checks],
         files=_files(folder, own),
     )
+
+
+def _verified(member: Member, own: Path, population: Population) -> list[Check]:
+    """The checks of a member, all passed or skipped."""
+    if isinstance(member, RankingMatrix):
+        checks = [_check_matrix(read_matrix(own / MATRIX_NAME), member, population)]
+    else:
+        models = sum(shard.models for shard in ZooIndex.read(own).shards)
+        checks = [*verify_zoo(own, VERIFIED_ROWS), _check_models(models, population)]
+    if failed := [check for check in checks if check.passed is False]:
+        reasons = "; ".join(f"{check.name}: {check.detail}" for check in failed)
+        raise BuildError(f"{own} does not pass its checks ({reasons}): delete it to build it again")
+    return checks
 
 
 def _check_models(models: int, population: Population) -> Check:

@@ -13,6 +13,7 @@ from weightzoo.tasks.release.estimates import estimate_collection, estimates_tex
 from weightzoo.zoos.errors import RecipeError
 
 OWN = load_collection()
+POPULATIONS = OWN.populations()
 
 
 @pytest.fixture
@@ -21,21 +22,20 @@ def small(tmp_path: Path) -> Collection:
 
 
 def test_own_collection_holds_every_kind_of_member_within_2_gb() -> None:
-    populations = OWN.populations()
-    recipes = {populations[one.name].recipe.images for one in OWN.members}
+    recipes = {one.recipe.images for one in POPULATIONS.values()}
     assert {"digits", "sine"} <= recipes
     assert len({name for name in recipes if name.startswith("glyphs-")}) >= 3
     assert {"digits-cnn", "digits-mlp", "digits-vit"} <= set(OWN.names)
     assert {one.command for one in OWN.members} == {
         *("build", "finetune", "sparsify", "glue", "finetune-matrix")
     }
-    assert sum(one.rows * one.width * 4 for one in populations.values()) < 2e9
+    assert sum(one.rows * one.width * 4 for one in POPULATIONS.values()) < 2e9
 
 
 def test_seeds_of_own_zoos_differ_where_architectures_are_equal() -> None:
     """Models of equal seed and architecture would start from equal weights."""
     built = [one for one in OWN.members if one.command == "build"]
-    recipes = [OWN.populations()[one.name].recipe for one in built]
+    recipes = [POPULATIONS[one.name].recipe for one in built]
     keys = [(recipe.architecture.layers, recipe.seed) for recipe in recipes]
     assert len({str(key) for key in keys}) == len(keys)
 
