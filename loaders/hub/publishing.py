@@ -146,6 +146,21 @@ def check_repo_name(repo_id: str) -> None:
         raise ValueError(f"repo must be 'org/name', got {repo_id!r}")
 
 
+def check_token(token: str | bool | None) -> None:
+    """Reject a push without any token, before long work.
+
+    Raises:
+        HubError: if no token is given or saved.
+    """
+    from huggingface_hub import get_token
+
+    if token is False or (token in (None, True) and get_token() is None):
+        raise HubError(
+            "a push needs a token of the Hub that may write: log in with `hf auth login`, or set "
+            "HF_TOKEN"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Upload:
     """Contents of a push.
@@ -288,7 +303,7 @@ def _commit(api: Any, repo: str, upload: _Upload, message: str, overwrite: bool)
     if not overwrite:
         _check_may_write(repo, files, upload, remote)
     text = upload.card(remote.get(CARD_NAME))
-    operations = [CommitOperationAdd(path, file) for path, file in upload.files.items()]
+    operations: list[Any] = [CommitOperationAdd(path, file) for path, file in upload.files.items()]
     operations.append(CommitOperationAdd(CARD_NAME, text.encode()))
     operations += [CommitOperationDelete(path) for path in _stale(files, upload)]
     commit = str(info.sha)

@@ -4,10 +4,11 @@ Every class stands for one command of weightzoo. `arguments` gives the words of 
 does the same in this process; a test parses the words and compares both.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_origin
 
 from ...builders.build import Engine, build_zoo
 from ...builders.children.fine_tuning import fine_tune_zoo, with_head
@@ -60,7 +61,7 @@ class Population:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class Member(ABC):
     """A part of a collection that one command makes.
 
     Attributes:
@@ -75,18 +76,19 @@ class Member:
     about: str
     parents: tuple[str, ...] = ()
 
+    @abstractmethod
     def arguments(self) -> list[str]:
         """Words of the command after "weightzoo", given in the folder of the collection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def population(self, parents: Sequence[Population]) -> Population:
         """Models of the member.
 
         Args:
             parents: populations of the parents, in their order.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def make(self, folder: Path, workers: int | None, progress: bool) -> None:
         """Make the member, or continue with it.
 
@@ -95,7 +97,6 @@ class Member:
             workers: number of worker processes; None takes one per core.
             progress: whether to show progress bars on stderr.
         """
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -410,24 +411,22 @@ def read_member(data: Any) -> Member:
     Raises:
         RecipeError: if the command is unknown, or a key is unknown, missing or of another type.
     """
-    from dataclasses import MISSING, fields
-
-    if not isinstance(data, dict) or data.get("command") not in COMMANDS:
+    command = data.get("command") if isinstance(data, dict) else None
+    if not isinstance(command, str) or command not in COMMANDS:
         raise RecipeError(f"a member has a command of {list(COMMANDS)}, got {data!r}")
-    kind = COMMANDS[data["command"]]
+    kind: Any = COMMANDS[command]
     known = {field.name: field for field in fields(kind)}
     given = {key: value for key, value in data.items() if key != "command"}
     needed = [name for name, field in known.items() if field.default is MISSING]
-    if (odd := sorted(set(given) - set(known))) or (lacking := sorted(set(needed) - set(given))):
+    odd, lacking = sorted(set(given) - set(known)), sorted(set(needed) - set(given))
+    if odd or lacking:
         wrong = f"unknown {odd}" if odd else f"lacks {lacking}"
-        raise RecipeError(f"a member with command {kind.command!r} has {list(known)}: {wrong}")
-    values = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-    }
-    for key, value in values.items():
-        wanted = {str: "str", int: "int", float: "float", tuple: "tuple"}
-        if wanted.get(type(value), "?") not in str(known[key].type):
-            raise RecipeError(
-                f"{key} of {data.get('name')!r} must be {known[key].type}, got {value!r}"
-            )
-    return kind(**values)
+        raise RecipeError(f"a member with command {command!r} has {list(known)}: {wrong}")
+    for key, value in given.items():
+        wanted = get_origin(known[key].type) or known[key].type
+        if type(value) is not (list if wanted is tuple else wanted):
+            name = "a list" if wanted is tuple else wanted.__name__
+            raise RecipeError(f"{key} of {data.get('name')!r} must be {name}, got {value!r}")
+    values = {key: tuple(one) if isinstance(one, list) else one for key, one in given.items()}
+    member: Member = kind(**values)
+    return member

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...loaders.hub.publishing import check_repo_name, push_collection
+from ...loaders.hub.publishing import check_repo_name, check_token, push_collection
 from ...loaders.hub.sums import SUMS_NAME, write_sums
 from ...zoos.card import CARD_NAME, PLOT_NAME, read_card_zoo, with_facts
 from ...zoos.disk import write_whole
@@ -57,12 +57,14 @@ def release_collection(
         RecipeError: if a name of `only` is not in the plan.
         BuildError: if a member cannot be made, does not pass its checks, or its folder holds
             something else.
-        HubError: if the token may not write to the repository, or the Hub cannot be reached.
+        HubError: if there is no token or it may not write to the repository, or the Hub cannot be
+            reached.
     """
     folder, plan = Path(folder), plan or load_collection()
     chosen = plan.only(only)
     if push is not None:
         _check_push(push, only, plan)
+        check_token(token)
     if folder.exists() and not folder.is_dir():
         raise BuildError(f"{folder} is a file: name a folder for the release")
     folder.mkdir(parents=True, exist_ok=True)

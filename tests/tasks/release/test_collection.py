@@ -89,6 +89,10 @@ def _text_for_number(plan: dict[str, Any]) -> None:
     plan["members"][0]["models"] = "10"
 
 
+def _text_for_list(plan: dict[str, Any]) -> None:
+    plan["members"][1]["parents"] = "mlps"
+
+
 def _matrix_as_parent(plan: dict[str, Any]) -> None:
     child = plan["members"][1] | {"name": "late", "parents": ["matrix"]}
     plan["members"].append(child)
@@ -104,7 +108,8 @@ def _matrix_as_parent(plan: dict[str, Any]) -> None:
         (_matrix_as_parent, "must be an earlier zoo of the plan"),
         (_unknown_key, r"has .*'models'.*: unknown \['epoch'\]"),
         (_unknown_command, "a command of .*'build'"),
-        (_text_for_number, "models of 'mlps' must be .*int.*, got '10'"),
+        (_text_for_number, "models of 'mlps' must be int, got '10'"),
+        (_text_for_list, "parents of 'tuned' must be a list, got 'mlps'"),
     ],
 )
 def test_plan_rejects(

@@ -17,6 +17,7 @@ from small_release import write_small_plan
 from weightzoo.cli.main import main
 from weightzoo.loaders import load_zoo
 from weightzoo.loaders.hub.publishing import push_collection
+from weightzoo.loaders.hub.requests import HubError
 from weightzoo.loaders.hub.sums import SUMS_NAME, read_sums, write_sums
 from weightzoo.tasks.release.collection import Collection, load_collection
 from weightzoo.tasks.release.members import Build
@@ -175,9 +176,12 @@ def test_release_by_another_plan_is_refused(folder: Path, plan: Collection) -> N
 
 
 def test_pushes_that_cannot_succeed_are_refused_before_any_work(
-    plan: Collection, tmp_path: Path
+    plan: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(HubError, match="needs a token .*hf auth login"):
+        release_collection(out, plan, push="org/name", **QUIET)
     with pytest.raises(ValueError, match="repo must be 'org/name', got 'name'"):
         release_collection(out, plan, push="name", **QUIET)
     with pytest.raises(ValueError, match="published whole"):
