@@ -192,6 +192,8 @@ def part_sizes(name: str) -> Sizes | None:
 def probe(recipe: Recipe, models: Sequence[Model], device: str = "cpu") -> Rates:
     """Time a few steps of a cohort, or of one model on a small batch if the cohort is slow.
 
+    The batch of a slow cohort of signals stays whole: eight points take as long as a thousand.
+
     Args:
         recipe: recipe of the build.
         models: models of its population.
@@ -206,7 +208,8 @@ def probe(recipe: Recipe, models: Sequence[Model], device: str = "cpu") -> Rates
         cohort = max(cut_cohorts(recipe, models, 10**6, size), key=len)
         chosen = [models[position] for position in cohort]
         batch_size = chosen[0].hyper_parameters.batch_size
-        small = _timed(recipe, chosen[:1], min(batch_size, SMALL_BATCH), device)
+        few = batch_size if is_signal_set(recipe.images) else min(batch_size, SMALL_BATCH)
+        small = _timed(recipe, chosen[:1], few, device)  # points are cheap, steps of few are not
         if STEPS * len(chosen) * batch_size / small.training > PROBE_SECONDS:
             return small
         return _timed(recipe, chosen, batch_size, device)

@@ -1,9 +1,9 @@
-"""Writes what is made from the code: catalogues, the API reference, the table of recipes.
+"""Writes what is made from the code: catalogues, the API reference, the table of recipes, the card.
 
     python docs/generate.py
 
-writes them beside this file. A test compares what lies there with what this script makes, so that
-no page can go stale.
+writes them beside this file, and the card of the project's own collection into the folder above.
+A test compares what lies there with what this script makes, so that no page can go stale.
 """
 
 import argparse
@@ -18,6 +18,8 @@ from weightzoo.builders.estimate import part_sizes
 from weightzoo.builders.imports import FORMATS
 from weightzoo.cli.main import _parser
 from weightzoo.encoders.registry import ENCODERS
+from weightzoo.tasks.release.card import release_card
+from weightzoo.tasks.release.collection import load_collection
 from weightzoo.tasks.trainings import TRAIN_KINDS
 from weightzoo.zoos.card import LICENCE
 from weightzoo.zoos.images.catalog import IMAGE_SETS
@@ -28,6 +30,7 @@ from weightzoo.zoos.recipe_table import TABLE_PATH
 from weightzoo.zoos.strict_json import json_text
 
 HERE = Path(__file__).parent
+CARD = HERE.parent / "DATASET_CARD.md"
 NOTE = "<!-- Made by docs/generate.py; do not edit by hand. -->\n"
 PUBLIC = {
     "weightzoo": "The main entry points.",
@@ -317,6 +320,7 @@ def main() -> None:
     """Write every page."""
     for name, text in pages().items():
         (HERE / name).write_text(text, encoding="utf-8")
+    CARD.write_text(release_card(load_collection()), encoding="utf-8")
     TABLE_PATH.write_text(json_text(recipe_rows(), indent=1) + "\n", encoding="utf-8")
 
 

@@ -150,6 +150,51 @@ def repo_card(repo_id: str, zoos: Sequence[CardZoo], existing: str | None = None
     return _text(card)
 
 
+def collection_card(
+    title: str, licence: str, configs: Sequence[Mapping[str, Any]], rows: int, text: str
+) -> str:
+    """A card with the metadata of a collection and a text of one's own.
+
+    Args:
+        title: name that the Hub shows.
+        licence: licence as the Hub names it; "" leaves it out.
+        configs: configs in the Hub's form, {"config_name", "data_files"}; the first is the default.
+        rows: number of rows of all configs.
+        text: text below the metadata.
+    """
+    card = _new_card(title, text, licence)
+    if not licence:
+        del card.data.license
+    first, *others = (dict(config) for config in configs)
+    card.data.configs = [first | {"default": True}, *others]
+    card.data.size_categories = [_size_category(rows)]
+    return _text(card)
+
+
+def with_facts(text: str, zoos: Sequence[CardZoo]) -> str:
+    """A card with files, columns and sizes of some zoos in its metadata; the text is unchanged.
+
+    Args:
+        text: card with metadata.
+        zoos: zoos, each in the folder of its name.
+
+    Raises:
+        ValueError: if the metadata cannot be read.
+    """
+    card = _parsed(text)
+    for zoo in zoos:
+        _enter(card.data, zoo, f"{zoo.name}/")
+    return _text(card)
+
+
+def stated_licence(text: str) -> str:
+    """The licence in a card's metadata; "" if there is none, or "unknown"."""
+    from huggingface_hub import DatasetCard
+
+    licence: Any = DatasetCard(text).data.get("license")
+    return "" if licence in (None, UNKNOWN_LICENCE) else str(licence)
+
+
 def _text(card: Any) -> str:
     return f"{str(card).rstrip()}\n"
 
@@ -220,8 +265,11 @@ def _enter(data: Any, zoo: CardZoo, folder: str) -> None:
     data.configs = configs
     data.dataset_info = _with(data.get("dataset_info"), _facts(zoo))
     splits = [split for info in data.dataset_info for split in info.get("splits") or ()]
-    digits = len(str(sum(split.get("num_examples", 0) for split in splits)))
-    data.size_categories = [SIZES[min(max(digits - 3, 0), len(SIZES) - 1)]]
+    data.size_categories = [_size_category(sum(split.get("num_examples", 0) for split in splits))]
+
+
+def _size_category(rows: int) -> str:
+    return SIZES[min(max(len(str(rows)) - 3, 0), len(SIZES) - 1)]
 
 
 def _with(entries: Any, entry: dict[str, Any]) -> list[dict[str, Any]]:

@@ -3,17 +3,26 @@
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...zoos.card import CARD_NAME, PLOT_NAME, CardZoo, read_card_zoo, repo_card
+from ...zoos.card import (
+    CARD_NAME,
+    PLOT_NAME,
+    CardZoo,
+    read_card_zoo,
+    repo_card,
+    stated_licence,
+)
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
 from .requests import HubError, hub_errors, patiently
+from .sums import SUMS_NAME, damaged_by_sums, read_sums
 
 FILES_PER_COMMIT = 1000  # largest commit of the client's own uploads; the Hub rejects 25,000
 
@@ -57,23 +66,158 @@ def push_to_hub(
             name.
         HubError: if the Hub cannot be reached or refuses a request.
     """
-    from huggingface_hub import HfApi
+    check_repo_name(repo_id)
+    zoos = _local_zoos(Path(folder), plot)
+    upload = _Upload(
+        zoos={zoo.card.name: zoo.folder for zoo in zoos},
+        files={path: file for zoo in zoos for path, file in _files(zoo).items()},
+        card=partial(repo_card, repo_id, [zoo.card for zoo in zoos]),
+        whole=False,
+    )
+    message = message or f"Publish {', '.join(upload.zoos)}"
+    return _publish(upload, repo_id, token, private, message, overwrite)
 
+
+def push_collection(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    token: str | bool | None = None,
+    private: bool = False,
+    message: str | None = None,
+    overwrite: bool = False,
+) -> str:
+    """Publish a finished collection: the files that SHA256SUMS lists, and its card as it is.
+
+    Files are checked against SHA256SUMS first. Uploads, commits and the tag are made as in
+    `push_to_hub`, so that a push that was stopped continues when it is called again.
+
+    Args:
+        folder: collection with zoo folders, `README.md` and `SHA256SUMS`, see `sums.write_sums`.
+        repo_id: repository, "org/name"; created if it does not exist. It holds this collection
+            alone.
+        token: token for writing; None takes the token that `hf auth login` saved.
+        private: visibility of a new repository; True shows it to its owners only.
+        message: commit message; None names the zoos.
+        overwrite: replace zoos that hold other data, and remove zoos of other collections.
+
+    Returns:
+        Hash of the commit, which can be passed as `revision`.
+
+    Raises:
+        ZooNotFoundError: if SHA256SUMS is missing, as in a collection that is half done.
+        ZooFormatError: if a file is missing or differs from SHA256SUMS.
+        ValueError: if the card states no licence, `repo_id` is not "org/name", or the repository
+            holds other zoos, or other data under the same names.
+        HubError: if the Hub cannot be reached, or the token may not write to the repository.
+    """
+    folder = Path(folder)
+    check_repo_name(repo_id)
+    sums = read_sums(folder)
+    if damaged := damaged_by_sums(folder, sums):
+        raise ZooFormatError(
+            f"{folder}: {damaged[:5]} are missing or differ from {SUMS_NAME}: delete their folders "
+            "and release again"
+        )
+    text = (folder / CARD_NAME).read_text(encoding="utf-8")
+    if not stated_licence(text):
+        raise ValueError(
+            f"{folder / CARD_NAME} states no licence, and data without one may not be used: write "
+            "`license:` into its metadata, or `licence` into the plan of the release"
+        )
+    zoos = [path.split("/")[0] for path in sums if path.endswith(f"/{INDEX_NAME}")]
+    upload = _Upload(
+        zoos={name: folder / name for name in zoos},
+        files={path: folder / path for path in (*sums, SUMS_NAME)},
+        card=lambda _: text,
+        whole=True,
+    )
+    message = message or f"Publish {', '.join(zoos)}"
+    return _publish(upload, repo_id, token, private, message, overwrite)
+
+
+def check_repo_name(repo_id: str) -> None:
+    """Reject a name that is not "org/name".
+
+    Raises:
+        ValueError: if it is not.
+    """
     if repo_id.count("/") != 1:
         raise ValueError(f"repo must be 'org/name', got {repo_id!r}")
+
+
+def check_token(token: str | bool | None) -> None:
+    """Reject a push without any token, before long work.
+
+    Raises:
+        HubError: if no token is given or saved.
+    """
+    from huggingface_hub import get_token
+
+    if token is False or (token in (None, True) and get_token() is None):
+        raise HubError(
+            "a push needs a token of the Hub that may write: log in with `hf auth login`, or set "
+            "HF_TOKEN"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Upload:
+    """Contents of a push.
+
+    Attributes:
+        zoos: zoo folder by name.
+        files: local file by path in the repository, without the card.
+        card: function from the repository's card, or None, to the new one.
+        whole: whether the repository shall hold nothing else.
+    """
+
+    zoos: Mapping[str, Path]
+    files: Mapping[str, Path]
+    card: Callable[[str | None], str]
+    whole: bool
+
+
+def _publish(
+    upload: _Upload,
+    repo: str,
+    token: str | bool | None,
+    private: bool,
+    message: str,
+    overwrite: bool,
+) -> str:
+    from huggingface_hub import HfApi
+
     api = HfApi(token=token)
-    zoos = _local_zoos(Path(folder), plot)
-    push = partial(_commit, api, repo_id, zoos)
-    message = message or f"Publish {', '.join(zoo.card.name for zoo in zoos)}"
-    with hub_errors(repo_id):
-        _create_repo(api, repo_id, private)
+    push = partial(_commit, api, repo, upload)
+    with hub_errors(repo), _write_access(repo):
+        _create_repo(api, repo, private)
         try:
             commit = push(message, overwrite)
         except _StaleParentError as error:
-            warnings.warn(f"{error}; trying once more on top of the new commit", stacklevel=2)
+            warnings.warn(f"{error}; trying once more on top of the new commit", stacklevel=3)
             commit = push(message, overwrite)
-        _move_tag(api, repo_id, f"v{FORMAT_VERSION}", commit)
+        _move_tag(api, repo, f"v{FORMAT_VERSION}", commit)
     return commit
+
+
+@contextmanager
+def _write_access(repo: str) -> Iterator[None]:
+    """Say what to do if the Hub does not let the token write; it answers so before any upload."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status not in (401, 403) or isinstance(error, GatedRepoError):
+            raise
+        reason = " ".join(str(error).split())
+        raise HubError(
+            f"the Hub does not let you write to {repo}: log in with `hf "
+            "auth login` and a token that may write there, check the organisation, or choose "
+            f"another repository ({reason})"
+        ) from error
 
 
 class _StaleParentError(HubError):
@@ -126,15 +270,13 @@ def _local_zoo(folder: Path, name: str, plot: Path | None) -> _LocalZoo:
     return _LocalZoo(folder=folder, card=card, plot=plot)
 
 
-def _files(zoo: _LocalZoo) -> list[Any]:
-    """The files to add to the repository for a zoo."""
-    from huggingface_hub import CommitOperationAdd
-
+def _files(zoo: _LocalZoo) -> dict[str, Path]:
+    """The files of a zoo by path in the repository."""
     names = [shard.path for shard in zoo.card.index.shards]
     paths = {name: zoo.folder / name for name in [*names, INDEX_NAME]}
     if zoo.plot:
         paths[PLOT_NAME] = zoo.plot
-    return [CommitOperationAdd(f"{zoo.card.name}/{name}", path) for name, path in paths.items()]
+    return {f"{zoo.card.name}/{name}": path for name, path in paths.items()}
 
 
 def _create_repo(api: Any, repo: str, private: bool) -> None:
@@ -146,7 +288,7 @@ def _create_repo(api: Any, repo: str, private: bool) -> None:
         )
 
 
-def _commit(api: Any, repo: str, zoos: Sequence[_LocalZoo], message: str, overwrite: bool) -> str:
+def _commit(api: Any, repo: str, upload: _Upload, message: str, overwrite: bool) -> str:
     """Commit files and card on top of the latest commit; return the new commit."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
@@ -155,19 +297,28 @@ def _commit(api: Any, repo: str, zoos: Sequence[_LocalZoo], message: str, overwr
     get = partial(api.hf_hub_download, repo, repo_type="dataset", revision=info.sha)
     remote = {
         path: Path(patiently(partial(get, path))).read_text(errors="replace")
-        for path in files & {CARD_NAME, *(f"{zoo.card.name}/{INDEX_NAME}" for zoo in zoos)}
+        for path in files & {CARD_NAME, *(f"{name}/{INDEX_NAME}" for name in upload.zoos)}
     }
-    _check_may_write(repo, files, zoos, {} if overwrite else remote)
-    text = repo_card(repo, [zoo.card for zoo in zoos], remote.get(CARD_NAME))
-    additions = [file for zoo in zoos for file in _files(zoo)]
-    names, kept = {zoo.card.name for zoo in zoos}, {file.path_in_repo for file in additions}
-    stale = [path for path in sorted(files - kept) if "/" in path and path.split("/")[0] in names]
-    operations = [*additions, CommitOperationAdd(CARD_NAME, text.encode())]
-    operations += [CommitOperationDelete(path) for path in stale]
+    _check_not_flat(repo, files)
+    if not overwrite:
+        _check_may_write(repo, files, upload, remote)
+    text = upload.card(remote.get(CARD_NAME))
+    operations: list[Any] = [CommitOperationAdd(path, file) for path, file in upload.files.items()]
+    operations.append(CommitOperationAdd(CARD_NAME, text.encode()))
+    operations += [CommitOperationDelete(path) for path in _stale(files, upload)]
     commit = str(info.sha)
     for start in range(0, len(operations), FILES_PER_COMMIT):
         commit = _send(api, repo, operations[start : start + FILES_PER_COMMIT], message, commit)
     return commit
+
+
+def _stale(files: set[str], upload: _Upload) -> list[str]:
+    """Files of the repository to delete: those in folders of the upload that it does not have."""
+    folders = {path.split("/")[0] for path in files if path.endswith(f"/{INDEX_NAME}")}
+    own = {path.split("/")[0] for path in upload.files if "/" in path} | set(upload.zoos)
+    own |= folders if upload.whole else set()
+    left = sorted(files - set(upload.files))
+    return [path for path in left if "/" in path and path.split("/")[0] in own]
 
 
 def _send(api: Any, repo: str, operations: Sequence[Any], message: str, parent: str) -> str:
@@ -183,21 +334,30 @@ def _send(api: Any, repo: str, operations: Sequence[Any], message: str, parent: 
         raise
 
 
-def _check_may_write(
-    repo: str, files: set[str], zoos: Sequence[_LocalZoo], remote: Mapping[str, str]
-) -> None:
+def _check_not_flat(repo: str, files: set[str]) -> None:
     if INDEX_NAME in files:
         raise ValueError(
             f"{repo} is one flat zoo folder, which takes no other zoo: choose another repository"
         )
-    for zoo in zoos:
-        there = remote.get(f"{zoo.card.name}/{INDEX_NAME}")
-        here = json.loads((zoo.folder / INDEX_NAME).read_text())["shards"]
+
+
+def _check_may_write(
+    repo: str, files: set[str], upload: _Upload, remote: Mapping[str, str]
+) -> None:
+    for name, folder in upload.zoos.items():
+        there = remote.get(f"{name}/{INDEX_NAME}")
+        here = json.loads((folder / INDEX_NAME).read_text())["shards"]
         if there is not None and _listed(there) != here:
             raise ValueError(
-                f"{repo} holds other data as {zoo.card.name!r}: publish changed data under a new "
+                f"{repo} holds other data as {name!r}: publish changed data under a new "
                 "name (name it '...-v2'), or pass overwrite=True to replace it"
             )
+    held = {path.split("/")[0] for path in files if path.endswith(f"/{INDEX_NAME}")}
+    if upload.whole and (others := sorted(held - set(upload.zoos))):
+        raise ValueError(
+            f"{repo} holds the zoos {others}, which are not in this collection: choose another "
+            "repository, or pass overwrite=True to remove them"
+        )
 
 
 def _listed(index: str) -> Any:

@@ -89,6 +89,14 @@ def test_probe_of_slow_nets_is_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (rates.models, rates.batch_size) == (1, build_time.SMALL_BATCH)
 
 
+def test_probe_of_slow_signal_nets_takes_whole_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step of eight points lasts about as long as one of a thousand."""
+    monkeypatch.setattr(build_time, "PROBE_SECONDS", 0.0)
+    recipe = load_recipe("sine-inr")
+    rates = probe(recipe, recipe.models(10))
+    assert (rates.models, rates.batch_size) == (1, 1000)
+
+
 def test_estimate_says_what_it_does_not_know() -> None:
     recipe = _few("digits-mlp", images="hub:someone/pictures")
     estimate = estimate_build(recipe, recipe.models(16))

@@ -251,6 +251,9 @@ def test_verify_of_a_damaged_zoo_exits_1(
         (["verify", "nowhere"], "weightzoo build"),
         (["card", "nowhere"], "weightzoo build"),
         (["push", "nowhere", "org/name"], "weightzoo build"),
+        (["release", __file__], "is a file: name a folder"),
+        (["release", "zoos", "--only", "digits-cn"], "did you mean 'digits-cnn'"),
+        (["release", "zoos", "--push", "name"], "repo must be 'org/name', got 'name'"),
         (["push", "nowhere", "name"], "repo must be 'org/name', got 'name'"),
         (["plot", "nowhere", "--out", "no/plot.png"], "make 'no' first"),
         (["leaderboard", ".", "--out", "."], "'.' is a folder"),
@@ -300,7 +303,7 @@ def test_numbers_out_of_range_exit_2(
 def test_help_shows_an_example_that_parses() -> None:
     parser = _parser()
     commands = parser._actions[-1].choices
-    assert commands is not None and len(list(commands)) == 33
+    assert commands is not None and len(list(commands)) == 34
     for name, command in dict(commands).items():
         example = command.epilog.removeprefix("example: ").split(" > ")[0]
         program, *arguments = shlex.split(example)

@@ -52,6 +52,7 @@ from . import alphabets
 from .alphabets import CYRILLIC, DIGITS, GREEK, LATIN, GlyphShape, letter_shapes
 from .image_set import SPLIT_SEED, ImageSet, make_image_set
 
+CLASSES = 10  # of every set
 SIZES = {"train": 2000, "val": 500, "test": 500}
 HELD_OUT = 0.2  # share of a class's shapes for val, and the same for test
 MASTER, INK = 96, 64  # side of a mask, and of the square that the glyph fills, in pixels

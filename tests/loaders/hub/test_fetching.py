@@ -555,7 +555,9 @@ def test_push_can_make_a_private_repo(
 ) -> None:
     push(tiny_zoo, private=True)
     assert hub.repos[new_repo].private
-    with pytest.raises(RemoteError, match="^HubError: the Hub failed .* you may not write here"):
+    with pytest.raises(
+        RemoteError, match="^HubError: the Hub does not let you write .* you may not write here"
+    ):
         push(tiny_zoo, repo_id="org/forbidden", token="hf_wrong")
 
 
