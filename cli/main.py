@@ -18,6 +18,7 @@ from ..zoos.errors import ZooError, did_you_mean
 from .benchmarks import add_benchmark_commands
 from .building import add_building_commands
 from .completion import add_completion_command
+from .dynamics import add_dynamics_commands
 from .editing import add_editing_commands
 from .merging import add_merging_commands
 from .models import add_model_commands
@@ -31,6 +32,7 @@ GROUPS = (
     add_model_commands,
     add_merging_commands,
     add_ranking_commands,
+    add_dynamics_commands,
     add_benchmark_commands,
     add_completion_command,
 )
