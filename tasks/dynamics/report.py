@@ -236,7 +236,8 @@ def _gap_section(gap: Mapping[str, Any]) -> str:
         f"Rank correlation (Kendall's τ_b) of each measure at the last checkpoint with the "
         f"{gap['target']} of {strata['models']} models. Strata: {strata['count']} groups with "
         f"equal {', '.join(strata['names']) or 'nothing'} (numbers in thirds). Intervals: "
-        f"bootstrap over models. Mean sign: over strata of at least 5 models.\n\n{_table(head, rows)}"
+        "bootstrap over models. Mean sign: over strata of at least 5 models.\n\n"
+        f"{_table(head, rows)}"
     )
 
 
