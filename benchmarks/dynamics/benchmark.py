@@ -31,6 +31,7 @@ from .report import DATA_NAME, FORMAT, REPORT_NAME, write_dynamics
 from .runs import FINAL_GAP, TARGETS, Horizon, Runs, cut_runs
 
 TRAINED = 0.9  # least train accuracy of a model that counts as trained
+IMAGES = 32  # whose losses are measured; twice as many take twice the time
 STEPS = 20  # of the bar: predictors of two targets, methods
 
 
@@ -46,7 +47,7 @@ def dynamics_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     options.out.mkdir(parents=True, exist_ok=True)
     folder = _zoo(options)
     horizon = Horizon.of(load_zoo(folder))
-    settings = AnalysisSettings(epochs=(horizon.known[-1], horizon.last))
+    settings = AnalysisSettings(epochs=(horizon.known[-1], horizon.last), image_count=IMAGES)
     found = analyse_zoo(
         folder,
         options.out / "analysed",

@@ -17,7 +17,7 @@ import numpy as np
 from ..scoring.bootstrap import bootstrap_intervals, sample_counts
 from ..scoring.metrics import kendall_tau
 
-LEVEL, RESAMPLES = 0.95, 1000
+LEVEL, RESAMPLES = 0.95, 400
 BLOCK = 64  # samples whose pairs are counted at once
 LEAST_MODELS = 8  # mean models of a stratum, below which no further hyper-parameter is taken
 LEAST_SIGN = 5  # models of a stratum whose sign is counted

@@ -92,14 +92,14 @@ FAMILIES: dict[str, Family] = {
                 Measure("adaptive_sharpness", "the same at w + r w^2 g / |w g|", STAYS),
             ),
             source="arXiv 1901.10159, 1912.07145, 2010.01412, 2102.11600",
-            cost="about 40 gradients with the default settings",
+            cost="about 25 gradients with the default settings",
             networks=True,
         ),
         Family(
             name="fisher",
             measures=(Measure("fisher_trace", "mean of |grad log p|^2 over classes drawn from p"),),
             source="arXiv 1412.1193, 2012.14193",
-            cost="16 backward passes with the default settings",
+            cost="4 backward passes with the default settings",
             networks=True,
         ),
         Family(
@@ -124,7 +124,7 @@ FAMILIES: dict[str, Family] = {
                 Measure("barrier_partner", "model_id of that other model, -1 for none", STAYS),
             ),
             source="arXiv 1412.6544, 1912.05671, 2110.06296, 2209.04836",
-            cost="16 forward passes; 16 more for the last checkpoint, and its alignment",
+            cost="14 forward passes; 14 more for the last checkpoint, and its alignment",
             networks=True,
         ),
     )

@@ -32,13 +32,13 @@ class AnalysisSettings:
     epochs: tuple[int, ...] | None = None
     images: str | None = None
     image_count: int = 64
-    steps: int = 10
-    probes: int = 4
-    fisher_probes: int = 8
+    steps: int = 6
+    probes: int = 2
+    fisher_probes: int = 4
     batch: int = 32
     radius: float = 0.05
     adaptive_radius: float = 0.5
-    points: int = 9
+    points: int = 7
     seed: int = 0
 
     def __post_init__(self) -> None:
