@@ -73,13 +73,23 @@ class Block:
         return self.ok_rows(rows)
 
     def evaluation_set(self, rows: np.ndarray, part: str = "train") -> EvaluationSet:
-        """Inputs and targets of some rows."""
+        """Inputs and targets of some rows.
+
+        Args:
+            rows: row numbers.
+            part: "train", "val" or "test".
+        """
         assert self.data is not None
         count = self.settings.image_count * (VAL_IMAGES if part == "val" else 1)
         return self.population.evaluation_set(self.data, rows, part, count, self.settings.seed)
 
     def spread(self, rows: np.ndarray, values: Columns) -> Columns:
-        """Values of some rows as values of all rows of the block, NaN for the others."""
+        """Values of some rows as values of all rows of the block, NaN for the others.
+
+        Args:
+            rows: row numbers of the values.
+            values: values of these rows, by name.
+        """
         index = {row: position for position, row in enumerate(self.rows.tolist())}
         positions = [index[row] for row in rows.tolist()]
         found = {}
