@@ -69,23 +69,24 @@ def add_dynamics_commands(commands: Any) -> None:
 
 def _analyse(options: argparse.Namespace) -> None:
     import os
-    from dataclasses import replace
 
     from ..tasks.dynamics.analysis import analyse_zoo
     from ..tasks.dynamics.settings import AnalysisSettings
 
     out = options.out or Path(f"{options.name or Path(options.zoo).name}-analysed")
     check_folder(out)
-    given = {"measures": options.measures, "epochs": options.epochs}
-    chosen = {name: tuple(values) for name, values in given.items() if values is not None}
     settings = AnalysisSettings(
-        images=options.images, image_count=options.image_count, seed=options.seed
+        measures=None if options.measures is None else tuple(options.measures),
+        epochs=None if options.epochs is None else tuple(options.epochs),
+        images=options.images,
+        image_count=options.image_count,
+        seed=options.seed,
     )
     found = analyse_zoo(
         options.zoo,
         out,
         name=options.name,
-        settings=replace(settings, **chosen),
+        settings=settings,
         workers=options.workers or os.cpu_count() or 1,
         overwrite=options.overwrite,
         suffix=f".{options.plots}",

@@ -86,8 +86,8 @@ class CurveForecast:
         """
         self._column = "val_accuracy" if target == FINAL_ACCURACY else "val_gap"
         self._choice: float = 0
-        options = {"line": LINES, "power law": EXPONENTS}.get(self.name, (0,))
-        options = [one for one in options if self.name != "line" or one <= len(self._epochs)]
+        lines = tuple(points for points in LINES if points <= len(self._epochs))
+        options: tuple[float, ...] = {"line": lines, "power law": EXPONENTS}.get(self.name, (0,))
         errors = []
         for self._choice in options:
             errors.append(float(np.square(self.predict(val) - val.columns[target]).mean()))

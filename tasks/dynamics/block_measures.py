@@ -223,8 +223,8 @@ def _barrier_columns(
         first: whether values belong to the first row of a pair.
     """
     ok = set(block.ok_rows(np.unique(np.array(pairs, np.int64).reshape(-1))).tolist())
-    own = set(block.run_rows(block.rows).tolist())
-    pairs = [(a, b) for a, b in pairs if {a, b} <= ok and (a if first else b) in own]
+    run = set(block.run_rows(block.rows).tolist())
+    pairs = [(a, b) for a, b in pairs if {a, b} <= ok and (a if first else b) in run]
     found: dict[str, list[Tensor]] = {name: [] for name in names}
     for start in range(0, len(pairs), ROWS_AT_ONCE):
         some = np.array(pairs[start : start + ROWS_AT_ONCE], np.int64)
