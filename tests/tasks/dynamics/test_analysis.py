@@ -103,6 +103,7 @@ def test_networks_are_run_at_the_chosen_epochs_only(analysed: Path, tmp_path: Pa
         analyse_zoo(found.zoo, tmp_path / "x", settings=replace(QUICK, epochs=(2,)))
 
 
+@pytest.mark.slow  # starts two processes
 def test_two_workers_give_the_same_columns(
     analysed: Path, trained_zoo: Path, tmp_path: Path
 ) -> None:
