@@ -1,0 +1,1 @@
+"""The benchmark `dynamics`: what the first checkpoints of a run tell."""

@@ -1,0 +1,1 @@
+"""Measures of a population's paths, geometry, curvature and spectra; `analyse_zoo` runs them."""
