@@ -8,6 +8,7 @@ from typing import Any
 
 from ..zoos.errors import ZooError
 from . import generation_report
+from .merging import report as merging_report
 from .report import LAYOUTS, RESULT_NAME, summary_table, target_table
 
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
@@ -59,7 +60,11 @@ def leaderboard_text(results: Path, out: Path) -> str:
         out: Markdown file, named in the text.
     """
     command = f"weightzoo leaderboard {results} --out {out}"
-    sections = [*map(section, _read_results(results)), *_generation_sections(results)]
+    sections = [
+        *map(section, _read_results(results)),
+        *_generation_sections(results),
+        *_merging_sections(results),
+    ]
     return "\n".join([HEADER.format(command=command), *sections])
 
 
@@ -100,6 +105,16 @@ def _generation_sections(folder: Path) -> list[str]:
         generation_report.leaderboard_section(data)
         for data in ours
         if data.get("format") == generation_report.FORMAT
+    ]
+
+
+def _merging_sections(folder: Path) -> list[str]:
+    """Sections of the merging benchmark, whose result files have another format."""
+    found = [_json(path) for path in sorted(folder.glob(f"**/{RESULT_NAME}"))]
+    return [
+        merging_report.leaderboard_section(data)
+        for data in found
+        if isinstance(data, dict) and data.get("format") == merging_report.FORMAT
     ]
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from weightzoo.benchmarks import definitions, generation, probes
+from weightzoo.benchmarks.merging import benchmark as merging
 from weightzoo.benchmarks.ranking import benchmark as ranking
 from weightzoo.benchmarks.registry import BENCHMARKS, load_benchmark
 
@@ -11,7 +12,7 @@ def test_benchmarks_are_registered() -> None:
     assert load_benchmark("generation") is generation.generation_benchmark
     assert load_benchmark("hyper-representation-probes") is probes.probe_benchmark
     assert all(callable(load_benchmark(name)) for name in BENCHMARKS)
-    modules = (definitions, generation, probes, ranking)
+    modules = (definitions, generation, probes, ranking, merging)
     assert set(BENCHMARKS) == {name for module in modules for name in module.BENCHMARKS}
 
 

@@ -9,14 +9,10 @@ from make_tiny_zoo import copy_as_imported
 
 from weightzoo.loaders import HiddenPermutations, load_zoo
 from weightzoo.tasks.generation.generated_zoo import zoo_images
+from weightzoo.tasks.merge_methods.calibration import fisher_information, input_grams
 from weightzoo.tasks.merging.merged_zoo import merge_rows, write_merged_zoo
 from weightzoo.tasks.merging.recipe import ZooRows, read_merge_recipe
-from weightzoo.tasks.merging.zoo_rows import (
-    fisher_information,
-    input_grams,
-    last_checkpoints,
-    open_zoo_rows,
-)
+from weightzoo.tasks.merging.zoo_rows import last_checkpoints, open_zoo_rows
 from weightzoo.zoos.errors import BuildError, MergeError
 from weightzoo.zoos.folder_identity import Identity
 from weightzoo.zoos.index import ZooIndex
