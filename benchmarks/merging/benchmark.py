@@ -14,7 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...tasks.merging.output import write_text
-from ...tasks.processes import worker_pool
+from ...tasks.processes import threads, worker_pool
 from ...zoos.strict_json import json_text
 from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
 from .networks import Judges, Networks, Unit
@@ -85,7 +85,8 @@ def _mapped(
 ) -> Iterator[dict[str, Any]]:
     """Results in the order of the units, from worker processes if there are several."""
     if workers == 1:
-        yield from map(work, units)
+        with threads(1):  # small networks: more threads mostly wait for each other
+            yield from map(work, units)
         return
     with worker_pool(min(workers, len(units))) as pool:
         yield from pool.map(work, units)

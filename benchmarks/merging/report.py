@@ -126,18 +126,23 @@ def difference(units: Units, one: str, other: str) -> tuple[float, tuple[float, 
         other: name of the row that is subtracted.
     """
     differences_F = _column(units, one, "test") - _column(units, other, "test")
-    return float(differences_F.mean()), _interval(differences_F)
+    return mean_interval(differences_F)
 
 
 def _column(units: Units, name: str, key: str) -> np.ndarray:
     return np.array([float(unit["rows"][name][key]) for unit in units])
 
 
-def _interval(differences_F: np.ndarray) -> tuple[float, float]:
+def mean_interval(differences_F: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """Mean of F differences, and its 95 % interval from resampling them.
+
+    Args:
+        differences_F: one difference per family.
+    """
     count = len(differences_F)
     draws = np.random.default_rng(0).integers(0, count, (RESAMPLES, count))
     low, high = np.quantile(differences_F[draws].mean(1), [0.025, 0.975])
-    return float(low), float(high)
+    return float(differences_F.mean()), (float(low), float(high))
 
 
 def _table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
