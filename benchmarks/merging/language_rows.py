@@ -28,7 +28,7 @@ from .report import PICK, SINGLE
 
 PREFIX, BITS = 32, 0.6931471805599453  # nats in a bit
 SCALES = (0.3, 0.5, 1.0)
-WITHOUT = ("slerp", "weighted", "fisher", "regmean")  # two members, a search, other data
+WITHOUT = ("slerp", "weighted", "fisher", "regmean")  # a pair; a search; other data
 GATE_RATE, PROMPT_BYTES = 1e-2, 2000
 Losses = dict[str, Tensor]  # (N, T - 1) by domain
 

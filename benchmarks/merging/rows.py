@@ -23,6 +23,7 @@ from .report import HINDSIGHT, PICK, SINGLE
 
 Row = dict[str, Any]
 SCALES = (0.2, 0.3, 0.5, 0.7, 1.0, 1.5)  # of a merged task vector, chosen on val
+WITHOUT = ("slerp", "weighted")  # two members; weights that a search finds
 SUBSET_METHODS = ("mean", "task_arithmetic", "ties", "model_stock")
 SUBSET_SCALE = 0.3  # of task arithmetic, as published for eight tasks
 SEARCHES = ("average", "coefficient", "similarity-ascending", "similarity-descending", "cma")
@@ -98,7 +99,7 @@ class _Family:
         """Every method; where it has a scale, the best of `SCALES` on val."""
         rows = {}
         for name, method in METHODS.items():
-            if name in ("slerp", "weighted"):  # two members; weights that a search finds
+            if name in WITHOUT:
                 continue
             companions = self.networks.companions(method.companion)
             scales = SCALES if "scale" in method.settings else (None,)

@@ -70,7 +70,8 @@ def regmean_plus(
     """Merge layer by layer, with inputs that went through the layers merged before.
 
     Source: RegMean++, Nguyen et al. 2025, arXiv:2508.03121. What has no Gram matrix, such as
-    biases and norms, is averaged.
+    biases and norms, is averaged. Members with the same images get the plain mean, because all
+    inputs are measured in the merge.
 
     Args:
         modules: M networks of one architecture, in eval mode.

@@ -69,6 +69,13 @@ def test_regmean_plus_measures_inputs_behind_the_merged_layers() -> None:
     assert not torch.allclose(state["3.weight"].double(), plain, atol=1e-2)
 
 
+def test_regmean_plus_of_members_with_the_same_images_is_their_mean() -> None:
+    members = [network(1), network(2)]
+    state = regmean_plus(members, [images(0), images(0)])
+    for name, value in mean_network(*members).state_dict().items():
+        assert torch.allclose(state[name], value, atol=1e-3), name
+
+
 def test_repair_gives_hidden_units_the_statistics_of_the_members() -> None:
     members, data = [network(1), network(2)], images(0)
     merged = mean_network(*members)
