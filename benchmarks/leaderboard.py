@@ -8,6 +8,8 @@ from typing import Any
 
 from ..zoos.errors import ZooError
 from . import generation_report
+from .merging import language_report
+from .merging import report as merging_report
 from .report import LAYOUTS, RESULT_NAME, summary_table, target_table
 
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
@@ -57,9 +59,21 @@ def leaderboard_text(results: Path, out: Path) -> str:
     Args:
         results: folder with result files, at any depth.
         out: Markdown file, named in the text.
+
+    Raises:
+        ZooError: if there is no result, or a result file is not JSON.
     """
     command = f"weightzoo leaderboard {results} --out {out}"
-    sections = [*map(section, _read_results(results)), *_generation_sections(results)]
+    sections = [
+        *map(section, _read_results(results)),
+        *_generation_sections(results),
+        *_merging_sections(results),
+    ]
+    if not sections:
+        raise ZooError(
+            f"no {RESULT_NAME} of a benchmark below {str(results)!r}: run one first, with "
+            f"`weightzoo benchmark NAME --out {results / 'NAME'}`"
+        )
     return "\n".join([HEADER.format(command=command), *sections])
 
 
@@ -68,11 +82,6 @@ def _read_results(folder: Path) -> list[dict[str, Any]]:
     paths = sorted(folder.glob(f"**/{RESULT_NAME}"))
     results = [_read(path) for path in paths]
     known = [result for result in results if result is not None]
-    if not known:
-        raise ZooError(
-            f"no {RESULT_NAME} of a benchmark below {str(folder)!r}: run one first, with "
-            f"`weightzoo benchmark NAME --out {folder / 'NAME'}`"
-        )
     return sorted(known, key=lambda result: (result["benchmark"], result["command"]))
 
 
@@ -100,6 +109,20 @@ def _generation_sections(folder: Path) -> list[str]:
         generation_report.leaderboard_section(data)
         for data in ours
         if data.get("format") == generation_report.FORMAT
+    ]
+
+
+def _merging_sections(folder: Path) -> list[str]:
+    """Sections of the merging benchmarks, whose result files have formats of their own."""
+    sections = {
+        merging_report.FORMAT: merging_report.leaderboard_section,
+        language_report.FORMAT: language_report.leaderboard_section,
+    }
+    found = [_json(path) for path in sorted(folder.glob(f"**/{RESULT_NAME}"))]
+    return [
+        sections[data["format"]](data)
+        for data in found
+        if isinstance(data, dict) and data.get("format") in sections
     ]
 
 

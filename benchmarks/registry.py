@@ -16,6 +16,8 @@ BENCHMARKS: dict[str, str] = {
     "hyper-representation-probes": ".probes",
     "ranking": ".ranking.benchmark",
     "dynamics": ".dynamics.benchmark",
+    "merging": ".merging.benchmark",
+    "merging-language": ".merging.language",
 }
 """Module of each benchmark; the module holds it in its own `BENCHMARKS` under the same name."""
 

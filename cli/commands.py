@@ -23,6 +23,9 @@ COMMANDS = {
         "zoo",
         "import": "convert published networks to a zoo",
     },
+    "release.add_release_command": {
+        "release": "build, verify and describe weightzoo's own collection of zoos, and publish it",
+    },
     "catalogue.add_catalogue_commands": {
         "catalogue": "list the zoos that others published",
         "fetch": "download a published zoo",
@@ -66,6 +69,9 @@ COMMANDS = {
         "finetune-matrix": "fine-tune every model of some zoos on every target",
         "rank": "rank the models of a feature file for its task, with the fixed order beside",
         "ensemble": "train a head on the features of the models that are ranked first, and test it",
+    },
+    "dynamics.add_dynamics_commands": {
+        "analyse": "measure paths, curvature, spectra and barriers of every checkpoint of a zoo",
     },
     "benchmarks.add_benchmark_commands": {
         "benchmark": "build zoos, fit predictors to them, and compare the predictors in tables",

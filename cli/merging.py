@@ -74,6 +74,12 @@ def _add_merge(commands: Any) -> None:
         action="store_true",
         help="measure batch-norm statistics of a zoo's merged model anew on its train images",
     )
+    merge.add_argument(
+        "--repair",
+        action="store_true",
+        help="rescale hidden units of a zoo's merged model to what they are in its members, for "
+        "aligned ones",
+    )
 
 
 def _add_families(commands: Any) -> None:
@@ -243,8 +249,10 @@ def _merge(options: argparse.Namespace) -> None:
     if recipe.zoo is not None:
         _merge_zoo(options, recipe)
         return
-    if options.align or options.recompute_norms:
-        raise ValueError("--align and --recompute-norms are for rows of a zoo: leave them out")
+    if options.align or options.recompute_norms or options.repair:
+        raise ValueError(
+            "--align, --recompute-norms and --repair are for rows of a zoo: leave them out"
+        )
     from dataclasses import asdict
 
     from tqdm import tqdm
@@ -281,6 +289,7 @@ def _merge_zoo(options: argparse.Namespace, recipe: Any) -> None:
         base=base,
         aligned=options.align,
         recompute_norms=options.recompute_norms,
+        repaired=options.repair,
     )
     write_merged_zoo(options.out, [model], zoo, overwrite=options.overwrite)
     written = next(iter(load_zoo(options.out).values()))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...loaders import HiddenPermutations, ZooDataset, align
 from ...loaders.collections import ModelCollection, ZooMember
@@ -28,6 +28,7 @@ from ...zoos.zoo_folder import write_zoo_folder
 from ..autoencoding.behaviour import accuracies
 from ..generation.batch_norms import condition
 from ..generation.generated_zoo import zoo_images
+from ..merge_methods.calibration import repair
 from .methods import merged
 from .output import write_text
 from .recipe import MergeRecipe
@@ -59,6 +60,7 @@ def merge_rows(
     base: ZooMember | None = None,
     aligned: bool = False,
     recompute_norms: bool = False,
+    repaired: bool = False,
 ) -> MergedModel:
     """Merge some rows of a zoo in memory.
 
@@ -70,9 +72,12 @@ def merge_rows(
         aligned: reorder the hidden units of every member to the base, or else to the first
             member, by weight matching beforehand.
         recompute_norms: measure the statistics of batch norms anew on the train images.
+        repaired: rescale hidden units to the mean and deviation that they have in the members
+            (REPAIR), on the train images.
 
     Raises:
-        MergeError: if the method cannot take these members, or a weight is not finite.
+        MergeError: if the method cannot take these members, a weight is not finite, or a layer
+            cannot be repaired.
         ValueError: if a model's architecture is not known.
     """
     from .merge import check_mergeable
@@ -88,6 +93,10 @@ def merge_rows(
     if aligned:
         collection = _aligned(zoo, indices, base)
     state = merged(recipe.method, collection, recipe.settings_of, companions)
+    if repaired:
+        modules, network = _modules(zoo, indices, collection), zoo.module(indices[0])
+        network.load_state_dict(state)
+        state = repair(network, modules, zoo_images(zoo).train)
     weights = zoo.layer_table.flatten(state)
     architecture = zoo.header.architecture
     if recompute_norms and architecture is not None:
@@ -98,6 +107,7 @@ def merge_rows(
         "base": [base.zoo.name, base.model_id, base.epoch] if base else None,
         "aligned": aligned,
         "recompute_norms": recompute_norms,
+        "repaired": repaired,
     }
     fingerprint = recipe.fingerprint([json_text(plain)])
     return MergedModel(weights, plain, fingerprint, activation)
@@ -158,6 +168,18 @@ def _aligned(zoo: ZooDataset, indices: Sequence[int], base: ZooMember | None) ->
     moved, _ = align(rows, reference, HiddenPermutations.of(zoo.header.architecture))
     states = [StateMember(str(i), zoo.layer_table.state_dict(row)) for i, row in enumerate(moved)]
     return ModelCollection(states, base)
+
+
+def _modules(
+    zoo: ZooDataset, indices: Sequence[int], collection: ModelCollection
+) -> list[nn.Module]:
+    """The members as networks in eval mode, with the weights that they have in a collection."""
+    modules = []
+    for index, member in zip(indices, collection.members, strict=True):
+        module = zoo.module(index)
+        module.load_state_dict({name: member.read(name) for name in module.state_dict()})
+        modules.append(module)
+    return modules
 
 
 def _columns(

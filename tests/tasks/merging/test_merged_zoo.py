@@ -9,14 +9,10 @@ from make_tiny_zoo import copy_as_imported
 
 from weightzoo.loaders import HiddenPermutations, load_zoo
 from weightzoo.tasks.generation.generated_zoo import zoo_images
+from weightzoo.tasks.merge_methods.calibration import fisher_information, input_grams
 from weightzoo.tasks.merging.merged_zoo import merge_rows, write_merged_zoo
 from weightzoo.tasks.merging.recipe import ZooRows, read_merge_recipe
-from weightzoo.tasks.merging.zoo_rows import (
-    fisher_information,
-    input_grams,
-    last_checkpoints,
-    open_zoo_rows,
-)
+from weightzoo.tasks.merging.zoo_rows import last_checkpoints, open_zoo_rows
 from weightzoo.zoos.errors import BuildError, MergeError
 from weightzoo.zoos.folder_identity import Identity
 from weightzoo.zoos.index import ZooIndex
@@ -110,3 +106,13 @@ def test_grams_and_fisher_have_the_shapes_of_the_weights(trained_zoo: Path) -> N
     inputs = images.pixels[:256].flatten(1)
     assert torch.allclose(grams[first], inputs.T @ inputs, rtol=1e-4, atol=1e-3)
     assert all(value.min() >= 0 and value.sum() > 0 for value in fisher.values())
+
+
+def test_rows_are_repaired_after_the_merge(trained_zoo: Path) -> None:
+    zoo = last_checkpoints(load_zoo(trained_zoo, split="train"))
+    plain = merge_rows(zoo, [0, 1], MEAN, aligned=True)
+    repaired = merge_rows(zoo, [0, 1], MEAN, aligned=True, repaired=True)
+    assert repaired.recipe["repaired"] and repaired.fingerprint != plain.fingerprint
+    assert not torch.allclose(repaired.weights, plain.weights, atol=1e-2)
+    alone = merge_rows(zoo, [0], MEAN, repaired=True)
+    assert torch.allclose(alone.weights, zoo.weights([0])[0], atol=1e-4)

@@ -1,0 +1,1 @@
+"""Benchmark of merging: families of networks, every merge method, mixtures and controls."""

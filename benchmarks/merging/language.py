@@ -1,0 +1,89 @@
+"""The benchmark `merging-language`: families of small language models.
+
+Trained models and finished families stay in the output folder, so that a stopped benchmark
+continues.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ...loaders.collections import open_collection
+from ...tasks.merging.families import find_families
+from ...tasks.merging.output import write_text
+from ...zoos.strict_json import json_text
+from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
+from .corpus import DOMAINS, read_domain
+from .language_report import FORMAT, language_markdown
+from .language_rows import language_rows
+from .language_zoo import FULL, SMALL, new_model, provide_family, transformers_classes
+
+
+def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
+    """Run the benchmark, or what of it is left.
+
+    Raises:
+        ValueError: if zoos are given: the benchmark trains its own models.
+        UnsuitableError: if transformers is not installed.
+    """
+    if options.zoos:
+        raise ValueError("benchmark 'merging-language' trains its own models: leave out --zoo")
+    transformers, start = transformers_classes(), time.perf_counter()
+    size, folder = SMALL if options.small else FULL, options.out / "models"
+    for made in (folder, options.out / "units"):
+        made.mkdir(parents=True, exist_ok=True)
+    domains = {name: read_domain(name, size.most_bytes) for name in DOMAINS}
+    seeds = options.seeds
+    families = [provide_family(folder, domains, size, seed) for seed in seeds]
+    units = []
+    for place, seed in enumerate(seeds):
+        path = options.out / "units" / f"seed-{seed}.json"
+        if not path.exists():
+            base, children = families[place]
+            other = families[(place + 1) % len(families)][1]
+            scratch = options.out / "scratch"
+            unit = language_rows(base, children, other, domains, size, seed, scratch)
+            write_text(path, json_text(unit))
+        units.append(json.loads(path.read_text()))
+    result = {
+        "format": FORMAT,
+        "benchmark": "merging-language",
+        "command": options.command,
+        "small": options.small,
+        "seeds": list(seeds),
+        "size": asdict(size),
+        "parameters": sum(p.numel() for p in new_model(size, 0).parameters()),
+        "corpus": {
+            name: {
+                "fingerprint": one.fingerprint,
+                "packages": one.packages,
+                "bytes": {split: len(getattr(one, split)) for split in ("train", "val", "test")},
+            }
+            for name, one in domains.items()
+        },
+        "families_recovered": _recovered([children for _, children in families]),
+        "environment": environment() | {"transformers": transformers.__version__},
+        "seconds": round(time.perf_counter() - start, 1),  # of this start
+        "units": units,
+    }
+    write_text(options.out / "result.json", json_text(result, indent=1) + "\n")
+    text, path = language_markdown(result), options.out / "report.md"
+    write_text(path, text)
+    return BenchmarkOutcome(result, text, path)
+
+
+def _recovered(families: Sequence[Sequence[Path]]) -> bool:
+    """Whether the families that are found are those of the bases."""
+    planted = [[str(path) for path in family] for family in families]
+    collection = open_collection([path for family in planted for path in family])
+    found = find_families(collection)
+    names = [member.name for member in collection.members]
+    groups = [sorted(names[member] for member in group) for group in found.groups]
+    count = len(planted[0])
+    wanted = [sorted(names[start : start + count]) for start in range(0, len(names), count)]
+    return sorted(groups) == sorted(wanted)
+
+
+BENCHMARKS = {"merging-language": language_benchmark}
