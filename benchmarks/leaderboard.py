@@ -8,9 +8,11 @@ from typing import Any
 
 from ..zoos.errors import ZooError
 from . import generation_report
+from .ranking.leaderboard_section import leaderboard_section as ranking_section
 from .report import LAYOUTS, RESULT_NAME, summary_table, target_table
 
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
+RANKING_FORMAT = "weightzoo-ranking-1"
 HEADER = """# Leaderboard
 
 Generated from result files; do not edit by hand:
@@ -59,7 +61,16 @@ def leaderboard_text(results: Path, out: Path) -> str:
         out: Markdown file, named in the text.
     """
     command = f"weightzoo leaderboard {results} --out {out}"
-    sections = [*map(section, _read_results(results)), *_generation_sections(results)]
+    sections = [
+        *map(section, _read_results(results)),
+        *_generation_sections(results),
+        *_ranking_sections(results),
+    ]
+    if not sections:
+        raise ZooError(
+            f"no {RESULT_NAME} of a benchmark below {str(results)!r}: run one first, with "
+            f"`weightzoo benchmark NAME --out {results / 'NAME'}`"
+        )
     return "\n".join([HEADER.format(command=command), *sections])
 
 
@@ -68,11 +79,6 @@ def _read_results(folder: Path) -> list[dict[str, Any]]:
     paths = sorted(folder.glob(f"**/{RESULT_NAME}"))
     results = [_read(path) for path in paths]
     known = [result for result in results if result is not None]
-    if not known:
-        raise ZooError(
-            f"no {RESULT_NAME} of a benchmark below {str(folder)!r}: run one first, with "
-            f"`weightzoo benchmark NAME --out {folder / 'NAME'}`"
-        )
     return sorted(known, key=lambda result: (result["benchmark"], result["command"]))
 
 
@@ -101,6 +107,16 @@ def _generation_sections(folder: Path) -> list[str]:
         for data in ours
         if data.get("format") == generation_report.FORMAT
     ]
+
+
+def _ranking_sections(folder: Path) -> list[str]:
+    """Sections of the benchmarks of rankers, whose result files have another format."""
+    found = [_json(path) for path in sorted(folder.glob(f"**/{RESULT_NAME}"))]
+    ours = [
+        data for data in found if isinstance(data, dict) and data.get("format") == RANKING_FORMAT
+    ]
+    known = sorted(ours, key=lambda data: (data["benchmark"], data["command"]))
+    return [ranking_section(data) for data in known]
 
 
 def _tested(result: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ BENCHMARKS: dict[str, str] = {
     "generation": ".generation",
     "hyper-representation-probes": ".probes",
     "ranking": ".ranking.benchmark",
+    "ood-ranking": ".ranking.benchmark",
 }
 """Module of each benchmark; the module holds it in its own `BENCHMARKS` under the same name."""
 

@@ -184,7 +184,7 @@ def part_sizes(name: str) -> Sizes | None:
         )  # without val, test takes its role
     if name in GLYPH_SETS:
         return GLYPH_SIZES["train"], GLYPH_SIZES["val"], GLYPH_SIZES["test"]
-    if name == "digits" or name.startswith(FOLDER):
+    if name in ("digits", "digits-shuffled", "waves") or name.startswith(FOLDER):
         image_set = load_images(name)
         return len(image_set.train), len(image_set.val), len(image_set.test)
     return None

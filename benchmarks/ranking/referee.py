@@ -30,6 +30,7 @@ from ...zoos.errors import UnsuitableError
 HOLD_OUTS = ("target", "family")
 FIXED, RANDOM = "fixed order", "random"
 RANDOM_DRAWS = 100
+PLACES = 5
 MEASURES = tuple(field.name for field in fields(Agreement) if field.name != "constant")
 
 Ranker = Callable[[Matrix, int, Sequence[int]], np.ndarray]
@@ -85,7 +86,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; NaN as None."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
 def rankers_of(matrix: Matrix) -> dict[str, Ranker]:
@@ -281,12 +282,12 @@ def _by_learned(
     return learned_sum(matrix.accuracy, scores, target, hidden)[0]
 
 
-def _plain(value: Any) -> Any:
-    """JSON without NaN."""
+def plain(value: Any) -> Any:
+    """JSON without NaN, rounded to five places."""
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return round(float(value), PLACES) if np.isfinite(value) else None
     return value

@@ -180,9 +180,9 @@ def fine_tune(
         checkpoints=[protocol.epochs],
         overrides=overrides,
     )
-    models = [_child(model, seed, overrides) for one in sources for model in one.models]
+    models = [child_model(model, seed, overrides) for one in sources for model in one.models]
     old = torch.cat([one.weights(range(len(one.models))) for one in sources])
-    initial = _with_new_head(architecture, models, sources[0].architecture, old)
+    initial = with_new_head(architecture, models, sources[0].architecture, old)
     order = sorted(range(len(models)), key=lambda i: models[i].hyper_parameters.activation)
     result = np.full((3, len(models)), np.nan)
     for start in range(0, len(order), MODELS_AT_ONCE):
@@ -196,7 +196,14 @@ def fine_tune(
     return result
 
 
-def _child(model: Model, seed: int, overrides: dict[str, Any]) -> Model:
+def child_model(model: Model, seed: int, overrides: dict[str, Any]) -> Model:
+    """A model with the seed of one fine-tuning and other hyper-parameters.
+
+    Args:
+        model: the parent.
+        seed: number of the fine-tuning.
+        overrides: hyper-parameters that replace the parent's.
+    """
     return replace(
         model,
         seed=model.seed + SEED_STEP * (seed + 1),
@@ -204,10 +211,17 @@ def _child(model: Model, seed: int, overrides: dict[str, Any]) -> Model:
     )
 
 
-def _with_new_head(
+def with_new_head(
     architecture: Architecture, models: Sequence[Model], parent: Architecture, weights: Tensor
 ) -> Tensor:
-    """The parents' weights, but for the last layer, which is drawn for each model: (M, D)."""
+    """The parents' weights, but for the last layer, which is drawn for each model: (M, D).
+
+    Args:
+        architecture: architecture of the children.
+        models: M children, whose seeds decide the draw.
+        parent: architecture of the parents.
+        weights: weights of the parents, one row for each child.
+    """
     flat = initial_weights(architecture, models)
     new, old = architecture.layer_table().split(flat), parent.layer_table().split(weights)
     head = architecture.layer_names()[-1]

@@ -78,7 +78,7 @@ def test_fine_tuning_starts_from_the_parents_but_for_the_last_layer(trained_zoo:
     parents = choose_parents(trained_zoo)
     architecture = with_head(parents.architecture, 4)
     models, weights = parents.models[:3], parents.weights(range(3))
-    start = fine_tuning_matrix._with_new_head
+    start = fine_tuning_matrix.with_new_head
     flat = start(architecture, models, parents.architecture, weights)
     new = architecture.layer_table().split(flat)
     old = parents.architecture.layer_table().split(weights)
