@@ -1,7 +1,7 @@
 """Choose which model to fine-tune next, so that the best one is found after few fine-tunings.
 
-The accuracies on the target are a Gaussian vector: its mean is prior plus evidence, its covariance
-is how models deviated together from prior plus evidence on other targets. Every fine-tuning that
+The accuracies on the target are a Gaussian vector: its mean is prior plus evidence, as far as that
+could be trusted on other targets, and its covariance is how models deviated from it together. Every fine-tuning that
 was done moves the expectation of the others; the next model is the one with the greatest expected
 improvement (Mockus 1975; Jones et al. 1998, doi 10.1023/A:1008306431147) over the best so far.
 
@@ -62,14 +62,15 @@ def belief(
             f"active selection needs at least 3 other targets with all models, got {len(others)}"
         )
     scale = float(accuracy[:, others].std(axis=0).mean())
-    residuals = [
-        standardised(accuracy[:, index])
-        - standardised(plain_sum(accuracy, scores, index, [index, *hidden]))
-        for index in others
-    ]
-    joint = np.array(residuals).T @ np.array(residuals) / len(others)
+    truth = np.stack([standardised(accuracy[:, index]) for index in others])
+    expected = np.stack(
+        [standardised(plain_sum(accuracy, scores, index, [index, *hidden])) for index in others]
+    )
+    trust = max(0.0, float((truth * expected).sum() / max((expected**2).sum(), 1e-12)))
+    residuals = truth - trust * expected
+    joint = residuals.T @ residuals / len(others)
     shrunk = (1 - SHRINKAGE) * joint + SHRINKAGE * np.diag(np.diag(joint))
-    mean = standardised(plain_sum(accuracy, scores, target, list(hidden)))
+    mean = trust * standardised(plain_sum(accuracy, scores, target, list(hidden)))
     return Belief(scale * mean, scale**2 * (shrunk + ANY_LEVEL), (scale * NOISE) ** 2)
 
 
