@@ -175,7 +175,7 @@ def fine_tune(
         name="fine-tuned",
         description="",
         architecture=architecture,
-        images=target.family,
+        images="digits",  # a recipe must name a set; the cohort is given the target's images
         epochs=protocol.epochs,
         checkpoints=[protocol.epochs],
         overrides=overrides,
