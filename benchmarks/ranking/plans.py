@@ -17,7 +17,7 @@ RANKING, OOD_RANKING = "ranking", "ood-ranking"
 ARCHITECTURES = {
     "mlp": "digits-mlp",
     "cnn": "digits-cnn-seed",
-    "sne-cnn": "digits-sne-cnn",
+    "small-cnn": "mnist-small-cnn",
 }
 """Recipe whose architecture is taken, by the name that models get."""
 CONTROL = "digits-shuffled"
