@@ -97,7 +97,7 @@ def _benchmark(name: str, options: BenchmarkOptions) -> BenchmarkOutcome:
     folder = options.out / "zoos"
     folder.mkdir(parents=True, exist_ok=True)
     built = provide_zoos(plan.zoos, folder, options.workers, options.progress)
-    zoos = [*built.values(), *(f"{folder / zoo}@0" for zoo in plan.untrained)]
+    zoos: list[Path | str] = [*built.values(), *(f"{folder / zoo}@0" for zoo in plan.untrained)]
     zoo_seconds = time.perf_counter() - started
     matrix = _matrix(plan, zoos, options)
     groups = [group for zoo in zoos for group in zoo_groups(zoo)]

@@ -182,7 +182,7 @@ def _ensembles(
             chosen = _head(matrix, first[:count], parts, select)
             ways[f"head on the first {count} by {name}, {how}"] = [chosen]
     rng = np.random.default_rng(target)
-    draws = [rng.choice(usable, count, replace=False) for _ in range(RANDOM_DRAWS)]
+    draws = [rng.choice(usable, count, replace=False).tolist() for _ in range(RANDOM_DRAWS)]
     random = [_head(matrix, draw, parts, False) for draw in draws]
     ways[f"head on random {count}, all features"] = random
     for select, how in ((False, "all features"), (True, "selected features")):

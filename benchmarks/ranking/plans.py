@@ -90,7 +90,7 @@ def ranking_plan(name: str, small: bool) -> RankingPlan:
         small: whether to plan the variant for two cores and about ten minutes.
     """
     architectures = list(ARCHITECTURES)[:2] if small else list(ARCHITECTURES)
-    sources = SMALL_SOURCES if small else SOURCES
+    sources: tuple[str, ...] = SMALL_SOURCES if small else SOURCES
     models = 1 if small or name == OOD_RANKING else 2
     pairs = [(source, architecture) for source in sources for architecture in architectures]
     zoos = tuple(_zoo_plan(*pair, models, seed) for seed, pair in enumerate(pairs))
@@ -106,9 +106,10 @@ def ranking_plan(name: str, small: bool) -> RankingPlan:
 
 def _targets(name: str, small: bool) -> tuple[str, ...]:
     if name == OOD_RANKING:
-        sets = OOD_SETS[:2] if small else OOD_SETS
-        return tuple(f"{one}/{unseen}" for one in sets for unseen in DOMAINS)
-    sets, changes = (SMALL_SETS, CHANGES[:2]) if small else (SETS, CHANGES)
+        chosen: tuple[str, ...] = OOD_SETS[:2] if small else OOD_SETS
+        return tuple(f"{one}/{unseen}" for one in chosen for unseen in DOMAINS)
+    sets: tuple[str, ...] = SMALL_SETS if small else SETS
+    changes: tuple[str, ...] = CHANGES[:2] if small else CHANGES
     return tuple(f"{one}{change}" for one in sets for change in changes)
 
 

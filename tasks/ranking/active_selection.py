@@ -1,9 +1,10 @@
 """Choose which model to fine-tune next, so that the best one is found after few fine-tunings.
 
 The accuracies on the target are a Gaussian vector: its mean is prior plus evidence, as far as that
-could be trusted on other targets, and its covariance is how models deviated from it together. Every fine-tuning that
-was done moves the expectation of the others; the next model is the one with the greatest expected
-improvement (Mockus 1975; Jones et al. 1998, doi 10.1023/A:1008306431147) over the best so far.
+could be trusted on other targets, and its covariance is how models deviated from it together. Every
+fine-tuning that was done moves the expectation of the others; the next model is the one with the
+greatest expected improvement over the best so far (Mockus 1975; Jones et al. 1998, doi
+10.1023/A:1008306431147).
 
 Shape letters: M models, T targets.
 """

@@ -117,7 +117,7 @@ def _trained(
         if penalty:
             loss = loss + penalty * coral_penalty(list(features.unflatten(0, labels.shape)))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         if step >= AVERAGE_FROM * steps:
             averaged.update_parameters(net)

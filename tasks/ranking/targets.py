@@ -57,8 +57,8 @@ def make_target(name: str, shots: int = 15, seed: int = 0) -> Target:
         RecipeError: if the set or a change is unknown, or a class has too few images.
     """
     if name.startswith(DOMAINS_OF):
-        family, images, domains = unseen_domain(name, shots, seed)
-        return Target(name=name, family=family, images=images, domains=domains)
+        family, image_set, domains = unseen_domain(name, shots, seed)
+        return Target(name=name, family=family, images=image_set, domains=domains)
     base, slash, unseen = name.rpartition("/")
     if slash and not name.startswith(PATHS):
         return _unseen_domain(name, base, unseen, shots, seed)

@@ -71,7 +71,7 @@ def _loader(name: str) -> Callable[[], ImageSet]:
 
 
 @cache
-def _digits(name: str = "digits") -> ImageSet:
+def _digits(name: str) -> ImageSet:
     """Handwritten digits at 28x28; 1,197 train, 300 val, 300 test, shuffled with seed 42."""
     from sklearn.datasets import load_digits
 
@@ -102,7 +102,8 @@ LOCAL_SETS: Mapping[str, Callable[[str], ImageSet]] = {
 """Sets in local files, by the prefix of their names."""
 
 IMAGE_SETS: Mapping[str, Callable[[], ImageSet]] = (
-    {"digits": _digits, SHUFFLED: partial(_digits, SHUFFLED), WAVES: load_waves}
+    {"digits": partial(_digits, "digits"), SHUFFLED: partial(_digits, SHUFFLED)}
+    | {WAVES: load_waves}
     | {name: partial(load_glyphs, name) for name in GLYPH_SETS}
     | {name: partial(load_hub_images, name) for name in HUB_SETS}
 )
