@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ...tasks.ranking.extraction import ModelGroup, extract_features
 from ...tasks.ranking.features import FeatureFile
@@ -70,12 +71,10 @@ def score_matrix(
     shots = int(matrix.protocol["shots"])
     columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     seconds = dict.fromkeys(("extraction", *names), 0.0)
-    for target in matrix.targets:
+    for target in tqdm(matrix.targets, desc="scores", unit="target", disable=not progress):
         path, made = features_path(folder, target), make_target(target, shots)
         started = time.perf_counter()
-        extract_features(
-            groups, made.images, "train", path, domains=made.domains, progress=progress
-        )
+        extract_features(groups, made.images, "train", path, domains=made.domains, progress=False)
         seconds["extraction"] += time.perf_counter() - started
         with FeatureFile(path) as file:
             tasks = read_features(file, matrix.models)

@@ -5,21 +5,24 @@ splits. A family of targets is one image set; no two families share classes of t
 images, and one family, `waves`, holds no images.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ...tasks.ranking.fine_tuning_matrix import Protocol
 from ...tasks.ranking.targets import DOMAINS
 from ...tasks.transferability.scores import SCORES
+from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.layers import Linear
+from ...zoos.recipe import load_recipe
 from ..zoos import ZooPlan, plan
 
 RANKING, OOD_RANKING = "ranking", "ood-ranking"
 ARCHITECTURES = {
-    "mlp": "digits-mlp",
-    "cnn": "digits-cnn-seed",
-    "small-cnn": "mnist-small-cnn",
+    "mlp": ("digits-mlp", None),
+    "cnn": ("digits-cnn-seed", None),
+    "mlp-wide": ("digits-mlp", 64),
 }
-"""Recipe whose architecture is taken, by the name that models get."""
+"""Recipe whose architecture is taken, and another width of its hidden linear layers."""
 CONTROL = "digits-shuffled"
 SMALL_SOURCES = ("digits", "glyphs-digits", "glyphs-latin", "glyphs-greek", CONTROL)
 SOURCES = (
@@ -114,7 +117,7 @@ def _targets(name: str, small: bool) -> tuple[str, ...]:
 
 
 def _protocol(name: str, small: bool) -> Protocol:
-    epochs = 5 if name == OOD_RANKING else 15  # with four domains there are four times the images
+    epochs = 4 if name == OOD_RANKING else 10  # with four domains there are four times the images
     return Protocol(epochs=epochs, rates=RATES, seeds=2 if small or name == OOD_RANKING else 3)
 
 
@@ -128,11 +131,13 @@ def _scores(name: str, small: bool) -> tuple[str, ...]:
 
 
 def _zoo_plan(source: str, architecture: str, models: int, seed: int) -> ZooPlan:
+    recipe, width = ARCHITECTURES[architecture]
     return plan(
         f"{architecture}-{source}",
-        ARCHITECTURES[architecture],
+        recipe,
         models,
         seed,
+        architecture=_widened(load_recipe(recipe).architecture, architecture, width),
         images=source,
         seeds=models,
         epochs=EPOCHS,
@@ -140,3 +145,12 @@ def _zoo_plan(source: str, architecture: str, models: int, seed: int) -> ZooPlan
         factors=TRAINING,
         split={"train": 1.0},
     )
+
+
+def _widened(architecture: Architecture, name: str, width: int | None) -> Architecture:
+    """The architecture with another width of its hidden linear layers, under a name of its own."""
+    if width is None:
+        return architecture
+    *hidden, head = architecture.layers
+    wider = [replace(one, out=width) if isinstance(one, Linear) else one for one in hidden]
+    return replace(architecture, name=name, layers=(*wider, head))

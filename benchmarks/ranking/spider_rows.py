@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ...tasks.ranking.extraction import ModelGroup, extract_features
 from ...tasks.ranking.features import FeatureFile
@@ -101,7 +102,8 @@ def spider_rows(
     names = [f"{one}{change}" for one in SETS for change in CHANGES]
     check_training_images(names, matrix.targets, shots)
     started = time.perf_counter()
-    sources = [_features(name, shots, matrix, groups, folder, progress) for name in names]
+    bar = tqdm(names, desc="training tasks", unit="set", disable=not progress)
+    sources = [_features(name, shots, matrix, groups, folder) for name in bar]
     seconds = (time.perf_counter() - started) / len(names) / len(matrix.models)
     targets = [_read(features_path(folder, target), matrix) for target in matrix.targets]
     models = [m for m in matrix.models if all(m in one for one in (*sources, *targets))]
@@ -157,16 +159,11 @@ def check_training_images(names: Sequence[str], targets: Sequence[str], shots: i
 
 
 def _features(
-    name: str,
-    shots: int,
-    matrix: Matrix,
-    groups: Sequence[ModelGroup],
-    folder: Path,
-    progress: bool,
+    name: str, shots: int, matrix: Matrix, groups: Sequence[ModelGroup], folder: Path
 ) -> dict[str, TaskFeatures]:
     """Features of every model on the few train images of a set."""
     path = features_path(folder, name)
-    extract_features(groups, make_target(name, shots).images, "train", path, progress=progress)
+    extract_features(groups, make_target(name, shots).images, "train", path, progress=False)
     return _read(path, matrix)
 
 

@@ -54,7 +54,7 @@ def generalise(
         row: index of the model among them.
         target: task of an unseen domain.
         protocol: rates, batch size and epochs; steps are as many as in `fine_tune`.
-        seed: number of the fine-tuning; decides the new last layer and the batches.
+        seed: number of the fine-tuning; decides the batches.
 
     Raises:
         UnsuitableError: if the target has one training domain only.

@@ -2,7 +2,8 @@
 
 Models of one architecture are fine-tuned together, whatever zoos they are of, one rate at a time.
 The rate of each cell is the one with the best accuracy on the target's val images. The last layer
-is drawn anew for every target. A run that was killed goes on where it was.
+is new and zero at first, as in Kolesnikov et al. 2020 (BiT, arXiv 1912.11370). A run that was
+killed goes on where it was.
 
 Shape letters: M models, T targets, S seeds, R rates, D length of the flat weight vector.
 """
@@ -152,7 +153,7 @@ def fine_tune(
         sources: M models of one architecture in all.
         target: task to fine-tune on.
         protocol: settings of the fine-tuning.
-        seed: number of the fine-tuning; decides the new last layer and the order of images.
+        seed: number of the fine-tuning; decides the order of images.
         rate: learning rate.
 
     Returns:
@@ -214,11 +215,14 @@ def child_model(model: Model, seed: int, overrides: dict[str, Any]) -> Model:
 def with_new_head(
     architecture: Architecture, models: Sequence[Model], parent: Architecture, weights: Tensor
 ) -> Tensor:
-    """The parents' weights, but for the last layer, which is drawn for each model: (M, D).
+    """The parents' weights, but for the last layer, which is zero: (M, D).
+
+    A last layer that is drawn gives confident wrong answers on features of a trained network, which
+    are large: few steps do not undo them, and trained networks would fall behind untrained ones.
 
     Args:
         architecture: architecture of the children.
-        models: M children, whose seeds decide the draw.
+        models: M children.
         parent: architecture of the parents.
         weights: weights of the parents, one row for each child.
     """
@@ -226,7 +230,9 @@ def with_new_head(
     new, old = architecture.layer_table().split(flat), parent.layer_table().split(weights)
     head = architecture.layer_names()[-1]
     for tensor in architecture.layer_table():
-        if tensor.layer != head:
+        if tensor.layer == head:
+            new[tensor.name].zero_()
+        else:
             new[tensor.name].copy_(old[tensor.name])
     return flat
 
@@ -325,7 +331,7 @@ def _matrix(
         val=val,
         seconds=seconds,
         columns=_model_columns(everyone),
-        protocol=asdict(protocol) | {"selection": "rate by val accuracy", "head": "drawn anew"},
+        protocol=asdict(protocol) | {"selection": "rate by val accuracy", "head": "zero at first"},
     )
 
 
