@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from .samples import image_samples, refuse_overlap
 from .targets import Target, make_target
 
 MODELS_AT_ONCE = 32
+KEPT = 64  # zoos whose tables stay in memory from job to job
 Job = tuple[tuple[str, ...], str, int, float]  # zoos, target, seed, rate
 SEED_STEP = 1_000_003  # between the seeds of one model in different fine-tunings
 
@@ -252,6 +253,8 @@ def _run(
     jobs: Sequence[Job], protocol: Protocol, folder: Path, workers: int, progress: bool
 ) -> dict[Job, np.ndarray]:
     """The result of every job, from a file of an earlier run or from training now."""
+    _source.cache_clear()  # files may have changed since the last matrix of this process
+    _target.cache_clear()
     work = partial(_part, protocol, folder)
     bar = tqdm(total=len(jobs), desc="fine-tuning", unit="run", disable=not progress)
     done = {}
@@ -268,11 +271,21 @@ def _run(
     return done
 
 
+@lru_cache(maxsize=KEPT)
+def _source(zoo: str) -> tuple[str, Parents]:
+    return model_source(zoo)
+
+
+@lru_cache(maxsize=1)
+def _target(name: str, shots: int) -> Target:
+    return make_target(name, shots)
+
+
 def _part(protocol: Protocol, folder: Path, job: Job) -> np.ndarray:
     """One job, kept as a file named by all that decides its result."""
     zoos, target_name, seed, rate = job
-    sources = [model_source(zoo) for zoo in zoos]
-    target = make_target(target_name, protocol.shots)
+    sources = [_source(zoo) for zoo in zoos]
+    target = _target(target_name, protocol.shots)
     key = {
         "zoos": [[label, parents.provenance, parents.epochs] for label, parents in sources],
         "target": target.images.fingerprint,
