@@ -119,6 +119,7 @@ def claims_text(claims: Sequence[Claim], measure: str) -> str:
     count = claims[0].difference.comparisons
     note = (
         "Pairs were named before the run. 95 % bootstrap intervals over families of targets, "
-        f"corrected for {count} comparisons (Bonferroni); from few families they are rather too narrow."
+        f"corrected for {count} comparisons (Bonferroni); from few families they are rather too "
+        "narrow."
     )
     return "\n".join([*lines, "", note])

@@ -34,8 +34,8 @@ def leaderboard_section(data: Mapping[str, Any]) -> str:
         f"{_number(ceiling['tau_w'])}, τ_b {_number(ceiling['tau_b'])}. tau_w is the weighted tau "
         "with ranks by the truth; regret is the best accuracy minus that of the first model, or of "
         "the best of the first three. Gains are differences of tau_w with 95 % intervals over "
-        "families, corrected for the number of all rows; named comparisons are corrected for the number "
-        f"in their table. Intervals drawn from {len(families)} families are rather too narrow.",
+        "families, corrected for the number of all rows; named comparisons are corrected for the "
+        f"number in their table. Intervals drawn from {len(families)} families are rather too narrow.",
         *(_claims(measure, claims) for measure, claims in data["claims"].items()),
     ]
     if "accuracies" in data:
