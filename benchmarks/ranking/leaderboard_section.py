@@ -35,7 +35,8 @@ def leaderboard_section(data: Mapping[str, Any]) -> str:
         "with ranks by the truth; regret is the best accuracy minus that of the first model, or of "
         "the best of the first three. Gains are differences of tau_w with 95 % intervals over "
         "families, corrected for the number of all rows; named comparisons are corrected for the "
-        f"number in their table. Intervals drawn from {len(families)} families are rather too narrow.",
+        "number in their table. "
+        f"Intervals drawn from {len(families)} families are rather too narrow.",
         *(_claims(measure, claims) for measure, claims in data["claims"].items()),
     ]
     if "accuracies" in data:
