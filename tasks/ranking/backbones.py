@@ -154,3 +154,8 @@ def _library(name: str) -> Any:
             f"{name} is not installed: run `pip install 'weightzoo[ranking]'` or "
             f"`pip install {name}`"
         ) from error
+    except (RuntimeError, OSError) as error:  # compiled for another version of torch, as a rule
+        raise UnsuitableError(
+            f"{name} is installed but cannot be imported ({error}): install the version that fits "
+            f"torch {torch.__version__}"
+        ) from error
