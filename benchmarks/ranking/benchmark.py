@@ -151,6 +151,7 @@ def _ood_findings(
         *ood_table(matrix, groups, options.out / "features"),
         *baseline_rows(matrix, zoos, plan.protocol, options.out / "baselines"),
     ]
+    rows.sort(key=lambda row: -float(np.mean(row.accuracies)))
     notes.append(f"## Accuracy on the unseen domain\n\n{table_text(rows)}")
     tables["accuracies"] = {row.way: list(row.accuracies) for row in rows}
     return Findings(notes=tuple(notes), tables=tables, claims=tuple(_accuracy_claims(rows, matrix)))
@@ -187,7 +188,7 @@ def _outcome(
     spent = spending(matrix)
     named = {"tau_w": claims, "accuracy": found.claims, "regret": spent.claims if spent else ()}
     notes += [
-        f"## Named comparisons: {measure}\n\n{claims_text(some, measure)}"
+        f"## Named comparisons: {measure}\n\n{claims_text(some, measure, matrix.families)}"
         for measure, some in named.items()
         if some
     ]

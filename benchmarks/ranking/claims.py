@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...tasks.scoring.ranks import Difference, difference
-from .referee import FIXED
+from .referee import FIXED, drawn_families
 
 CLAIMS = (
     ("logme", FIXED),
@@ -71,7 +71,7 @@ def compare(
     values: dict[tuple[str, str], np.ndarray],
     families: Sequence[str],
 ) -> list[Claim]:
-    """Compare named pairs; the bootstrap draws whole families of targets.
+    """Compare named pairs; the bootstrap draws whole families, or targets of too few families.
 
     Args:
         pairs: names of the pairs.
@@ -92,7 +92,7 @@ def compare(
             difference=difference(
                 values[way, first],
                 values[way, second],
-                families=families if len(set(families)) > 1 else None,
+                families=drawn_families(families),
                 comparisons=len(asked),
             ),
         )
@@ -100,12 +100,13 @@ def compare(
     ]
 
 
-def claims_text(claims: Sequence[Claim], measure: str) -> str:
+def claims_text(claims: Sequence[Claim], measure: str, families: Sequence[str]) -> str:
     """Markdown table of the comparisons.
 
     Args:
         claims: comparisons, not empty.
         measure: name of what was compared.
+        families: family of each target.
     """
     lines = [
         f"| first | second | held out | {measure}: first - second | |",
@@ -118,8 +119,22 @@ def claims_text(claims: Sequence[Claim], measure: str) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     count = claims[0].difference.comparisons
     note = (
-        "Pairs were named before the run. 95 % bootstrap intervals over families of targets, "
-        f"corrected for {count} comparisons (Bonferroni); from few families they are rather too "
-        "narrow."
+        "Pairs were named before the run. 95 % bootstrap intervals "
+        f"{interval_note(families)}, corrected for {count} comparisons (Bonferroni)."
     )
     return "\n".join([*lines, "", note])
+
+
+def interval_note(families: Sequence[str]) -> str:
+    """What the intervals of named comparisons are drawn over.
+
+    Args:
+        families: family of each target.
+    """
+    count = len(set(families))
+    if drawn_families(families) is None:
+        return (
+            f"over targets, because {count} families are too few to draw from: they hold for these "
+            "image sets alone"
+        )
+    return f"over {count} families of targets, which are few: they are rather too narrow"

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from .claims import interval_note
+
 QUESTIONS = {
     "ranking": "which pre-trained model is best to fine-tune?",
     "ood-ranking": "which pre-trained model is best for an unseen domain?",
@@ -33,10 +35,9 @@ def leaderboard_section(data: Mapping[str, Any]) -> str:
         f"{protocol['shots']} images a class. Seed-to-seed agreement of the truth: tau_w "
         f"{_number(ceiling['tau_w'])}, τ_b {_number(ceiling['tau_b'])}. tau_w is the weighted tau "
         "with ranks by the truth; regret is the best accuracy minus that of the first model, or of "
-        "the best of the first three. Gains are differences of tau_w with 95 % intervals over "
-        "families, corrected for the number of all rows; named comparisons are corrected for the "
-        "number in their table. "
-        f"Intervals drawn from {len(families)} families are rather too narrow.",
+        "the best of the first three. Gains are differences of tau_w with 95 % intervals "
+        f"{interval_note(list(verdict['families'].values()))}, corrected for the number of all "
+        "rows; named comparisons are corrected for the number in their table.",
         *(_claims(measure, claims) for measure, claims in data["claims"].items()),
     ]
     if "accuracies" in data:

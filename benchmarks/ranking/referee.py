@@ -31,6 +31,7 @@ HOLD_OUTS = ("target", "family")
 FIXED, RANDOM = "fixed order", "random"
 RANDOM_DRAWS = 100
 PLACES = 5
+FEWEST_FAMILIES = 5  # to draw from; the means of two or three say nothing of other families
 MEASURES = tuple(field.name for field in fields(Agreement) if field.name != "constant")
 
 Ranker = Callable[[Matrix, int, Sequence[int]], np.ndarray]
@@ -156,6 +157,15 @@ def held_out(matrix: Matrix, target: int, way: str) -> list[int]:
     return [index for index, name in enumerate(matrix.families) if name == matrix.families[target]]
 
 
+def drawn_families(families: Sequence[str]) -> Sequence[str] | None:
+    """Families that a bootstrap draws from; None to draw targets where there are too few.
+
+    Args:
+        families: family of each target.
+    """
+    return families if len(set(families)) >= FEWEST_FAMILIES else None
+
+
 def _without(matrix: Matrix, hidden: Sequence[int]) -> Matrix:
     """The matrix with the accuracies of some targets removed."""
     parts = {name: getattr(matrix, name).copy() for name in ("test", "val", "seconds")}
@@ -184,7 +194,7 @@ def _judge_way(
             fixed = tau
         gain = None
         if name != FIXED and fixed is not None:
-            families = matrix.families if way == "family" else None
+            families = drawn_families(matrix.families) if way == "family" else None
             gain = difference(tau, fixed, families=families, comparisons=comparisons)
         rows.append(
             Row(

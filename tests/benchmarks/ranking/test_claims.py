@@ -28,7 +28,15 @@ def test_comparisons_are_corrected_for_the_pairs_that_were_made() -> None:
     values["family", "y"] = better + rng.normal(size=8)
     both: list[Claim] = compare([("x", "y")], values, FAMILIES)
     assert [one.difference.comparisons for one in both] == [2, 2]
-    assert both[1].verdict == "no difference shown" in claims_text(both, "tau_w")
+    assert both[1].verdict == "no difference shown" in claims_text(both, "tau_w", FAMILIES)
+
+
+def test_intervals_are_over_targets_where_families_are_too_few() -> None:
+    values = {("", "x"): np.array([2.0, 0, 2, 0]), ("", "y"): np.ones(4)}
+    few = compare([("x", "y")], values, list("aabb"))
+    assert few[0].difference.low < 0 < few[0].difference.high  # both families have the mean 0
+    assert "2 families are too few" in claims_text(few, "tau_w", list("aabb"))
+    assert "over 5 families" in claims_text(few, "tau_w", list("abcde"))
 
 
 def made(tmp_path: Path) -> Path:
