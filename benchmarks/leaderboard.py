@@ -10,9 +10,11 @@ from ..zoos.errors import ZooError
 from . import generation_report
 from .merging import language_report
 from .merging import report as merging_report
+from .ranking.leaderboard_section import leaderboard_section as ranking_section
 from .report import LAYOUTS, RESULT_NAME, summary_table, target_table
 
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
+RANKING_FORMAT = "weightzoo-ranking-1"
 HEADER = """# Leaderboard
 
 Generated from result files; do not edit by hand:
@@ -67,7 +69,7 @@ def leaderboard_text(results: Path, out: Path) -> str:
     sections = [
         *map(section, _read_results(results)),
         *_generation_sections(results),
-        *_merging_sections(results),
+        *_sections_of_other_formats(results),
     ]
     if not sections:
         raise ZooError(
@@ -112,18 +114,17 @@ def _generation_sections(folder: Path) -> list[str]:
     ]
 
 
-def _merging_sections(folder: Path) -> list[str]:
-    """Sections of the merging benchmarks, whose result files have formats of their own."""
+def _sections_of_other_formats(folder: Path) -> list[str]:
+    """Sections of the benchmarks whose result files have formats of their own, by name."""
     sections = {
         merging_report.FORMAT: merging_report.leaderboard_section,
         language_report.FORMAT: language_report.leaderboard_section,
+        RANKING_FORMAT: ranking_section,
     }
     found = [_json(path) for path in sorted(folder.glob(f"**/{RESULT_NAME}"))]
-    return [
-        sections[data["format"]](data)
-        for data in found
-        if isinstance(data, dict) and data.get("format") in sections
-    ]
+    ours = [data for data in found if isinstance(data, dict) and data.get("format") in sections]
+    ours.sort(key=lambda data: (data["benchmark"], data["command"]))
+    return [sections[data["format"]](data) for data in ours]
 
 
 def _tested(result: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, str] = {
     "dynamics": ".dynamics.benchmark",
     "merging": ".merging.benchmark",
     "merging-language": ".merging.language",
+    "ood-ranking": ".ranking.benchmark",
 }
 """Module of each benchmark; the module holds it in its own `BENCHMARKS` under the same name."""
 

@@ -183,7 +183,7 @@ def part_sizes(name: str) -> Sizes | None:
         )  # without val, test takes its role
     if name in GLYPH_SETS:
         return GLYPH_SIZES["train"], GLYPH_SIZES["val"], GLYPH_SIZES["test"]
-    if name == "digits" or name.startswith(tuple(LOCAL_SETS)):
+    if name in ("digits", "digits-shuffled", "waves") or name.startswith(tuple(LOCAL_SETS)):
         image_set = load_images(name)
         return len(image_set.train), len(image_set.val), len(image_set.test)
     return None

@@ -17,9 +17,9 @@ ENCODERS = (
     "dwsnet hyper-representation sane"
 ).split()
 IMAGE_SETS = (
-    "digits glyphs glyphs-latin glyphs-latin-sans glyphs-latin-serif glyphs-latin-mono "
-    "glyphs-greek glyphs-cyrillic glyphs-digits glyphs-textured glyphs-color mnist "
-    "mnist-unit fashion-mnist fashion-mnist-unit svhn svhn-grey-28 svhn-grey usps-28 "
+    "digits digits-shuffled waves glyphs glyphs-latin glyphs-latin-sans glyphs-latin-serif "
+    "glyphs-latin-mono glyphs-greek glyphs-cyrillic glyphs-digits glyphs-textured glyphs-color "
+    "mnist mnist-unit fashion-mnist fashion-mnist-unit svhn svhn-grey-28 svhn-grey usps-28 "
     "cifar10 cifar10-28 cifar10-40k cifar10-grey cifar100 stl10 stl10-28 stl10-32 "
     "tiny-imagenet eurosat eurosat-28 eurosat-32"
 ).split()

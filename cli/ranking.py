@@ -1,6 +1,8 @@
 """The commands about pre-trained models: `features`, `finetune-matrix`, `rank`, `ensemble`."""
 
 import argparse
+import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,15 +86,35 @@ def _add_rank(commands: Any) -> None:
         commands,
         "rank",
         _rank,
-        "rank the models of a feature file for its task, with the fixed order beside",
-        "weightzoo rank greek.h5 --matrix matrix.h5 --top 5",
+        "rank models for a task, with the fixed order beside: the models of a feature file, or "
+        "any models on the images of a task",
+        "weightzoo rank zoos/cnn zoos/mlp --images glyphs-greek --matrix matrix.h5 --top 5",
     )
-    rank.add_argument("features", type=Path, help="feature file that `weightzoo features` wrote")
+    rank.add_argument(
+        "models",
+        nargs="+",
+        help="feature file that `weightzoo features` wrote; or with --images the models, as "
+        "`weightzoo features` takes them",
+    )
+    add_name(rank, "rank")
+    rank.add_argument("--images", help="target to rank for, as `weightzoo finetune-matrix` has it")
+    rank.add_argument(
+        "--features",
+        type=Path,
+        help="with --images: feature file to write and keep, or to continue (default: "
+        "TARGET-features.h5)",
+    )
+    _add_shots(rank)
     rank.add_argument(
         "--scores",
         nargs="+",
         default=["logme", "ncc"],
         help="scores to add, a wrong one lists those there are (default: logme ncc)",
+    )
+    rank.add_argument(
+        "--plot",
+        type=Path,
+        help="picture of the ranking against the accuracies that the matrix has of this task",
     )
     rank.add_argument("--matrix", type=Path, help="what fine-tuning gave on other targets")
     rank.add_argument("--top", type=whole(1), default=5, help="models to show (default: 5)")
@@ -142,24 +164,16 @@ def _add_shots(command: argparse.ArgumentParser) -> None:
 
 
 def _features(options: argparse.Namespace) -> None:
-    from ..tasks.ranking.backbones import backbone_group, is_backbone
-    from ..tasks.ranking.extraction import extract_features, zoo_groups
+    from ..tasks.ranking.extraction import extract_features
     from ..tasks.ranking.targets import make_target
     from ..zoos.images.catalog import load_images
 
     check_file(options.out)
-    groups = [
-        group
-        for model in options.models
-        for group in (
-            [backbone_group(model)]
-            if is_backbone(model)
-            else [group for zoo in _zoos([model], options.name) for group in zoo_groups(zoo)]
-        )
-    ]
-    split, images = options.split, None
+    groups = _groups(options)
+    split, images, domains = options.split, None, None
     if split == "target":
-        split, images = "train", make_target(options.images, options.shots).images
+        made = make_target(options.images, options.shots)
+        split, images, domains = "train", made.images, made.domains
     names = extract_features(
         groups,
         images or load_images(options.images),
@@ -167,9 +181,21 @@ def _features(options: argparse.Namespace) -> None:
         options.out,
         precision=options.precision,
         limit=options.limit,
+        domains=domains,
     )
     result = {"path": str(options.out), "models": names}
     print_result(options, result, f"{options.out}: features of {len(names)} models")
+
+
+def _groups(options: argparse.Namespace) -> list[Any]:
+    """Groups of the models that are named: backbones, and zoos by `--name`."""
+    from ..tasks.ranking.backbones import is_backbone, model_groups
+
+    return [
+        group
+        for model in options.models
+        for group in model_groups([model] if is_backbone(model) else _zoos([model], options.name))
+    ]
 
 
 def _zoos(zoos: Sequence[str], names: Sequence[str] | None) -> list[str]:
@@ -217,8 +243,42 @@ def _finetune_matrix(options: argparse.Namespace) -> None:
 def _rank(options: argparse.Namespace) -> None:
     from ..tasks.ranking.ranking import rank_models
 
-    ranking = rank_models(options.features, options.scores, options.matrix)
+    ranking = rank_models(_features_to_rank(options), options.scores, options.matrix)
+    if options.plot is not None:
+        _plot(options, ranking)
     print_result(options, ranking.to_json(), ranking.to_text(options.top))
+
+
+def _features_to_rank(options: argparse.Namespace) -> Path:
+    """The feature file that is named, or that of the models, which is kept for the next time."""
+    from ..tasks.ranking.extraction import extract_features
+    from ..tasks.ranking.targets import make_target
+
+    if options.images is None:
+        if len(options.models) > 1 or options.features is not None:
+            raise ValueError(
+                "without --images give one feature file alone; to rank models give --images, got "
+                f"{options.models}"
+            )
+        return Path(options.models[0])
+    out = options.features or Path(re.sub(r"[^\w.+-]+", "-", options.images) + "-features.h5")
+    check_file(out)
+    made = make_target(options.images, options.shots)
+    groups = _groups(options)
+    extract_features(groups, made.images, "train", out, domains=made.domains)
+    print(f"features: {out}", file=sys.stderr)
+    return out
+
+
+def _plot(options: argparse.Namespace, ranking: Any) -> None:
+    from ..tasks.ranking.matrix import read_matrix
+    from ..tasks.ranking.plots import plot_scores, truth_of
+
+    if options.matrix is None:
+        raise ValueError("--plot needs --matrix, which has the accuracies of the task")
+    target = ranking.task.rpartition("/")[0]
+    truth = truth_of(read_matrix(options.matrix), target, ranking.models)
+    plot_scores(ranking.total, truth, options.plot, "prior plus scores, in deviations")
 
 
 def _ensemble(options: argparse.Namespace) -> None:

@@ -55,6 +55,13 @@ IMPORTS = {
     "hub": "models on the Hugging Face Hub, one repository each",
 }
 
+LOCAL_SOURCES = {
+    "digits": "scikit-learn's digits",
+    "digits-shuffled": "the same with shuffled labels",
+    "waves": "drawn signals, folded",
+}
+"""Sources of the image sets that are neither drawn from fonts nor on the Hub."""
+
 
 def published_rows() -> list[list[str]]:
     """Table of the published zoos, from the list that `weightzoo catalogue` prints."""
@@ -284,7 +291,7 @@ def _image_row(name: str) -> tuple[str, ...]:
         side, channels = found.side, found.channels
         source = f"[{found.repo}](https://huggingface.co/datasets/{found.repo})"
     else:
-        side, channels, source = 28, 1, "scikit-learn's digits"
+        side, channels, source = 28, 1, LOCAL_SOURCES[name]
     shape = " × ".join("own" if one is None else str(one) for one in (channels, side, side))
     return shape, *counts, source
 

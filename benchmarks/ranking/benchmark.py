@@ -1,50 +1,46 @@
-"""The benchmark `ranking`, and the referee on any matrix file."""
+"""The benchmarks `ranking` and `ood-ranking`, and the referee on any matrix file."""
 
-import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ...tasks.ranking.extraction import extract_features, zoo_groups
-from ...tasks.ranking.features import FeatureFile
-from ...tasks.ranking.fine_tuning_matrix import Protocol, finetune_matrix
+from ...tasks.ranking.extraction import ModelGroup, zoo_groups
+from ...tasks.ranking.fine_tuning_matrix import finetune_matrix
 from ...tasks.ranking.matrix import Matrix, read_matrix, read_scores, write_matrix
-from ...tasks.ranking.targets import DOMAINS, make_target
-from ...tasks.transferability.scores import SCORES, join_parts, score_parts
+from ...zoos.disk import write_whole
 from ...zoos.strict_json import json_text
 from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
-from ..zoos import ZooPlan, plan, provide_zoos
-from .ood_table import features_path, ood_table, table_text
-from .referee import judge
+from ..zoos import provide_zoos
+from .claims import ACCURACY_CLAIMS, CLAIMS, OOD_CLAIMS, Claim, claims_text, compare
+from .features_of_targets import score_matrix
+from .ood_table import Accuracies, baseline_rows, ood_table, table_text
+from .plans import GENERIC, OOD_RANKING, RANKING, RankingPlan, ranking_plan
+from .referee import Verdict, judge, plain
 from .referee_report import report_text
+from .spending import spending
+from .spider_rows import spider_rows
 
 FORMAT = "weightzoo-ranking-1"
-RESULT_NAME, REPORT_NAME = "result.json", "report.md"
-SMALL_PROTOCOL = Protocol(epochs=15, rates=(1e-3, 1e-2), seeds=2)
-FULL_PROTOCOL = Protocol(epochs=30, rates=(5e-4, 2e-3, 8e-3), seeds=3)
-SMALL_SCORES = ("logme", "reg-h-score", "leep", "ncc", "knn", "sfda")
-SOURCES = ("digits", "glyphs-digits", "glyphs-latin", "glyphs-greek", "glyphs-cyrillic", "glyphs")
-FURTHER_SOURCES = ("glyphs-textured", "glyphs-latin-serif")
-SMALL_SETS = ("digits", "glyphs-digits", "glyphs-latin", "glyphs-greek", "glyphs-cyrillic")
-FULL_SETS = (*SMALL_SETS, "glyphs", "glyphs-textured", "glyphs-latin-mono")
-ARCHITECTURES = {
-    "mlp": "digits-mlp",
-    "cnn": "digits-cnn-seed",
-    "sne-cnn": "digits-sne-cnn",
-}
-TRAINING = {  # factors of all pre-trainings, so that architecture and source alone differ
-    "activation": "relu",
-    "init": "kaiming_uniform",
-    "optimizer": "adam",
-    "lr": 3e-3,
-    "weight_decay": 0.0,
-    "dropout": 0.0,
-    "train_fraction": 1.0,
-    "batch_size": 32,
-}
+RESULT_NAME, REPORT_NAME, MATRIX_NAME = "result.json", "report.md", "matrix.h5"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a benchmark found besides the verdict.
+
+    Attributes:
+        notes: paragraphs of the report before the tables.
+        tables: plain data of the result file.
+        claims: comparisons that were named before the run.
+    """
+
+    notes: tuple[str, ...] = ()
+    tables: Mapping[str, Any] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
 
 
 def benchmark_matrix(
@@ -63,19 +59,21 @@ def benchmark_matrix(
         ZooError: if a file cannot be read.
         UnsuitableError: if there is too little to judge by.
     """
+    started = time.perf_counter()
     read = read_matrix(matrix)
     read = read if scores is None else read_scores(scores, read)
-    return _outcome(read, out, command, f"Rankers on {matrix.name}", [], time.perf_counter())
+    options = BenchmarkOptions(out=out, command=command)
+    return _outcome(RANKING, f"Rankers on {matrix.name}", read, options, Findings(), started)
 
 
 def ranking_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
-    """Zoos, targets, fine-tuning, scores and the referee, from an empty folder.
+    """Zoos, targets, fine-tuning, scores, Model Spider and the referee, from an empty folder.
 
     Raises:
         ValueError: if the user gives zoos of their own, which the plan has no place for.
         ZooError: if a zoo cannot be built.
     """
-    return _benchmark("ranking", options)
+    return _benchmark(RANKING, options)
 
 
 def ood_ranking_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
@@ -85,7 +83,7 @@ def ood_ranking_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
         ValueError: if the user gives zoos of their own, which the plan has no place for.
         ZooError: if a zoo cannot be built.
     """
-    return _benchmark("ood-ranking", options)
+    return _benchmark(OOD_RANKING, options)
 
 
 def _benchmark(name: str, options: BenchmarkOptions) -> BenchmarkOutcome:
@@ -95,163 +93,138 @@ def _benchmark(name: str, options: BenchmarkOptions) -> BenchmarkOutcome:
             "finetune-matrix` and `weightzoo benchmark ranking --matrix FILE`"
         )
     started = time.perf_counter()
-    plans, targets, protocol = ranking_plan(options.small, domains=name == "ood-ranking")
-    options.out.mkdir(parents=True, exist_ok=True)
+    plan = ranking_plan(name, options.small)
     folder = options.out / "zoos"
-    folder.mkdir(exist_ok=True)
-    zoos = list(provide_zoos(plans, folder, options.workers, options.progress).values())
-    untrained = [f"{one}@0" for one in zoos[: len(_architectures(options.small))]]
-    models: list[Path | str] = [*zoos, *untrained]
-    built = time.perf_counter() - started
-    path = options.out / "matrix.h5"
-    if path.exists():
-        matrix = read_matrix(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    built = provide_zoos(plan.zoos, folder, options.workers, options.progress)
+    zoos: list[Path | str] = [*built.values(), *(f"{folder / zoo}@0" for zoo in plan.untrained)]
+    zoo_seconds = time.perf_counter() - started
+    matrix = _matrix(plan, zoos, options)
+    groups = [group for zoo in zoos for group in zoo_groups(zoo)]
+    features = options.out / "features"
+    matrix, seconds = score_matrix(matrix, groups, features, plan.scores, options.progress)
+    notes = [_cost(matrix, zoo_seconds, seconds)]
+    tables: dict[str, Any] = {"score_seconds": seconds}
+    if name == RANKING:
+        spider = spider_rows(matrix, groups, features, GENERIC, plan.spider_tasks, options.progress)
+        matrix = matrix.with_scores(spider.scores)
+        notes.append(f"## Model Spider by its budget\n\n{spider.to_text()}")
+        tables["model_spider"] = {
+            "k": spider.k,
+            "held_out": {str(k): tau for k, tau in spider.held_out.items()},
+            "curve": [list(row) for row in spider.curve],
+        }
+        found = Findings(notes=tuple(notes), tables=tables)
     else:
-        matrix = finetune_matrix(
-            models, targets, path, protocol, workers=options.workers, progress=options.progress
-        )
-    scored = time.perf_counter()
-    names = _scores(name, options.small)
-    matrix = score_matrix(matrix, models, options.out / "features", names, options.progress)
+        found = _ood_findings(plan, matrix, zoos, groups, options, notes, tables)
+    path = options.out / MATRIX_NAME
     write_matrix(path, matrix, {"command": options.command})
-    seconds = time.perf_counter() - scored
-    cost = float(np.nansum(matrix.seconds))
-    notes = [
-        f"Zoos built or found in {built:.0f} s. Fine-tuning all cells took {cost:.0f} s of one "
-        f"thread, as populations; features and {len(names)} scores took {seconds:.0f} s: "
-        f"{cost / max(seconds, 1e-9):.1f} times less."
-    ]
-    tables = {}
-    if name == "ood-ranking":
-        groups = [group for zoo in models for group in zoo_groups(zoo)]
-        rows = ood_table(matrix, groups, options.out / "features")
-        notes.append("## Accuracy on the unseen domain\n\n" + table_text(rows))
-        tables = {"accuracies": {row.way: list(row.accuracies) for row in rows}}
-    title = f"Benchmark {name}"
-    return _outcome(matrix, options.out, options.command, title, notes, started, tables)
+    return _outcome(name, f"Benchmark {name}", matrix, options, found, started)
 
 
-def ranking_plan(small: bool, domains: bool = False) -> tuple[list[ZooPlan], list[str], Protocol]:
-    """Zoos, targets and protocol of the benchmark.
-
-    Args:
-        small: the variant for two cores and about ten minutes.
-        domains: whether targets are tasks of unseen domains.
-    """
-    sources = SOURCES[:5] if small else (*SOURCES, *FURTHER_SOURCES)
-    plans = [
-        _plan(architecture, recipe, source, 1 if small else 2, seed)
-        for seed, (source, (architecture, recipe)) in enumerate(
-            (source, pair) for source in sources for pair in _architectures(small).items()
-        )
-    ]
-    if domains:
-        sets = SMALL_SETS[:2] if small else FULL_SETS
-        targets = [f"{name}/{unseen}" for name in sets for unseen in DOMAINS]
-        return plans, targets, SMALL_PROTOCOL if small else FULL_PROTOCOL
-    if small:
-        changes = ("", "+invert")
-        targets = [f"{name}{change}" for name in SMALL_SETS for change in changes]
-        return plans, targets, SMALL_PROTOCOL
-    more = ("", "+invert", "+noise", "+rotate+first")
-    return plans, [f"{name}{change}" for name in FULL_SETS for change in more], FULL_PROTOCOL
+def _matrix(plan: RankingPlan, zoos: Sequence[Path | str], options: BenchmarkOptions) -> Matrix:
+    """The fine-tuning matrix, from an earlier start or from training now."""
+    path = options.out / MATRIX_NAME
+    if path.exists():
+        return read_matrix(path)
+    return finetune_matrix(
+        zoos,
+        plan.targets,
+        path,
+        plan.protocol,
+        workers=options.workers,
+        progress=options.progress,
+    )
 
 
-def score_matrix(
+def _ood_findings(
+    plan: RankingPlan,
     matrix: Matrix,
     zoos: Sequence[Path | str],
-    folder: Path,
-    names: Sequence[str],
-    progress: bool = True,
-) -> Matrix:
-    """Add scores of every model on every target, from features that are kept beside.
-
-    Args:
-        matrix: models and targets to score.
-        zoos: the zoos that the models are of, as the matrix was made with.
-        folder: for one feature file per target.
-        names: keys of `SCORES`.
-        progress: whether to show progress on stderr.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    shots = int(matrix.protocol["shots"])
-    groups = [group for zoo in zoos for group in zoo_groups(zoo)]
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for target in matrix.targets:
-        path = features_path(folder, target)
-        made = make_target(target, shots)
-        extract_features(
-            groups, made.images, "train", path, domains=made.domains, progress=progress
-        )
-        with FeatureFile(path) as file:
-            tasks = {model: file.read(model) for model in matrix.models}
-        for name in names:
-            parts = np.stack([score_parts(name, task) for task in tasks.values()])
-            columns[name].append(join_parts(name, parts))
-    return matrix.with_scores({name: np.stack(one, axis=1) for name, one in columns.items()})
+    groups: Sequence[ModelGroup],
+    options: BenchmarkOptions,
+    notes: list[str],
+    tables: dict[str, Any],
+) -> Findings:
+    """Accuracies on the unseen domains, and the comparisons of them."""
+    rows = [
+        *ood_table(matrix, groups, options.out / "features"),
+        *baseline_rows(matrix, zoos, plan.protocol, options.out / "baselines"),
+    ]
+    rows.sort(key=lambda row: -float(np.mean(row.accuracies)))
+    notes.append(f"## Accuracy on the unseen domain\n\n{table_text(rows)}")
+    tables["accuracies"] = {row.way: list(row.accuracies) for row in rows}
+    return Findings(notes=tuple(notes), tables=tables, claims=tuple(_accuracy_claims(rows, matrix)))
 
 
-def _scores(name: str, small: bool) -> tuple[str, ...]:
-    """The scores of a benchmark: those that leave a domain out are for unseen domains alone."""
-    if name == "ood-ranking":
-        zood = [key for key, entry in SCORES.items() if entry.domains]
-        return (*SMALL_SCORES, *zood)
-    if small:
-        return SMALL_SCORES
-    return tuple(key for key, entry in SCORES.items() if not entry.domains)
+def _accuracy_claims(rows: Sequence[Accuracies], matrix: Matrix) -> list[Claim]:
+    values = {("", row.way): np.array(row.accuracies) for row in rows}
+    return compare(ACCURACY_CLAIMS, values, matrix.families)
 
 
-def _architectures(small: bool) -> dict[str, str]:
-    kept = list(ARCHITECTURES)[:2] if small else list(ARCHITECTURES)
-    return {name: ARCHITECTURES[name] for name in kept}
-
-
-def _plan(architecture: str, recipe: str, source: str, models: int, seed: int) -> ZooPlan:
-    epochs = 12
-    return plan(
-        f"{architecture}-{source}",
-        recipe,
-        models,
-        seed,
-        images=source,
-        seeds=models,
-        epochs=epochs,
-        checkpoints=(0, epochs),
-        factors=TRAINING,
-        split={"train": 1.0},
+def _cost(matrix: Matrix, zoo_seconds: float, seconds: Mapping[str, float]) -> str:
+    """What the parts took, for the report."""
+    cost, scored = float(np.nansum(matrix.seconds)), sum(seconds.values())
+    return (
+        f"Zoos built or found in {zoo_seconds:.0f} s. Fine-tuning all cells took {cost:.0f} s of "
+        f"one thread, as populations; features took {seconds['extraction']:.0f} s, and features "
+        f"with {len(seconds) - 1} scores {scored:.0f} s: {cost / max(scored, 1e-9):.1f} times less."
     )
 
 
 def _outcome(
-    matrix: Matrix,
-    out: Path,
-    command: str,
+    name: str,
     title: str,
-    notes: Sequence[str],
+    matrix: Matrix,
+    options: BenchmarkOptions,
+    found: Findings,
     started: float,
-    tables: Mapping[str, Any] | None = None,
 ) -> BenchmarkOutcome:
     """Judge, write result and report, each whole or not at all."""
     verdict = judge(matrix)
-    seconds = time.perf_counter() - started
-    text = report_text(title, verdict, [f"`{command}`", *notes])
+    pairs = OOD_CLAIMS if name == OOD_RANKING else CLAIMS
+    claims = compare(pairs, _weighted_taus(verdict), matrix.families)
+    notes = [f"`{options.command}`", *found.notes]
+    spent = spending(matrix)
+    named = {"tau_w": claims, "accuracy": found.claims, "regret": spent.claims if spent else ()}
+    notes += [
+        f"## Named comparisons: {measure}\n\n{claims_text(some, measure, matrix.families)}"
+        for measure, some in named.items()
+        if some
+    ]
+    if spent:
+        notes.append(f"## Regret by models fine-tuned on the target\n\n{spent.to_text()}")
+    text = report_text(title, verdict, notes)
     data: Mapping[str, Any] = {
         "format": FORMAT,
-        "command": command,
-        "seconds": seconds,
+        "benchmark": name,
+        "small": options.small,
+        "command": options.command,
+        "seconds": time.perf_counter() - started,
         "environment": environment(),
         "models": list(matrix.models),
         "protocol": dict(matrix.protocol),
+        "accuracy": plain(matrix.test.tolist()),
         "verdict": verdict.to_json(),
-        **(tables or {}),
+        "claims": {
+            measure: plain([asdict(claim) for claim in some]) for measure, some in named.items()
+        },
+        "regret_by_spending": plain(spent.to_json()) if spent else None,
+        **plain(found.tables),
     }
-    out.mkdir(parents=True, exist_ok=True)
-    texts = {RESULT_NAME: json_text(data, indent=1) + "\n", REPORT_NAME: text}
-    for name, content in texts.items():
-        scratch = out / f"{name}.tmp"
-        scratch.write_text(content, encoding="utf-8")
-        os.replace(scratch, out / name)
-    return BenchmarkOutcome(data, text, out / REPORT_NAME)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(options.out / RESULT_NAME, (json_text(data, indent=1) + "\n").encode())
+    write_whole(options.out / REPORT_NAME, text.encode())
+    return BenchmarkOutcome(data, text, options.out / REPORT_NAME)
 
 
-BENCHMARKS = {"ranking": ranking_benchmark}
+def _weighted_taus(verdict: Verdict) -> dict[tuple[str, str], np.ndarray]:
+    """Weighted tau (T,) by way of holding out and ranker."""
+    return {
+        (row.hold_out, row.ranker): np.array([one["tau_w"] for one in row.targets.values()])
+        for row in verdict.rows
+        if row.targets
+    }
+
+
+BENCHMARKS = {RANKING: ranking_benchmark, OOD_RANKING: ood_ranking_benchmark}

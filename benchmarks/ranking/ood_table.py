@@ -1,25 +1,32 @@
 """Accuracy on unseen domains: the model that a ranking picks, and ensembles of the first ones.
 
 Source of the comparison: ZooD (Dong et al. 2022, arXiv 2210.09236), whose second table has the best
-single model, ensembles without and with selected features, and random ones. Fine-tuned models
-minimise the plain risk (ERM) over the training domains.
+single model, ensembles without and with selected features, random ones, and baselines of domain
+generalisation. Fine-tuned models minimise the plain risk (ERM) over the training domains.
 
 Shape letters: M models, T targets, K models of an ensemble.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ...tasks.ranking.domain_generalisation import METHODS, generalise
 from ...tasks.ranking.ensemble import fit_ensemble, joined
 from ...tasks.ranking.extraction import ModelGroup, extract_features
 from ...tasks.ranking.features import FeatureFile
+from ...tasks.ranking.fine_tuning_matrix import Protocol
 from ...tasks.ranking.matrix import Matrix
+from ...tasks.ranking.model_sources import model_source
 from ...tasks.ranking.prior import fixed_order, plain_sum
 from ...tasks.ranking.targets import make_target
 from ...tasks.transferability.task_features import TaskFeatures
+from ...zoos.disk import write_whole
+from ...zoos.strict_json import json_text
+from .features_of_targets import features_path, read_features
 
 TOP = 3
 RANDOM_DRAWS = 3
@@ -76,16 +83,41 @@ def table_text(rows: Sequence[Accuracies]) -> str:
     return "\n".join(lines)
 
 
-def features_path(folder: Path, target: str, part: str = "train") -> Path:
-    """Feature file of a target's images.
+def baseline_rows(
+    matrix: Matrix, zoos: Sequence[Path | str], protocol: Protocol, folder: Path
+) -> list[Accuracies]:
+    """Baselines of domain generalisation, each on the model that LogME puts first.
+
+    Finished targets are kept in the folder, so that a run that was stopped goes on.
 
     Args:
-        folder: folder of all feature files.
-        target: name of the target.
-        part: split of the images, one of `PARTS`.
+        matrix: targets with the score "logme".
+        zoos: the zoos that the models are of, as the matrix was made with.
+        protocol: settings of the fine-tuning, as the matrix was made with.
+        folder: for one file of results per target.
     """
-    end = "" if part == "train" else f"-{part}"
-    return folder / f"{target.replace('/', '-unseen-')}{end}.h5"
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = dict(model_source(zoo) for zoo in zoos)
+    found: dict[str, list[float]] = {name: [] for name in METHODS}
+    for index, target in enumerate(matrix.targets):
+        first = matrix.models[int(np.nanargmax(matrix.scores["logme"][:, index]))]
+        path = folder / f"{target.replace('/', '-unseen-')}.json"
+        asked = json_text({"model": first, "protocol": asdict(protocol)}, sort_keys=True)
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if kept.get("asked") != asked:
+            label, _, model = first.rpartition("/")
+            parents = sources[label]
+            row = [one.model_id for one in parents.models].index(int(model))
+            made = make_target(target, protocol.shots)
+            runs = [
+                generalise(parents, row, made, protocol, seed) for seed in range(protocol.seeds)
+            ]
+            means = {name: float(np.mean([run[name].test for run in runs])) for name in METHODS}
+            kept = {"asked": asked, "accuracy": means}
+            write_whole(path, json_text(kept).encode())
+        for name in METHODS:
+            found[name].append(kept["accuracy"][name])
+    return [_row(f"{name}, first by logme", np.array(values)) for name, values in found.items()]
 
 
 def _history(matrix: Matrix, target: int) -> np.ndarray:
@@ -112,7 +144,7 @@ def _picked(matrix: Matrix, name: str) -> Accuracies:
             scores = _WITH_HISTORY[name](matrix, target)
         else:
             scores = matrix.scores[name][:, target]
-        run = np.isfinite(matrix.accuracy[:, target])
+        run = np.isfinite(matrix.accuracy[:, target]) & np.isfinite(scores)
         picks.append(int(np.where(run, scores, -np.inf).argmax()))
     values = matrix.accuracy[picks, np.arange(len(picks))]
     return _row(f"fine-tuned: first by {name}", values)
@@ -129,7 +161,7 @@ def _features(
         domains = made.domains if part == "train" else None
         extract_features(groups, made.images, part, path, domains=domains, progress=False)
         with FeatureFile(path) as file:
-            parts[part] = {model: file.read(model) for model in matrix.models}
+            parts[part] = read_features(file, matrix.models)
     return parts
 
 
@@ -137,26 +169,29 @@ def _ensembles(
     matrix: Matrix, target: int, parts: Mapping[str, Models]
 ) -> dict[str, tuple[float, float]]:
     """(accuracy, share of features read) by way."""
-    count = min(TOP, len(matrix.models))
+    usable = [
+        i for i, model in enumerate(matrix.models) if all(model in one for one in parts.values())
+    ]
+    count = min(TOP, len(usable))
     ways: dict[str, list[tuple[float, float]]] = {}
     for name in (one for one in ENSEMBLE_SCORES if one in matrix.scores):
-        first = np.argsort(-matrix.scores[name][:, target], kind="stable")
+        scores = matrix.scores[name][:, target]
+        first = sorted(usable, key=lambda index: -scores[index])
         ways[f"head on the first by {name}"] = [_head(matrix, first[:1], parts, False)]
         for select, how in ((False, "all features"), (True, "selected features")):
             chosen = _head(matrix, first[:count], parts, select)
             ways[f"head on the first {count} by {name}, {how}"] = [chosen]
     rng = np.random.default_rng(target)
-    draws = [rng.choice(len(matrix.models), count, replace=False) for _ in range(RANDOM_DRAWS)]
+    draws = [rng.choice(usable, count, replace=False).tolist() for _ in range(RANDOM_DRAWS)]
     random = [_head(matrix, draw, parts, False) for draw in draws]
     ways[f"head on random {count}, all features"] = random
-    everyone = np.arange(len(matrix.models))
     for select, how in ((False, "all features"), (True, "selected features")):
-        ways[f"head on all models, {how}"] = [_head(matrix, everyone, parts, select)]
+        ways[f"head on all models, {how}"] = [_head(matrix, usable, parts, select)]
     return {way: tuple(np.mean(values, axis=0)) for way, values in ways.items()}
 
 
 def _head(
-    matrix: Matrix, chosen: np.ndarray, parts: Mapping[str, Models], select: bool
+    matrix: Matrix, chosen: Sequence[int], parts: Mapping[str, Models], select: bool
 ) -> tuple[float, float]:
     train, val, test = ([parts[part][matrix.models[index]] for index in chosen] for part in PARTS)
     head = fit_ensemble(train, val, select=select)

@@ -30,6 +30,8 @@ from ...zoos.errors import UnsuitableError
 HOLD_OUTS = ("target", "family")
 FIXED, RANDOM = "fixed order", "random"
 RANDOM_DRAWS = 100
+PLACES = 5
+FEWEST_FAMILIES = 5  # to draw from; the means of two or three say nothing of other families
 MEASURES = tuple(field.name for field in fields(Agreement) if field.name != "constant")
 
 Ranker = Callable[[Matrix, int, Sequence[int]], np.ndarray]
@@ -85,7 +87,7 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; NaN as None."""
-        return _plain(asdict(self))
+        return plain(asdict(self))
 
 
 def rankers_of(matrix: Matrix) -> dict[str, Ranker]:
@@ -155,6 +157,15 @@ def held_out(matrix: Matrix, target: int, way: str) -> list[int]:
     return [index for index, name in enumerate(matrix.families) if name == matrix.families[target]]
 
 
+def drawn_families(families: Sequence[str]) -> Sequence[str] | None:
+    """Families that a bootstrap draws from; None to draw targets where there are too few.
+
+    Args:
+        families: family of each target.
+    """
+    return families if len(set(families)) >= FEWEST_FAMILIES else None
+
+
 def _without(matrix: Matrix, hidden: Sequence[int]) -> Matrix:
     """The matrix with the accuracies of some targets removed."""
     parts = {name: getattr(matrix, name).copy() for name in ("test", "val", "seconds")}
@@ -183,7 +194,7 @@ def _judge_way(
             fixed = tau
         gain = None
         if name != FIXED and fixed is not None:
-            families = matrix.families if way == "family" else None
+            families = drawn_families(matrix.families) if way == "family" else None
             gain = difference(tau, fixed, families=families, comparisons=comparisons)
         rows.append(
             Row(
@@ -281,12 +292,12 @@ def _by_learned(
     return learned_sum(matrix.accuracy, scores, target, hidden)[0]
 
 
-def _plain(value: Any) -> Any:
-    """JSON without NaN."""
+def plain(value: Any) -> Any:
+    """JSON without NaN, rounded to five places."""
     if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
+        return [plain(one) for one in value]
+    if isinstance(value, float):
+        return round(float(value), PLACES) if np.isfinite(value) else None
     return value

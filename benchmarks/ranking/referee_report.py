@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from .referee import FIXED, HOLD_OUTS, RANDOM, Row, Verdict
+from .referee import FIXED, HOLD_OUTS, RANDOM, Row, Verdict, drawn_families
 
 COLUMNS = {
     "tau_w": "tau_w",
@@ -41,7 +41,9 @@ def report_text(title: str, verdict: Verdict, notes: Sequence[str] = ()) -> str:
     for way in HOLD_OUTS:
         rows = [row for row in verdict.rows if row.hold_out == way]
         if rows:
-            parts += [f"## {way.capitalize()} held out", table(rows), _notes(rows, way)]
+            drawn = drawn_families(list(verdict.families.values())) if way == "family" else None
+            note = _notes(rows, "targets" if drawn is None else "families")
+            parts += [f"## {way.capitalize()} held out", table(rows), note]
     refused = [
         f"- {row.ranker} ({row.hold_out}): {row.failed}" for row in verdict.rows if row.failed
     ]
@@ -84,7 +86,6 @@ def _ceiling(ceiling: Mapping[str, float]) -> str:
     )
 
 
-def _notes(rows: Sequence[Row], way: str) -> str:
+def _notes(rows: Sequence[Row], drawn: str) -> str:
     counts = [row.gain.comparisons for row in rows if row.gain is not None]
-    drawn = "families" if way == "family" else "targets"
     return NOTES.format(comparisons=counts[0] if counts else 1, drawn=drawn)

@@ -6,7 +6,7 @@ by the library itself; `?random` after a name takes random ones, without a netwo
 Shape letters: B images, C channels, H height, W width, D features, Z classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -15,10 +15,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...zoos.errors import UnsuitableError
-from .extraction import ModelGroup, Outputs, as_outputs
+from .extraction import ModelGroup, Outputs, as_outputs, zoo_groups
 
 RANDOM = "?random"
 Net = Callable[[Tensor], Any]
+
+
+def model_groups(models: Sequence[str]) -> list[ModelGroup]:
+    """Groups of zoos and backbones, as commands name them.
+
+    Args:
+        models: zoo folders, FOLDER@EPOCH, or names of backbones.
+
+    Raises:
+        ZooError: if there is no such zoo, or a library is not installed.
+    """
+    return [
+        group
+        for model in models
+        for group in ([backbone_group(model)] if is_backbone(model) else zoo_groups(model))
+    ]
 
 
 def is_backbone(name: str) -> bool:
@@ -137,4 +153,9 @@ def _library(name: str) -> Any:
         raise UnsuitableError(
             f"{name} is not installed: run `pip install 'weightzoo[ranking]'` or "
             f"`pip install {name}`"
+        ) from error
+    except (RuntimeError, OSError) as error:  # compiled for another version of torch, as a rule
+        raise UnsuitableError(
+            f"{name} is installed but cannot be imported ({error}): install the version that fits "
+            f"torch {torch.__version__}"
         ) from error

@@ -2,7 +2,8 @@
 
 Models of one architecture are fine-tuned together, whatever zoos they are of, one rate at a time.
 The rate of each cell is the one with the best accuracy on the target's val images. The last layer
-is drawn anew for every target. A run that was killed goes on where it was.
+is new and zero at first, as in Kolesnikov et al. 2020 (BiT, arXiv 1912.11370). A run that was
+killed goes on where it was.
 
 Shape letters: M models, T targets, S seeds, R rates, D length of the flat weight vector.
 """
@@ -12,7 +13,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from .samples import image_samples, refuse_overlap
 from .targets import Target, make_target
 
 MODELS_AT_ONCE = 32
+KEPT = 64  # zoos whose tables stay in memory from job to job
 Job = tuple[tuple[str, ...], str, int, float]  # zoos, target, seed, rate
 SEED_STEP = 1_000_003  # between the seeds of one model in different fine-tunings
 
@@ -152,7 +154,7 @@ def fine_tune(
         sources: M models of one architecture in all.
         target: task to fine-tune on.
         protocol: settings of the fine-tuning.
-        seed: number of the fine-tuning; decides the new last layer and the order of images.
+        seed: number of the fine-tuning; decides the order of images.
         rate: learning rate.
 
     Returns:
@@ -175,14 +177,14 @@ def fine_tune(
         name="fine-tuned",
         description="",
         architecture=architecture,
-        images=target.family,
+        images="digits",  # a recipe must name a set; the cohort is given the target's images
         epochs=protocol.epochs,
         checkpoints=[protocol.epochs],
         overrides=overrides,
     )
-    models = [_child(model, seed, overrides) for one in sources for model in one.models]
+    models = [child_model(model, seed, overrides) for one in sources for model in one.models]
     old = torch.cat([one.weights(range(len(one.models))) for one in sources])
-    initial = _with_new_head(architecture, models, sources[0].architecture, old)
+    initial = with_new_head(architecture, models, sources[0].architecture, old)
     order = sorted(range(len(models)), key=lambda i: models[i].hyper_parameters.activation)
     result = np.full((3, len(models)), np.nan)
     for start in range(0, len(order), MODELS_AT_ONCE):
@@ -196,7 +198,14 @@ def fine_tune(
     return result
 
 
-def _child(model: Model, seed: int, overrides: dict[str, Any]) -> Model:
+def child_model(model: Model, seed: int, overrides: dict[str, Any]) -> Model:
+    """A model with the seed of one fine-tuning and other hyper-parameters.
+
+    Args:
+        model: the parent.
+        seed: number of the fine-tuning.
+        overrides: hyper-parameters that replace the parent's.
+    """
     return replace(
         model,
         seed=model.seed + SEED_STEP * (seed + 1),
@@ -204,15 +213,27 @@ def _child(model: Model, seed: int, overrides: dict[str, Any]) -> Model:
     )
 
 
-def _with_new_head(
+def with_new_head(
     architecture: Architecture, models: Sequence[Model], parent: Architecture, weights: Tensor
 ) -> Tensor:
-    """The parents' weights, but for the last layer, which is drawn for each model: (M, D)."""
+    """The parents' weights, but for the last layer, which is zero: (M, D).
+
+    A last layer that is drawn gives confident wrong answers on features of a trained network, which
+    are large: few steps do not undo them, and trained networks would fall behind untrained ones.
+
+    Args:
+        architecture: architecture of the children.
+        models: M children.
+        parent: architecture of the parents.
+        weights: weights of the parents, one row for each child.
+    """
     flat = initial_weights(architecture, models)
     new, old = architecture.layer_table().split(flat), parent.layer_table().split(weights)
     head = architecture.layer_names()[-1]
     for tensor in architecture.layer_table():
-        if tensor.layer != head:
+        if tensor.layer == head:
+            new[tensor.name].zero_()
+        else:
             new[tensor.name].copy_(old[tensor.name])
     return flat
 
@@ -232,6 +253,8 @@ def _run(
     jobs: Sequence[Job], protocol: Protocol, folder: Path, workers: int, progress: bool
 ) -> dict[Job, np.ndarray]:
     """The result of every job, from a file of an earlier run or from training now."""
+    _source.cache_clear()  # files may have changed since the last matrix of this process
+    _target.cache_clear()
     work = partial(_part, protocol, folder)
     bar = tqdm(total=len(jobs), desc="fine-tuning", unit="run", disable=not progress)
     done = {}
@@ -248,11 +271,21 @@ def _run(
     return done
 
 
+@lru_cache(maxsize=KEPT)
+def _source(zoo: str) -> tuple[str, Parents]:
+    return model_source(zoo)
+
+
+@lru_cache(maxsize=1)
+def _target(name: str, shots: int) -> Target:
+    return make_target(name, shots)
+
+
 def _part(protocol: Protocol, folder: Path, job: Job) -> np.ndarray:
     """One job, kept as a file named by all that decides its result."""
     zoos, target_name, seed, rate = job
-    sources = [model_source(zoo) for zoo in zoos]
-    target = make_target(target_name, protocol.shots)
+    sources = [_source(zoo) for zoo in zoos]
+    target = _target(target_name, protocol.shots)
     key = {
         "zoos": [[label, parents.provenance, parents.epochs] for label, parents in sources],
         "target": target.images.fingerprint,
@@ -311,7 +344,7 @@ def _matrix(
         val=val,
         seconds=seconds,
         columns=_model_columns(everyone),
-        protocol=asdict(protocol) | {"selection": "rate by val accuracy", "head": "drawn anew"},
+        protocol=asdict(protocol) | {"selection": "rate by val accuracy", "head": "zero at first"},
     )
 
 

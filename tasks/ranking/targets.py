@@ -4,6 +4,7 @@ A target takes its images from the val and test splits of a set, so that models 
 on the set's train split saw none of them. `NAME+CHANGE+...` changes the images or the classes:
 `glyphs-greek+invert`, `digits+first+rotate`. `NAME/DOMAIN` is a task of unseen domains: its train
 and val images come from all of `DOMAINS` but one, its test images from that one.
+`domains:ROOT/DOMAIN` takes the domains of a folder instead, see `folder_domains`.
 
 Shape letters: N images, C channels, H height, W width.
 """
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from ...zoos.errors import RecipeError
 from ...zoos.images.catalog import check_image_set, load_images
 from ...zoos.images.image_set import Images, ImageSet, make_image_set
+from .folder_domains import DOMAINS_OF, unseen_domain
 
 Change = Callable[[Tensor, np.random.Generator], Tensor]
 NOISE, BLUR, ANGLE = 0.3, 5, 35
@@ -32,7 +34,7 @@ class Target:
         name: name that was asked for.
         family: the image set it is made of; targets of one family resemble each other.
         images: train with few images per class, val to choose settings by, test.
-        domains: domain of each train image, (N,), an index of `DOMAINS`; None for one domain.
+        domains: domain of each train image, (N,), as an index; None for one domain.
     """
 
     name: str
@@ -46,13 +48,17 @@ def make_target(name: str, shots: int = 15, seed: int = 0) -> Target:
 
     Args:
         name: an image set, and changes after `+`: one of `CHANGES`, or `first` or `second` for
-            one half of the classes; or an image set, a slash, and the domain that is unseen.
+            one half of the classes; or an image set, a slash, and the domain that is unseen; or
+            `domains:ROOT[@SIDE]/DOMAIN` for the domains of a folder.
         shots: training images per class, and per domain.
         seed: seed of the choice of images and of noise.
 
     Raises:
         RecipeError: if the set or a change is unknown, or a class has too few images.
     """
+    if name.startswith(DOMAINS_OF):
+        family, image_set, domains = unseen_domain(name, shots, seed)
+        return Target(name=name, family=family, images=image_set, domains=domains)
     base, slash, unseen = name.rpartition("/")
     if slash and not name.startswith(PATHS):
         return _unseen_domain(name, base, unseen, shots, seed)

@@ -9,6 +9,8 @@ from published_tables import needs_tables, path
 
 from weightzoo.cli.main import main
 from weightzoo.tasks.ranking.features import Task, create_features
+from weightzoo.tasks.ranking.fine_tuning_matrix import Protocol, finetune_matrix
+from weightzoo.tasks.ranking.plots import plot_scores
 from weightzoo.tasks.ranking.ranking import rank_models
 from weightzoo.zoos.errors import UnsuitableError
 
@@ -45,6 +47,36 @@ def test_zoo_to_ranking_by_commands(
     assert main(["rank", str(features), "--json", "--scores", "logme", "leep"]) == 0
     data = json.loads(capsys.readouterr().out)
     assert len(data["ranking"]) == 24 and data["ranking"][0]["prior"] is None
+
+
+def test_models_are_ranked_for_images_in_one_command(
+    trained_zoo: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    zoos, protocol = [str(trained_zoo)], Protocol(epochs=1, rates=(1e-3,), shots=5, seeds=2)
+    finetune_matrix(zoos, ["digits", "digits/blur"], Path("m.h5"), protocol, progress=False)
+    run = ["rank", *zoos, "--images", "digits/blur", "--shots", "5", "--matrix", "m.h5"]
+    assert main([*run, "--plot", "p.png", "--scores", "zood-discriminability"]) == 0
+    printed = capsys.readouterr()
+    assert "features: digits-blur-features.h5" in printed.err
+    assert "24 models" in printed.out and "'digits/blur' itself" in printed.out
+    assert Path("p.png").read_bytes()[:4] == b"\x89PNG"
+    kept = Path("digits-blur-features.h5").stat().st_mtime_ns
+    assert main(["rank", "digits-blur-features.h5"]) == 0  # the file is kept
+    assert Path("digits-blur-features.h5").stat().st_mtime_ns == kept
+    assert main(["rank", *zoos, *zoos]) == 1 and "give --images" in capsys.readouterr().err
+
+
+def test_plot_of_a_ranking_needs_the_truth(tmp_path: Path) -> None:
+    scores, accuracy = np.arange(6.0), np.linspace(0.2, 0.8, 12).reshape(6, 2)
+    tau, low, high = plot_scores(scores, accuracy, tmp_path / "p.svg")
+    assert tau == pytest.approx(1) and low <= tau <= high + 1e-9
+    with pytest.raises(UnsuitableError, match="at least 3 models.*got 0"):
+        plot_scores(scores, np.full((6, 2), np.nan), tmp_path / "q.svg")
+    assert not (tmp_path / "q.svg").exists()
 
 
 def test_ranking_leaves_broken_models_out_and_says_so(tmp_path: Path) -> None:

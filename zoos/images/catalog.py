@@ -2,7 +2,9 @@
 
 - `digits` is embedded: scikit-learn's copy of the UCI optical recognition of handwritten digits
   set (1,797 grey images of 8x8, 10 classes), scaled to 28x28 so that the published MNIST
-  architectures fit. `glyphs` and `glyphs-*` are drawn (see `glyphs`). Neither fetches anything.
+  architectures fit. `digits-shuffled` has the same images with shuffled labels: a control, because
+  its models can only memorise. `glyphs` and `glyphs-*` are drawn (see `glyphs`), and `waves` are
+  one-dimensional signals in the form of images (see `waves`). None fetches anything.
 - The sets of the published zoos, such as `mnist` and `svhn-grey-28`, come from the Hugging Face
   Hub (see `hub_images`), and so does any other as `hub:ORG/NAME[@REVISION][:CONFIG]`.
 - `folder:PATH` is a folder of images (see `image_folder`), `arrays:FILE.npz` a file of arrays (see
@@ -25,9 +27,11 @@ from .hub_images import HUB_SETS, HubSet, load_hub_images
 from .idx_files import IDX, load_idx
 from .image_folder import FOLDER, load_folder
 from .image_set import SPLIT_SEED, Images, ImageSet, cut, make_image_set
+from .waves import WAVES, load_waves
 
 __all__ = ["IMAGE_SETS", "ImageSet", "Images", "check_image_set", "load_images"]
 DIGITS_VAL, DIGITS_TEST = 300, 300
+SHUFFLED = "digits-shuffled"
 
 
 def check_image_set(name: str) -> None:
@@ -67,7 +71,7 @@ def _loader(name: str) -> Callable[[], ImageSet]:
 
 
 @cache
-def _digits() -> ImageSet:
+def _digits(name: str) -> ImageSet:
     """Handwritten digits at 28x28; 1,197 train, 300 val, 300 test, shuffled with seed 42."""
     from sklearn.datasets import load_digits
 
@@ -75,8 +79,11 @@ def _digits() -> ImageSet:
     order = np.random.default_rng(SPLIT_SEED).permutation(len(bunch.target))
     pixels = _scale(torch.from_numpy(bunch.images[order]), 28)
     labels = torch.from_numpy(bunch.target[order].astype(np.int64))
+    if name == SHUFFLED:
+        mixed = np.random.default_rng(SPLIT_SEED + 1).permutation(len(labels))
+        labels = labels[torch.from_numpy(mixed)]
     train = len(labels) - DIGITS_VAL - DIGITS_TEST
-    return make_image_set("digits", cut(pixels, labels, [train, DIGITS_VAL, DIGITS_TEST]), 10)
+    return make_image_set(name, cut(pixels, labels, [train, DIGITS_VAL, DIGITS_TEST]), 10)
 
 
 def _scale(images: Tensor, side: int) -> Tensor:
@@ -95,7 +102,8 @@ LOCAL_SETS: Mapping[str, Callable[[str], ImageSet]] = {
 """Sets in local files, by the prefix of their names."""
 
 IMAGE_SETS: Mapping[str, Callable[[], ImageSet]] = (
-    {"digits": _digits}
+    {"digits": partial(_digits, "digits"), SHUFFLED: partial(_digits, SHUFFLED)}
+    | {WAVES: load_waves}
     | {name: partial(load_glyphs, name) for name in GLYPH_SETS}
     | {name: partial(load_hub_images, name) for name in HUB_SETS}
 )

@@ -48,7 +48,7 @@ def load_folder(name: str) -> ImageSet:
         if split not in files:
             files["train"], files[split] = _hold_out(files["train"], rng, split)
     ordered = [files[split] for split in ("train", "val", "test")]
-    pixels = torch.from_numpy(_read([path for part in ordered for path, _ in part]))
+    pixels = torch.from_numpy(read_images([path for part in ordered for path, _ in part]))
     labels = [torch.tensor([label for _, label in part]) for part in ordered]
     parts = pixels.split([len(part) for part in ordered])
     return make_image_set(name, list(zip(parts, labels, strict=True)), len(classes))
@@ -91,8 +91,16 @@ def _hold_out(
     return [files[int(index)] for index in kept], [files[int(index)] for index in cut]
 
 
-def _read(paths: list[Path]) -> np.ndarray:
-    """(N, C, H, W) uint8; every image is decoded, a broken one is named."""
+def read_images(paths: list[Path], side: int | None = None) -> np.ndarray:
+    """Decode images to (N, C, H, W) uint8; grey if every one of them is.
+
+    Args:
+        paths: image files.
+        side: side that all are scaled to; None keeps their size, which must be one.
+
+    Raises:
+        RecipeError: if an image cannot be read (it is named), or sizes differ.
+    """
     from PIL import Image
 
     images, grey = [], True
@@ -102,7 +110,7 @@ def _read(paths: list[Path]) -> np.ndarray:
             try:
                 with Image.open(path) as image:
                     grey = grey and image.mode in GREY_MODES
-                    images.append(Preprocessing(1 if grey else 3)(image))
+                    images.append(Preprocessing(1 if grey else 3, side)(image))
             except (OSError, SyntaxError, ValueError) as error:  # RecipeError is a ValueError
                 raise RecipeError(f"cannot read image {str(path)!r}: {error}") from error
             except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -6,22 +6,46 @@ import numpy as np
 import pytest
 
 from weightzoo.benchmarks.benchmark import BenchmarkOptions
-from weightzoo.benchmarks.ranking.benchmark import ranking_benchmark, ranking_plan, score_matrix
-from weightzoo.benchmarks.ranking.ood_table import ood_table, table_text
+from weightzoo.benchmarks.ranking.benchmark import ood_ranking_benchmark, ranking_benchmark
+from weightzoo.benchmarks.ranking.features_of_targets import score_matrix
+from weightzoo.benchmarks.ranking.ood_table import baseline_rows, ood_table, table_text
+from weightzoo.benchmarks.ranking.plans import GENERIC, OOD_RANKING, RANKING, ranking_plan
+from weightzoo.benchmarks.ranking.spider_rows import check_training_images
+from weightzoo.benchmarks.registry import BENCHMARKS, load_benchmark
 from weightzoo.tasks.ranking.extraction import zoo_groups
 from weightzoo.tasks.ranking.fine_tuning_matrix import Protocol, finetune_matrix
+from weightzoo.tasks.ranking.targets import DOMAINS
+from weightzoo.zoos.errors import UnsuitableError
 
 
 def test_plans_cover_what_a_referee_needs() -> None:
-    plans, targets, protocol = ranking_plan(small=False)
-    assert sum(plan.models for plan in plans) == 48 and protocol.seeds == 3
-    assert len({plan.recipe.architecture.name for plan in plans}) == 3
-    assert len({plan.recipe.images for plan in plans}) == 8
-    assert len(targets) >= 24 and len({name.split("+")[0] for name in targets}) >= 6
-    assert len({plan.recipe.seed for plan in plans}) == len(plans)
-    small, few, _ = ranking_plan(small=True)
-    assert len(small) == 10 and len(few) == 10
-    assert len(ranking_plan(small=True, domains=True)[1]) == 10
+    plan = ranking_plan(RANKING, small=False)
+    assert sum(zoo.models for zoo in plan.zoos) == 48 and plan.protocol.seeds == 3
+    assert len({zoo.recipe.architecture.name for zoo in plan.zoos}) == 3
+    assert len({zoo.recipe.images for zoo in plan.zoos}) == 8
+    assert "digits-shuffled" in {zoo.recipe.images for zoo in plan.zoos}
+    assert len(plan.targets) >= 24 and len({name.split("+")[0] for name in plan.targets}) >= 6
+    assert len({zoo.recipe.seed for zoo in plan.zoos}) == len(plan.zoos)
+    assert len(plan.untrained) == 3 and GENERIC.split("/")[0] in {zoo.name for zoo in plan.zoos}
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_plans_of_unseen_domains_leave_out_each_domain_of_every_set(small: bool) -> None:
+    plan = ranking_plan(OOD_RANKING, small)
+    sets = {name.split("/")[0] for name in plan.targets}
+    assert set(plan.targets) == {f"{one}/{unseen}" for one in sets for unseen in DOMAINS}
+    assert {"zood-discriminability", "zood-stability", "logme"} < set(plan.scores)
+
+
+def test_both_benchmarks_are_registered() -> None:
+    assert {RANKING, OOD_RANKING} < set(BENCHMARKS)
+    assert load_benchmark(OOD_RANKING) is ood_ranking_benchmark
+
+
+def test_training_images_of_model_spider_may_not_be_a_targets() -> None:
+    check_training_images(["glyphs-latin-sans"], ["glyphs-latin", "digits+invert"], 5)
+    with pytest.raises(UnsuitableError, match="50 of 50 images of digits"):
+        check_training_images(["digits"], ["digits"], 5)
 
 
 @pytest.mark.slow
@@ -30,20 +54,28 @@ def test_unseen_domains_are_scored_and_tabled(trained_zoo: Path, tmp_path: Path)
     targets = ["digits/invert", "digits/blur"]
     matrix = finetune_matrix([trained_zoo], targets, tmp_path / "m.h5", protocol, progress=False)
     names = ("logme", "zood-discriminability", "zood-ranks")
-    scored = score_matrix(matrix, [trained_zoo], tmp_path / "f", names, progress=False)
+    groups = zoo_groups(trained_zoo)
+    scored, seconds = score_matrix(matrix, groups, tmp_path / "f", names, progress=False)
     assert scored.scores["zood-ranks"].shape == (24, 2)
     assert np.isfinite(scored.scores["zood-discriminability"]).all()
+    assert set(seconds) == {"extraction", *names} and min(seconds.values()) > 0
     few = scored.take([1])
-    rows = {row.way: row for row in ood_table(few, zoo_groups(trained_zoo), tmp_path / "f")}
+    rows = {row.way: row for row in ood_table(few, groups, tmp_path / "f")}
     best = rows["fine-tuned: best of all, known afterwards"].accuracies[0]
     assert best == matrix.accuracy[:, 1].max() >= rows["fine-tuned: first by logme"].accuracies[0]
     chosen = rows["head on the first 3 by logme, selected features"]
     assert chosen.kept <= rows["head on the first 3 by logme, all features"].kept <= 1
     assert "head on all models, selected features" in table_text(list(rows.values()))
+    baselines = baseline_rows(few, [trained_zoo], protocol, tmp_path / "b")
+    assert [row.way.split(",")[0] for row in baselines] == ["ERM", "CORAL", "weight averaging"]
+    assert baseline_rows(few, [trained_zoo], protocol, tmp_path / "b") == baselines
 
 
-def test_ranking_benchmark_builds_its_own_zoos(trained_zoo: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("benchmark", [ranking_benchmark, ood_ranking_benchmark])
+def test_ranking_benchmarks_build_their_own_zoos(
+    benchmark: object, trained_zoo: Path, tmp_path: Path
+) -> None:
     options = BenchmarkOptions(out=tmp_path / "o", small=True, zoos={"own": trained_zoo})
     with pytest.raises(ValueError, match="weightzoo benchmark ranking --matrix FILE"):
-        ranking_benchmark(options)
+        benchmark(options)  # type: ignore[operator]
     assert not (tmp_path / "o").exists()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from weightzoo.loaders.load import load_zoo
-from weightzoo.tasks.ranking import extraction
+from weightzoo.tasks.ranking import backbones, extraction
 from weightzoo.tasks.ranking.backbones import backbone_group, with_features
 from weightzoo.tasks.ranking.extraction import callable_groups, extract_features, zoo_groups
 from weightzoo.tasks.ranking.features import FeatureFile
@@ -98,3 +98,12 @@ def test_random_backbones_give_features_and_logits(name: str, tmp_path: Path) ->
     with FeatureFile(tmp_path / "f.h5") as file:
         task = file.task
         assert file.models == [name] and len(task.samples) == 8
+
+
+def test_library_that_does_not_fit_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> object:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(backbones, "import_module", broken)
+    with pytest.raises(UnsuitableError, match="timm is installed but cannot be imported .*nms"):
+        backbone_group("timm:resnet18?random")

@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 
+from weightzoo.builders.build import build_zoo
 from weightzoo.builders.children.fine_tuning import with_head
 from weightzoo.builders.children.parents import choose_parents
 from weightzoo.tasks.ranking import fine_tuning_matrix
 from weightzoo.tasks.ranking.fine_tuning_matrix import Protocol, fine_tune, finetune_matrix
 from weightzoo.tasks.ranking.matrix import read_matrix
+from weightzoo.tasks.ranking.model_sources import model_source
 from weightzoo.tasks.ranking.samples import image_samples
 from weightzoo.tasks.ranking.targets import Target, make_target
 from weightzoo.zoos.errors import RecipeError, UnsuitableError
 from weightzoo.zoos.images.catalog import load_images
 from weightzoo.zoos.images.image_set import make_image_set
+from weightzoo.zoos.recipe import load_recipe
 
 PROTOCOL = Protocol(epochs=2, rates=(1e-3, 1e-2), shots=5, seeds=2)
 DIGITS = load_images("digits")
@@ -78,7 +81,7 @@ def test_fine_tuning_starts_from_the_parents_but_for_the_last_layer(trained_zoo:
     parents = choose_parents(trained_zoo)
     architecture = with_head(parents.architecture, 4)
     models, weights = parents.models[:3], parents.weights(range(3))
-    start = fine_tuning_matrix._with_new_head
+    start = fine_tuning_matrix.with_new_head
     flat = start(architecture, models, parents.architecture, weights)
     new = architecture.layer_table().split(flat)
     old = parents.architecture.layer_table().split(weights)
@@ -86,6 +89,19 @@ def test_fine_tuning_starts_from_the_parents_but_for_the_last_layer(trained_zoo:
     assert body and all(torch.equal(new[name], old[name]) for name in body)
     same = start(parents.architecture, models, parents.architecture, weights)
     assert not torch.equal(same, weights)  # also where the classes are as many
+    assert not any(new[name].any() for name in set(old) - set(body))
+
+
+@pytest.mark.slow
+def test_trained_models_are_ahead_of_untrained_ones_on_their_own_images(tmp_path: Path) -> None:
+    recipe = load_recipe("digits-mlp")
+    factors = recipe.factors | {"activation": "relu", "optimizer": "adam", "lr": 3e-3}
+    factors |= {"dropout": 0.0, "train_fraction": 1.0, "init": "kaiming_uniform"}
+    build_zoo(replace(recipe, factors=factors), tmp_path / "z", models=4, progress=False)
+    target, protocol = make_target("digits"), Protocol(epochs=10)
+    last, first = (model_source(f"{tmp_path / 'z'}{at}")[1] for at in ("", "@0"))
+    trained, untrained = (fine_tune([one], target, protocol, 0, 1e-3)[1] for one in (last, first))
+    assert trained.mean() > untrained.mean() + 0.03  # a drawn last layer puts untrained ones ahead
 
 
 def test_zoos_that_are_run_together_give_what_each_gives_alone(
