@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ...zoos.format import changed_file
 from ...zoos.networks.layer_table import LayerTable
+from ...zoos.tokens.neurons import RowChunks, row_matrices
+from ...zoos.tokens.tokenizers import Matrix, checked_size
 from ..dataset.zoo_dataset import ZooDataset
-from ..tokens.neurons import RowChunks, row_matrices
-from ..tokens.tokenizers import Matrix, checked_size
 
 VALUE_BYTES, PAGE_BYTES = 4, 4096
 

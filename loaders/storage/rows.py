@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ...zoos.format import ZooFile, changed_file
-from .buffers import BufferPool
+from ...zoos.tokens.buffers import BufferPool
 from .shards import Shards
 from .verified_reads import VerifiedReads
 

@@ -18,8 +18,8 @@ from ...encoders.losses import reconstruction_loss
 from ...encoders.sane import SANE
 from ...loaders import MultiplicativeNoise, RowChunks, Windows, ZooDataset
 from ...loaders.batching.window_reader import WindowReader
-from ...loaders.tokens.tokenizers import POSITIONS
 from ...zoos.networks.layer_table import LayerTable
+from ...zoos.tokens.tokenizers import POSITIONS
 from ..processes import threads
 from .autoencoder_training import (
     AutoencoderSettings,

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from ...encoders.losses import layer_errors
 from ...loaders import ZooDataset
-from ...loaders.tokens.tokenizers import Tokenizer
+from ...zoos.tokens.tokenizers import Tokenizer
 from ..processes import threads
 from ..training.checks import check_target
 from ..training.property_predictor import check_finite

@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.loaders.tokens.layer_windows import cut_table, find_layer
 from weightzoo.zoos.errors import ZooFormatError
 from weightzoo.zoos.format import ZooHeader, write_zoo_file
 from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.tokens.layer_windows import cut_table, find_layer
 
 
 def test_layer_gives_the_tensors_of_one_layer(train: ZooDataset) -> None:
