@@ -247,7 +247,7 @@ class BatchOrder(Progress):
             order[start:stop].sort()
         if self.world_size == 1:
             return order
-        return np.concatenate([order[start:stop] for start, stop in self._runs])
+        return np.concatenate([order[:0], *(order[start:stop] for start, stop in self._runs)])
 
     def state_dict(self) -> dict[str, Any]:
         """Progress of the iteration and settings of the order; equal on ranks that are in step."""

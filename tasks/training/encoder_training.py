@@ -127,7 +127,7 @@ def train_encoder(
 
     Args:
         encoder: encoder to train.
-        train: train rows, of one zoo or of several zoos.
+        train: train rows, of one zoo or of several zoos; datasets, or streams of `load_zoo`.
         val: val rows, which the epoch is chosen on.
         target: name of the target column, of text or numbers.
         settings: training settings; None takes the defaults.
@@ -479,8 +479,8 @@ class EncoderTraining:
 
 
 def _zoos(zoos: Zoos) -> tuple[ZooDataset, ...]:
-    one = (zoos,) if isinstance(zoos, ZooDataset) else zoos
-    return tuple(check_datasets(one, "train_encoder"))
+    one = isinstance(zoos, ZooDataset) or hasattr(zoos, "as_zoo")
+    return tuple(check_datasets((zoos,) if one else zoos, "train_encoder"))
 
 
 def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:

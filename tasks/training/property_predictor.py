@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...loaders import ZooDataset
+from ...loaders.dataset.checks import check_dataset
 from ...zoos.errors import UnsuitableError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.progress import progress_bar
@@ -101,6 +102,7 @@ class PropertyPredictor:
     def _all_rows(
         self, function: Callable[[Any, LayerTable], Tensor], dataset: ZooDataset, progress: bool
     ) -> Tensor:
+        dataset = check_dataset(dataset, type(self).__name__)
         table = dataset.layer_table
         self.scaler.check(table)
         own_table = getattr(self.module, "layer_table", table)
