@@ -8,12 +8,33 @@ Shape letters: B rows of this process, R rows of all processes, C channels.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from ...loaders.batching.device import rank_and_world
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over the processes; every process's loss depends on it, so gradients are summed too."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        total = grads[0].clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+
+def summed(values: Tensor) -> Tensor:
+    """Sum a tensor over the processes, with gradients."""
+    return _Sum.apply(values)
 
 
 class SharedBatchNorm(nn.BatchNorm1d):
@@ -23,9 +44,9 @@ class SharedBatchNorm(nn.BatchNorm1d):
         """See `BatchNorm1d`."""
         if not self.training or rank_and_world()[1] == 1:
             return super().forward(input)
-        rows = all_reduce(input.new_tensor(float(len(input))))
-        mean = all_reduce(input.sum(0)) / rows
-        variance = all_reduce((input - mean).square().sum(0)) / rows
+        rows = summed(input.new_tensor(float(len(input))))
+        mean = summed(input.sum(0)) / rows
+        variance = summed((input - mean).square().sum(0)) / rows
         self._follow(mean.detach(), variance.detach() * rows / (rows - 1))
         scaled = (input - mean) / (variance + self.eps).sqrt()
         return scaled if self.weight is None else scaled * self.weight + self.bias
