@@ -155,7 +155,7 @@ def test_rows_from_the_files_train_to_the_same_as_rows_in_memory(
     assert again == losses and np.array_equal(made, others)
 
 
-@pytest.mark.parametrize("resident", [2**28, 0])
+@pytest.mark.parametrize("resident", [pytest.param(2**28, marks=pytest.mark.slow), 0])
 @pytest.mark.parametrize("kind", ["sne", "hyper-representation", "sane"])
 def test_training_killed_within_an_epoch_goes_on_to_the_same_result(
     zoo: Splits, kind: str, resident: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ import torch
 from weightzoo.loaders import load_zoo
 from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.hyper_representation import train_hyper_representation
+from weightzoo.tasks.training.data_parallel import SharedBatchNorm
 from weightzoo.tasks.training.encoder_making import EncoderSpec
 from weightzoo.tasks.training.encoder_training import train_encoder
 from weightzoo.tasks.training.settings import TrainingSettings
@@ -19,6 +20,19 @@ BATCH = 16  # rows of all processes together
 SMALL = {"width": 8, "heads": 1, "blocks": 1, "chunk_size": 16}
 PLAIN = {"norm": "pre", "features": "scales", "head_norm": False}  # rounding stays small here
 SHAPE = {"latent": 4, "width": 8, "heads": 1, "blocks": 1}
+
+
+def normed(rank: int, processes: int) -> torch.Tensor:
+    """Outputs of a batch norm for the own rows, and gradients of a loss over all rows."""
+    generator = torch.Generator().manual_seed(0)
+    values, factors = torch.randn(2, BATCH - 1, 3, generator=generator, dtype=torch.float64)
+    own = slice(rank * 5, 5 if rank + 1 < processes else None)
+    given = values[own].requires_grad_()
+    norm = SharedBatchNorm(3).double()
+    made = norm(given)
+    (made * factors[own]).sum().backward()
+    assert given.grad is not None
+    return torch.cat([made.detach(), given.grad], dim=1)
 
 
 def main() -> None:
@@ -40,6 +54,7 @@ def main() -> None:
         train, val, AutoencoderSettings(shape=SHAPE, **share, **views), 0, folder / str(processes)
     )
     result = {
+        "norm": normed(rank, processes),
         "sne": sne.module.state_dict(),
         "sne, pre-norm": plain.module.state_dict(),
         "hyper-representation": hyper.module.state_dict(),

@@ -15,6 +15,12 @@ from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.tokens.layer_windows import cut_table, find_layer
 
 
+@pytest.fixture
+def train(sharded_zoo: Path) -> ZooDataset:
+    """12 rows in two files."""
+    return load_zoo(sharded_zoo, split="train")
+
+
 def test_layer_gives_the_tensors_of_one_layer(train: ZooDataset) -> None:
     layer = train.layer("linear1")
     whole = train.layer_table.split(train.weights())
