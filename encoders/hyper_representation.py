@@ -13,6 +13,8 @@ Shape letters: B models in the batch, N tokens, S values per token, H width, Z l
 import torch
 from torch import Tensor, nn
 
+from ..zoos.networks.layer_table import LayerTable
+from ..zoos.tokens.neurons import Neurons
 from .parts.blocks import Transformer
 
 COMPRESSIONS = ("linear", "token", "average")
@@ -60,19 +62,21 @@ class HyperRepresentation(nn.Module):
     """Autoencoder of networks of one architecture.
 
     Attributes:
+        reads: input that a loader gives it, layer sets of `tokenizer`.
         latent: Z, latent size.
 
     Example:
         >>> from weightzoo import load_zoo
         >>> from weightzoo.encoders import HyperRepresentation
-        >>> from weightzoo.loaders import Neurons
         >>> train = load_zoo(ZOO, split="train")
-        >>> neurons = Neurons(train.layer_table)
+        >>> neurons = HyperRepresentation.tokenizer(train.layer_table)
         >>> mask, layer = neurons.shared["mask"], neurons.shared["tensor"]
         >>> encoder = HyperRepresentation(mask, layer, latent=2, width=8, heads=2, blocks=1)
         >>> encoder.encode(neurons(train.weights())["values"]).shape
         torch.Size([6, 2])
     """
+
+    reads = "layer_sets"
 
     def __init__(
         self,
@@ -124,6 +128,11 @@ class HyperRepresentation(nn.Module):
         self.decoder_position = nn.Parameter(POSITION_SCALE * torch.randn(tokens, width))
         self.decoder = Transformer(width, heads, blocks, hidden, dropout)
         self.output = LayerEmbeddings(mask, layer, width, inverse=True)
+
+    @staticmethod
+    def tokenizer(layer_table: LayerTable) -> Neurons:
+        """Make the tokenizer of the layer sets that the encoder reads: one token per neuron."""
+        return Neurons(layer_table)
 
     def encode(self, values: Tensor) -> Tensor:
         """Map tokens (B, N, S) to latent vectors (B, Z)."""

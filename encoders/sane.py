@@ -14,6 +14,8 @@ size per token.
 import torch
 from torch import Tensor, nn
 
+from ..zoos.networks.layer_table import LayerTable
+from ..zoos.tokens.neurons import RowChunks
 from .parts.blocks import Transformer
 
 POSITION_SCALE = 0.02
@@ -48,18 +50,20 @@ class SANE(nn.Module):
     """Autoencoder of windows.
 
     Attributes:
+        reads: input that a loader gives it, windows of the tokens of `tokenizer`.
         latent: Z, latent size per token.
 
     Example:
         >>> from weightzoo import load_zoo
         >>> from weightzoo.encoders import SANE
-        >>> from weightzoo.loaders import RowChunks
         >>> train = load_zoo(ZOO, split="train")
-        >>> tokens = RowChunks(train.layer_table, 8)(train.weights([0, 1]))
+        >>> tokens = SANE.tokenizer(train.layer_table, 8)(train.weights([0, 1]))
         >>> sane = SANE(8, (20, 5, 20), latent=2, width=8, heads=2, blocks=1)
         >>> sane.encode(tokens["values"], tokens["position"], tokens["mask"]).shape
         torch.Size([2, 15, 2])
     """
+
+    reads = "windows"
 
     def __init__(
         self,
@@ -101,6 +105,17 @@ class SANE(nn.Module):
         self.decoder_position = PositionCodes(positions, width)
         self.decoder = Transformer(width, heads, blocks, 4 * width, dropout)
         self.output = nn.Linear(width, token_size)
+
+    @staticmethod
+    def tokenizer(layer_table: LayerTable, size: int, positions: str = "running") -> RowChunks:
+        """Make the tokenizer of the tokens in the windows.
+
+        Args:
+            layer_table: layer table of the architecture.
+            size: S, values per token.
+            positions: kind of position, one of `tokenizers.POSITIONS`.
+        """
+        return RowChunks(layer_table, size, positions)
 
     def encode(self, values: Tensor, position: Tensor, mask: Tensor) -> Tensor:
         """Map windows to latent vectors.

@@ -6,7 +6,8 @@ chunks of a tensor become one vector, weight and bias of a layer become one, and
 the network become one. Equation numbers below are the paper's. Our choices where the paper is
 silent:
 
-- `chunk_plan.py` describes how tensors are cut. A convolution enters value by value like any other
+- `zoos/tokens/chunks.py` describes how tensors are cut. The encoder takes these layer sets, or cuts
+  flat weights in the same way. A convolution enters value by value like any other
   tensor, so that one encoder serves every kernel size.
 - `positions="layer"` encodes layer type and level alone, the encodings that the equations name. The
   order of values in a chunk and of chunks in a tensor then has no effect, so the connectivity of
@@ -38,11 +39,11 @@ vision transformer, ViT, of 45,946 values, 1 model: 283 and 281 MB), and 1.4 KB 
 eight values. Time also grows with the chunk size and with the number of chunks of the largest
 tensor.
 
-Shape letters: B models, D length of the flat vector, N chunks, S values of a chunk, T tensors,
-L layers, M sets of a rectangle, H width of the encoding.
+Shape letters: B models, D length of the flat vector, N chunks, S values of a chunk, C chunks with
+those of buffers, T tensors, L layers, M sets of a rectangle, H width of the encoding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,8 +51,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..zoos.networks.layer_table import LayerTable
+from ..zoos.tokens.chunks import Chunks
+from ..zoos.tokens.tokenizers import check_shape
 from .parts.blocks import encoding, normalized_perceptron, perceptron
-from .parts.chunk_plan import ALIGNMENTS, CONV_CHUNKS, ChunkPlan, chunk_plan
+from .parts.chunk_plan import ALIGNMENTS, CONV_CHUNKS, ChunkPlan, cached_chunks, chunk_plan
 from .parts.parameters import check_weights
 from .parts.ragged import Rectangle
 from .parts.set_functions import PMA, SetToSet
@@ -101,11 +104,11 @@ class ChunkEncoder(nn.Module):
         self.pool = PMA(width, heads, norm)
         self.averages = nn.Linear(2 * len(SCALES), width) if scales else None
 
-    def forward(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
+    def forward(self, values: Tensor, plan: ChunkPlan) -> Tensor:
         """Encode chunks; all chunks of similar length are one batch of sets.
 
         Args:
-            weights: flat weight vectors, (B, D).
+            values: values of the chunks, (B, C, S).
             plan: chunks, tensors and layers of the architecture.
 
         Returns:
@@ -118,13 +121,13 @@ class ChunkEncoder(nn.Module):
             elements, filled = _elements(features, mask, self.element_size)
             hidden = self.values(elements if self.mix is None else self.mix(elements), filled)
             code = codes[rectangle.sets, None] + self._element_codes(hidden)
-            hidden = (hidden.unflatten(0, (len(weights), -1)) + code).flatten(0, 1)
+            hidden = (hidden.unflatten(0, (len(values), -1)) + code).flatten(0, 1)
             pooled = self.pool(self.encoded(hidden, filled), filled)
             if self.averages is None:
                 return pooled
             return pooled + self.averages(_average_sizes(features, mask))
 
-        return plan.values.map(weights[..., None], encode)
+        return plan.values.map(values.flatten(1)[..., None], encode)
 
     def _chunk_codes(self, plan: ChunkPlan) -> Tensor:
         """Codes of the chunks, (N, H)."""
@@ -241,6 +244,9 @@ class NetworkEncoder(nn.Module):
 class SNE(nn.Module):
     """The whole encoder with a small head; no parameter depends on an architecture.
 
+    Attributes:
+        reads: input that a loader gives it, layer sets of `tokenizer`.
+
     Example:
         >>> from weightzoo import load_zoo
         >>> from weightzoo.encoders import SNE
@@ -251,6 +257,8 @@ class SNE(nn.Module):
         >>> encoder.embed(train.weights(), train.layer_table).shape
         torch.Size([6, 8])
     """
+
+    reads = "layer_sets"
 
     def __init__(
         self,
@@ -328,6 +336,7 @@ class SNE(nn.Module):
             "hierarchy": hierarchy,
             "conv_chunk": conv_chunk,
         }
+        self._cutting = (chunk_size, align, conv_chunk)
         self.chunks = ChunkEncoder(width, heads, blocks, norm, positions, features, element_size)
         self.tensors = TensorEncoder(width, heads, blocks, norm) if hierarchy else None
         self.layers = LayerEncoder(width, heads, blocks, norm) if hierarchy else None
@@ -335,11 +344,15 @@ class SNE(nn.Module):
         make_head = normalized_perceptron if head_norm else perceptron
         self.head = make_head([width, *hidden, outputs])
 
-    def embed(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+    def tokenizer(self, layer_table: LayerTable) -> Chunks:
+        """Make the tokenizer of the layer sets that the encoder reads."""
+        return Chunks(layer_table, *self._cutting)
+
+    def embed(self, weights: Tensor | Mapping[str, Tensor], layer_table: LayerTable) -> Tensor:
         """Encode weights of one architecture.
 
         Args:
-            weights: flat weight vectors, (B, D).
+            weights: layer sets of `tokenizer`, or flat weight vectors, (B, D).
             layer_table: layer table of the architecture.
 
         Returns:
@@ -348,16 +361,20 @@ class SNE(nn.Module):
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
         """
-        check_weights(weights, layer_table)
-        size, align, conv = (self.config[key] for key in ("chunk_size", "align", "conv_chunk"))
-        plan = chunk_plan(layer_table, size, align, weights.device, conv)
-        return self.encode(weights, plan)
+        size, align, conv = self._cutting
+        if isinstance(weights, Tensor):
+            check_weights(weights, layer_table)
+            weights = cached_chunks(layer_table, size, align, conv)(weights)
+        values = weights["values"]
+        check_shape("layer sets", values, cached_chunks(layer_table, size, align, conv).shape)
+        plan = chunk_plan(layer_table, size, align, values.device, conv)
+        return self.encode(values, plan)
 
-    def encode(self, weights: Tensor, plan: ChunkPlan) -> Tensor:
-        """Encode weights that are cut by a given plan.
+    def encode(self, values: Tensor, plan: ChunkPlan) -> Tensor:
+        """Encode chunks that are grouped by a given plan.
 
         Args:
-            weights: flat weight vectors, (B, D).
+            values: values of the chunks, (B, C, S).
             plan: chunks, tensors and layers of the architecture.
 
         Returns:
@@ -365,18 +382,18 @@ class SNE(nn.Module):
         """
         if self.config["positions"] == "none":
             plan = plan.without_codes()
-        chunks = self.chunks(weights, plan)
+        chunks = self.chunks(values, plan)
         if self.tensors is None or self.layers is None:
             return self.network(chunks, plan.level)
         return self.network(self.layers(self.tensors(chunks, plan), plan), plan.layer_level)
 
-    def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+    def forward(self, weights: Tensor | Mapping[str, Tensor], layer_table: LayerTable) -> Tensor:
         """Predict from weights.
 
         In training mode the batch norm of the head needs at least two models.
 
         Args:
-            weights: flat weight vectors, (B, D).
+            weights: layer sets of `tokenizer`, or flat weight vectors, (B, D).
             layer_table: layer table of the architecture.
 
         Returns:

@@ -3,6 +3,10 @@
 A layer set is the weights of a network as a set of tokens, with the layer of every token.
 """
 
+from ..zoos.tokens.chunks import Chunks, LayerSets
+from ..zoos.tokens.mixed_sets import pad_layer_sets
+from ..zoos.tokens.neurons import Neurons, RowChunks
+from ..zoos.tokens.windows import Windows
 from .batching.device import DeviceLoader
 from .batching.mixed import MixedLoader
 from .batching.order import BatchOrder, BlockShuffle
@@ -11,10 +15,6 @@ from .collections.mixed_zoo import MixedZoo
 from .dataset.batch import Batch, Row
 from .dataset.trajectories import Trajectories
 from .load import ZooDataset, concatenate_zoos, load_zoo
-from .tokens.chunks import Chunks, LayerSets
-from .tokens.mixed_sets import pad_layer_sets
-from .tokens.neurons import Neurons, RowChunks
-from .tokens.windows import Windows
 from .transforms.alignment import align
 from .transforms.augmentations import AdditiveNoise, Compose, Erasing, MultiplicativeNoise, Permute
 from .transforms.permutations import HiddenPermutations

@@ -31,10 +31,6 @@ MODULES = (
     "loaders.dataset.zoo_dataset",
     "loaders.editing",
     "loaders.load",
-    "loaders.tokens.chunks",
-    "loaders.tokens.mixed_sets",
-    "loaders.tokens.neurons",
-    "loaders.tokens.windows",
     "loaders.transforms.alignment",
     "loaders.transforms.augmentations",
     "loaders.transforms.permutations",
@@ -53,6 +49,10 @@ MODULES = (
     "tasks.training.settings",
     "zoos.networks.tracing",
     "zoos.recipe",
+    "zoos.tokens.chunks",
+    "zoos.tokens.mixed_sets",
+    "zoos.tokens.neurons",
+    "zoos.tokens.windows",
 )
 PUBLIC = ("", ".loaders", ".loaders.collections", ".encoders", ".tasks")
 GUIDES = (

@@ -30,6 +30,7 @@ from weightzoo.loaders.batching.window_reader import WindowReader
 from weightzoo.tasks.autoencoding.autoencoder_training import (
     AutoencoderSettings,
     AutoencoderTraining,
+    train_rows,
 )
 from weightzoo.tasks.autoencoding.canonical import Canonical
 from weightzoo.tasks.autoencoding.hyper_representation import (
@@ -93,10 +94,10 @@ def _train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     """Steps of a hyper-representation on whole models."""
     settings = AutoencoderSettings(aligned=False, progress=False)
     canonical = Canonical.fit(rows, aligned=False)
-    weights = canonical.weights(rows)
-    mean = canonical.standardization.apply(weights).mean(0)
+    reader = train_rows(canonical, rows, settings)
+    mean = canonical.standardization.apply(reader.mean()[None])[0]
     autoencoder = ZooAutoencoder(canonical, make_module(rows.layer_table, settings), settings, mean)
-    training = ModelTraining(autoencoder, rows, rows.select([0, 1]), weights, SEED)
+    training = ModelTraining(autoencoder, reader, rows.select([0, 1]), SEED)
     rate = _steps_per_second(training, settings.batch_size, seconds)
     return {"per_second": rate * settings.batch_size, "unit": "models/s"}
 
@@ -127,7 +128,8 @@ def _train_sane(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     module = make_sane(rows.layer_table, settings)
     mean = torch.zeros(rows.layer_table.width)
     autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
-    training = SequenceTraining(autoencoder, rows, rows.select([0, 1]), SEED)
+    reader = train_rows(canonical, rows, settings)
+    training = SequenceTraining(autoencoder, reader, rows.select([0, 1]), SEED)
     batch = min(WINDOWS_PER_STEP, len(rows))
     rate = _steps_per_second(training, batch, seconds)
     assert training.reader is not None
@@ -141,7 +143,9 @@ def _steps_per_second(training: AutoencoderTraining, batch: int, seconds: float)
     generator = torch.Generator().manual_seed(SEED)
 
     def step() -> None:
-        training.step(torch.randperm(training.rows, generator=generator)[:batch])
+        chosen = torch.randperm(training.rows, generator=generator)[:batch]
+        [weights] = training.read([chosen])
+        training.step(chosen, weights)
 
     training.module.train()
     step()

@@ -31,12 +31,12 @@ from synthetic_zoo import synthetic_columns
 from torch import Tensor, nn
 
 from weightzoo.loaders import load_zoo
-from weightzoo.loaders.tokens.chunks import Chunks
-from weightzoo.loaders.tokens.neurons import Neurons, RowChunks
-from weightzoo.loaders.tokens.tokenizers import Tokenizer
 from weightzoo.zoos.format import ZooHeader, create_zoo_file, finish_zoo_file, open_zoo_file
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.recipe import hyper_parameter_names, load_recipe
+from weightzoo.zoos.tokens.chunks import Chunks
+from weightzoo.zoos.tokens.neurons import Neurons, RowChunks
+from weightzoo.zoos.tokens.tokenizers import Tokenizer
 
 SEED = 0
 ROWS = {"cnn-s": 50_000, "resnet18": 24}

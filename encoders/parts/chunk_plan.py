@@ -1,24 +1,12 @@
-"""Chunk plan of SNE, the set-based neural network encoder: pad-chunk of arXiv:2305.16625, eq. 1.
+"""Chunk plan of SNE, the set-based neural network encoder: its sets of chunks and tensors.
 
-Every parameter tensor is a list of rows, one per output unit. A row is a list of pieces that stay
-together: the values of a kernel of a convolution, or single values. `align="flat"`, as in the
-paper, cuts the tensor as one long row, and its last chunk may be short. `align="row"` cuts each row
-by itself, so that no chunk holds weights of two units.
+`zoos/tokens/chunks.py` cuts the tensors. This plan groups the chunks of trained tensors: the values
+of a chunk, the chunks of a tensor, the tensors of a layer. Chunks of buffers are in no group.
 
-- A chunk of a convolution holds whole kernels. `conv_chunk="values"`: as many as fit into the chunk
-  size, at least one, so that chunks of all layers have about equal size. `conv_chunk="kernels"`, as
-  in the paper: the chunk size counts kernels in a convolution and values elsewhere, because only
-  the input and output dimensions of a convolution are cut.
-- The joint input projection of an attention, (3 H, H), counts as three tensors, so that queries,
-  keys and values can be distinguished.
-- Norms, embeddings and other tensors are cut like linear layers. A tensor of more than two
-  dimensions that is no convolution, such as a position embedding (1, N, H), has rows along its last
-  dimension.
-
-Shape letters: N chunks, T tensors, L layers.
+Shape letters: N chunks, T tensors, L layers, C chunks of all tensors with buffers, S values of the
+longest chunk.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -26,14 +14,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ...zoos.networks.layer_table import KINDS, ROLES, LayerTable, TensorSpec
+from ...zoos.networks.layer_table import ROLES, LayerTable, TensorSpec
+from ...zoos.tokens.chunks import ALIGNMENTS, CONV_CHUNKS, Chunks, projections
 from .parameters import parameter_tensors
 from .ragged import Ragged
 
-ALIGNMENTS = ("flat", "row")
-CONV_CHUNKS = ("values", "kernels")
+__all__ = ["ALIGNMENTS", "CONV_CHUNKS", "ChunkPlan", "cached_chunks", "chunk_plan"]
 CACHED_TABLES = 32
-PROJECTIONS = 3  # queries, keys and values in one tensor
 
 
 @dataclass(frozen=True)
@@ -41,7 +28,7 @@ class ChunkPlan:
     """Chunks, tensors and layers of an architecture; tensors are ordered by layer.
 
     Attributes:
-        values: grouping of the values of the flat vector into N chunks.
+        values: grouping of the values of all tokens, (C * S,), into N chunks.
         kind: index of the kind of layer in `KINDS`, (N,).
         level: depth of the layer of each chunk, (N,).
         chunk_index: index of the chunk in its tensor, (N,).
@@ -77,36 +64,34 @@ class ChunkPlan:
 
 @dataclass(frozen=True)
 class TensorPart:
-    """A tensor, or one projection of it, as rows of pieces.
+    """A tensor, or one projection of it, as consecutive tokens.
 
     Attributes:
         spec: entry of the tensor in the layer table.
-        offset: first value in the flat vector.
-        size: number of values.
-        row: number of values per row.
-        piece: number of values per piece, which stay together.
+        first: number of its first token.
+        count: number of its tokens.
         role: number of the role in the layer.
     """
 
     spec: TensorSpec
-    offset: int
-    size: int
-    row: int
-    piece: int
+    first: int
+    count: int
     role: int
 
-    def chunk_lengths(self, chunk_size: int, align: str, conv_chunk: str) -> list[int]:
-        """Count the values of each chunk, in order.
 
-        Args:
-            chunk_size: number of values per chunk.
-            align: unit that is cut by itself, one of `ALIGNMENTS`.
-            conv_chunk: unit that the chunk size counts in a convolution, one of `CONV_CHUNKS`.
-        """
-        row = self.size if align == "flat" else self.row
-        pieces = chunk_size if conv_chunk == "kernels" else max(1, chunk_size // self.piece)
-        length = pieces * self.piece
-        return [min(length, row - start) for start in range(0, row, length)] * (self.size // row)
+@lru_cache(maxsize=CACHED_TABLES)
+def cached_chunks(
+    layer_table: LayerTable, chunk_size: int, align: str, conv_chunk: str = "values"
+) -> Chunks:
+    """Return the tokenizer for flat weights that come without one.
+
+    Args:
+        layer_table: layer table of the architecture.
+        chunk_size: number of values per chunk.
+        align: unit that is cut by itself, one of `ALIGNMENTS`.
+        conv_chunk: unit that the chunk size counts in a convolution, one of `CONV_CHUNKS`.
+    """
+    return Chunks(layer_table, chunk_size, align, conv_chunk)
 
 
 @lru_cache(maxsize=CACHED_TABLES)
@@ -118,7 +103,7 @@ def chunk_plan(
     device: torch.device,
     conv_chunk: str = "values",
 ) -> ChunkPlan:
-    """Lay out the chunks of one architecture.
+    """Group the chunks of one architecture.
 
     Args:
         layer_table: layer table of the architecture.
@@ -131,17 +116,21 @@ def chunk_plan(
         ValueError: if the table holds buffers only.
     """
     specs = sorted(parameter_tensors(layer_table), key=lambda spec: spec.depth)
-    parts = [part for spec in specs for part in _tensor_parts(spec)]
-    lengths = [torch.tensor(part.chunk_lengths(chunk_size, align, conv_chunk)) for part in parts]
-    counts = torch.tensor([len(length) for length in lengths])
-    starts = [part.offset + _starts(length) for part, length in zip(parts, lengths, strict=True)]
+    tokenizer = cached_chunks(layer_table, chunk_size, align, conv_chunk)
+    of_token = tokenizer.shared
+    tokens = torch.bincount(of_token["tensor"], minlength=len(layer_table))
+    first = dict(zip(layer_table, _starts(tokens).tolist(), strict=True))
+    count = dict(zip(layer_table, tokens.tolist(), strict=True))
+    parts = [part for spec in specs for part in _tensor_parts(spec, first[spec], count[spec])]
+    rows = torch.cat([torch.arange(part.first, part.first + part.count) for part in parts])
+    lengths = of_token["mask"][rows].sum(1)
+    counts = torch.tensor([part.count for part in parts])
     levels = torch.tensor([part.spec.depth for part in parts])
-    kinds = torch.tensor([KINDS.index(part.spec.kind) for part in parts])
     layer_level, tensors_per_layer = levels.unique_consecutive(return_counts=True)
     return ChunkPlan(
-        values=Ragged.of(torch.cat(starts), torch.cat(lengths), device),
-        kind=kinds.repeat_interleave(counts).to(device),
-        level=levels.repeat_interleave(counts).to(device),
+        values=Ragged.of(rows * tokenizer.shape[1], lengths, device),
+        kind=of_token["kind"][rows].to(device),
+        level=of_token["level"][rows].to(device),
         chunk_index=torch.cat([torch.arange(int(count)) for count in counts]).to(device),
         chunks=Ragged.of(_starts(counts), counts, device),
         tensor_level=levels.to(device),
@@ -151,25 +140,13 @@ def chunk_plan(
     )
 
 
-def _tensor_parts(spec: TensorSpec) -> Iterator[TensorPart]:
-    """The tensor, or its projections."""
-    projected = spec.kind == "attention" and "in_proj" in spec.name
-    count = PROJECTIONS if projected and spec.shape[0] % PROJECTIONS == 0 else 1
-    size, role = spec.size // count, ROLES.index(spec.role)
-    piece = math.prod(spec.shape[2:]) if spec.kind == "conv" else 1
-    for index in range(count):
-        which = role + len(ROLES) * (index + 1 if count > 1 else 0)
-        offset = spec.offset + index * size
-        yield TensorPart(spec, offset, size, min(size, _row(spec)), piece, which)
-
-
-def _row(spec: TensorSpec) -> int:
-    """Number of values per output unit."""
-    if len(spec.shape) < 2:
-        return spec.size
-    if len(spec.shape) == 2 or spec.kind == "conv":
-        return spec.size // spec.shape[0]
-    return spec.shape[-1]
+def _tensor_parts(spec: TensorSpec, first: int, count: int) -> Iterator[TensorPart]:
+    """The tensor, or its projections, whose tokens follow one another."""
+    parts, role = projections(spec), ROLES.index(spec.role)
+    size = count // parts
+    for index in range(parts):
+        which = role + len(ROLES) * (index + 1 if parts > 1 else 0)
+        yield TensorPart(spec, first + index * size, size, which)
 
 
 def _starts(sizes: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """`DeviceLoader`: batches of a zoo on a device, without a Python loop over rows.
 
-Shape letters: N rows of the dataset, n rows in a batch, D length of the flat weight vector, k
-columns of one type.
+Shape letters: N rows or models of the dataset, n of them in a batch, D length of the flat weight
+vector, K checkpoints of a model, k columns of one type.
 """
 
 import warnings
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ import torch
 from torch import Tensor
 
 from ...zoos.format import WEIGHTS
+from ...zoos.tokens.buffers import BufferPool
 from ..dataset.checks import check_dataset
+from ..dataset.trajectories import Trajectories
 from ..dataset.zoo_dataset import ZooDataset
-from ..storage.buffers import BufferPool
 from .order import BatchOrder, BlockShuffle
 from .ring import CudaSlots, HostSlots, Slots, read_ahead
 
 MODES = ("auto", "resident", "streaming")
 FREE_SHARE = 0.5  # largest share of the device's free memory for a resident split
+MASK = "mask"  # entry of a batch of trajectories
 STAGING_BYTES = 2**26  # size of the pinned block that rows pass through
 
 DeviceBatch = dict[str, Any]
@@ -41,6 +44,10 @@ class DeviceLoader:
     `set_epoch` names another one. When an iteration stops early, its threads end when the
     iterator is dropped.
 
+    Batches of trajectories hold whole models: `weights` (n, K, D), columns (n, K) or n lists of
+    str, and `mask` (n, K), which is false where a model has fewer checkpoints than the longest one
+    of the dataset; its last checkpoint is repeated there.
+
     Attributes:
         dataset: dataset to read.
         device: device where batches are placed.
@@ -56,7 +63,7 @@ class DeviceLoader:
 
     def __init__(
         self,
-        dataset: ZooDataset,
+        dataset: ZooDataset | Trajectories,
         batch_size: int,
         device: str | torch.device = "cpu",
         *,
@@ -72,9 +79,10 @@ class DeviceLoader:
         """Plan the batches, and in resident mode copy the rows to the device.
 
         Args:
-            dataset: dataset to read, in format "torch" or "layer_sets". In "layer_sets" its
-                tokenizer is the default transform.
-            batch_size: n, rows per batch.
+            dataset: dataset to read, in format "torch" or "layer_sets", the `trajectories()` of
+                one, or a stream of `load_zoo`. In "layer_sets" its tokenizer is the default
+                transform.
+            batch_size: n, rows per batch, or models per batch of trajectories.
             device: device where batches are placed, such as "cuda" or "cpu".
             shuffle: True for random order, False for ascending order, or a `BlockShuffle`, which
                 suits streaming mode with files on a cold disk.
@@ -87,8 +95,9 @@ class DeviceLoader:
                 half of the free memory of a CUDA device. On the CPU "auto" streams, because mapped
                 files are in memory already.
             columns: names of the columns in a batch; None takes all columns of numbers.
-            transform: function of the weights (n, D) on the device. If it returns a mapping, its
-                entries replace `weights` in the batch; any other result becomes `weights`.
+            transform: function of the weights, (n, D) or (n, K, D), on the device. If it returns a
+                mapping, its entries replace `weights` in the batch; any other result becomes
+                `weights`.
 
         Raises:
             TypeError: if it is no dataset, such as the dict of splits that `load_zoo` returns.
@@ -96,7 +105,11 @@ class DeviceLoader:
                 no such device.
             KeyError: if the dataset has no such column.
         """
-        check_dataset(dataset, "DeviceLoader")
+        self._models: tuple[np.ndarray, np.ndarray] | None = None
+        rows: Any = dataset
+        if isinstance(dataset, Trajectories):
+            self._models, rows = dataset.padded_rows(), dataset.dataset
+        dataset = check_dataset(rows, "DeviceLoader")
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
         if dataset.format not in ("torch", "layer_sets"):
@@ -106,9 +119,9 @@ class DeviceLoader:
             )
         self.dataset = dataset.select_columns(_numbers(dataset) if columns is None else columns)
         self.device = _indexed(torch.device(device))
-        here, processes = _distributed()
+        here, processes = rank_and_world()
         self.order = BatchOrder(
-            len(dataset),
+            len(dataset) if self._models is None else len(self._models[0]),
             batch_size,
             shuffle=shuffle,
             seed=seed,
@@ -130,11 +143,23 @@ class DeviceLoader:
         """Iterate over the remaining batches of the next epoch."""
         epoch, first = self.order.start()
         rows, bounds = self.order.order(epoch), self.order.bounds[first:]
-        with closing(self._read(rows, bounds)) as batches:
+        with closing(self.read(rows[start:stop] for start, stop in bounds)) as batches:
             for done, batch in enumerate(batches, first + 1):
                 self.order.advance(epoch, done)
-                yield self._transformed(batch)
+                yield batch
                 del batch  # only the consumer's reference keeps the memory in use
+
+    def read(self, numbers: Iterable[np.ndarray]) -> Generator[DeviceBatch, None, None]:
+        """Read given batches, for a caller with an order of its own; `order` is left as it is.
+
+        Args:
+            numbers: numbers of the rows or models of each batch, (n,) int64, at most `batch_size`.
+        """
+        given = (np.asarray(rows) for rows in numbers)
+        with closing(self._read(given)) as batches:
+            for batch in batches:
+                yield self._transformed(batch)
+                del batch
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of the next iteration, which starts at its first batch."""
@@ -152,18 +177,37 @@ class DeviceLoader:
         """
         self.order.load_state_dict(state)
 
-    def _read(
-        self, rows: np.ndarray, bounds: list[tuple[int, int]]
-    ) -> Generator[DeviceBatch, None, None]:
-        """Batches of the given rows of the dataset, cut at the bounds."""
+    def _read(self, numbers: Iterable[np.ndarray]) -> Generator[DeviceBatch, None, None]:
+        """Batches of the given rows or models."""
+        if self._models is not None:
+            return self._read_models(numbers, *self._models)
+        return self._read_rows(numbers)
+
+    def _read_rows(self, rows: Iterable[np.ndarray]) -> Generator[DeviceBatch, None, None]:
         if self._resident is not None:
-            return self._resident.batches(rows, bounds)
-        return read_ahead(self._slots(), (rows[start:stop] for start, stop in bounds))
+            return self._resident.batches(rows)
+        return read_ahead(self._slots(), rows)
+
+    def _read_models(
+        self, numbers: Iterable[np.ndarray], rows: np.ndarray, mask: np.ndarray
+    ) -> Generator[DeviceBatch, None, None]:
+        """Batches of models, read as the rows of all their checkpoints."""
+        first, second = tee(numbers)
+        with closing(self._read_rows(rows[models].reshape(-1) for models in first)) as batches:
+            for models, batch in zip(second, batches, strict=True):
+                batch = {name: _folded(value, len(models)) for name, value in batch.items()}
+                yield batch | {MASK: torch.from_numpy(mask[models]).to(self.device)}
+                del batch
 
     def _slots(self) -> Slots:
         if self.device.type == "cuda":
-            return CudaSlots(self.dataset, self.device, self.order.batch_size)
+            return CudaSlots(self.dataset, self.device, self.order.batch_size * self._rows_each)
         return HostSlots(self.dataset, self.device)
+
+    @property
+    def _rows_each(self) -> int:
+        """Rows of one number of the order: 1, or K of trajectories."""
+        return 1 if self._models is None else self._models[0].shape[1]
 
     def _load(self, mode: str) -> "ResidentRows | None":
         """The rows on the device, if resident mode is wanted and they fit."""
@@ -206,18 +250,10 @@ class ResidentRows:
         blocks = dataset.columns.take(dataset.rows).blocks
         self._blocks = [torch.from_numpy(block).to(device) for block in blocks]
 
-    def batches(
-        self, rows: np.ndarray, bounds: Sequence[tuple[int, int]]
-    ) -> Generator[DeviceBatch, None, None]:
-        """Batches of the given rows.
-
-        Args:
-            rows: row numbers of the dataset.
-            bounds: first row of each batch and one past its last, as indices into `rows`.
-        """
-        index = torch.from_numpy(rows).to(self._device)
-        for start, stop in bounds:
-            yield self._batch(index[start:stop], rows[start:stop])
+    def batches(self, numbers: Iterable[np.ndarray]) -> Generator[DeviceBatch, None, None]:
+        """Batches of the given row numbers of the dataset, (n,) each."""
+        for rows in numbers:
+            yield self._batch(torch.from_numpy(rows).to(self._device), rows)
 
     def _batch(self, index: Tensor, rows: np.ndarray) -> DeviceBatch:
         """One batch, by its row numbers on the device and on the CPU."""
@@ -230,6 +266,14 @@ class ResidentRows:
             return self._weights.index_select(0, index)  # torch's memory pool reuses freed batches
         out = self._pool.take(len(rows), self._weights.shape[1])
         return torch.from_numpy(np.take(self._weights.numpy(), rows, 0, mode="clip", out=out))
+
+
+def _folded(value: Any, models: int) -> Any:
+    """(n * K, ...) as (n, K, ...), text as n lists."""
+    if isinstance(value, Tensor):
+        return value.unflatten(0, (models, -1))
+    length = len(value) // models
+    return [value[first : first + length] for first in range(0, len(value), length)]
 
 
 def free_bytes(device: torch.device) -> float:
@@ -266,8 +310,8 @@ def _indexed(device: torch.device) -> torch.device:
     return device
 
 
-def _distributed() -> tuple[int, int]:
-    """Rank and number of processes; (0, 1) unless torch.distributed is initialized."""
+def rank_and_world() -> tuple[int, int]:
+    """Rank and number of processes of torch.distributed; (0, 1) unless it is initialized."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1

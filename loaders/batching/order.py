@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -129,11 +130,11 @@ class BatchOrder(Progress):
     """Row numbers batch by batch, for one of several ranks, resumable within an epoch.
 
     The rows of a batch are random; within a batch they ascend, because files are read faster that
-    way. The order of an epoch is cut into one run of rows per rank, so every row goes to exactly
-    one rank. Without `drop_last` the runs differ by at most one row, and every rank still makes
-    the same number of batches and takes the same number of steps. (With a batch size of 1 some
-    ranks may make one batch less.) With `drop_last` every rank makes the same number of full
-    batches.
+    way. Several ranks together read the batches of one process whose batch size is that of all
+    ranks together, and every rank reads one run of each such batch. Every row goes to exactly one
+    rank. Without `drop_last` the runs differ by at most one row, and every rank still makes the
+    same number of batches and takes the same number of steps. (With a batch size of 1 some ranks
+    may make one batch less.) With `drop_last` every rank makes the same number of full batches.
 
     Each iteration takes the next epoch, unless `set_epoch` names another one. The state counts the
     delivered batches. In a `DataLoader` it is exact only with `num_workers=0`, because workers ask
@@ -198,16 +199,34 @@ class BatchOrder(Progress):
     @cached_property
     def bounds(self) -> list[tuple[int, int]]:
         """Range of every batch within the rows of this rank, (start, stop) each."""
-        start, stop = self._run()
-        rows, size = stop - start, self.batch_size
-        if self.drop_last:
-            full = self.rows // self.world_size // size
-            return [(index * size, (index + 1) * size) for index in range(full)]
-        # as many batches as the rank with most rows has, if necessary with a shorter last batch
-        most = math.ceil(self.rows / self.world_size)
-        batches = rows if size == 1 else math.ceil(most / size)
-        stops = [min((index + 1) * size, rows - (batches - 1 - index)) for index in range(batches)]
+        stops = list(accumulate(stop - start for start, stop in self._runs))
         return list(zip([0, *stops], stops, strict=False))
+
+    @cached_property
+    def _batches(self) -> list[tuple[int, int]]:
+        """Range of every batch of all ranks together in the order of an epoch."""
+        size, ranks = self.batch_size * self.world_size, self.world_size
+        if self.drop_last:
+            return [(index * size, (index + 1) * size) for index in range(self.rows // size)]
+        count = math.ceil(self.rows / size)
+        least = 0 if self.batch_size == 1 else ranks  # rows of a batch, one for every rank
+        stops = [
+            min((index + 1) * size, self.rows - (count - 1 - index) * least)
+            for index in range(count)
+        ]
+        return list(zip([0, *stops], stops, strict=False))
+
+    @cached_property
+    def _runs(self) -> list[tuple[int, int]]:
+        """Range of this rank in every batch of all ranks together."""
+        runs = [
+            (
+                start + (stop - start) * self.rank // self.world_size,
+                start + (stop - start) * (self.rank + 1) // self.world_size,
+            )
+            for start, stop in self._batches
+        ]
+        return [run for run in runs if run[0] < run[1]]
 
     def __len__(self) -> int:
         """Number of batches of this rank in an epoch."""
@@ -223,11 +242,12 @@ class BatchOrder(Progress):
 
     def order(self, epoch: int) -> np.ndarray:
         """Rows of this rank in an epoch, to be cut at `bounds`."""
-        first, last = self._run()
-        order = epoch_order(self.rows, self.seed, epoch, self.shuffle)[first:last]
-        for start, stop in self.bounds:
+        order = epoch_order(self.rows, self.seed, epoch, self.shuffle)
+        for start, stop in self._batches:
             order[start:stop].sort()
-        return order
+        if self.world_size == 1:
+            return order
+        return np.concatenate([order[:0], *(order[start:stop] for start, stop in self._runs)])
 
     def state_dict(self) -> dict[str, Any]:
         """Progress of the iteration and settings of the order; equal on ranks that are in step."""
@@ -249,11 +269,6 @@ class BatchOrder(Progress):
     def _settings(self) -> dict[str, Any]:
         names = ("rows", "batch_size", "seed", "drop_last", "world_size")
         return {name: getattr(self, name) for name in names} | {"shuffle": repr(self.shuffle)}
-
-    def _run(self) -> tuple[int, int]:
-        """First row of this rank in the order of an epoch, and one past its last."""
-        ends = [self.rows * rank // self.world_size for rank in (self.rank, self.rank + 1)]
-        return ends[0], ends[1]
 
 
 def _check_whole(name: str, value: Any, minimum: int) -> None:

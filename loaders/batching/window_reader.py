@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ...zoos.format import changed_file
 from ...zoos.networks.layer_table import LayerTable
+from ...zoos.tokens.neurons import RowChunks, row_matrices
+from ...zoos.tokens.tokenizers import Matrix, checked_size
 from ..dataset.zoo_dataset import ZooDataset
-from ..tokens.neurons import RowChunks, row_matrices
-from ..tokens.tokenizers import Matrix, checked_size
 
 VALUE_BYTES, PAGE_BYTES = 4, 4096
 
@@ -85,12 +85,16 @@ class WindowReader:
 
         Raises:
             ValueError: if a size is no whole number from 1, `positions` is unknown, or the dataset
-                is a `layer` or `window` of another.
+                is a stream or a `layer` or `window` of another.
             ZooFormatError: if a file changed since it was opened.
         """
         if dataset.layer_table != dataset.header.layer_table:
             raise ValueError(
                 "WindowReader reads whole rows: pass the whole dataset, not its `layer` or `window`"
+            )
+        if dataset.source.is_remote:
+            raise ValueError(
+                "WindowReader reads files: load the zoo with streaming=False in place of a stream"
             )
         self.dataset = dataset
         self.tokenizer = RowChunks(dataset.layer_table, token_size, positions)

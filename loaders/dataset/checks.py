@@ -7,7 +7,7 @@ from .zoo_dataset import ZooDataset
 
 
 def check_dataset(dataset: Any, taker: str) -> ZooDataset:
-    """One dataset.
+    """One dataset; a stream of a zoo becomes its rows by number.
 
     Args:
         dataset: what a user handed over.
@@ -18,6 +18,9 @@ def check_dataset(dataset: Any, taker: str) -> ZooDataset:
     """
     if isinstance(dataset, ZooDataset):
         return dataset
+    if callable(as_zoo := getattr(dataset, "as_zoo", None)):
+        opened: ZooDataset = as_zoo()
+        return opened
     raise TypeError(f"{taker} takes a ZooDataset, got {_described(dataset)}")
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from ...zoos.errors import ZooFormatError
 from ...zoos.format import WEIGHTS
+from ...zoos.tokens.tokenizers import Tokenizer
 from ..storage.rows import LARGE_ROW_BYTES
-from ..tokens.tokenizers import Tokenizer
 from .row_protocol import WeightTokenizer, ZooRows
 
 FORMATS = ("torch", "numpy", "state_dict", "module", "layer_sets")

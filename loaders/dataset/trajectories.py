@@ -81,6 +81,24 @@ class Trajectories(Dataset[Row]):
         """Iterate over the models in order."""
         return (self[number] for number in range(len(self)))
 
+    @property
+    def last_rows(self) -> np.ndarray:
+        """Row number of the last checkpoint of every model in the dataset, (M,)."""
+        return self._order[self._starts + self.lengths - 1]
+
+    def padded_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Row numbers of the checkpoints of every model in the dataset.
+
+        Returns:
+            Row numbers (M, K) for the longest trajectory K, where a shorter one repeats its last
+            row, and a mask (M, K), bool, which is false on repeated rows.
+        """
+        step = np.arange(int(self.lengths.max(initial=0)))
+        mask = step < self.lengths[:, None]
+        return self._order[
+            self._starts[:, None] + np.minimum(step, self.lengths[:, None] - 1)
+        ], mask
+
     def _rows(self, number: int) -> np.ndarray:
         """Row numbers of one model in the dataset."""
         start = int(self._starts[number])

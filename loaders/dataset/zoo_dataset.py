@@ -19,12 +19,12 @@ from torch.utils.data import Dataset
 from ...zoos.errors import did_you_mean
 from ...zoos.format import WEIGHTS, ZooHeader
 from ...zoos.networks.layer_table import LayerTable
+from ...zoos.tokens.chunks import LayerSets
+from ...zoos.tokens.layer_windows import cut_table, find_layer
 from ..html import html_table
 from ..storage.column_batches import Columns
 from ..storage.columns import ColumnTable
 from ..storage.rows import WeightRows, positions
-from ..tokens.chunks import LayerSets
-from ..tokens.layer_windows import cut_table, find_layer
 from .arrow import to_hf
 from .batch import Batch, Row, as_torch
 from .conditions import rows_where
@@ -37,7 +37,7 @@ from .trajectories import Trajectories
 if TYPE_CHECKING:
     import datasets
 
-BLOCK_ROWS = 1024  # rows of weights read at once
+BLOCK_ROWS, BLOCK_BYTES = 1024, 2**26  # most rows and bytes of weights read at once
 _COLUMN_WISE = (
     "a condition is called once, with whole columns; join comparisons by & and |, as in "
     "lambda c: (c['epoch'] == 12) & (c['test_accuracy'] >= 0.5), or write it as a text, "
@@ -177,7 +177,11 @@ class ZooDataset(Editable, Dataset[Row]):
         return torch.from_numpy(self.source.take(self.rows[index]))
 
     def weight_blocks(self, rows: int = BLOCK_ROWS) -> Iterator[Tensor]:
-        """Read the flat weights of all rows in order, in blocks of at most `rows` rows."""
+        """Read the flat weights of all rows in order, in blocks of at most `rows` rows and 64 MB.
+
+        A block holds at least one row.
+        """
+        rows = min(rows, max(1, BLOCK_BYTES // (4 * self.source.width)))
         return (self.weights(slice(start, start + rows)) for start in range(0, len(self), rows))
 
     def state_dict(self, index: int) -> dict[str, Tensor]:

@@ -1,30 +1,37 @@
 """Stream a zoo row by row or batch by batch, from a folder or the Hub, without downloading it.
 
-The result is a stock `datasets.IterableDataset`: it resumes by `state_dict`, shards by
-`split_dataset_by_node` and shuffles with a buffer. Reading whole batches is fastest: with D = 2,464
-on one core 80,000 rows/s in format "arrow" and 50,000 in "numpy", but 8,000 row by row and 1,500 in
-"torch"::
+The result is a `ZooStream`, a stock `datasets.IterableDataset`: it resumes by `state_dict`, shards
+by `split_dataset_by_node` and shuffles with a buffer. Reading whole batches is fastest: with
+D = 2,464 on one core 80,000 rows/s in format "arrow" and 50,000 in "numpy", but 8,000 row by row
+and 1,500 in "torch"::
 
     stream = stream_zoo("org/name", "digits-cnn", "train").with_format("numpy")
     for batch in stream.iter(batch_size=256):
         batch["weights"]  # (256, D) float32
 
-Format "numpy" converts float64 columns to float32; format "arrow" returns tables unchanged.
+Format "numpy" converts float64 columns to float32; format "arrow" returns tables unchanged. Format
+"layer_sets" cuts the weights, as that of a `ZooDataset`. Trainers, predictors and `DeviceLoader`
+take a stream in place of a dataset: they read its rows by number, in their own order.
 
 Shape letters: D length of the flat weight vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any
 
 from ...zoos.errors import did_you_mean
-from ...zoos.format import SPLITS
+from ...zoos.format import SPLITS, WEIGHTS
 from ...zoos.index import ZooIndex
-from .fetching import choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
+from ..dataset.zoo_dataset import ZooDataset
+from ..storage.opening import open_splits
+from .fetching import HubZoo, choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
+from .remote_zoo import open_remote_zoo
 
 BATCH_BYTES = 2**26  # bytes of a file read at once
+Opener = Callable[..., ZooDataset]  # of a split and its columns
 READ_AHEAD_BYTES = 2**21  # at each jump in a remote file; a smaller size costs more requests
 
 
@@ -49,7 +56,7 @@ def stream_zoo(
         token: token for a private repository.
 
     Returns:
-        A `datasets.IterableDataset`, or with split None an `IterableDatasetDict` of all splits.
+        A `ZooStream`, or with split None an `IterableDatasetDict` of the streams of all splits.
         Rows are in file order; there are as many shards as files.
 
     Raises:
@@ -66,7 +73,8 @@ def stream_zoo(
             "or `filter`, or load the zoo with streaming=False"
         )
     split = our_split(split)
-    root, index = _locate(path_or_repo, name, revision, token)
+    root, index, opener = _locate(path_or_repo, name, revision, token)
+    scalars = None if columns is None else [column for column in columns if column != WEIGHTS]
     files = {
         part: [escape(root + shard.path) for shard in index.shards if shard.split == part]
         for part in SPLITS
@@ -87,7 +95,7 @@ def stream_zoo(
     }
     stream = load_dataset("hdf5", **options)
     if columns is None:
-        return stream
+        return _as_zoo_streams(stream, split, opener, scalars)
     known = (stream if split else next(iter(stream.values()))).features
     if unknown := [column for column in columns if column not in known]:
         raise ValueError(
@@ -95,16 +103,42 @@ def stream_zoo(
             + did_you_mean(unknown, known)
         )
     chosen = Features({column: known[column] for column in columns})
-    return load_dataset("hdf5", features=chosen, **options)
+    stream = load_dataset("hdf5", features=chosen, **options)
+    return _as_zoo_streams(stream, split, opener, scalars)
+
+
+def _as_zoo_streams(
+    stream: Any, split: str | None, opener: Opener, columns: Sequence[str] | None
+) -> Any:
+    """The stock stream, or the dict of streams by split, as `ZooStream`s."""
+    from .zoo_stream import ZooStream
+
+    if split is not None:
+        return ZooStream.of(stream, partial(opener, split, columns))
+    for part in stream:
+        stream[part] = ZooStream.of(stream[part], partial(opener, part, columns))
+    return stream
 
 
 def _locate(
     path_or_repo: str | Path, name: str | None, revision: str | None, token: str | bool | None
-) -> tuple[str, ZooIndex]:
-    """Prefix of the paths of the shards, and the index."""
+) -> tuple[str, ZooIndex, Opener]:
+    """Prefix of the paths of the shards, the index, and what opens a split by row number."""
     if not is_hub_path(path_or_repo):
         path = Path(path_or_repo)
         folder = path / choose_zoo(zoo_files(path), name, str(path))
-        return f"{folder.resolve()}/", ZooIndex.read(folder)
+        return f"{folder.resolve()}/", ZooIndex.read(folder), partial(_open_folder, folder)
     zoo = find_hub_zoo(str(path_or_repo), name, revision=revision, token=token)
-    return f"hf://datasets/{zoo.repo.name}@{zoo.commit}/{zoo.prefix}", zoo.index
+    prefix = f"hf://datasets/{zoo.repo.name}@{zoo.commit}/{zoo.prefix}"
+    return prefix, zoo.index, partial(_open_hub, zoo, token)
+
+
+def _open_folder(folder: Path, split: str, columns: Sequence[str] | None) -> ZooDataset:
+    opened = open_splits(folder, [split], columns, in_memory=False)[split]
+    return ZooDataset(opened.name, opened.source, opened.table, opened.rows, opened.table.names)
+
+
+def _open_hub(
+    zoo: HubZoo, token: str | bool | None, split: str, columns: Sequence[str] | None
+) -> ZooDataset:
+    return open_remote_zoo(zoo, split, columns, token)

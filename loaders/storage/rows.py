@@ -16,7 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from ...zoos.format import ZooFile, changed_file
-from .buffers import BufferPool
+from ...zoos.tokens.buffers import BufferPool
 from .shards import Shards
 from .verified_reads import VerifiedReads
 
@@ -73,7 +73,10 @@ class WeightRows:
         in_memory: whether the rows were copied to memory at once.
         window: range of values read in every row, (start, stop); by default the whole row.
         verify_on_read: whether rows are read from the file each time, instead of from a map.
+        is_remote: whether rows are fetched when they are first read, so that there are no files.
     """
+
+    is_remote = False
 
     def __init__(
         self,

@@ -3,12 +3,14 @@
 Sources: hyper-representations, arXiv 2110.15288 and 2209.14733, and the behavioural loss of arXiv
 2503.17138: L = gamma L_contrast + (1 - gamma) (s L_structure + (1 - s) L_behaviour).
 
-Shape letters: B models in the batch, N rows, D length of the flat weight vector.
+Shape letters: B models in the batch of this process, R of all processes, N rows, D length of the
+flat weight vector.
 """
 
 import copy
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,23 @@ from tqdm import tqdm
 
 from ...encoders.losses import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
 from ...loaders import HiddenPermutations, LayerStandardization, ZooDataset
+from ...loaders.batching.device import rank_and_world
 from ...zoos.errors import DivergedError
 from ...zoos.images.catalog import Images, load_images
 from ...zoos.provenance import package_version
 from ..training.checkpoints import TrainingCheckpoint, zoo_identity
+from ..training.data_parallel import average_gradients, gather_rows
+from ..training.encoder_reader import training_mode
 from ..training.settings import check_least, check_positive, warmup_cosine
+from .batch_share import BatchShare
 from .behaviour import behaviour_loss
 from .canonical import Canonical
+from .canonical_rows import CanonicalRows
 
 VIEWS = ("canonical", "permuted")
 KEPT = ("best", "last")
 LEAST_ROWS_PER_BATCH = 2  # nt_xent compares with another model
+CHECKPOINT_SECONDS = 60.0  # time between two checkpoints within an epoch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +126,18 @@ class AutoencoderSettings:
 class AutoencoderTraining:
     """One training run; a subclass defines batches and their losses.
 
+    Every process of `torch.distributed` takes its run of a batch of all processes; random draws are
+    those for the whole batch. The steps are those of one process with the whole batch, except for
+    means over values in windows that the models fill unequally, and for the behavioural loss, which
+    is scaled by the logits of the process's own models.
+
     Attributes:
         settings: training settings.
         module: encoder and decoder.
         zoos: train and val rows.
         rows: number of train rows, N.
+        batch_rows: largest number of rows in a step of all processes together.
+        share: rows of the present batch that this process computes.
         device: training device.
         generator: random generator of the order and the views, on the device.
         history: mean losses and val R2 of every epoch so far.
@@ -158,15 +173,34 @@ class AutoencoderTraining:
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=settings.lr, weight_decay=settings.weight_decay
         )
-        self.steps_per_epoch = math.ceil(rows / settings.batch_size)
+        self.batch_rows = settings.batch_size * rank_and_world()[1]
+        self.steps_per_epoch = math.ceil(rows / self.batch_rows)
         self.steps = settings.epochs * self.steps_per_epoch
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, warmup_cosine(self.steps))
         self.history = list[dict[str, float]]()
         self.kept_epoch: int | None = None
         self.kept: dict[str, Tensor] = {}
+        self.share = BatchShare(0, settings.batch_size, settings.batch_size)
+        self._order: Tensor | None = None  # of the epoch that has begun
+        self._totals = dict[str, float]()
+        self._done = 0  # steps of that epoch
+        self._checkpoint: TrainingCheckpoint | None = None
+        self._written = time.monotonic()
 
-    def losses(self, rows: Tensor) -> dict[str, Tensor]:
-        """Losses by name of a batch of row numbers (B,); "loss" is the one to minimise.
+    def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
+        """Losses by name of a batch; "loss" is the one to minimise.
+
+        Args:
+            rows: row numbers, (B,).
+            weights: result of `read` for them.
+
+        Raises:
+            NotImplementedError: unless a subclass defines it.
+        """
+        raise NotImplementedError
+
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor | None]:
+        """Canonical weights (B, D) of batches of row numbers; None for one that needs no models.
 
         Raises:
             NotImplementedError: unless a subclass defines it.
@@ -189,7 +223,8 @@ class AutoencoderTraining:
         """Train to the last epoch, starting at the checkpoint if any, and load the kept weights.
 
         Args:
-            checkpoint: checkpoint to write after every epoch; None writes none.
+            checkpoint: checkpoint to write after every epoch, and within an epoch every
+                `CHECKPOINT_SECONDS`; None writes none.
 
         Returns:
             Mean losses and val R2 by epoch.
@@ -199,11 +234,11 @@ class AutoencoderTraining:
                 weights kept so far are the result, with a note.
             ValueError: if the checkpoint belongs to another training run.
         """
-        identity = {} if checkpoint is None else self.identity()
-        if checkpoint is not None and (state := checkpoint.read(identity)):
+        self._checkpoint = checkpoint
+        if checkpoint is not None and (state := checkpoint.read(self.identity())):
             self.load_state_dict(state)
-        done = len(self.history) * self.steps_per_epoch
-        quiet = not self.settings.progress
+        done = len(self.history) * self.steps_per_epoch + self._done
+        quiet = not self.settings.progress or rank_and_world()[0] > 0
         with tqdm(total=self.steps, initial=done, unit="step", disable=quiet, leave=False) as bar:
             while len(self.history) < self.settings.epochs:
                 try:
@@ -213,8 +248,7 @@ class AutoencoderTraining:
                         raise
                     self.note = f"{error}; the weights of epoch {self.kept_epoch} are kept"
                     break
-                if checkpoint is not None:
-                    checkpoint.write(identity, self.state_dict())
+                self._save()
         self.module.load_state_dict(self.kept)
         return self.history
 
@@ -231,8 +265,11 @@ class AutoencoderTraining:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The complete state of the training after an epoch."""
+        """The complete state of the training after a step or an epoch."""
         return {
+            "order": self._order,
+            "totals": self._totals,
+            "done": self._done,
             "module": self.module.state_dict(),
             "head": self.head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -250,6 +287,7 @@ class AutoencoderTraining:
             getattr(self, name).load_state_dict(state[name])
         self.kept, self.kept_epoch = state["kept"], state["kept_epoch"]
         self.history = list(state["history"])
+        self._order, self._totals, self._done = state["order"], state["totals"], state["done"]
         torch.random.set_rng_state(state["random"])
         for name, generator in self.generators().items():
             generator.set_state(state["generators"][name])
@@ -269,15 +307,26 @@ class AutoencoderTraining:
             self.kept_epoch = len(self.history) - 1
             self.kept = copy.deepcopy(self.module.state_dict())
 
-    def step(self, rows: Tensor) -> dict[str, float]:
-        """Take one step on a batch of row numbers (B,) and return its losses."""
-        parts = self.losses(rows)
+    def step(
+        self, rows: Tensor, weights: Tensor | None, share: BatchShare | None = None
+    ) -> dict[str, float]:
+        """Take one step on a batch and return its losses.
+
+        Args:
+            rows: row numbers, (B,).
+            weights: result of `read` for them.
+            share: share of the batch that the rows are; None takes them as the whole batch.
+        """
+        self.share = share or BatchShare(0, len(rows), len(rows))
+        parts = self.losses(rows, weights)
         self.optimizer.zero_grad(set_to_none=True)
         parts["loss"].backward()
+        values = torch.stack([value.detach() for value in parts.values()])
+        values = average_gradients(self.parameters, values, len(rows))
         nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step()
         self.schedule.step()
-        return {name: float(value.detach()) for name, value in parts.items()}
+        return dict(zip(parts, values.tolist(), strict=True))
 
     def combined(
         self, structure: Tensor, behaviour: Tensor | None, latent: Tensor
@@ -295,62 +344,89 @@ class AutoencoderTraining:
             parts["behaviour"] = behaviour
             loss = settings.structure * structure + (1 - settings.structure) * behaviour
         if settings.gamma:
-            one, other = self.head(latent).chunk(2)
-            parts["contrast"] = contrast_loss(one, other, settings.contrast, settings.temperature)
+            one, other = (gather_rows(views) for views in self.head(latent).chunk(2))
+            contrast = contrast_loss(one, other, settings.contrast, settings.temperature)
+            parts["contrast"] = self.share.of_all(contrast)
             loss = settings.gamma * parts["contrast"] + (1 - settings.gamma) * loss
         return {"loss": loss} | parts
 
     def _epoch(self, bar: Any) -> dict[str, float]:
-        """Train for one pass in random order and return the mean losses."""
+        """Train for one pass in random order, or its rest, and return the mean losses."""
         self.module.train()
-        order = torch.randperm(self.rows, generator=self.generator, device=self.device)
-        batches = order.split(self.settings.batch_size)
-        counted = [rows for rows in batches if len(rows) >= LEAST_ROWS_PER_BATCH]
-        totals: dict[str, float] = {}
-        for rows in counted:
-            for name, value in self.step(rows).items():
-                totals[name] = totals.get(name, 0.0) + value / len(counted)
+        if self._order is None:
+            self._order = torch.randperm(self.rows, generator=self.generator, device=self.device)
+            self._totals, self._done = {}, 0
+        batches = self._order.to(self.device).split(self.batch_rows)
+        least = max(LEAST_ROWS_PER_BATCH, rank_and_world()[1])
+        counted = [rows for rows in batches if len(rows) >= least]
+        shares = [BatchShare.of(len(rows)) for rows in counted[self._done :]]
+        own = [
+            share.of_rows(rows) for share, rows in zip(shares, counted[self._done :], strict=True)
+        ]
+        for share, rows, weights in zip(shares, own, self.read(own), strict=True):
+            for name, value in self.step(rows, weights, share).items():
+                self._totals[name] = self._totals.get(name, 0.0) + value / len(counted)
+            self._done += 1
             bar.update()
+            if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
+                self._save()
+        totals, self._order, self._totals, self._done = self._totals, None, {}, 0
         return totals
+
+    def _save(self) -> None:
+        """Write the checkpoint; the processes are in step, so the first one writes for all."""
+        self._written = time.monotonic()
+        if self._checkpoint is not None and rank_and_world()[0] == 0:
+            self._checkpoint.write(self.identity(), self.state_dict())
 
 
 class ModelViews:
-    """Views of whole models in memory.
+    """Views of whole models."""
 
-    Attributes:
-        weights: canonical and standardised weights, (N, D), on the device.
-    """
-
-    def __init__(
-        self, canonical: Canonical, weights: Tensor, settings: AutoencoderSettings
-    ) -> None:
-        """Standardise the weights and copy them to the device.
+    def __init__(self, canonical: Canonical, settings: AutoencoderSettings) -> None:
+        """Prepare the views.
 
         Args:
             canonical: alignment and standardisation of the rows.
-            weights: canonical weights in their own units, (N, D).
             settings: training settings.
         """
-        self.weights = canonical.standardization.apply(weights).to(settings.device)
-        self._kinds = settings.views
+        self._standardise, self._kinds = canonical.standardization.apply, settings.views
         self._permutations = None
         if "permuted" in settings.views:
             self._permutations = HiddenPermutations.of(canonical.architecture)
 
-    def draw(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw the first view of every row, then the second, (2 B, D).
+    def draw(self, weights: Tensor, share: BatchShare, generator: torch.Generator) -> Tensor:
+        """Draw the standardised first view of every row, then the second, (2 B, D).
 
         Args:
-            rows: row numbers, (B,).
+            weights: canonical weights in their own units, (B, D).
+            share: share of the batch that these rows are.
             generator: random generator of the permutations.
         """
-        return torch.cat([self._view(self.weights[rows], kind, generator) for kind in self._kinds])
+        standard = self._standardise(weights)
+        return torch.cat([self._view(standard, kind, share, generator) for kind in self._kinds])
 
-    def _view(self, weights: Tensor, kind: str, generator: torch.Generator) -> Tensor:
+    def _view(
+        self, weights: Tensor, kind: str, share: BatchShare, generator: torch.Generator
+    ) -> Tensor:
         if kind == "canonical" or self._permutations is None:
             return weights
-        drawn = self._permutations.random_permutations(generator, len(weights))
-        return self._permutations.apply(weights, drawn)
+        drawn = self._permutations.random_permutations(generator, share.total)
+        return self._permutations.apply(weights, [share.of_rows(one) for one in drawn])
+
+
+def train_rows(
+    canonical: Canonical, train: ZooDataset, settings: AutoencoderSettings
+) -> CanonicalRows:
+    """Reader of the train rows, on the training device.
+
+    Args:
+        canonical: alignment and standardisation of the rows.
+        train: train rows.
+        settings: training settings.
+    """
+    mode = training_mode([train], settings.device)
+    return CanonicalRows(canonical, train, settings.batch_size, settings.device, mode)
 
 
 class Behaviour:

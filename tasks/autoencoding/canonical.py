@@ -3,7 +3,8 @@
 Source: SANE (sequential autoencoder for neural embeddings), arXiv 2406.09997. The last checkpoint
 of a model is matched to the reference, and its permutations are applied to all its checkpoints.
 
-Shape letters: N rows, D length of the flat weight vector.
+Shape letters: N rows, B rows of a batch, M models, U units of a group, D length of the flat weight
+vector.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,33 @@ from torch import Tensor
 from ...loaders import HiddenPermutations, LayerStandardization, ZooDataset, align
 from ...zoos.errors import ZooFormatError
 from ...zoos.networks.architectures import Architecture
+
+ALIGNED_BYTES = 2**26  # weights of models that are aligned at once, in double precision
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Permutations that align the rows of a dataset.
+
+    Attributes:
+        permutations: permutations of the architecture.
+        orders: order of the units of every group, (M, U) each.
+        model: index of the model of every row, (N,).
+    """
+
+    permutations: HiddenPermutations
+    orders: list[Tensor]
+    model: Tensor
+
+    def apply(self, weights: Tensor, rows: np.ndarray) -> Tensor:
+        """Align rows.
+
+        Args:
+            weights: weights of the rows, (B, D), on any device.
+            rows: row numbers, (B,).
+        """
+        model = self.model[torch.from_numpy(rows)]
+        return self.permutations.apply(weights, [order[model] for order in self.orders])
 
 
 @dataclass(frozen=True)
@@ -59,6 +87,35 @@ class Canonical:
             ZooFormatError: if the rows have another architecture.
             ValueError: if a row is not finite.
         """
+        alignment = self.alignment(dataset)
+        weights = dataset.weights().clone()
+        return weights if alignment is None else alignment.apply(weights, np.arange(len(weights)))
+
+    def alignment(self, dataset: ZooDataset) -> Alignment | None:
+        """Match every model to the reference; None without a reference.
+
+        The models are matched in blocks, independently of one another.
+
+        Raises:
+            ZooFormatError: if the rows have another architecture.
+            ValueError: if a row is not finite.
+        """
+        self._check(dataset)
+        if self.reference is None or len(dataset) == 0:
+            return None
+        permutations, last = HiddenPermutations.of(self.architecture), last_rows(dataset)
+        step = max(1, ALIGNED_BYTES // (8 * dataset.source.width))
+        parts = [
+            align(dataset.weights(last[start : start + step]), self.reference, permutations)[1]
+            for start in range(0, len(last), step)
+        ]
+        ids = dataset.hidden_column("model_id", "alignment")
+        model = torch.from_numpy(np.searchsorted(ids[last], ids))
+        orders = [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
+        return Alignment(permutations, orders, model)
+
+    def _check(self, dataset: ZooDataset) -> None:
+        """Reject rows of another architecture."""
         if dataset.layer_table != self.standardization.layer_table:
             found = dataset.header.architecture
             raise ZooFormatError(
@@ -66,15 +123,6 @@ class Canonical:
                 f"{found.name if found else 'unknown'!r}, the autoencoder is for "
                 f"{self.architecture.name!r}"
             )
-        weights = dataset.weights().clone()
-        if self.reference is None or len(weights) == 0:
-            return weights
-        permutations = HiddenPermutations.of(self.architecture)
-        last = last_rows(dataset)
-        _, orders = align(weights[last], self.reference, permutations)
-        ids = dataset.hidden_column("model_id", "alignment")
-        model = torch.from_numpy(np.searchsorted(ids[last], ids))
-        return permutations.apply(weights, [order[model] for order in orders])
 
 
 def last_rows(dataset: ZooDataset) -> np.ndarray:

@@ -5,6 +5,7 @@ Sources: arXiv 2110.15288 and 2209.14733; see encoders/hyper_representation.py.
 Shape letters: B models in the batch, N rows, D length of the flat weight vector, Z latent size.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from ...encoders.hyper_representation import HyperRepresentation
 from ...encoders.losses import reconstruction_loss
-from ...loaders import AdditiveNoise, Compose, Erasing, Neurons, ZooDataset
+from ...loaders import AdditiveNoise, Compose, Erasing, ZooDataset
+from ...loaders.dataset.checks import check_dataset
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
 from .autoencoder_training import (
@@ -23,8 +25,10 @@ from .autoencoder_training import (
     check_rows,
     checkpoint_in,
     deviations,
+    train_rows,
 )
 from .canonical import Canonical
+from .canonical_rows import CanonicalRows
 from .token_autoencoder import TokenAutoencoder
 
 
@@ -48,7 +52,7 @@ class ZooAutoencoder(TokenAutoencoder):
             settings: training settings.
             mean: mean of the standardised train rows, (D,).
         """
-        tokenizer = Neurons(canonical.standardization.layer_table)
+        tokenizer = HyperRepresentation.tokenizer(canonical.standardization.layer_table)
         super().__init__(canonical, module, settings, mean, tokenizer)
 
     def latent_of(self, weights: Tensor) -> Tensor:
@@ -73,7 +77,7 @@ def train_hyper_representation(
     """Train an autoencoder; keep the weights of the epoch with the best R2 on the val split.
 
     Args:
-        train: rows of the train split.
+        train: rows of the train split, a dataset or a stream of `load_zoo`.
         val: rows of the val split.
         settings: training settings; None takes the defaults.
         seed: seed of initial weights, order and views.
@@ -102,15 +106,16 @@ def train_hyper_representation(
         torch.Size([3, 2])
     """
     settings = settings or AutoencoderSettings()
+    train, val = (check_dataset(rows, "train_hyper_representation") for rows in (train, val))
     with torch.random.fork_rng(devices=[]), threads(settings.threads):
         torch.manual_seed(seed)
         canonical = Canonical.fit(train, settings.aligned)
         module = make_module(train.layer_table, settings)
         check_rows(len(train), module.latent)
-        weights = canonical.weights(train)
-        mean = canonical.standardization.apply(weights).mean(0)
+        rows = train_rows(canonical, train, settings)
+        mean = canonical.standardization.apply(rows.mean()[None])[0]
         autoencoder = ZooAutoencoder(canonical, module, settings, mean)
-        training = ModelTraining(autoencoder, train, val, weights, seed)
+        training = ModelTraining(autoencoder, rows, val, seed)
         autoencoder.history = training.run(checkpoint_in(folder, resume))
         autoencoder.kept_epoch, autoencoder.note = training.kept_epoch, training.note
     return autoencoder
@@ -123,7 +128,7 @@ def make_module(table: LayerTable, settings: AutoencoderSettings) -> HyperRepres
         table: layer table of the zoo.
         settings: architecture and device.
     """
-    shared = Neurons(table).shared
+    shared = HyperRepresentation.tokenizer(table).shared
     module = HyperRepresentation(shared["mask"], shared["tensor"], **settings.shape)
     return module.to(settings.device)
 
@@ -134,9 +139,8 @@ class ModelTraining(AutoencoderTraining):
     def __init__(
         self,
         autoencoder: ZooAutoencoder,
-        train: ZooDataset,
+        train: CanonicalRows,
         val: ZooDataset,
-        weights: Tensor,
         seed: int,
     ) -> None:
         """Prepare the views of the train rows, and the val rows.
@@ -145,28 +149,34 @@ class ModelTraining(AutoencoderTraining):
             autoencoder: autoencoder to train.
             train: train rows.
             val: val rows.
-            weights: canonical weights of the train rows in their own units, (N, D).
             seed: seed of the order and the views.
         """
         settings, canonical = autoencoder.settings, autoencoder.canonical
         module = autoencoder.module
-        super().__init__(module, module.latent, (train, val), settings, seed)
+        super().__init__(module, module.latent, (train.dataset, val), settings, seed)
         self._autoencoder, self._tokenizer = autoencoder, autoencoder.tokenizer
-        self._val = canonical.weights(val)
-        self._views = ModelViews(canonical, weights, settings)
+        self._train, self._val = train, autoencoder.rows_of(val)
+        self._views = ModelViews(canonical, settings)
         self._augment = Compose([Erasing(settings.erasing), AdditiveNoise(settings.noise)])
-        self._behaviour = Behaviour(train, canonical, settings) if settings.structure < 1 else None
+        self._behaviour: Behaviour | None = None
+        if settings.structure < 1:
+            self._behaviour = Behaviour(train.dataset, canonical, settings)
         self._scale: Tensor | float = 1.0
         if not settings.normalised:
             scale = deviations(canonical.standardization).to(self.device)
             self._scale = self._tokenizer(scale)["values"].clone()
 
-    def losses(self, rows: Tensor) -> dict[str, Tensor]:
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor | None]:
         """See `AutoencoderTraining`."""
+        return self._train.read(rows.cpu().numpy() for rows in batches)
+
+    def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
+        """See `AutoencoderTraining`."""
+        assert weights is not None
         settings, shared = self.settings, self._tokenizer.shared_on(self.device)
-        clean = self._views.draw(rows, self.generator)
+        clean = self._views.draw(weights, self.share, self.generator)
         target = self._tokenizer(clean)["values"]
-        seen = self._augment(clean, self.generator)
+        seen = self.share.changed(self._augment, clean, self.generator)
         latent, made = self.module(self._tokenizer(seen)["values"])
         errors = (made - target) * self._scale
         structure = reconstruction_loss(errors, shared["mask"], shared["level"], settings.reduction)

@@ -8,6 +8,7 @@ Shape letters: B windows in the batch, N rows, D length of the flat weight vecto
 model, W tokens of a window, S values per token, Z latent size per token.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from ...encoders.losses import reconstruction_loss
 from ...encoders.sane import SANE
 from ...loaders import MultiplicativeNoise, RowChunks, Windows, ZooDataset
 from ...loaders.batching.window_reader import WindowReader
-from ...loaders.tokens.tokenizers import POSITIONS
+from ...loaders.dataset.checks import check_dataset
 from ...zoos.networks.layer_table import LayerTable
+from ...zoos.tokens.tokenizers import POSITIONS
 from ..processes import threads
 from .autoencoder_training import (
     AutoencoderSettings,
@@ -28,8 +30,10 @@ from .autoencoder_training import (
     ModelViews,
     checkpoint_in,
     deviations,
+    train_rows,
 )
 from .canonical import Canonical
+from .canonical_rows import CanonicalRows
 from .token_autoencoder import TokenAutoencoder
 
 
@@ -106,7 +110,10 @@ class SequenceAutoencoder(TokenAutoencoder):
             rows: rows of a zoo, or canonical flat weights (N, D).
             progress: whether to show a progress bar on stderr.
         """
-        return self.encode(rows, progress).unflatten(1, (-1, self.module.latent)).mean(1)
+        return self._mapped(self._mean_latent, self._blocks(rows), progress)
+
+    def _mean_latent(self, weights: Tensor) -> Tensor:
+        return self.latent_of(weights).unflatten(1, (-1, self.module.latent)).mean(1)
 
     def latent_of(self, weights: Tensor) -> Tensor:
         """See `TokenAutoencoder`."""
@@ -150,7 +157,7 @@ def train_sane(
     """Train SANE on windows; keep the weights of the epoch with the best R2 on the val split.
 
     Args:
-        train: rows of the train split.
+        train: rows of the train split, a dataset or a stream of `load_zoo`.
         val: rows of the val split.
         settings: training settings; None takes the defaults.
         seed: seed of initial weights, order, windows and views.
@@ -175,13 +182,15 @@ def train_sane(
         (torch.Size([3, 2]), torch.Size([3, 30]))
     """
     settings = settings or SequenceSettings()
+    train, val = (check_dataset(rows, "train_sane") for rows in (train, val))
     with torch.random.fork_rng(devices=[]), threads(settings.threads):
         torch.manual_seed(seed)
         canonical = Canonical.fit(train, settings.aligned)
         module = make_sane(train.layer_table, settings)
-        mean = _mean(canonical, train)
+        rows = train_rows(canonical, train, settings)
+        mean = canonical.standardization.apply(rows.mean()[None])[0]
         autoencoder = SequenceAutoencoder(canonical, module, settings, mean)
-        training = SequenceTraining(autoencoder, train, val, seed)
+        training = SequenceTraining(autoencoder, rows, val, seed)
         try:
             autoencoder.history = training.run(checkpoint_in(folder, resume))
         finally:
@@ -192,7 +201,7 @@ def train_sane(
 
 def _row_chunks(table: LayerTable, settings: SequenceSettings) -> RowChunks:
     """The tokenizer of an architecture."""
-    return RowChunks(table, settings.token_size, settings.positions)
+    return SANE.tokenizer(table, settings.token_size, settings.positions)
 
 
 def make_sane(table: LayerTable, settings: SequenceSettings) -> SANE:
@@ -211,9 +220,9 @@ class SequenceTraining(AutoencoderTraining):
     """Training on windows: a batch has a random window per row, equal in both views up to noise."""
 
     def __init__(
-        self, autoencoder: SequenceAutoencoder, train: ZooDataset, val: ZooDataset, seed: int
+        self, autoencoder: SequenceAutoencoder, train: CanonicalRows, val: ZooDataset, seed: int
     ) -> None:
-        """Load the train rows into memory, or open their files.
+        """Read complete train rows, or open their files to read windows.
 
         Args:
             autoencoder: autoencoder to train.
@@ -224,21 +233,21 @@ class SequenceTraining(AutoencoderTraining):
         settings, canonical = autoencoder.settings, autoencoder.canonical
         window = autoencoder.windows.length
         projected = window * autoencoder.module.latent
-        super().__init__(autoencoder.module, projected, (train, val), settings, seed)
-        self._autoencoder, self._val = autoencoder, canonical.weights(val)
+        super().__init__(autoencoder.module, projected, (train.dataset, val), settings, seed)
+        self._autoencoder, self._train = autoencoder, train
+        self._val = autoencoder.rows_of(val)
+        self._views = ModelViews(canonical, settings)
         self._noise = MultiplicativeNoise(settings.noise)
         self._windows = Windows(autoencoder.tokenizer, window)
         self.reader: WindowReader | None = None
         self._behaviour: Behaviour | None = None
         if settings.from_files:
             size, positions = settings.token_size, settings.positions
-            self.reader = WindowReader(train, size, window, positions)
+            self.reader = WindowReader(train.dataset, size, window, positions)
             self._host = torch.Generator().manual_seed(seed)
-        else:
-            self._views = ModelViews(canonical, canonical.weights(train), settings)
         if settings.structure < 1:
-            self._behaviour = Behaviour(train, canonical, settings)
-        scale, width = canonical.standardization, train.layer_table.width
+            self._behaviour = Behaviour(train.dataset, canonical, settings)
+        scale, width = canonical.standardization, train.dataset.layer_table.width
         mean = scale.inverse(torch.zeros(1, width))
         unit = scale.inverse(torch.ones(1, width)) - mean
         self._token_mean, self._token_unit, self._token_deviation = (
@@ -258,11 +267,17 @@ class SequenceTraining(AutoencoderTraining):
         if self.reader is not None:
             self.reader.close()
 
-    def losses(self, rows: Tensor) -> dict[str, Tensor]:
+    def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor | None]:
+        """See `AutoencoderTraining`; windows are read from the files without it."""
+        if self.reader is not None:
+            return (None for _ in batches)
+        return self._train.read(rows.cpu().numpy() for rows in batches)
+
+    def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
         """See `AutoencoderTraining`."""
-        cut, clean = self.cut(rows)
+        cut, clean = self.cut(rows, weights)
         target, mask, position = cut["values"], cut["mask"], cut["position"]
-        seen = self._noise(target, self.generator, mask)
+        seen = self.share.changed(self._noise, target, self.generator, mask)
         latent, made = self.module(seen, position, mask)
         errors = made - target
         if not self.settings.normalised:
@@ -277,17 +292,24 @@ class SequenceTraining(AutoencoderTraining):
         """See `AutoencoderTraining`."""
         return self._autoencoder.r2(self._val)["all"]
 
-    def cut(self, rows: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Windows of both views, (2 B, W, ...), and the standardised models that they come from."""
+    def cut(self, rows: Tensor, weights: Tensor | None) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Windows of both views, (2 B, W, ...), and the standardised models that they come from.
+
+        Args:
+            rows: row numbers, (B,).
+            weights: canonical weights (B, D) in their own units; None reads windows from the files.
+        """
         if self.reader is not None:
             return self._read(rows.cpu(), self.reader), None
-        clean = self._views.draw(rows, self.generator)
-        starts = self._windows.random_starts(len(rows), self.generator).repeat(2)
-        return self._windows(clean, starts), clean
+        assert weights is not None
+        clean = self._views.draw(weights, self.share, self.generator)
+        starts = self._windows.random_starts(self.share.total, self.generator)
+        return self._windows(clean, self.share.of_rows(starts).repeat(2)), clean
 
     def _read(self, rows: Tensor, reader: WindowReader) -> dict[str, Tensor]:
         """Read windows from the files and standardise them; both views have the same window."""
-        cut = reader.read(rows, reader.random_starts(len(rows), self._host))
+        starts = reader.random_starts(self.share.total, self._host)
+        cut = reader.read(rows, self.share.of_rows(starts))
         index = cut["position"][..., 0]
         values = (cut["values"] - self._token_mean[index]) / self._token_unit[index]
         cut["values"] = values.masked_fill_(~cut["mask"], 0)
@@ -301,14 +323,3 @@ class SequenceTraining(AutoencoderTraining):
         index = position[: len(rows), :, 0, None].expand_as(made)
         flat = tokens.inverse(values.scatter(1, index, made))
         return self._behaviour.loss(rows, flat, clean, self.generator)
-
-
-def _mean(canonical: Canonical, train: ZooDataset, block: int = 64) -> Tensor:
-    """Mean of the standardised train rows, (D,), computed in blocks of rows."""
-    if canonical.reference is not None:
-        return canonical.standardization.apply(canonical.weights(train)).mean(0)
-    total = torch.zeros(train.layer_table.width, dtype=torch.float64)
-    for start in range(0, len(train), block):
-        rows = range(start, min(start + block, len(train)))
-        total += train.weights(rows).double().sum(0)
-    return canonical.standardization.apply((total / len(train)).float()[None])[0]

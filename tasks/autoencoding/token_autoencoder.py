@@ -4,7 +4,7 @@ Shape letters: N rows, D length of the flat weight vector, Z values of a latent 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from ...encoders.losses import layer_errors
 from ...loaders import ZooDataset
-from ...loaders.tokens.tokenizers import Tokenizer
+from ...loaders.dataset.checks import check_dataset
+from ...zoos.tokens.tokenizers import Tokenizer
 from ..processes import threads
 from ..training.checks import check_target
 from ..training.property_predictor import check_finite
 from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
+from .canonical_rows import CanonicalRows
 from .probe import EmbeddingProbe
 
 
@@ -104,11 +106,11 @@ class TokenAutoencoder:
             rows: rows of a zoo, or canonical flat weights (N, D).
             progress: whether to show a progress bar on stderr.
         """
-        return self._mapped(self.latent_of, self._weights(rows), progress)
+        return self._mapped(self.latent_of, self._blocks(rows), progress)
 
     def decode(self, latent: Tensor) -> Tensor:
         """Flat weights (N, D) of latent vectors (N, Z)."""
-        return self._mapped(self.weights_of, latent)
+        return self._mapped(self.weights_of, self._blocks(latent))
 
     def embed(self, rows: Tensor | ZooDataset, progress: bool = False) -> Tensor:
         """The embedding, (N, H).
@@ -178,42 +180,68 @@ class TokenAutoencoder:
         """
         raise NotImplementedError
 
-    def r2(self, weights: Tensor) -> dict[str, float]:
+    def r2(self, rows: Tensor | ZooDataset | CanonicalRows) -> dict[str, float]:
         """Share of the variance that reconstruction explains, 1 - L / L(mean predictor).
 
         L is the error divided by the layer's deviation, as in arXiv 2209.14733, for any training
         loss.
 
         Args:
-            weights: canonical weights, (N, D).
+            rows: rows of a zoo, or canonical weights (N, D).
 
         Returns:
             R2 by layer, and under "all"; at most 1, and 0 for the mean of the train rows.
         """
-        true = self.canonical.standardization.apply(weights)
-        made = self.canonical.standardization.apply(self.decode(self.encode(weights)))
-        return explained(self.tokenizer, made - true, self.mean.cpu() - true)
+        errors, spread = (torch.zeros((), dtype=torch.float64) for _ in range(2))
+        for block in self._blocks(rows):
+            block = block.cpu()
+            true = self.canonical.standardization.apply(block)
+            made = self.canonical.standardization.apply(self.decode(self.encode(block)))
+            errors = errors + squares_by_layer(self.tokenizer, made - true)
+            spread = spread + squares_by_layer(self.tokenizer, self.mean.cpu() - true)
+        return explained(self.tokenizer, errors, spread)
 
-    def _weights(self, rows: Tensor | ZooDataset) -> Tensor:
-        if isinstance(rows, Tensor):
-            return rows
-        if not len(rows):
-            raise ValueError(f"zoo {rows.name!r} has no rows to encode: choose another split")
+    def rows_of(self, dataset: ZooDataset) -> CanonicalRows:
+        """Reader of canonical rows, in blocks of `rows_at_once`.
+
+        Raises:
+            ValueError: if there are no rows, or a row is not finite.
+        """
+        dataset = check_dataset(dataset, type(self).__name__)
+        if not len(dataset):
+            raise ValueError(f"zoo {dataset.name!r} has no rows to encode: choose another split")
         first = 0
-        for block in rows.weight_blocks():
-            check_finite(block, rows.name, first)
+        for block in dataset.weight_blocks():
+            check_finite(block, dataset.name, first)
             first += len(block)
-        return self.canonical.weights(rows)
+        return CanonicalRows(self.canonical, dataset, self.rows_at_once)
+
+    def _blocks(self, rows: Tensor | ZooDataset | CanonicalRows) -> Iterable[Tensor]:
+        """Blocks of canonical weights, or of latent vectors."""
+        if isinstance(rows, Tensor):
+            return rows.split(self.rows_at_once)
+        return (rows if isinstance(rows, CanonicalRows) else self.rows_of(rows)).blocks()
 
     def _mapped(
-        self, function: Callable[[Tensor], Tensor], rows: Tensor, progress: bool = False
+        self, function: Callable[[Tensor], Tensor], blocks: Iterable[Tensor], progress: bool = False
     ) -> Tensor:
         """Apply a function to blocks of rows without gradients; results are on the CPU."""
         self.module.eval()
         device = self.device
         with torch.no_grad(), threads(self.settings.threads):
-            blocks = tqdm(rows.split(self.rows_at_once), disable=not progress, leave=False)
-            return torch.cat([function(block.to(device)).clone().cpu() for block in blocks])
+            shown = tqdm(blocks, unit="block", disable=not progress, leave=False)
+            return torch.cat([function(block.to(device)).clone().cpu() for block in shown])
+
+
+def squares_by_layer(tokenizer: Tokenizer, errors: Tensor) -> Tensor:
+    """Sum of the squared errors of each layer, (L,), float64.
+
+    Args:
+        tokenizer: tokenizer of the weights.
+        errors: differences of weights, (N, D).
+    """
+    shared = tokenizer.shared
+    return layer_errors(tokenizer(errors)["values"], shared["mask"], shared["level"])[0].double()
 
 
 def explained(tokenizer: Tokenizer, errors: Tensor, spread: Tensor) -> dict[str, float]:
@@ -221,14 +249,10 @@ def explained(tokenizer: Tokenizer, errors: Tensor, spread: Tensor) -> dict[str,
 
     Args:
         tokenizer: tokenizer of the weights.
-        errors: reconstructed minus true weights, (N, D).
-        spread: mean minus true weights, (N, D).
+        errors: squared errors of reconstructed weights by layer, (L,).
+        spread: squared errors of the mean by layer, (L,).
     """
-    shared, table = tokenizer.shared, tokenizer.layer_table
-    sums = [
-        layer_errors(tokenizer(part)["values"], shared["mask"], shared["level"])[0]
-        for part in (errors, spread)
-    ]
+    table = tokenizer.layer_table
     names = list(dict.fromkeys(spec.layer for spec in sorted(table, key=lambda spec: spec.depth)))
-    shares = dict(zip(names, (1 - sums[0] / sums[1]).tolist(), strict=True))
-    return shares | {"all": float(1 - sums[0].sum() / sums[1].sum())}
+    shares = dict(zip(names, (1 - errors / spread).tolist(), strict=True))
+    return shares | {"all": float(1 - errors.sum() / spread.sum())}

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError, did_you_mean
 from ..scoring.targets import is_text
 from .encoder_making import is_own, untied_encoders
+from .encoder_reader import EncoderReader
 from .property_predictor import check_finite
+from .weight_scaling import WeightScaler
 
 MIN_ROWS = {"train": 10, "val": 2}
 PROBED_ROWS = 2
@@ -93,7 +96,7 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
 
     Args:
         module: the encoder.
-        zoo: zoo of at least `PROBED_ROWS` rows.
+        zoo: zoo of at least `PROBED_ROWS` rows, or models for an encoder of trajectories.
 
     Raises:
         ValueError: if the encoder rejects the weights. The message has the encoder's own reason
@@ -101,11 +104,13 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
             if the encoder raises one.
     """
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    mode = module.training
+    mode, unscaled = module.training, EncoderReader(module, WeightScaler("none", {}))
+    loader = unscaled.loader(zoo, PROBED_ROWS, device, mode="streaming")
     try:
         with torch.no_grad():
-            weights = zoo.weights(range(PROBED_ROWS)).to(device)
-            _check_outputs(module, module.eval()(weights, zoo.layer_table))
+            [batch] = loader.read([np.arange(PROBED_ROWS)])
+            given = unscaled.given(batch)
+            _check_outputs(module, module.eval()(given, zoo.layer_table))
     except (ValueError, NotImplementedError) as error:
         kind = UnsuitableError if isinstance(error, UnsuitableError) else ValueError
         raise kind(
@@ -118,11 +123,18 @@ def check_architecture(module: nn.Module, zoo: ZooDataset) -> None:
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise ValueError(
             f"{type(module).__name__} fails on zoo {zoo.name!r}: {type(error).__name__}: {error} "
-            f"(line {last.lineno} of {last.filename}); forward gets weights {tuple(weights.shape)} "
-            f"and a layer table, and must return {PROBED_ROWS} rows of outputs"
+            f"(line {last.lineno} of {last.filename}); forward gets {_described(given)} and a "
+            f"layer table, and must return {PROBED_ROWS} rows of outputs"
         ) from error
     finally:
         module.train(mode)
+
+
+def _described(given: Any) -> str:
+    """The input of an encoder in words."""
+    if isinstance(given, torch.Tensor):
+        return f"weights {tuple(given.shape)}"
+    return f"a dict of tensors { {name: tuple(one.shape) for name, one in given.items()} }"
 
 
 def _check_outputs(module: nn.Module, outputs: object) -> None:

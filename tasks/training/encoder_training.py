@@ -21,7 +21,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ...encoders.losses import half_squared_distance
-from ...loaders import DeviceLoader, MixedLoader, ZooDataset
+from ...loaders import MixedLoader, ZooDataset
+from ...loaders.batching.device import rank_and_world
 from ...loaders.batching.order import epoch_order
 from ...loaders.dataset.checks import check_datasets
 from ...zoos.errors import DivergedError
@@ -33,6 +34,7 @@ from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
 from .checks import check_architecture, check_embedding, check_val_varies, check_zoos
+from .data_parallel import average_gradients, share_batch_norms
 from .encoder_making import (
     EncoderFactory,
     EncoderSpec,
@@ -40,17 +42,18 @@ from .encoder_making import (
     make_encoder,
     source_of,
 )
+from .encoder_reader import EncoderReader, training_mode
 from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .settings import TrainingSettings, warmup_cosine
 from .weight_scaling import WeightScaler
 
 BATCH_NORM_ROWS = 512
-RESIDENT_BYTES = 2**28  # train rows up to this size are copied into memory once
+CHECKPOINT_SECONDS = 60.0  # time between two checkpoints within an epoch
 SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
 
 Zoos = ZooDataset | Sequence[ZooDataset]
-Outputs = Callable[[Tensor, LayerTable], Tensor]
+Outputs = Callable[[Any, LayerTable], Tensor]
 
 
 class EncoderRegressor:
@@ -118,14 +121,19 @@ def train_encoder(
 ) -> PropertyPredictor:
     """Train an encoder; keep the weights of the epoch with the best score on the val split.
 
+    Every process of `torch.distributed` takes `batch_size` rows of a step, so that the steps are
+    those of one process with the batch of all of them. The invariance penalty and dropout are drawn
+    by each process.
+
     Args:
         encoder: encoder to train.
-        train: train rows, of one zoo or of several zoos.
+        train: train rows, of one zoo or of several zoos; datasets, or streams of `load_zoo`.
         val: val rows, which the epoch is chosen on.
         target: name of the target column, of text or numbers.
         settings: training settings; None takes the defaults.
         seed: seed of initial weights, order of the data, dropout and permutations.
-        folder: folder for a checkpoint after every epoch; None writes no checkpoint.
+        folder: folder for a checkpoint after every epoch, and within an epoch every
+            `CHECKPOINT_SECONDS`; None writes no checkpoint.
         resume: whether to continue from a checkpoint in the folder. The result equals that of an
             uninterrupted run.
 
@@ -203,17 +211,22 @@ class EncoderTraining:
         torch.manual_seed(seed)
         tables = [zoo.layer_table for zoo in train]
         self.module = make_encoder(encoder, tables, self.mapping.outputs).to(settings.device)
+        self.reader = EncoderReader(self.module, self.scaler)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
         self.averaged = AveragedModel(
             self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
         )
+        share_batch_norms(self.module)
         self.permute = None
         if settings.invariance:
             if settings.invariance_on == "embedding":
                 check_embedding(self.module)
             self.permute = RandomPermutations(train, settings.permutations, seed)
         self.loader = self._loader()
+        self.losses = list[Tensor]()  # of the epoch so far
+        self.seconds = 0.0
+        self._resumes, self._written = False, time.monotonic()
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
         )
@@ -228,15 +241,16 @@ class EncoderTraining:
         """Train to the last epoch or until patience ends, starting at the checkpoint if any."""
         if checkpoint is not None and (state := checkpoint.read(self.identity())):
             self.load_state_dict(state)
+        self._checkpoint, rank = checkpoint, rank_and_world()[0]
         outputs = torch.compile(self.module) if self.settings.compile else self.module
         steps = self.settings.epochs * len(self.loader)
-        done = len(self.history) * len(self.loader)
+        done = len(self.history) * len(self.loader) + self.loader.batches_done * self._resumes
         with tqdm(
             total=steps,
             initial=done,
             desc=type(self.module).__name__,
             unit="step",
-            disable=not self.settings.progress,
+            disable=not self.settings.progress or rank > 0,
             leave=False,
         ) as bar:
             while not self._finished():
@@ -250,8 +264,7 @@ class EncoderTraining:
                 bar.set_postfix(val=f"{self.history[-1]['val_score']:.3f}")
                 epoch = f"epoch {len(self.history)} of {self.settings.epochs}"
                 report_progress(f"{type(self.module).__name__}, {epoch}")
-                if checkpoint is not None:
-                    checkpoint.write(self.identity(), self.state_dict())
+                self._save()
         self.averaged.load_state_dict(self.kept)
         if not math.isfinite(self.best):
             self.note = (
@@ -274,8 +287,11 @@ class EncoderTraining:
         } | source_of(type(self.module))
 
     def state_dict(self) -> dict[str, Any]:
-        """The complete state of the training after an epoch."""
+        """The complete state of the training after a step or an epoch."""
         return {
+            "loader": self.loader.state_dict(),
+            "losses": [float(loss) for loss in self.losses],
+            "seconds": self.seconds,
             "module": self.module.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -297,6 +313,17 @@ class EncoderTraining:
         torch.random.set_rng_state(state["random"])
         if self.permute:
             self.permute.generator.set_state(state["reorder"])
+        device = self.settings.device
+        self.losses = [torch.tensor(loss, device=device) for loss in state["losses"]]
+        if self.losses:
+            self.loader.load_state_dict(state["loader"])
+            self.seconds, self._resumes = state["seconds"], True
+
+    def _save(self) -> None:
+        """Write the checkpoint; the processes are in step, so the first one writes for all."""
+        self._written = time.monotonic()
+        if self._checkpoint is not None and rank_and_world()[0] == 0:
+            self._checkpoint.write(self.identity(), self.state_dict())
 
     def _finished(self) -> bool:
         done, settings = len(self.history), self.settings
@@ -304,14 +331,20 @@ class EncoderTraining:
 
     def _epoch(self, outputs: Outputs, bar: tqdm) -> None:
         """Train for one pass over the train rows, then compute the val score."""
-        started, epoch = time.perf_counter(), len(self.history)
-        self.loader.set_epoch(epoch)
+        started, epoch = time.perf_counter() - self.seconds, len(self.history)
+        if not self._resumes:
+            self.loader.set_epoch(epoch)
+        self._resumes = False
         self.module.train()
-        losses = []
         for name, batch in self.loader:
-            if len(batch["weights"]) > 1:  # batch norm needs two rows
-                losses.append(self._step(outputs, batch, self.train[int(name)].layer_table))
+            rows = len(batch[self.target])
+            if rows > 1 or rank_and_world()[1] > 1:  # batch norm needs two rows
+                given = self.reader.given(batch)
+                self.losses.append(self._step(outputs, given, batch, self.train[int(name)]))
             bar.update()
+            self.seconds = time.perf_counter() - started
+            if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
+                self._save()
         self._refresh_batch_norms()
         score = self._val_score()
         if score > self.best or self.best == -math.inf:  # keep the last while none has a score
@@ -319,36 +352,46 @@ class EncoderTraining:
             self.best_epoch, self.kept = epoch, copy.deepcopy(self.averaged.state_dict())
         self.history.append(
             {
-                "train_loss": float(torch.stack(losses).mean()),
+                "train_loss": float(torch.stack(self.losses).mean()),
                 "val_score": score,
                 "seconds": time.perf_counter() - started,
             }
         )
+        self.losses, self.seconds = [], 0.0
 
-    def _step(self, outputs: Outputs, batch: dict[str, Any], table: LayerTable) -> Tensor:
+    def _step(self, outputs: Outputs, given: Any, batch: dict[str, Any], zoo: ZooDataset) -> Tensor:
         """Take one step of the optimizer and return the loss."""
-        labels = self.mapping.labels(_array(batch[self.target])).to(self.settings.device)
+        true = self.reader.last(_array(batch[self.target]))
+        labels = self.mapping.labels(true).to(self.settings.device)
         with self._autocast():
-            loss = self._loss(outputs, self.scaler(batch["weights"], table), table, labels)
+            loss = self._loss(outputs, given, zoo.layer_table, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        loss = average_gradients(self.module.parameters(), loss.detach(), len(labels))
         nn.utils.clip_grad_norm_(self.module.parameters(), self.settings.clip)
         self.optimizer.step()
         self.averaged.update_parameters(self.module)
         self.schedule.step()
-        return loss.detach()
+        return loss
 
-    def _loss(self, outputs: Outputs, weights: Tensor, table: LayerTable, labels: Tensor) -> Tensor:
-        """The target loss plus nu times the logit-invariance penalty (SNE, eq. 10)."""
+    def _loss(self, outputs: Outputs, given: Any, table: LayerTable, labels: Tensor) -> Tensor:
+        """The target loss plus nu times the logit-invariance penalty (SNE, eq. 10).
+
+        With the penalty `given` holds the models twice, the second time permuted.
+        """
+        predicted = outputs(given, table).float()
         if self.permute is None:
-            return self.mapping.loss(outputs(weights, table).float(), labels)
-        both = torch.cat([weights, self.permute(weights, table)])
-        predicted = outputs(both, table).float()
+            return self.mapping.loss(predicted, labels)
         penalised = predicted
         if self.settings.invariance_on == "embedding":
-            penalised = self.module.embed(both, table).float()  # type: ignore[operator]
+            penalised = self.module.embed(given, table).float()  # type: ignore[operator]
         penalty = half_squared_distance(*penalised.chunk(2))
         return self.mapping.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
+
+    def _with_permuted(self, weights: Tensor, table: LayerTable) -> Tensor:
+        """Scaled weights (B, D) with a permuted copy of every model behind them, (2 B, D)."""
+        assert self.permute is not None
+        return torch.cat([weights, self.permute(weights, table)])
 
     def _autocast(self) -> torch.autocast:
         device = torch.device(self.settings.device).type
@@ -357,19 +400,19 @@ class EncoderTraining:
 
     def _loader(self) -> MixedLoader:
         """Alternating batches of all train zoos; seed and epoch fix their order."""
-        settings = self.settings
-        small = sum(zoo.source.width * 4 * len(zoo) for zoo in self.train) < RESIDENT_BYTES
-        on_cpu = torch.device(settings.device).type == "cpu"
+        settings, (rank, world) = self.settings, rank_and_world()
+        mode = training_mode(self.train, settings.device)
         loaders = {
-            str(index): DeviceLoader(
+            str(index): self.reader.loader(
                 zoo,
                 settings.batch_size,
                 settings.device,
-                seed=self.seed,
-                mode="resident" if on_cpu and small else "auto",
                 columns=[self.target],
-                rank=0,
-                world_size=1,
+                seed=self.seed,
+                mode=mode,
+                rank=rank,
+                world_size=world,
+                change=self._with_permuted if self.permute else None,
             )
             for index, zoo in enumerate(self.train)
         }
@@ -386,16 +429,20 @@ class EncoderTraining:
             norm.momentum = None  # the plain mean over batches
             norm.train()
         with torch.no_grad():
-            for weights, table in self._sample() if norms else ():
-                self.averaged(self.scaler(weights.to(self.settings.device), table), table)
+            for given, table in self._sample() if norms else ():
+                self.averaged(given, table)
 
-    def _sample(self) -> Iterator[tuple[Tensor, LayerTable]]:
-        """A sample of the train rows of every zoo, in batches."""
+    def _sample(self) -> Iterator[tuple[Any, LayerTable]]:
+        """Input of a sample of the train rows of every zoo, in batches."""
         share = max(2, BATCH_NORM_ROWS // len(self.train))
         for zoo in self.train:
-            rows = epoch_order(len(zoo), self.seed, len(self.history))[:share]
-            for part in np.array_split(rows, math.ceil(len(rows) / PREDICTION_BATCH)):
-                yield zoo.weights(part), zoo.layer_table
+            loader = self.reader.loader(
+                zoo, PREDICTION_BATCH, self.settings.device, mode="streaming"
+            )
+            rows = epoch_order(loader.order.rows, self.seed, len(self.history))[:share]
+            parts = np.array_split(rows, math.ceil(len(rows) / PREDICTION_BATCH))
+            for batch in loader.read(parts):
+                yield self.reader.given(batch), zoo.layer_table
 
     def _val_score(self) -> float:
         """Val score of the averaged weights, the mean over the zoos; higher is better."""
@@ -408,7 +455,8 @@ class EncoderTraining:
                     f"training of {type(self.module).__name__} diverged: use a smaller lr than "
                     f"{self.settings.lr!r}, or another scaling than {self.settings.scaling!r}"
                 )
-            scores.append(self._score(zoo.columns[self.target], self.mapping.predicted(outputs)))
+            true = self.reader.rows_of(zoo).columns[self.target]
+            scores.append(self._score(true, self.mapping.predicted(outputs)))
         return float(np.mean(scores))
 
     def _score(self, true: np.ndarray, predicted: np.ndarray) -> float:
@@ -439,8 +487,8 @@ class EncoderTraining:
 
 
 def _zoos(zoos: Zoos) -> tuple[ZooDataset, ...]:
-    one = (zoos,) if isinstance(zoos, ZooDataset) else zoos
-    return tuple(check_datasets(one, "train_encoder"))
+    one = isinstance(zoos, ZooDataset) or hasattr(zoos, "as_zoo")
+    return tuple(check_datasets((zoos,) if one else zoos, "train_encoder"))
 
 
 def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:

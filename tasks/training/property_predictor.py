@@ -13,12 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from ...loaders import ZooDataset
+from ...loaders.dataset.checks import check_dataset
 from ...zoos.errors import UnsuitableError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.progress import progress_bar
 from ..processes import threads
 from ..scoring.targets import TargetMapping
 from .encoder_making import is_own
+from .encoder_reader import EncoderReader
 from .weight_scaling import WeightScaler
 
 PREDICTION_BATCH = 64
@@ -29,7 +31,8 @@ class PropertyPredictor:
     """An encoder, the scale of the weights it was trained on, and the target it predicts.
 
     Attributes:
-        module: encoder from (weights, layer table) to (B, K), and with `embed` to (B, H).
+        module: encoder from (input, layer table) to (B, K), and with `embed` to (B, H); the input
+            is what it declares to read, see `encoder_reader.py`.
         target_mapping: mapping between encoder outputs and the target column.
         scaler: scaling of the weights before the encoder.
         training: record of the training (settings, seed, zoos, scores), plain data.
@@ -97,8 +100,9 @@ class PropertyPredictor:
         return self._all_rows(embed, dataset, progress)
 
     def _all_rows(
-        self, function: Callable[[Tensor, LayerTable], Tensor], dataset: ZooDataset, progress: bool
+        self, function: Callable[[Any, LayerTable], Tensor], dataset: ZooDataset, progress: bool
     ) -> Tensor:
+        dataset = check_dataset(dataset, type(self).__name__)
         table = dataset.layer_table
         self.scaler.check(table)
         own_table = getattr(self.module, "layer_table", table)
@@ -107,22 +111,37 @@ class PropertyPredictor:
                 f"{type(self.module).__name__} was made for another architecture than that of zoo "
                 f"{dataset.name!r}: train it on this zoo, or choose a zoo of its architecture"
             )
+        if not len(dataset):
+            raise ValueError(f"zoo {dataset.name!r} has no rows to predict")
         self.module.eval()
-        parts = []
+        parts = list[Tensor]()
         with (
             torch.no_grad(),
             threads(self.threads),
             progress_bar(len(dataset), dataset.name, "row", progress) as bar,
         ):
-            for start in range(0, len(dataset), PREDICTION_BATCH):
-                weights = dataset.weights(range(start, min(start + PREDICTION_BATCH, len(dataset))))
-                check_finite(weights, dataset.name, start)
-                scaled = self.scaler(weights.to(self.device), table)
-                parts.append(function(scaled, table).float().cpu())
-                bar.update(len(weights))
-        if not parts:
-            raise ValueError(f"zoo {dataset.name!r} has no rows to predict")
+
+            def check(weights: Tensor) -> None:
+                flat = weights.flatten(0, -2)
+                check_finite(flat, dataset.name, sum(len(part) for part in parts))
+                bar.update(len(flat))
+
+            reader = EncoderReader(self.module, self.scaler)
+            loader = reader.loader(
+                dataset,
+                PREDICTION_BATCH,
+                self.device,
+                shuffle=False,
+                mode="streaming",
+                check=check,
+            )
+            for batch in loader:
+                parts.append(function(reader.given(batch), table).float().cpu())
         return torch.cat(parts)
+
+    def rows_of(self, dataset: ZooDataset) -> ZooDataset:
+        """The rows that predictions belong to: all, or the last checkpoint of every model."""
+        return EncoderReader(self.module, self.scaler).rows_of(dataset)
 
 
 def check_finite(weights: Tensor, name: str, first_row: int = 0) -> None:

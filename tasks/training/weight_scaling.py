@@ -3,7 +3,7 @@
 Shape letters: B models in the batch, D length of the flat vector, T tensors.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import log
 from typing import Any
 
@@ -70,7 +70,7 @@ class WeightScaler:
                 )
         sums: dict[str, Tensor] = {}
         for zoo in zoos if scaling != "none" else ():
-            for spec, logs in _log_sizes(zoo):
+            for spec, logs in _log_sizes(zoo):  # block by block
                 key = spec.name if scaling == "tensor" else spec.role
                 if scaling == "fan_in":
                     logs = logs + 0.5 * log(spec.fan_in)
@@ -132,11 +132,10 @@ class WeightScaler:
         return self.sizes.get(spec.role, 1.0) / spec.fan_in**0.5
 
 
-def _log_sizes(zoo: ZooDataset) -> list[tuple[TensorSpec, Tensor]]:
-    """Logarithm of the root mean square of every tensor, (N,) each, float64."""
+def _log_sizes(zoo: ZooDataset) -> Iterator[tuple[TensorSpec, Tensor]]:
+    """Logarithms of the root mean square of every tensor, float64, block of rows by block."""
     specs = list(zoo.layer_table)
-    parts = []
     for weights in zoo.weight_blocks():
         tensors = weights.split([spec.size for spec in specs], dim=1)
-        parts.append(torch.stack([t.double().square().mean(dim=1).sqrt().log() for t in tensors]))
-    return list(zip(specs, torch.cat(parts, dim=1), strict=True))
+        logs = (t.double().square().mean(dim=1).sqrt().log() for t in tensors)
+        yield from zip(specs, logs, strict=True)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weightzoo.encoders.parts.chunk_plan import ChunkPlan, chunk_plan
+from weightzoo.encoders.parts.chunk_plan import ChunkPlan, cached_chunks, chunk_plan
 from weightzoo.encoders.parts.ragged import Ragged, Rectangle
 from weightzoo.encoders.sne import SNE
 from weightzoo.zoos.networks.layer_table import LayerTable
@@ -60,9 +60,15 @@ def pad_plan(plan: ChunkPlan, filler: int) -> ChunkPlan:
     )
 
 
-def encode(sne: SNE, weights: Tensor, plan: ChunkPlan) -> Tensor:
+def encode(sne: SNE, values: Tensor, plan: ChunkPlan) -> Tensor:
     with torch.no_grad():
-        return sne.encode(weights.double(), plan)
+        return sne.encode(values.double(), plan)
+
+
+def places(table: LayerTable, chunk_size: int, align: str, conv_chunk: str = "values") -> Tensor:
+    """The place in the flat vector of every value of the tokens, (C * S,)."""
+    flat = torch.arange(table.width)[None].double()
+    return cached_chunks(table, chunk_size, align, conv_chunk)(flat)["values"].flatten().long()
 
 
 def chunks_of(
@@ -70,11 +76,11 @@ def chunks_of(
 ) -> list[list[int]]:
     """The places in the flat vector that each chunk of a tensor holds."""
     [spec] = [spec for spec in table if spec.name == name]
-    chunks = {}
+    chunks, flat = {}, places(table, chunk_size, align, conv_chunk)
     for one in chunk_plan(table, chunk_size, align, CPU, conv_chunk).values.rectangles:
         mask = torch.ones_like(one.members, dtype=torch.bool) if one.mask is None else one.mask
         for index, members, filled in zip(one.sets.tolist(), one.members, mask, strict=True):
-            chunks[index] = members[filled].tolist()
+            chunks[index] = flat[members[filled]].tolist()
     inside = range(spec.offset, spec.offset + spec.size)
     return [chunks[index] for index in sorted(chunks) if chunks[index][0] in inside]
 
@@ -202,12 +208,14 @@ def test_padding_never_changes_an_output(options: dict[str, object]) -> None:
     want = embed(sne, weights, table)
     [buffer] = [spec for spec in table if spec.name == "1.running_mean"]
     weights[:, buffer.offset] = 1e3  # stands in the padding, and nowhere else
-    padded = pad_plan(plan, buffer.offset)
-    torch.testing.assert_close(encode(sne, weights, padded), want)
+    align = str(options.get("align", "flat"))
+    filler = int((places(table, 8, align) == buffer.offset).nonzero()[0])
+    values, padded = sne.tokenizer(table)(weights)["values"], pad_plan(plan, filler)
+    torch.testing.assert_close(encode(sne, values, padded), want)
     [rectangle] = padded.values.rectangles
     unmasked = replace(padded.values, rectangles=(replace(rectangle, mask=None),))
     assert not torch.allclose(
-        encode(sne, weights, replace(padded, values=unmasked)), want, atol=1e-8
+        encode(sne, values, replace(padded, values=unmasked)), want, atol=1e-8
     )
 
 
@@ -253,6 +261,24 @@ def test_head_has_the_widths_asked_for() -> None:
     ]
     assert widths == [512, 512, 1]
     assert not any(isinstance(m, nn.BatchNorm1d) for m in make_sne(head_norm=False).modules())
+
+
+@pytest.mark.parametrize("align", ["flat", "row"])
+@pytest.mark.parametrize("name", ["inr", "cnn-s", "vit"])
+def test_layer_sets_give_the_same_as_flat_weights(name: str, align: str) -> None:
+    table = preset(name, **({"blocks": 1} if name == "vit" else {})).layer_table()
+    sne, weights = make_sne(align=align, blocks=1, chunk_size=64), random_weights(table).double()
+    sets = sne.tokenizer(table)(weights)
+    assert torch.equal(sne.embed(sets, table), sne.embed(weights, table))
+    sets["values"] = sets["values"].flip(1)  # negative control: other chunks in their places
+    assert not torch.allclose(sne.embed(sets, table), sne.embed(weights, table), atol=1e-8)
+
+
+def test_sne_rejects_layer_sets_of_another_tokenizer() -> None:
+    table = small_table()
+    sets = make_sne(chunk_size=5).tokenizer(table)(random_weights(table))
+    with pytest.raises(ValueError, match=r"layer sets must have shape \(B, 22, 9\)"):
+        make_sne().embed(sets, table)
 
 
 def test_sne_ignores_buffers() -> None:

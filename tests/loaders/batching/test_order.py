@@ -62,6 +62,20 @@ def test_ranks_share_rows_without_overlap_or_loss(
             assert len(steps) == 1 or size == 1 and max(steps) - min(steps) == 1
 
 
+@pytest.mark.parametrize("shuffle", SHUFFLES)
+def test_ranks_together_read_the_batches_of_one_process(shuffle: bool | BlockShuffle) -> None:
+    for rows, size, ranks in itertools.product([42, 101], [2, 5], [2, 3]):
+        whole = batches(BatchOrder(rows, size * ranks, shuffle=shuffle, seed=4))
+        parts = [
+            batches(BatchOrder(rows, size, shuffle=shuffle, seed=4, rank=rank, world_size=ranks))
+            for rank in range(ranks)
+        ]
+        joined = [sum((part[index] for part in parts), []) for index in range(len(parts[0]))]
+        if rows % (size * ranks) >= ranks:  # else a rank would have no row of the last batch
+            assert joined == whole
+        assert sorted(sum(joined, [])) == list(range(rows))
+
+
 def test_more_ranks_than_rows_are_refused() -> None:
     with pytest.raises(ValueError, match="world_size=8 ranks cannot share 7 rows"):
         BatchOrder(7, 2, world_size=8)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hub_client import HubClient, RemoteError  # noqa: E402
 from hub_server import HubServer  # noqa: E402
 from make_tiny_zoo import (  # noqa: E402
@@ -15,7 +16,7 @@ from make_tiny_zoo import (  # noqa: E402
     tiny_rows,
 )
 
-from weightzoo.loaders import load_zoo  # noqa: E402
+from weightzoo.loaders import DeviceLoader, load_zoo  # noqa: E402
 from weightzoo.loaders.hub.streaming import stream_zoo  # noqa: E402
 from weightzoo.zoos.format import write_zoo_file  # noqa: E402
 from weightzoo.zoos.index import ZooIndex, describe_shard  # noqa: E402
@@ -26,6 +27,29 @@ import weightzoo.loaders.hub.streaming as streaming
 stream = streaming.stream_zoo(**options)
 tables = list(stream.with_format("arrow").iter(batch_size=5))
 result = {n: sum((table[n].to_pylist() for table in tables), []) for n in tables[0].column_names}
+"""
+
+TRAIN = """
+import torch
+from weightzoo import load_zoo
+from weightzoo.tasks import EncoderSpec, TrainingSettings, train_encoder, train_hyper_representation
+from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+torch.set_num_threads(1)
+train, val = (load_zoo(zoo, split=split, **options) for split in ("train", "val"))
+if options.get("streaming"):
+    train, val = train.with_format("layer_sets"), val.with_format("layer_sets")
+spec = EncoderSpec("sne", {"width": 8, "heads": 1, "blocks": 1})
+settings = TrainingSettings(epochs=2, batch_size=4, progress=False)
+trained = train_encoder(spec, train, val, "test_accuracy", settings)
+shape = {"latent": 2, "width": 8, "heads": 1, "blocks": 1}
+plain = AutoencoderSettings(shape=shape, epochs=2, batch_size=4, progress=False)
+autoencoder = train_hyper_representation(train, val, plain)
+result = [
+    [epoch["train_loss"] for epoch in trained.training["history"]],
+    trained.predict(val).tolist(),
+    [epoch["loss"] for epoch in autoencoder.history],
+    autoencoder.embed(val).tolist(),
+]
 """
 
 
@@ -168,3 +192,64 @@ def test_stream_of_scalars_fetches_no_weights(
 def test_stream_of_a_part_of_a_split_is_refused(tiny_zoo: Path, split: str) -> None:
     with pytest.raises(ValueError, match="a stream has whole splits only, got 'train"):
         load_zoo(tiny_zoo, split=split, streaming=True)
+
+
+def test_stream_in_layer_sets_holds_those_of_the_dataset(sharded_zoo: Path) -> None:
+    ours = load_zoo(sharded_zoo, split="train").with_format("layer_sets", chunk_size=8)[:]
+    stream = stream_zoo(sharded_zoo, split="train").with_format("layer_sets", chunk_size=8)
+    batches = list(stream.iter(batch_size=5))
+    assert torch.equal(torch.cat([batch["values"] for batch in batches]), ours["values"])
+    assert "weights" not in batches[0] and torch.equal(batches[0]["mask"], ours["mask"])
+    assert sum((batch["status"] for batch in batches), []) == ours["status"]
+    row = next(iter(stream.filter(lambda row: row["epoch"] == 1)))  # keeps the format
+    assert row["values"].shape == ours["values"].shape[1:] and int(row["epoch"]) == 1
+    streams = stream_zoo(sharded_zoo).with_format("layer_sets")
+    assert next(iter(streams["val"]))["values"].shape[1] == 32
+
+
+def test_stream_that_was_filtered_is_not_trained_on(tiny_zoo: Path) -> None:
+    stream = stream_zoo(tiny_zoo, split="train")
+    assert len(DeviceLoader(stream, 2, mode="streaming")) == 3
+    with pytest.raises(TypeError, match="filtered, shuffled or changed has no rows by number"):
+        DeviceLoader(stream.filter(lambda row: row["epoch"] > 0), 2)
+
+
+def test_training_on_a_stream_of_the_hub_equals_that_on_files(
+    hub: HubServer, client: HubClient, tmp_path: Path
+) -> None:
+    folder = make_tiny_zoo(tmp_path / "zoos" / "big", train_shards=3)
+    hub.add_repo("org/trained", folder.parent)
+    hub.requests.clear()
+    streamed = client.run(TRAIN, zoo="org/trained", options={"streaming": True})
+    assert hub.count("GET .*test-") == 0
+    assert streamed == client.run(TRAIN, zoo=str(folder), options={})
+
+
+BROKEN = """
+import time
+from weightzoo import load_zoo
+from weightzoo.loaders import DeviceLoader
+slept, time.sleep = time.sleep, lambda seconds: None
+try:
+    dataset = load_zoo("org/broken", split="train", streaming=True).as_zoo()
+    result = [batch["weights"].tolist() for batch in DeviceLoader(dataset, 3, shuffle=False)]
+finally:
+    time.sleep = slept
+"""
+
+
+@pytest.mark.parametrize("times", [2, 50])
+def test_stream_that_breaks_is_read_again_or_named(
+    hub: HubServer, client: HubClient, sharded_zoo: Path, times: int
+) -> None:
+    hub.add_repo("org/broken", sharded_zoo.parent)
+    hub.fail("GET", "/lfs/", times=times, skip=7, truncate=True)
+    try:
+        if times == 2:
+            rows = load_zoo(sharded_zoo, split="train").weights()
+            assert sum(client.run(BROKEN), []) == rows.tolist()
+            return
+        with pytest.raises(RemoteError, match="HubError: the Hub failed for org/broken: call"):
+            client.run(BROKEN)
+    finally:
+        hub.forget()

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from weightzoo.loaders.storage.buffers import POOLED_BUFFERS, BufferPool
 from weightzoo.loaders.storage.rows import WeightRows, positions
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
 from weightzoo.zoos.format import ZooFile
 from weightzoo.zoos.index import ZooIndex
+from weightzoo.zoos.tokens.buffers import POOLED_BUFFERS, BufferPool
 
 
 @pytest.fixture

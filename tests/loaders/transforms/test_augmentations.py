@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from weightzoo.loaders.tokens.neurons import Neurons
 from weightzoo.loaders.transforms.augmentations import (
     AdditiveNoise,
     Augmentation,
@@ -15,6 +14,7 @@ from weightzoo.loaders.transforms.augmentations import (
 )
 from weightzoo.loaders.transforms.permutations import HiddenPermutations
 from weightzoo.zoos.recipe import load_recipe
+from weightzoo.zoos.tokens.neurons import Neurons
 
 ARCHITECTURE = load_recipe("digits-cnn").architecture
 NEURONS = Neurons(ARCHITECTURE.layer_table())

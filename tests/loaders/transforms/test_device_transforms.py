@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from weightzoo.loaders.tokens.chunks import Chunks
-from weightzoo.loaders.tokens.neurons import Neurons, RowChunks
-from weightzoo.loaders.tokens.tokenizers import Tokenizer
-from weightzoo.loaders.tokens.windows import Windows
 from weightzoo.loaders.transforms.alignment import align
 from weightzoo.loaders.transforms.augmentations import AdditiveNoise, Compose, Erasing, Permute
 from weightzoo.loaders.transforms.permutations import HiddenPermutations
 from weightzoo.loaders.transforms.standardization import LayerStandardization, standardized_parts
 from weightzoo.zoos.recipe import load_recipe
+from weightzoo.zoos.tokens.chunks import Chunks
+from weightzoo.zoos.tokens.neurons import Neurons, RowChunks
+from weightzoo.zoos.tokens.tokenizers import Tokenizer
+from weightzoo.zoos.tokens.windows import Windows
 
 pytestmark = [
     pytest.mark.gpu,

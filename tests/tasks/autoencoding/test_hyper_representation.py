@@ -12,7 +12,9 @@ from weightzoo.tasks.autoencoding.autoencoder_training import (
     AutoencoderSettings,
     AutoencoderTraining,
 )
+from weightzoo.tasks.autoencoding.batch_share import BatchShare
 from weightzoo.tasks.autoencoding.canonical import Canonical
+from weightzoo.tasks.autoencoding.canonical_rows import CanonicalRows
 from weightzoo.tasks.autoencoding.hyper_representation import (
     ModelTraining,
     ZooAutoencoder,
@@ -271,7 +273,10 @@ def test_windows_from_files_are_standardised_as_those_from_memory(zoo: Splits) -
         module = make_sane(zoo["train"].layer_table, options)
         mean = torch.zeros(zoo["train"].layer_table.width)
         autoencoder = SequenceAutoencoder(canonical, module, options, mean)
-        training = SequenceTraining(autoencoder, zoo["train"], zoo["val"], 0)
-        made[from_files] = training.cut(torch.arange(4))[0]
+        rows = CanonicalRows(canonical, zoo["train"], 4)
+        training = SequenceTraining(autoencoder, rows, zoo["val"], 0)
+        training.share = BatchShare(0, 4, 4)
+        [weights] = training.read([torch.arange(4)])
+        made[from_files] = training.cut(torch.arange(4), weights)[0]
         training.close()
     assert all(torch.allclose(made[True][key], made[False][key], atol=1e-5) for key in made[True])

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from weightzoo.loaders.tokens.chunks import Chunks
-from weightzoo.loaders.tokens.neurons import Neurons, RowChunks
-from weightzoo.loaders.tokens.tokenizers import Tokenizer
-from weightzoo.loaders.tokens.windows import Windows
 from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.tokens.chunks import Chunks
+from weightzoo.zoos.tokens.neurons import Neurons, RowChunks
+from weightzoo.zoos.tokens.tokenizers import Tokenizer
+from weightzoo.zoos.tokens.windows import Windows
 
 TABLE = LayerTable.from_module(
     nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4), nn.Linear(7, 5, bias=False))

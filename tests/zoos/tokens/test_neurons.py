@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from weightzoo.loaders.tokens.neurons import Neurons, RowChunks
-from weightzoo.loaders.tokens.tokenizers import Tokenizer
 from weightzoo.zoos.networks.layer_table import KINDS, ROLES, LayerTable
 from weightzoo.zoos.recipe import load_recipe
+from weightzoo.zoos.tokens.neurons import Neurons, RowChunks
+from weightzoo.zoos.tokens.tokenizers import Tokenizer
 
 CNN = load_recipe("digits-cnn").architecture.layer_table()
 MODULE = nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4), nn.Linear(7, 5, bias=False))

@@ -9,10 +9,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.loaders.tokens.layer_windows import cut_table, find_layer
 from weightzoo.zoos.errors import ZooFormatError
 from weightzoo.zoos.format import ZooHeader, write_zoo_file
 from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.tokens.layer_windows import cut_table, find_layer
+
+
+@pytest.fixture
+def train(sharded_zoo: Path) -> ZooDataset:
+    """12 rows in two files."""
+    return load_zoo(sharded_zoo, split="train")
 
 
 def test_layer_gives_the_tensors_of_one_layer(train: ZooDataset) -> None:

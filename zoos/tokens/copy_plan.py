@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..storage.buffers import BufferPool, PaddedBuffers
+from .buffers import BufferPool, PaddedBuffers
 
 _RECORD_DEVICE = "cpu"  # device whose memory numpy can read
 

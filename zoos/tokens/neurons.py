@@ -13,7 +13,7 @@ has its inputs first, so its tokens are input neurons.
 
 from collections.abc import Iterator
 
-from ...zoos.networks.layer_table import LayerTable, TensorSpec
+from ..networks.layer_table import LayerTable, TensorSpec
 from .tokenizers import Matrix, Tokenizer, checked_size
 
 

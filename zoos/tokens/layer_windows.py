@@ -5,7 +5,7 @@ Shape letters: D length of the flat weight vector.
 
 from dataclasses import replace
 
-from ...zoos.networks.layer_table import LayerTable, TensorSpec
+from ..networks.layer_table import LayerTable, TensorSpec
 
 
 def find_layer(table: LayerTable, name: str) -> tuple[int, int]:

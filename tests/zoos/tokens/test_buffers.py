@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from weightzoo.loaders.storage.buffers import PaddedBuffers
-from weightzoo.loaders.tokens.neurons import Neurons
 from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.tokens.buffers import PaddedBuffers
+from weightzoo.zoos.tokens.neurons import Neurons
 
 NEURONS = Neurons(LayerTable.from_module(nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))))
 WIDTH = NEURONS.layer_table.width

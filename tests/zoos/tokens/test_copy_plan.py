@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from weightzoo.loaders.tokens.chunks import Chunks
-from weightzoo.loaders.tokens.neurons import Neurons, RowChunks
-from weightzoo.loaders.tokens.tokenizers import Tokenizer
 from weightzoo.zoos.networks.layer_table import LayerTable
+from weightzoo.zoos.tokens.chunks import Chunks
+from weightzoo.zoos.tokens.neurons import Neurons, RowChunks
+from weightzoo.zoos.tokens.tokenizers import Tokenizer
 
 TABLE = LayerTable.from_module(
     nn.Sequential(nn.Conv2d(3, 4, 2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 5))
@@ -27,7 +27,7 @@ def test_views_of_tensors_and_records_copy_the_same(
 ) -> None:
     values = tokenizer(weights(3))["values"].clone()
     with monkeypatch.context() as patch:
-        patch.setattr("weightzoo.loaders.tokens.copy_plan._RECORD_DEVICE", "none")
+        patch.setattr("weightzoo.zoos.tokens.copy_plan._RECORD_DEVICE", "none")
         assert torch.equal(tokenizer(weights(3))["values"], values)
         assert torch.equal(tokenizer.inverse(values), weights(3))
 

@@ -13,15 +13,20 @@ Our choices where the paper is silent:
   the table: c, or a kernel that is longer. Shorter chunks end in padding.
 - Biases are cut apart from their weights. Buffers (batch-norm statistics) are tokens too, marked by
   `role`, so that `inverse` is exact.
+- The joint input projection of an attention, (3 H, H), counts as three tensors, so that queries,
+  keys and values can be distinguished.
+- A tensor of more than two dimensions that is no convolution, such as a position embedding
+  (1, N, H), has rows along its last dimension.
 """
 
 import math
 
-from ...zoos.networks.layer_table import LayerTable, TensorSpec
+from ..networks.layer_table import LayerTable, TensorSpec
 from .tokenizers import Matrix, Tokenizer, checked_size
 
 ALIGNMENTS = ("flat", "row")
 CONV_CHUNKS = ("values", "kernels")
+PROJECTIONS = 3  # queries, keys and values in one tensor
 
 
 class Chunks(Tokenizer):
@@ -65,7 +70,8 @@ class Chunks(Tokenizer):
         if conv_chunk not in CONV_CHUNKS:
             raise ValueError(f"conv_chunk must be one of {CONV_CHUNKS}, got {conv_chunk!r}")
         self.align, self.conv_chunk = align, conv_chunk
-        matrices = [_matrix(spec, size, align, conv_chunk) for spec in layer_table]
+        specs = [spec for spec in layer_table if spec.size]
+        matrices = [_matrix(spec, size, align, conv_chunk) for spec in specs]
         super().__init__(layer_table, matrices)
 
     def __reduce__(self) -> tuple[type["Chunks"], tuple[LayerTable, int, str, str]]:
@@ -76,11 +82,26 @@ class Chunks(Tokenizer):
 LayerSets = Chunks  # default tokenizer of a dataset in format "layer_sets"
 
 
+def projections(spec: TensorSpec) -> int:
+    """Count the tensors that a tensor joins: 3 for queries, keys and values, else 1."""
+    joined = spec.kind == "attention" and "in_proj" in spec.name
+    return PROJECTIONS if joined and spec.shape[0] % PROJECTIONS == 0 else 1
+
+
 def _matrix(spec: TensorSpec, size: int, align: str, conv_chunk: str) -> Matrix:
     kernel = _kernel_size(spec)
-    rows = spec.shape[0] if align == "row" and len(spec.shape) > 1 else 1
+    rows = _output_units(spec) if align == "row" else projections(spec)
     kernels = size if conv_chunk == "kernels" else max(1, size // kernel)
     return Matrix(spec, rows, kernels * kernel)
+
+
+def _output_units(spec: TensorSpec) -> int:
+    """Number of rows that hold the weights of one output unit each."""
+    if len(spec.shape) < 2:
+        return projections(spec)
+    if len(spec.shape) == 2 or spec.kind == "conv":
+        return spec.shape[0]
+    return spec.size // spec.shape[-1]
 
 
 def _kernel_size(spec: TensorSpec) -> int:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from weightzoo.loaders.tokens.chunks import Chunks
 from weightzoo.zoos.networks.layer_table import KINDS, ROLES, LayerTable
 from weightzoo.zoos.recipe import load_recipe
+from weightzoo.zoos.tokens.chunks import Chunks
 
 
 def recipe_table(name: str) -> LayerTable:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...zoos.networks.layer_table import KINDS, ROLES, LayerTable, TensorSpec
+from ..networks.layer_table import KINDS, ROLES, LayerTable, TensorSpec
 from .copy_plan import CopyPlan, Grid, Run
 
 POSITIONS = ("running", "published")

@@ -1,0 +1,178 @@
+"""Reads zoos as the input that an encoder declares, by one loader for training and prediction.
+
+An encoder names its input in the attribute `reads`, and takes it with the layer table:
+
+- "flat", also without the attribute: weights (B, D).
+- "layer_sets": the tensors of its tokenizer by name, `values` (B, N, S) and the tensors that are
+  equal for all models. A method `tokenizer(layer_table)` makes the tokenizer; without it the
+  tokenizer is `LayerSets`.
+- "windows": the same for the windows that cover a model, `values` (B, K, W, S). A method
+  `windows(layer_table)` makes the `Windows`.
+- "trajectories": `weights` (B, K, D), `epoch` (B, K) and `mask` (B, K) of the K checkpoints of
+  every model; the mask is false behind the last checkpoint of a model.
+
+Rows are scaled and cut on the device of the batch, after the copy of its flat rows.
+
+Shape letters: B models in the batch, D length of the flat weight vector, N tokens, S values per
+token, K windows or checkpoints, W tokens of a window.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ...loaders import DeviceLoader, LayerSets, ZooDataset
+from ...zoos.format import WEIGHTS
+from ...zoos.networks.layer_table import LayerTable
+from .weight_scaling import WeightScaler
+
+READS = ("flat", "layer_sets", "windows", "trajectories")
+RESIDENT_BYTES = 2**28  # on the CPU, rows up to this size are copied into memory once
+Cutter = Callable[[Tensor], Any]
+Change = Callable[[Tensor, LayerTable], Tensor]
+Check = Callable[[Tensor], None]
+
+
+class EncoderReader:
+    """Makes loaders whose batches hold the input of one encoder, under "weights".
+
+    Attributes:
+        reads: declared input, one of `READS`.
+        scaler: scaling of the weights before the encoder.
+    """
+
+    def __init__(self, module: nn.Module, scaler: WeightScaler) -> None:
+        """Read the declaration of an encoder.
+
+        Args:
+            module: the encoder.
+            scaler: scaling of the weights before the encoder.
+
+        Raises:
+            ValueError: if the declaration is unknown, or "windows" without a method `windows`.
+        """
+        self.reads, self.scaler, self._module = declared_input(module), scaler, module
+        self._cutters: dict[LayerTable, Cutter] = {}
+
+    def loader(
+        self,
+        zoo: ZooDataset,
+        batch_size: int,
+        device: str | torch.device,
+        *,
+        columns: Sequence[str] = (),
+        shuffle: bool = True,
+        seed: int = 0,
+        mode: str = "auto",
+        rank: int = 0,
+        world_size: int = 1,
+        change: Change | None = None,
+        check: Check | None = None,
+    ) -> DeviceLoader:
+        """Make a loader of a zoo.
+
+        Args:
+            zoo: rows to read; for an encoder of trajectories all checkpoints of its models.
+            batch_size: rows or models per batch.
+            device: device where batches are placed.
+            columns: columns of a batch besides the input.
+            shuffle: whether rows come in random order.
+            seed: random seed of the order.
+            mode: mode of the `DeviceLoader`.
+            rank: number of this process, from 0.
+            world_size: number of processes.
+            change: function of the scaled weights and the layer table, before they are cut.
+            check: function of the flat weights as stored, which raises if it rejects them.
+        """
+        rows, table = zoo.with_format("torch"), zoo.layer_table
+
+        def prepared(weights: Tensor) -> Mapping[str, Any]:
+            if check is not None:
+                check(weights)
+            scaled = self.scaler(weights, table)
+            return {WEIGHTS: self.cut(scaled if change is None else change(scaled, table), table)}
+
+        by_model = self.reads == "trajectories"
+        return DeviceLoader(
+            rows.trajectories() if by_model else rows,
+            batch_size,
+            device,
+            columns=[*dict.fromkeys([*columns, "epoch"])] if by_model else columns,
+            shuffle=shuffle,
+            seed=seed,
+            mode=mode,
+            rank=rank,
+            world_size=world_size,
+            transform=prepared,
+        )
+
+    def given(self, batch: Mapping[str, Any]) -> Any:
+        """The input of the encoder in a batch of `loader`."""
+        if self.reads != "trajectories":
+            return batch[WEIGHTS]
+        return {name: batch[name] for name in (WEIGHTS, "epoch", "mask")}
+
+    def last(self, column: np.ndarray) -> np.ndarray:
+        """The values of a batch's column that outputs belong to, (B,) of (B,) or (B, K)."""
+        return column[:, -1] if self.reads == "trajectories" else column
+
+    def cut(self, scaled: Tensor, layer_table: LayerTable) -> Any:
+        """Cut scaled weights as the encoder declares.
+
+        Args:
+            scaled: scaled weights, (B, D) or (B, K, D).
+            layer_table: layer table of the architecture.
+        """
+        if self.reads in ("flat", "trajectories"):
+            return scaled
+        if layer_table not in self._cutters:
+            self._cutters[layer_table] = self._cutter(layer_table)
+        return self._cutters[layer_table](scaled)
+
+    def _cutter(self, layer_table: LayerTable) -> Cutter:
+        module: Any = self._module
+        if self.reads == "windows":
+            split: Cutter = module.windows(layer_table).split
+            return split
+        if callable(getattr(module, "tokenizer", None)):
+            tokenizer: Cutter = module.tokenizer(layer_table)
+            return tokenizer
+        return LayerSets(layer_table)
+
+    def rows_of(self, zoo: ZooDataset) -> ZooDataset:
+        """The rows that outputs belong to: all, or the last checkpoint of every model."""
+        if self.reads != "trajectories":
+            return zoo
+        return zoo.select(zoo.trajectories().last_rows)
+
+
+def declared_input(module: nn.Module) -> str:
+    """The input that an encoder declares.
+
+    Raises:
+        ValueError: if it is not one of `READS`, or is "windows" without a method `windows`.
+    """
+    reads = getattr(module, "reads", READS[0])
+    name = type(module).__name__
+    if reads not in READS:
+        raise ValueError(f"{name}.reads must be one of {READS}, got {reads!r}")
+    if reads == "windows" and not callable(getattr(module, "windows", None)):
+        raise ValueError(
+            f"{name} reads windows and has no method windows(layer_table): let it return "
+            "weightzoo.loaders.Windows(tokenizer, length)"
+        )
+    return str(reads)
+
+
+def training_mode(zoos: Sequence[ZooDataset], device: str | torch.device) -> str:
+    """Mode of the loaders of train rows: small zoos stay in memory, others are read as needed.
+
+    Args:
+        zoos: train rows.
+        device: device where batches are placed.
+    """
+    small = sum(zoo.source.width * 4 * len(zoo) for zoo in zoos) < RESIDENT_BYTES
+    return "resident" if small and torch.device(device).type == "cpu" else "auto"
