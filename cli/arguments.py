@@ -79,7 +79,7 @@ def add_name(command: argparse.ArgumentParser, use: str = "") -> None:
     text = "name of the zoo, if there are several (default: the only one)"
     if use:
         text += f"; may be repeated to {use} several of them"
-    command.add_argument("--name", action="append" if use else None, help=text)
+    command.add_argument("--name", action="append" if use else "store", help=text)
 
 
 def add_rebuilt_rows(command: argparse.ArgumentParser) -> None:
@@ -125,7 +125,8 @@ def named_zoos(zoos: Sequence[str], names: Sequence[str] | None) -> list[str | P
         zoos: paths, folders of zoo folders, or repositories on the Hub.
         names: names of zoos; None takes what is given.
     """
-    return [named_zoo(zoo, name) for zoo in zoos for name in names or [None]]
+    chosen: Sequence[str | None] = names or [None]
+    return [named_zoo(zoo, name) for zoo in zoos for name in chosen]
 
 
 def whole(least: int) -> Callable[[str], int]:

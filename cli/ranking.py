@@ -200,10 +200,11 @@ def _groups(options: argparse.Namespace) -> list[Any]:
 
 def _zoos(zoos: Sequence[str], names: Sequence[str] | None) -> list[str]:
     """Zoo folders, each followed by the @EPOCH that was given."""
+    chosen: Sequence[str | None] = names or [None]
     found = []
     for zoo in zoos:
         path, mark, epoch = zoo.rpartition("@") if zoo.count("@") else (zoo, "", "")
-        found += [f"{zoo_folder(path, name)}{mark}{epoch}" for name in names or [None]]
+        found += [f"{zoo_folder(path, name)}{mark}{epoch}" for name in chosen]
     return found
 
 

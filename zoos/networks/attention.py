@@ -37,10 +37,11 @@ def fused_attention(
     """
     if len(query) <= MOST_SETS:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-    parts = zip(*(one.split(MOST_SETS) for one in (query, key, value)), strict=True)
-    masks = [None] * len(query.split(MOST_SETS)) if mask is None else mask.split(MOST_SETS)
-    found = [
-        F.scaled_dot_product_attention(*part, attn_mask=one)
-        for part, one in zip(parts, masks, strict=True)
-    ]
+    found = []
+    for start in range(0, len(query), MOST_SETS):
+        part = slice(start, start + MOST_SETS)
+        masked = None if mask is None else mask[part]
+        found.append(
+            F.scaled_dot_product_attention(query[part], key[part], value[part], attn_mask=masked)
+        )
     return torch.cat(found)
