@@ -5,6 +5,7 @@ data; sizes that no publisher states are "not stated".
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from ..zoos.errors import ZooNotFoundError, did_you_mean
 
@@ -81,7 +82,7 @@ _RAW_DEFECT = (
 )
 
 
-def _model_zoo(name: str, record: str, contents: str, **other: str) -> PublishedZoo:
+def _model_zoo(name: str, record: str, contents: str, **other: Any) -> PublishedZoo:
     return PublishedZoo(
         name=f"modelzoos-{name}",
         contents=contents,

@@ -67,7 +67,7 @@ COMMANDS = {
     "ranking.add_ranking_commands": {
         "features": "run models over the images of a task and keep their features",
         "finetune-matrix": "fine-tune every model of some zoos on every target",
-        "rank": "rank the models of a feature file for its task, with the fixed order beside",
+        "rank": "rank models for a task, with the fixed order beside",
         "ensemble": "train a head on the features of the models that are ranked first, and test it",
     },
     "dynamics.add_dynamics_commands": {

@@ -86,8 +86,8 @@ def _add_rank(commands: Any) -> None:
         commands,
         "rank",
         _rank,
-        "rank models for a task, with the fixed order beside: the models of a feature file, or "
-        "any models on the images of a task",
+        "rank models for a task, with the fixed order beside; takes a feature file, or with "
+        "--images any models",
         "weightzoo rank zoos/cnn zoos/mlp --images glyphs-greek --matrix matrix.h5 --top 5",
     )
     rank.add_argument(
