@@ -81,7 +81,13 @@ _RAW_DEFECT = (
 )
 
 
-def _model_zoo(name: str, record: str, contents: str, **other: str) -> PublishedZoo:
+def _model_zoo(
+    name: str,
+    record: str,
+    contents: str,
+    format: str = "modelzoos-raw",
+    defects: str = _RAW_DEFECT,
+) -> PublishedZoo:
     return PublishedZoo(
         name=f"modelzoos-{name}",
         contents=contents,
@@ -89,7 +95,8 @@ def _model_zoo(name: str, record: str, contents: str, **other: str) -> Published
         host="zenodo",
         address=(record,),
         licence="cc-by-4.0",
-        **{"format": "modelzoos-raw", "defects": _RAW_DEFECT, **other},
+        format=format,
+        defects=defects,
     )
 
 
