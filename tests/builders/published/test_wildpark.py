@@ -230,6 +230,13 @@ def test_unreadable_checkpoint_leaves_no_row_in_a_mixed_zoo(
         np.testing.assert_array_equal(whole[index]["weights"], wanted)
 
 
+def test_commands_say_that_a_zoo_is_mixed(tmp_path: Path, omegaconf: Any) -> None:
+    park_of(tmp_path, omegaconf)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    with pytest.raises(ZooError, match="is a mixed zoo of many architectures"):
+        ZooIndex.read(tmp_path / "out")
+
+
 def published_forward(state: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> Tensor:
     """Outputs of the published class, from its config."""
     functions = {"relu": F.relu, "tanh": torch.tanh, "gelu": F.gelu}
