@@ -12,7 +12,9 @@ from .arguments import add_command, add_name, check_device, print_result, whole,
 MOST_BYTES, MOST_SECONDS = 10e9, 3600  # a larger build starts only with --yes
 
 # A copy of the names in `builders.imports`, because that module imports torch.
-IMPORT_FORMATS = "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, state-dicts, hub"
+IMPORT_FORMATS = (
+    "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, small-transformers, state-dicts, hub"
+)
 
 
 def add_building_commands(commands: Any) -> None:
