@@ -5,7 +5,6 @@ data; sizes that no publisher states are "not stated".
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from ..zoos.errors import ZooNotFoundError, did_you_mean
 
@@ -29,6 +28,7 @@ class PublishedZoo:
         format: format for `weightzoo import`, "" if it is not read.
         licence: licence of the data.
         files: names of the files to fetch; () takes all.
+        source: file to import among those fetched; "" takes the only one, or the folder.
         defects: what is known to be wrong with it.
     """
 
@@ -41,6 +41,7 @@ class PublishedZoo:
     format: str = ""
     licence: str = NO_LICENCE
     files: tuple[str, ...] = ()
+    source: str = ""
     defects: str = ""
 
     @property
@@ -67,7 +68,8 @@ class PublishedZoo:
             return fetch
         single = self.files[0] if len(self.files) == 1 else "FILE"
         named = self.address[0].rpartition("/")[2] if self.host == "http" else single
-        source = f"{self.name}/{named}" if self.host in ("zenodo", "http") else self.name
+        inside = self.source or (named if self.host in ("zenodo", "http") else "")
+        source = f"{self.name}/{inside}" if inside else self.name
         return (*fetch, f"weightzoo import {self.format} {source} --out {self.name}-zoo")
 
 
@@ -82,7 +84,13 @@ _RAW_DEFECT = (
 )
 
 
-def _model_zoo(name: str, record: str, contents: str, **other: Any) -> PublishedZoo:
+def _model_zoo(
+    name: str,
+    record: str,
+    contents: str,
+    format: str = "modelzoos-raw",
+    defects: str = _RAW_DEFECT,
+) -> PublishedZoo:
     return PublishedZoo(
         name=f"modelzoos-{name}",
         contents=contents,
@@ -90,7 +98,8 @@ def _model_zoo(name: str, record: str, contents: str, **other: Any) -> Published
         host="zenodo",
         address=(record,),
         licence="cc-by-4.0",
-        **{"format": "modelzoos-raw", "defects": _RAW_DEFECT, **other},
+        format=format,
+        defects=defects,
     )
 
 
@@ -188,10 +197,11 @@ CATALOGUE: tuple[PublishedZoo, ...] = (
         host="hub-model",
         address=("aasefaw/WeightCLIP",),
         files=("model_zoos/cnn3/*.tar.gz",),
+        source="model_zoos/cnn3/FILE",
         size="about 2.5 GB",
         format="modelzoos-raw",
         licence="none stated (code: MIT)",
-        defects="one archive per image set: unpack them side by side, or import them one by one",
+        defects="one archive per image set, imported one by one",
     ),
     _small_cnn("mnist", "mnist", "269,973"),
     _small_cnn("fashion-mnist", "fashion_mnist", "270,000"),
@@ -232,8 +242,10 @@ CATALOGUE: tuple[PublishedZoo, ...] = (
         paper="Tran et al. 2025, arXiv 2410.04209",
         host="hub-dataset",
         address=("anonymized-acamedia/Small-Transformer-Zoo",),
+        format="small-transformers",
+        source="MNIST-Transformers.zip",
         licence="none stated (code: MIT)",
-        defects="the published split was drawn without a seed",
+        defects="two zip files, imported one by one; the published split was drawn without a seed",
     ),
     PublishedZoo(
         name="nino-metatrain",

@@ -33,6 +33,7 @@ from .importing.splits import assign_splits
 from .published.hub import HubReader
 from .published.inr import InrReader
 from .published.modelzoos import PreprocessedReader, RawReader
+from .published.small_transformers import SmallTransformerReader
 from .published.smallcnn import SmallCnnReader
 from .published.state_dicts import StateDictReader
 from .published.wildpark import WildParkReader
@@ -43,6 +44,7 @@ FORMATS: dict[str, type[Reader]] = {
     "smallcnn": SmallCnnReader,
     "inr-pth": InrReader,
     "wildpark": WildParkReader,
+    "small-transformers": SmallTransformerReader,
     "state-dicts": StateDictReader,
     "hub": HubReader,
 }

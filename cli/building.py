@@ -12,7 +12,9 @@ from .arguments import add_command, add_name, check_device, print_result, whole,
 MOST_BYTES, MOST_SECONDS = 10e9, 3600  # a larger build starts only with --yes
 
 # A copy of the names in `builders.imports`, because that module imports torch.
-IMPORT_FORMATS = "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, state-dicts, hub"
+IMPORT_FORMATS = (
+    "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, small-transformers, state-dicts, hub"
+)
 
 
 def add_building_commands(commands: Any) -> None:
@@ -38,6 +40,12 @@ def _add_build(commands: Any) -> None:
         "recipe", help="name of a shipped recipe (see `weightzoo list`), or path of a .toml file"
     )
     build.add_argument("--out", type=Path, help="zoo folder to make (default: the recipe's name)")
+    build.add_argument(
+        "--images",
+        metavar="NAME",
+        help="image set to train on in place of the recipe's, such as idx:FOLDER, folder:PATH or "
+        "arrays:FILE.npz, which need no network (default: the recipe's)",
+    )
     build.add_argument("--models", type=int, help="number of models (default: the recipe's)")
     build.add_argument(
         "--precision",
@@ -219,10 +227,11 @@ def _build(options: argparse.Namespace) -> None:
     from ..zoos.recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
-    if options.precision is not None:
+    given = {"precision": options.precision, "images": options.images}
+    if changes := {key: value for key, value in given.items() if value is not None}:
         from dataclasses import replace
 
-        recipe = replace(recipe, precision=options.precision)
+        recipe = replace(recipe, **changes)
     if options.dry_run:
         from ..builders.estimate import plan_build, plan_text
 

@@ -51,6 +51,7 @@ IMPORTS = {
     "smallcnn": "small CNN zoo, arXiv 2002.11448",
     "inr-pth": "implicit neural representations as .pth files, arXiv 2301.12780 and 2302.14040",
     "wildpark": "CNN Wild Park, arXiv 2403.12143",
+    "small-transformers": "Small Transformer Zoo, arXiv 2410.04209",
     "state-dicts": "any folder of state dicts with a table of properties",
     "hub": "models on the Hugging Face Hub, one repository each",
 }

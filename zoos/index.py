@@ -79,6 +79,11 @@ class ZooIndex:
         try:
             data = json.loads(path.read_text())
             check_format_version(path, str(data["format_version"]))
+            if "architectures" in data:
+                raise ZooFormatError(
+                    f"{folder} is a mixed zoo of many architectures: open it with `load_zoo`; no "
+                    "command reads it yet"
+                )
             name = _checked_name(path, data["name"])
             shards = tuple(_shard(path, row) for row in data["shards"])
         except ZooFormatError:

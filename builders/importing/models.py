@@ -330,7 +330,7 @@ def take_constants(models: Sequence[FoundModel]) -> dict[str, Any]:
     constants = {}
     for name in names:
         values = [model.properties.get(name) for model in models]
-        plain = not isinstance(values[0], np.ndarray | list)
+        plain = not isinstance(values[0], np.ndarray | list | tuple)  # the recipe takes no lists
         if plain and all(value == values[0] for value in values):
             constants[name] = values[0]
             for model in models:

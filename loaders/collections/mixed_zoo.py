@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...zoos.errors import did_you_mean
 from ...zoos.format import SPLITS
 from ...zoos.mixed_format import MixedIndex
+from ...zoos.networks.wild_park import wild_park_cnn
 from ..dataset.batch import Row
 from ..dataset.conditions import rows_where
 from ..dataset.zoo_dataset import ZooDataset
@@ -26,6 +27,7 @@ from ..storage.shards import Shards
 from ..zoo_dict import ZooDict
 
 ARCHITECTURE = "architecture_name"
+WILD_PARK = "wildpark"  # import format whose networks are rebuilt from their columns
 
 
 class MixedFolder:
@@ -160,12 +162,17 @@ class MixedZoo:
         return dataset.state_dict(own)
 
     def module(self, index: int) -> nn.Module:
-        """Rebuild the network of one row.
+        """Rebuild the network of one row, in eval mode.
 
         Raises:
-            ZooFormatError: if only the layer table of its architecture is known.
+            ZooFormatError: if only the layer table of its architecture is known, or a column that
+                is needed was not loaded.
         """
         dataset, own = self._place(index)
+        is_park = self.source.index.header["recipe"].get("format") == WILD_PARK
+        if dataset.header.architecture is None and is_park:
+            row = {name: column[index] for name, column in self.columns.items()}
+            return wild_park_cnn(dataset.state_dict(own), row)
         return dataset.module(own)
 
     def select(self, indices: Any) -> "MixedZoo":

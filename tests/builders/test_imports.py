@@ -488,6 +488,7 @@ def test_all_published_formats_are_there() -> None:
         "smallcnn",
         "inr-pth",
         "wildpark",
+        "small-transformers",
         "state-dicts",
         "hub",
     }

@@ -3,8 +3,10 @@
 import json
 import shlex
 import shutil
+import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +17,9 @@ from weightzoo.cli import building
 from weightzoo.cli.building import IMPORT_FORMATS
 from weightzoo.cli.main import _parser, main
 from weightzoo.cli.models import SAMPLERS
+from weightzoo.loaders import load_zoo
 from weightzoo.tasks.generation.sampling import SAMPLERS as KNOWN_SAMPLERS
+from weightzoo.zoos.images.catalog import load_images
 
 RECIPE = """
 name = "few"
@@ -78,6 +82,22 @@ def test_build_dry_run_builds_nothing(
     assert (plan["models"], plan["rows"], plan["bytes"]) == (8, 16, 16 * 7850 * 4)
     assert plan["seconds"] > 0 and "a probe here of 8 models" in plan["estimate"]
     assert not out.exists()
+
+
+def test_build_takes_images_of_files_in_place_of_the_recipes(recipe: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (80, 28, 28), dtype=np.uint8)
+    for split, pixels in {"train": images[:60], "t10k": images[60:]}.items():
+        labels = np.arange(len(pixels), dtype=np.uint8) % 10
+        for kind, values in {"images-idx3": pixels, "labels-idx1": labels}.items():
+            head = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+            (tmp_path / f"{split}-{kind}-ubyte").write_bytes(head + values.tobytes())
+    command = ["build", str(recipe), "--out", str(tmp_path / "zoo"), "--workers", "1"]
+    assert main([*command, "--images", f"idx:{tmp_path}"]) == 0
+    header = load_zoo(tmp_path / "zoo", split="train").header
+    assert header.recipe["images"] == f"idx:{tmp_path}"
+    wanted = load_images(f"idx:{tmp_path}").fingerprint
+    assert wanted in json.dumps(header.provenance)
 
 
 def test_build_says_models_bytes_and_hours_first(

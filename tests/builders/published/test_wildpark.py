@@ -12,6 +12,7 @@ import pytest
 import torch
 from make_published_zoos import flatten
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from weightzoo.builders.checkpoints.unpickling import Stub, load_pickle
 from weightzoo.builders.checkpoints.unreadable import UnreadableFileError
@@ -107,14 +108,20 @@ def wild_cnn(channels: list[int]) -> dict[str, Tensor]:
     return net.state_dict()
 
 
-def write_model(park: Path, name: str, channels: list[int], omegaconf: Any) -> dict[int, Any]:
+def write_model(
+    park: Path,
+    name: str,
+    channels: list[int],
+    omegaconf: Any,
+    config: dict[str, Any] | None = None,
+) -> dict[int, Any]:
     """Write three checkpoints of one model; return their state dicts."""
     states = {}
     for iteration in (0, 1, 2):
         folder = park / name / f"checkpoint_{iteration:06d}"
         folder.mkdir(parents=True)
         states[iteration] = wild_cnn(channels)
-        config = {
+        own = config or {
             "n_layers": len(channels) - 1,
             "n_classes": 10,
             "channels": channels,
@@ -124,7 +131,7 @@ def write_model(park: Path, name: str, channels: list[int], omegaconf: Any) -> d
         checkpoint = {
             "model": states[iteration],
             "optimizer": {"state": {}, "param_groups": [{"lr": 0.001}]},
-            "config": omegaconf(config),
+            "config": omegaconf(own),
             "iteration": iteration,
             "timesteps_total": None,
             "last_result": {"test/acc": 0.25 + iteration / 10, "test/loss": 2.0, "config": {}},
@@ -221,6 +228,53 @@ def test_unreadable_checkpoint_leaves_no_row_in_a_mixed_zoo(
     for index, name in enumerate(whole["model_name"]):
         wanted = flatten(states[name][int(whole["epoch"][index])])
         np.testing.assert_array_equal(whole[index]["weights"], wanted)
+
+
+def test_commands_say_that_a_zoo_is_mixed(tmp_path: Path, omegaconf: Any) -> None:
+    park_of(tmp_path, omegaconf)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    with pytest.raises(ZooError, match="is a mixed zoo of many architectures"):
+        ZooIndex.read(tmp_path / "out")
+
+
+def published_forward(state: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> Tensor:
+    """Outputs of the published class, from its config."""
+    functions = {"relu": F.relu, "tanh": torch.tanh, "gelu": F.gelu}
+    saved: dict[int, Tensor] = {}
+    for i in range(config["n_layers"]):
+        weight = state[f"layers.{i}.weight"]
+        x = F.conv2d(x, weight, state[f"layers.{i}.bias"], padding=config["kernel_size"][i] // 2)
+        source = config["residual"][i]
+        if source > -1:
+            shared = min(config["channels"][source + 1], config["channels"][i + 1])
+            x = torch.cat([x[:, :shared] + saved[source][:, :shared], x[:, shared:]], 1)
+        x = saved[i] = functions[config["activation"][i]](x)
+    return F.linear(x.mean((2, 3)), state["fc.weight"], state["fc.bias"])
+
+
+def test_rebuilt_networks_give_the_published_outputs(tmp_path: Path, omegaconf: Any) -> None:
+    configs = {}
+    for index in range(8):
+        channels = [3, 4, 8, 6] if index % 2 else [3, 8, 4, 8]
+        name = f"model_{index}"
+        config = configs[name] = {
+            "n_layers": 3,
+            "n_classes": 10,
+            "channels": channels,
+            "kernel_size": [3, 3, 3],
+            "stride": [1, 1, 1],
+            "padding": [1, 1, 1],
+            "residual": [-1, -1, 0],
+            "activation": ["relu", "tanh", "gelu"] if index < 4 else ["gelu"] * 3,
+        }
+        write_model(tmp_path / "park", name, channels, omegaconf, config)
+    omegaconf.forget()
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    zoo = load_zoo(tmp_path / "out", split="train")
+    x = torch.randn(2, 3, 12, 12)
+    for index in (0, len(zoo) - 1):
+        wanted = published_forward(zoo.state_dict(index), configs[zoo["model_name"][index]], x)
+        torch.testing.assert_close(zoo.module(index)(x), wanted)
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "segment", "outside"])
