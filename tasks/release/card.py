@@ -126,10 +126,11 @@ def _matrices(
     for matrix in matrices:
         models = len(populations[matrix.name].models)
         cells = models * len(matrix.targets) * matrix.seeds
+        seeds = "1 seed" if matrix.seeds == 1 else f"{matrix.seeds} seeds"
         parts.append(
             f"The config `{matrix.name}` is a table instead: {matrix.about}. It has {cells:,} "
-            f"rows, {models:,} models times {len(matrix.targets)} targets times {matrix.seeds} "
-            f'seeds; `load_dataset("{repo}", "{matrix.name}")` reads it. `{matrix.name}/matrix.h5` '
+            f"rows, {models:,} models times {len(matrix.targets)} targets times {seeds}; "
+            f'`load_dataset("{repo}", "{matrix.name}")` reads it. `{matrix.name}/matrix.h5` '
             "holds the same for `weightzoo rank --matrix` and `weightzoo benchmark ranking "
             "--matrix`.\n"
         )
@@ -173,15 +174,22 @@ def _measured(units: Mapping[str, Unit]) -> str:
             )
         )
     head = ("member", "models", "rows", "files", "seconds", "checks passed", "digest of columns")
-    machine = next(iter(units.values())).machine
     note = (
-        f"Built on {machine['system']} {machine['processor']} with {machine['workers']} worker "
-        f"processes, torch {machine['torch']} and numpy {machine['numpy']}. `release.json` holds "
-        "the whole digests and all checks; a dash stands for a member that was continued after a "
-        "stop.\n"
+        f"{_built_on(list(units.values()))} `release.json` holds the whole digests and all "
+        "checks; a dash stands for a member that was continued after a stop.\n"
     )
     plots = "\n".join(f"![{name}]({name}/{PLOT_NAME})" for name in units)
     return f"## As it was built\n\n{note}\n{_table(head, rows)}\n\n{plots}\n\n"
+
+
+def _built_on(units: Sequence[Unit]) -> str:
+    machine = units[0].machine
+    if any(unit.machine != machine for unit in units):
+        return "Members were built on different machines or with different versions."
+    return (
+        f"Built on {machine['system']} {machine['processor']}, worker processes: "
+        f"{machine['workers']}, torch {machine['torch']}, numpy {machine['numpy']}."
+    )
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

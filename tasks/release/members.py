@@ -423,7 +423,7 @@ def read_member(data: Any) -> Member:
         wrong = f"unknown {odd}" if odd else f"lacks {lacking}"
         raise RecipeError(f"a member with command {command!r} has {list(known)}: {wrong}")
     for key, value in given.items():
-        wanted = get_origin(known[key].type) or known[key].type
+        wanted: Any = get_origin(known[key].type) or known[key].type
         if type(value) is not (list if wanted is tuple else wanted):
             name = "a list" if wanted is tuple else wanted.__name__
             raise RecipeError(f"{key} of {data.get('name')!r} must be {name}, got {value!r}")

@@ -129,6 +129,7 @@ def test_missing_plan_is_named(tmp_path: Path) -> None:
         load_collection(tmp_path / "no.toml")
 
 
+@pytest.mark.slow
 def test_estimates_name_every_member_with_hours_and_bytes(small: Collection) -> None:
     found = estimate_collection(small, workers=1)
     assert [one.name for one in found] == small.names

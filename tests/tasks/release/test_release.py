@@ -157,6 +157,7 @@ def test_release_of_a_folder_half_done_says_what_to_do(
         release_collection(folder, plan, **QUIET)
 
 
+@pytest.mark.slow
 def test_member_whose_folder_was_deleted_is_made_again(folder: Path, plan: Collection) -> None:
     digest = columns_sha256(folder / "mlps")
     shutil.rmtree(folder / "mlps")

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,8 +17,10 @@ from hub_client import HubClient
 from hub_server import TOKEN, HubServer
 from small_release import write_small_plan
 
+from weightzoo.cli.main import main
 from weightzoo.loaders import load_zoo
 from weightzoo.tasks.ranking.matrix import read_matrix
+from weightzoo.tasks.release.units import columns_sha256
 from weightzoo.zoos.index import ZooIndex
 
 REPO = "org/small"
@@ -61,7 +65,9 @@ def state(folder: Path, name: str) -> str:
 
 
 @pytest.mark.slow
-def test_release_killed_three_times_is_published_and_read_back(tmp_path: Path) -> None:
+def test_release_killed_three_times_is_published_and_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan, folder = write_small_plan(tmp_path), tmp_path / "zoos"
     with HubServer() as hub:
         kill_when(start(folder, plan, hub), lambda: (folder / "tuned.partial").exists())
@@ -77,6 +83,20 @@ def test_release_killed_three_times_is_published_and_read_back(tmp_path: Path) -
         assert (folder / ".release" / "mlps.json").stat().st_mtime_ns == first
         check_published(folder, hub)
         check_read_back(folder, hub, tmp_path)
+    check_commands(folder, tmp_path / "again", monkeypatch)
+
+
+def check_commands(folder: Path, again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command of every member, given by hand in another folder, gives the same values."""
+    again.mkdir()
+    monkeypatch.chdir(again)
+    card = (folder / "README.md").read_text()
+    for name in (*ZOOS, "matrix"):
+        found = re.search(rf"^\| `{name}` \| .+? \| `weightzoo (.+?)` \|$", card, re.MULTILINE)
+        assert found is not None
+        assert main(shlex.split(found[1])) == 0
+        made = {"merged": "merged/merged", "matrix": "matrix.h5"}.get(name, name)
+        assert columns_sha256(made) == columns_sha256(folder / name), name
 
 
 def check_published(folder: Path, hub: HubServer) -> None:
