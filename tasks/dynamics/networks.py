@@ -1,8 +1,8 @@
 """Losses and outputs of many networks of one architecture, from their flat weights.
 
 Curvature needs derivatives of derivatives, which the compiled layers of training populations do
-not have; there each network runs through torch's own layers, one after another on a CPU and all
-together on a GPU. Losses and predictions alone run through the population, which is faster.
+not have; there each network runs through torch's own layers, one after another, in one graph.
+Losses and predictions alone run through the population, which is faster.
 
 Shape letters: M models, N images or points, O outputs, D length of the flat vector.
 """
