@@ -12,7 +12,13 @@ from weightzoo.benchmarks.leaderboard import leaderboard_text
 from weightzoo.benchmarks.merging import benchmark, rows
 from weightzoo.benchmarks.merging.benchmark import merging_benchmark
 from weightzoo.benchmarks.merging.plan import CLASS_GROUPS, FULL, Size, children, image_file
-from weightzoo.benchmarks.merging.report import SINGLE, account, difference, summarised
+from weightzoo.benchmarks.merging.report import (
+    SINGLE,
+    _overfitting,
+    account,
+    difference,
+    summarised,
+)
 from weightzoo.tasks.merge_methods import calibration
 from weightzoo.zoos.images.catalog import load_images
 
@@ -37,6 +43,14 @@ def test_account_names_only_rows_beyond_their_interval() -> None:
     assert "beyond the interval: mean. Worse: none." in better
     mixed = account(summarised([unit(0.5, 0.6), unit(0.8, 0.75)]))
     assert "beyond the interval: none. Worse: none." in mixed
+
+
+def test_cost_of_few_val_images_is_what_a_choice_loses_on_test() -> None:
+    few = {"20": {"mean": {"val": 0.9, "test": 0.5}}}
+    units = [unit(0.5, 0.6) | {"overfitting": few}, unit(0.8, 0.7) | {"overfitting": few}]
+    whole, cost = _overfitting(units)[2:]
+    assert whole == "| mean | all | 0.650 (+0.010) | |"
+    assert cost == "| mean | 20 | 0.500 (+0.400) | +0.150 [+0.100, +0.200] |"
 
 
 def test_children_of_classes_see_one_image_of_every_other_class(tmp_path: Path) -> None:
