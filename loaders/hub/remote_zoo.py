@@ -203,12 +203,22 @@ class RemoteRows(WeightRows):
         )
 
     def part(self, start: int, stop: int) -> "RemoteRows":
-        """Narrow the window; rows are fetched whole."""
+        """Narrow the window; rows are fetched whole.
+
+        Args:
+            start: first value, within the current window.
+            stop: one past the last value.
+        """
         first = self.window[0]
         return RemoteRows(self.files, self._spool, (first + start, first + stop))
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Copy rows, after those that are missing were fetched; see `WeightRows`."""
+        """Copy rows, after those that are missing were fetched; see `WeightRows`.
+
+        Args:
+            rows: row numbers, (n,), int64.
+            out: memory to fill, (n, D), float32; None takes reused or new memory.
+        """
         self._spool.need(rows)
         return super().take(rows, out)
 

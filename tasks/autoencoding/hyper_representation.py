@@ -171,7 +171,12 @@ class ModelTraining(AutoencoderTraining):
         return self._train.read(rows.cpu().numpy() for rows in batches)
 
     def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
-        """See `AutoencoderTraining`."""
+        """See `AutoencoderTraining`.
+
+        Args:
+            rows: row numbers, (B,).
+            weights: result of `read` for them.
+        """
         assert weights is not None
         settings, shared = self.settings, self._tokenizer.shared_on(self.device)
         clean = self._views.draw(weights, self.share, self.generator)

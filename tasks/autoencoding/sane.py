@@ -274,7 +274,12 @@ class SequenceTraining(AutoencoderTraining):
         return self._train.read(rows.cpu().numpy() for rows in batches)
 
     def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
-        """See `AutoencoderTraining`."""
+        """See `AutoencoderTraining`.
+
+        Args:
+            rows: row numbers, (B,).
+            weights: result of `read` for them.
+        """
         cut, clean = self.cut(rows, weights)
         target, mask, position = cut["values"], cut["mask"], cut["position"]
         seen = self.share.changed(self._noise, target, self.generator, mask)
