@@ -44,8 +44,8 @@ def __getattr__(name: str) -> Any:
 class StreamOfZoo:
     """Rows of one split in the order of the files; made by `load_zoo(..., streaming=True)`.
 
-    `ZooStream` is this class and a stock `datasets.IterableDataset`. Trainers, predictors and `DeviceLoader` take it for a
-    `ZooDataset` and read its rows by number, in their own order.
+    `ZooStream` is this class and a stock `datasets.IterableDataset`. Trainers, predictors and
+    `DeviceLoader` take it for a `ZooDataset` and read its rows by number, in their own order.
     """
 
     _open: Callable[[], ZooDataset] | None = None

@@ -155,7 +155,7 @@ class ModelTraining(AutoencoderTraining):
         module = autoencoder.module
         super().__init__(module, module.latent, (train.dataset, val), settings, seed)
         self._autoencoder, self._tokenizer = autoencoder, autoencoder.tokenizer
-        self._train, self._val = train, autoencoder.rows_of(val)
+        self._train, self._val = train, autoencoder.canonical_rows(val)
         self._views = ModelViews(canonical, settings)
         self._augment = Compose([Erasing(settings.erasing), AdditiveNoise(settings.noise)])
         self._behaviour: Behaviour | None = None

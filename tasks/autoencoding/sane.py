@@ -235,7 +235,7 @@ class SequenceTraining(AutoencoderTraining):
         projected = window * autoencoder.module.latent
         super().__init__(autoencoder.module, projected, (train.dataset, val), settings, seed)
         self._autoencoder, self._train = autoencoder, train
-        self._val = autoencoder.rows_of(val)
+        self._val = autoencoder.canonical_rows(val)
         self._views = ModelViews(canonical, settings)
         self._noise = MultiplicativeNoise(settings.noise)
         self._windows = Windows(autoencoder.tokenizer, window)
