@@ -289,7 +289,8 @@ class AutoencoderTraining:
             getattr(self, name).load_state_dict(state[name])
         self.kept, self.kept_epoch = state["kept"], state["kept_epoch"]
         self.history = list(state["history"])
-        self._order, self._totals, self._done = state["order"], state["totals"], state["done"]
+        if state.get("order") is not None:  # within an epoch
+            self._order, self._totals, self._done = state["order"], state["totals"], state["done"]
         torch.random.set_rng_state(state["random"])
         for name, generator in self.generators().items():
             generator.set_state(state["generators"][name])

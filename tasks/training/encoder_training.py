@@ -307,7 +307,7 @@ class EncoderTraining:
         if self.permute:
             self.permute.generator.set_state(state["reorder"])
         device = self.settings.device
-        self.losses = [torch.tensor(loss, device=device) for loss in state["losses"]]
+        self.losses = [torch.tensor(loss, device=device) for loss in state.get("losses", ())]
         if self.losses:
             self.loader.load_state_dict(state["loader"])
             self.seconds, self._resumes = state["seconds"], True
