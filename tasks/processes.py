@@ -1,4 +1,4 @@
-"""Worker processes that fit predictors, and the number of torch threads."""
+"""Worker processes that fit predictors, the number of torch threads, and a device's memory."""
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from ..builders.engines.worker_processes import Worker, answering, started_workers
+from ..zoos.errors import DeviceMemoryError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -30,6 +31,26 @@ def report_progress(text: str) -> None:
     report = _REPORT.get()
     if report is not None:
         report(text)
+
+
+@contextmanager
+def step_on(device: str | torch.device, rows: int) -> Iterator[None]:
+    """Name what to change where a step does not fit the memory of its device.
+
+    Args:
+        device: training device.
+        rows: rows of the step.
+
+    Raises:
+        DeviceMemoryError: if the device runs out of memory in the block.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            f"a step on {rows} rows does not fit the memory of {str(device)!r}: take a batch_size "
+            f"below {rows}, a smaller encoder, or another device ({error})"
+        ) from error
 
 
 @contextmanager

@@ -34,6 +34,10 @@ class DivergedError(ZooError, RuntimeError):
     """A training, or what it predicts, went to infinity or NaN."""
 
 
+class DeviceMemoryError(ZooError, MemoryError):
+    """A step does not fit the memory of its device."""
+
+
 class MergeError(ZooError, ValueError):
     """Models cannot be merged or mixed as asked; nothing was written under the final name."""
 

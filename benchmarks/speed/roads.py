@@ -139,11 +139,12 @@ def _child(options: argparse.Namespace) -> None:
         from weightzoo.tasks.training import encoder_reader
 
         encoder_reader.RESIDENT_BYTES = 0
-    streaming = {"streaming": True} if options.child == "hub" else {}
+    streaming: dict[str, Any] = {"streaming": True} if options.child == "hub" else {}
     train, val = (load_zoo(options.zoo, split=split, **streaming) for split in ("train", "val"))
     result = {}
     for encoder in ENCODERS:
-        _trainer(encoder, 1, 4)(train, val)  # torch loads parts of itself at the first step
+        few = train.select(range(64)) if options.large else train
+        _trainer(encoder, 1, 4)(few, val)  # torch loads parts of itself at the first step
         if options.large:
             _limit_memory()
         with _stopping(LARGE_STEPS if options.large else None), _anonymous_peak() as peak:
@@ -173,8 +174,8 @@ def _trainer(encoder: str, epochs: int, batch: int) -> Callable[[Any, Any], list
     from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
     from weightzoo.tasks.autoencoding.sane import SequenceSettings
 
-    common = {"epochs": epochs, "batch_size": batch, "progress": False}
-    auto = common | {"shape": SHAPE, "aligned": False}
+    common: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "progress": False}
+    auto: dict[str, Any] = common | {"shape": SHAPE, "aligned": False}
 
     def property_losses(train: Any, val: Any) -> list[float]:
         spec = EncoderSpec(encoder, SNE if encoder == "sne" else {"widths": [16]})
@@ -217,7 +218,7 @@ def _stopping(steps: int | None) -> Iterator[None]:
             raise Stopped
         return step(self, *arguments, **options)
 
-    torch.optim.AdamW.step = counted  # type: ignore[method-assign, assignment]
+    torch.optim.AdamW.step = counted  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -7,8 +7,10 @@ memory. `DeviceLoader` reads such a dataset as any other, in the same order.
 Shape letters: N rows in all files, n rows read, D length of the flat weight vector.
 """
 
+import shutil
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -49,7 +51,22 @@ def open_remote_zoo(
         ZooFormatError: if a file is no zoo file, contradicts the others, or lacks a column.
         HubError: if the Hub cannot be reached, or breaks off an answer several times.
     """
-    folder = tempfile.TemporaryDirectory(prefix="weightzoo-stream-")
+    folder = Path(tempfile.mkdtemp(prefix="weightzoo-stream-"))
+    try:
+        return _opened(folder, zoo, split, columns, token)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _opened(
+    folder: Path,
+    zoo: HubZoo,
+    split: str,
+    columns: Sequence[str] | None,
+    token: str | bool | None,
+) -> ZooDataset:
+    """The rows of a split, with a folder for what is fetched of them."""
     shards = [shard for shard in zoo.index.shards if shard.split == split]
     remote = [_RemoteFile(zoo, shard, token) for shard in shards]
     local = [one.structure(Path(folder.name) / f"{number}.h5") for number, one in enumerate(remote)]
@@ -115,9 +132,7 @@ class _RemoteFile:
 class RowSpool:
     """Rows of remote files, kept in temporary sparse files once they were fetched."""
 
-    def __init__(
-        self, files: Shards, fetches: Sequence[Fetch], folder: tempfile.TemporaryDirectory[str]
-    ) -> None:
+    def __init__(self, files: Shards, fetches: Sequence[Fetch], folder: Path) -> None:
         """Reserve the files, without any disk blocks.
 
         Args:
@@ -125,12 +140,13 @@ class RowSpool:
             fetches: function of each file that fetches a byte range of it.
             folder: temporary folder, removed with this object.
         """
-        self._files, self._fetches, self._folder = files, fetches, folder
+        self._files, self._fetches = files, fetches
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         width = files[0].width
         self._block = max(1, BLOCK_BYTES // (4 * width))
         self._starts = np.concatenate([[0], np.cumsum(files.counts)])
         self.rows = [
-            np.memmap(Path(folder.name) / f"{index}.f32", "<f4", "w+", shape=(int(count), width))
+            np.memmap(folder / f"{index}.f32", "<f4", "w+", shape=(int(count), width))
             for index, count in enumerate(files.counts)
         ]
         self._here = [np.zeros(-(-int(count) // self._block), bool) for count in files.counts]
@@ -203,12 +219,22 @@ class RemoteRows(WeightRows):
         )
 
     def part(self, start: int, stop: int) -> "RemoteRows":
-        """Narrow the window; rows are fetched whole."""
+        """Narrow the window; rows are fetched whole.
+
+        Args:
+            start: first value, within the current window.
+            stop: one past the last value.
+        """
         first = self.window[0]
         return RemoteRows(self.files, self._spool, (first + start, first + stop))
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Copy rows, after those that are missing were fetched; see `WeightRows`."""
+        """Copy rows, after those that are missing were fetched; see `WeightRows`.
+
+        Args:
+            rows: row numbers, (n,), int64.
+            out: memory to fill, (n, D), float32; None takes reused or new memory.
+        """
         self._spool.need(rows)
         return super().take(rows, out)
 

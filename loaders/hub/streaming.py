@@ -29,6 +29,7 @@ from ..dataset.zoo_dataset import ZooDataset
 from ..storage.opening import open_splits
 from .fetching import HubZoo, choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
 from .remote_zoo import open_remote_zoo
+from .zoo_stream import stream_class
 
 BATCH_BYTES = 2**26  # bytes of a file read at once
 Opener = Callable[..., ZooDataset]  # of a split and its columns
@@ -111,12 +112,11 @@ def _as_zoo_streams(
     stream: Any, split: str | None, opener: Opener, columns: Sequence[str] | None
 ) -> Any:
     """The stock stream, or the dict of streams by split, as `ZooStream`s."""
-    from .zoo_stream import ZooStream
-
+    of = stream_class().of
     if split is not None:
-        return ZooStream.of(stream, partial(opener, split, columns))
+        return of(stream, partial(opener, split, columns))
     for part in stream:
-        stream[part] = ZooStream.of(stream[part], partial(opener, part, columns))
+        stream[part] = of(stream[part], partial(opener, part, columns))
     return stream
 
 

@@ -1,16 +1,14 @@
 """`ZooStream`: the stock stream of `datasets`, with format "layer_sets", for trainers and loaders.
 
-It imports `datasets`, so that it is imported where a stream is opened, and nowhere else.
-
 Shape letters: n rows of a batch, D length of the flat weight vector.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, wraps
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import IterableDataset
 from torch import Tensor
 
 from ...zoos.format import WEIGHTS
@@ -25,18 +23,36 @@ _STEPS = (  # methods that return another stream
 ).split()
 
 
-class ZooStream(IterableDataset):
+@cache
+def stream_class() -> Any:
+    """The class `ZooStream`, made when it is first needed, because `datasets` is slow to import."""
+    from datasets import IterableDataset
+
+    steps = [name for name in _STEPS if hasattr(IterableDataset, name)]  # older ones lack some
+    carried = {name: _carried(getattr(IterableDataset, name)) for name in steps}
+    own = carried | {"__module__": __name__, "__doc__": StreamOfZoo.__doc__}
+    return type("ZooStream", (StreamOfZoo, IterableDataset), own)
+
+
+def __getattr__(name: str) -> Any:
+    """Return the class by its name, for pickle."""
+    if name == "ZooStream":
+        return stream_class()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class StreamOfZoo:
     """Rows of one split in the order of the files; made by `load_zoo(..., streaming=True)`.
 
-    It is a stock `datasets.IterableDataset`. Trainers, predictors and `DeviceLoader` take it for a
-    `ZooDataset` and read its rows by number, in their own order.
+    `ZooStream` is this class and a stock `datasets.IterableDataset`. Trainers, predictors and
+    `DeviceLoader` take it for a `ZooDataset` and read its rows by number, in their own order.
     """
 
     _open: Callable[[], ZooDataset] | None = None
     _tokenizer: WeightTokenizer | None = None
 
     @classmethod
-    def of(cls, stream: IterableDataset, opener: Callable[[], ZooDataset] | None) -> "ZooStream":
+    def of(cls, stream: Any, opener: Callable[[], ZooDataset] | None) -> Any:
         """Turn a stock stream into one of a zoo.
 
         Args:
@@ -66,7 +82,7 @@ class ZooStream(IterableDataset):
         tokenizer: WeightTokenizer | None = None,
         *,
         chunk_size: int = 32,
-    ) -> "ZooStream":
+    ) -> Any:
         """Set the format of the rows.
 
         Args:
@@ -80,8 +96,8 @@ class ZooStream(IterableDataset):
             ValueError: if there is no such format.
         """
         if type != LAYER_SETS:
-            return ZooStream.of(super().with_format(type), self._open)
-        stream = ZooStream.of(super().with_format("numpy"), self._open)
+            return self.of(super().with_format(type), self._open)  # type: ignore[misc]
+        stream = self.of(super().with_format("numpy"), self._open)  # type: ignore[misc]
         if tokenizer is None:
             tokenizer = LayerSets(self.as_zoo().layer_table, chunk_size)
         stream._tokenizer = tokenizer
@@ -89,7 +105,7 @@ class ZooStream(IterableDataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Iterate over the rows."""
-        for row in super().__iter__():
+        for row in super().__iter__():  # type: ignore[misc]
             yield row if self._tokenizer is None else self._cut(row)
 
     def iter(self, batch_size: int, drop_last_batch: bool = False) -> Iterator[dict[str, Any]]:
@@ -99,7 +115,7 @@ class ZooStream(IterableDataset):
             batch_size: n, rows per batch.
             drop_last_batch: whether to drop a last batch that is not full.
         """
-        for batch in super().iter(batch_size, drop_last_batch):
+        for batch in super().iter(batch_size, drop_last_batch):  # type: ignore[misc]
             yield batch if self._tokenizer is None else self._cut(batch)
 
     def _cut(self, batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,19 +139,13 @@ def _tensor(value: Any) -> Any:
     return value if isinstance(value, str | Tensor) else torch.tensor(value)
 
 
-def _carried(name: str) -> Callable[..., ZooStream]:
+def _carried(stock: Callable[..., Any]) -> Callable[..., Any]:
     """A method of the stock stream whose result keeps the tokenizer; its rows have no number."""
-    stock = getattr(IterableDataset, name)
 
-    def method(self: ZooStream, *arguments: Any, **options: Any) -> ZooStream:
-        stream = ZooStream.of(stock(self, *arguments, **options), None)
+    @wraps(stock)
+    def method(self: Any, *arguments: Any, **options: Any) -> Any:
+        stream = self.of(stock(self, *arguments, **options), None)
         stream._tokenizer = self._tokenizer
         return stream
 
-    method.__name__, method.__doc__ = name, stock.__doc__
     return method
-
-
-for _name in _STEPS:
-    if hasattr(IterableDataset, _name):  # older versions lack some
-        setattr(ZooStream, _name, _carried(_name))

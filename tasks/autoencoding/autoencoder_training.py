@@ -25,6 +25,7 @@ from ...loaders.batching.device import rank_and_world
 from ...zoos.errors import DivergedError
 from ...zoos.images.catalog import Images, load_images
 from ...zoos.provenance import package_version
+from ..processes import step_on
 from ..training.checkpoints import TrainingCheckpoint, zoo_identity
 from ..training.data_parallel import average_gradients, gather_rows
 from ..training.encoder_reader import training_mode
@@ -230,6 +231,7 @@ class AutoencoderTraining:
             Mean losses and val R2 by epoch.
 
         Raises:
+            DeviceMemoryError: if a step does not fit the memory of the device.
             DivergedError: if training diverged in its first epoch. After a later divergence the
                 weights kept so far are the result, with a note.
             ValueError: if the checkpoint belongs to another training run.
@@ -287,7 +289,8 @@ class AutoencoderTraining:
             getattr(self, name).load_state_dict(state[name])
         self.kept, self.kept_epoch = state["kept"], state["kept_epoch"]
         self.history = list(state["history"])
-        self._order, self._totals, self._done = state["order"], state["totals"], state["done"]
+        if state.get("order") is not None:  # within an epoch
+            self._order, self._totals, self._done = state["order"], state["totals"], state["done"]
         torch.random.set_rng_state(state["random"])
         for name, generator in self.generators().items():
             generator.set_state(state["generators"][name])
@@ -364,7 +367,9 @@ class AutoencoderTraining:
             share.of_rows(rows) for share, rows in zip(shares, counted[self._done :], strict=True)
         ]
         for share, rows, weights in zip(shares, own, self.read(own), strict=True):
-            for name, value in self.step(rows, weights, share).items():
+            with step_on(self.device, len(rows)):
+                values = self.step(rows, weights, share)
+            for name, value in values.items():
                 self._totals[name] = self._totals.get(name, 0.0) + value / len(counted)
             self._done += 1
             bar.update()

@@ -155,7 +155,7 @@ class ModelTraining(AutoencoderTraining):
         module = autoencoder.module
         super().__init__(module, module.latent, (train.dataset, val), settings, seed)
         self._autoencoder, self._tokenizer = autoencoder, autoencoder.tokenizer
-        self._train, self._val = train, autoencoder.rows_of(val)
+        self._train, self._val = train, autoencoder.canonical_rows(val)
         self._views = ModelViews(canonical, settings)
         self._augment = Compose([Erasing(settings.erasing), AdditiveNoise(settings.noise)])
         self._behaviour: Behaviour | None = None
@@ -171,7 +171,12 @@ class ModelTraining(AutoencoderTraining):
         return self._train.read(rows.cpu().numpy() for rows in batches)
 
     def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
-        """See `AutoencoderTraining`."""
+        """See `AutoencoderTraining`.
+
+        Args:
+            rows: row numbers, (B,).
+            weights: result of `read` for them.
+        """
         assert weights is not None
         settings, shared = self.settings, self._tokenizer.shared_on(self.device)
         clean = self._views.draw(weights, self.share, self.generator)

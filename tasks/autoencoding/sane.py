@@ -235,7 +235,7 @@ class SequenceTraining(AutoencoderTraining):
         projected = window * autoencoder.module.latent
         super().__init__(autoencoder.module, projected, (train.dataset, val), settings, seed)
         self._autoencoder, self._train = autoencoder, train
-        self._val = autoencoder.rows_of(val)
+        self._val = autoencoder.canonical_rows(val)
         self._views = ModelViews(canonical, settings)
         self._noise = MultiplicativeNoise(settings.noise)
         self._windows = Windows(autoencoder.tokenizer, window)
@@ -274,7 +274,12 @@ class SequenceTraining(AutoencoderTraining):
         return self._train.read(rows.cpu().numpy() for rows in batches)
 
     def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
-        """See `AutoencoderTraining`."""
+        """See `AutoencoderTraining`.
+
+        Args:
+            rows: row numbers, (B,).
+            weights: result of `read` for them.
+        """
         cut, clean = self.cut(rows, weights)
         target, mask, position = cut["values"], cut["mask"], cut["position"]
         seen = self.share.changed(self._noise, target, self.generator, mask)

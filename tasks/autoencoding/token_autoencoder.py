@@ -201,7 +201,7 @@ class TokenAutoencoder:
             spread = spread + squares_by_layer(self.tokenizer, self.mean.cpu() - true)
         return explained(self.tokenizer, errors, spread)
 
-    def rows_of(self, dataset: ZooDataset) -> CanonicalRows:
+    def canonical_rows(self, dataset: ZooDataset) -> CanonicalRows:
         """Reader of canonical rows, in blocks of `rows_at_once`.
 
         Raises:
@@ -220,7 +220,7 @@ class TokenAutoencoder:
         """Blocks of canonical weights, or of latent vectors."""
         if isinstance(rows, Tensor):
             return rows.split(self.rows_at_once)
-        return (rows if isinstance(rows, CanonicalRows) else self.rows_of(rows)).blocks()
+        return (rows if isinstance(rows, CanonicalRows) else self.canonical_rows(rows)).blocks()
 
     def _mapped(
         self, function: Callable[[Tensor], Tensor], blocks: Iterable[Tensor], progress: bool = False

@@ -113,6 +113,7 @@ def predict_rows(
     rows, scored = list[dict[str, Any]](), list[tuple[dict[str, Any], ZooDataset, np.ndarray]]()
     for dataset in datasets_of(zoo, split):
         predicted = predictor.predict(dataset, progress)
+        dataset = predicted_rows(predictor, dataset)
         columns = {name: dataset.columns[name] for name in IDENTITY if name in dataset.columns}
         columns |= {"predicted": predicted}
         if target in dataset.columns:
@@ -195,7 +196,9 @@ def embed_zoo(
     check_vector_file(out)
     predictor = from_pretrained(model, device=device, encoder=encoder)
     embed = partial(predictor.embed, progress=progress)
-    rows, width = write_vectors(out, "embedding", embed, datasets_of(zoo, split))
+    rows, width = write_vectors(
+        out, "embedding", embed, datasets_of(zoo, split), partial(predicted_rows, predictor)
+    )
     return {"path": str(out), "rows": rows, "width": width}
 
 
@@ -210,7 +213,11 @@ def check_vector_file(out: Path) -> None:
 
 
 def write_vectors(
-    out: Path, key: str, function: Callable[[ZooDataset], Tensor], datasets: Sequence[ZooDataset]
+    out: Path,
+    key: str,
+    function: Callable[[ZooDataset], Tensor],
+    datasets: Sequence[ZooDataset],
+    rows_of: Callable[[ZooDataset], ZooDataset] = lambda dataset: dataset,
 ) -> tuple[int, int]:
     """Write a vector for every row, with its model, epoch and split.
 
@@ -219,11 +226,12 @@ def write_vectors(
         key: name of the array of vectors.
         function: function from rows to vectors, (N, H).
         datasets: rows.
+        rows_of: function from rows to those that the vectors belong to.
 
     Returns:
-        Number of rows, and width of the vectors.
+        Number of vectors, and their width.
     """
-    parts = [(dataset, function(dataset).numpy()) for dataset in datasets]
+    parts = [(rows_of(dataset), function(dataset).numpy()) for dataset in datasets]
     arrays = {key: np.concatenate([vectors for _, vectors in parts])}
     for name in IDENTITY:
         columns = [dataset.columns[name] for dataset, _ in parts if name in dataset.columns]
@@ -320,6 +328,16 @@ def _probe_target(model: Model, zoo: str | Path, target: str | None) -> str:
     splits = _splits(zoo, target, "all")
     model.fit_probe(splits["train"], splits["val"], target)
     return target
+
+
+def predicted_rows(model: Model, dataset: ZooDataset) -> ZooDataset:
+    """The rows that a model's outputs belong to: the last checkpoints for one of trajectories.
+
+    Args:
+        model: trained model.
+        dataset: rows that it was given.
+    """
+    return model.rows_of(dataset) if isinstance(model, PropertyPredictor) else dataset
 
 
 def _split_name(dataset: ZooDataset) -> str:

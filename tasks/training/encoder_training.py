@@ -29,7 +29,7 @@ from ...zoos.errors import DivergedError
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import finite_or_null
-from ..processes import report_progress, threads
+from ..processes import report_progress, step_on, threads
 from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
@@ -144,6 +144,7 @@ def train_encoder(
             cannot take an architecture, or if the checkpoint in the folder belongs to another
             training, version of weightzoo or format.
         DivergedError: if training diverges before any epoch has a score.
+        DeviceMemoryError: if a step does not fit the memory of the device.
 
     Example:
         >>> from weightzoo import load_zoo
@@ -314,7 +315,7 @@ class EncoderTraining:
         if self.permute:
             self.permute.generator.set_state(state["reorder"])
         device = self.settings.device
-        self.losses = [torch.tensor(loss, device=device) for loss in state["losses"]]
+        self.losses = [torch.tensor(loss, device=device) for loss in state.get("losses", ())]
         if self.losses:
             self.loader.load_state_dict(state["loader"])
             self.seconds, self._resumes = state["seconds"], True
@@ -339,8 +340,9 @@ class EncoderTraining:
         for name, batch in self.loader:
             rows = len(batch[self.target])
             if rows > 1 or rank_and_world()[1] > 1:  # batch norm needs two rows
-                given = self.reader.given(batch)
-                self.losses.append(self._step(outputs, given, batch, self.train[int(name)]))
+                given, zoo = self.reader.given(batch), self.train[int(name)]
+                with step_on(self.settings.device, rows):
+                    self.losses.append(self._step(outputs, given, batch, zoo))
             bar.update()
             self.seconds = time.perf_counter() - started
             if time.monotonic() - self._written >= CHECKPOINT_SECONDS:

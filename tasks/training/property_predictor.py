@@ -23,7 +23,7 @@ from .encoder_making import is_own
 from .encoder_reader import EncoderReader
 from .weight_scaling import WeightScaler
 
-PREDICTION_BATCH = 64
+PREDICTION_BATCH, PREDICTION_BYTES = 64, 2**26  # most rows and bytes of weights in a batch
 
 
 @dataclass(kw_only=True, eq=False)
@@ -127,9 +127,10 @@ class PropertyPredictor:
                 bar.update(len(flat))
 
             reader = EncoderReader(self.module, self.scaler)
+            rows = min(PREDICTION_BATCH, PREDICTION_BYTES // (4 * dataset.source.width))
             loader = reader.loader(
                 dataset,
-                PREDICTION_BATCH,
+                max(1, rows),
                 self.device,
                 shuffle=False,
                 mode="streaming",

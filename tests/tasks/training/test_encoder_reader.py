@@ -22,6 +22,7 @@ from weightzoo.tasks.training.encoder_training import train_encoder
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.settings import TrainingSettings
 from weightzoo.tasks.training.weight_scaling import WeightScaler
+from weightzoo.zoos.errors import DeviceMemoryError
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.tokens.windows import Windows
@@ -179,6 +180,19 @@ def test_training_killed_within_an_epoch_goes_on_to_the_same_result(
     assert saved[-1] == 1
     again, others = trained(zoo, kind, tmp_path / "run")
     assert again == losses and np.array_equal(made, others)
+
+
+@pytest.mark.parametrize("kind", ["sne", "hyper-representation"])
+def test_step_that_the_device_has_no_room_for_names_the_batch_size(
+    zoo: Splits, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any, **options: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(torch.Tensor, "backward", full)
+    message = "a step on 4 rows does not fit the memory of 'cpu': take a batch_size below 4"
+    with pytest.raises(DeviceMemoryError, match=message):
+        trained(zoo, kind)
 
 
 def test_prediction_names_the_row_that_is_not_finite(zoo: Splits, tmp_path: Path) -> None:
