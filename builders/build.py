@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..zoos.devices import device_name
 from ..zoos.errors import BuildError
 from ..zoos.folder_identity import Identity
 from ..zoos.index import ZooIndex
+from ..zoos.networks.devices import device_name
 from ..zoos.partial_folder import partial_folder
 from ..zoos.recipe import Recipe
 from ..zoos.zoo_folder import plan_shards

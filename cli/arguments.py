@@ -180,6 +180,6 @@ def check_device(device: str | None, here: bool = True) -> None:
         ValueError: if the name is unknown, or this machine has no such device.
     """
     if device is not None:
-        from ..zoos.devices import device_name
+        from ..zoos.networks.devices import device_name
 
         device_name(device, here)

@@ -19,7 +19,7 @@ def device_name(device: str, here: bool = True) -> str:
         ValueError: if the name is unknown, or this machine has no such device.
 
     Example:
-        >>> from weightzoo.zoos.devices import device_name
+        >>> from weightzoo.zoos.networks.devices import device_name
         >>> device_name("cpu:0")
         'cpu'
     """

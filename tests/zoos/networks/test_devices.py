@@ -2,7 +2,7 @@
 
 import pytest
 
-from weightzoo.zoos.devices import device_name
+from weightzoo.zoos.networks.devices import device_name
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu", "meta", "gpu", "cuda:x", ""])
