@@ -49,6 +49,7 @@ IMPORTS = {
     "inr-pth": "implicit neural representations as .pth files, arXiv 2301.12780 and 2302.14040",
     "wildpark": "CNN Wild Park, arXiv 2403.12143",
     "small-transformers": "Small Transformer Zoo, arXiv 2410.04209",
+    "nino": "training trajectories of NiNo, arXiv 2409.04434",
     "state-dicts": "any folder of state dicts with a table of properties",
     "hub": "models on the Hugging Face Hub, one repository each",
 }
