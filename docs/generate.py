@@ -147,8 +147,10 @@ def published_page() -> str:
         "`weightzoo catalogue` prints this table, `weightzoo fetch NAME` downloads a zoo that has "
         "a stable address, and `weightzoo import` converts it. FILE is one of the fetched files. "
         f'"{NO_LICENCE}" means that no licence was found beside the data. A CNN is a '
-        "convolutional network, an INR an implicit neural representation, a SIREN one with sine "
-        "layers, a LoRA a low-rank adapter.\n\n"
+        "convolutional network; CNN-s and CNN-l are the small and the large CNN of the Model Zoos. "
+        "A ViT is a vision transformer, an INR an implicit neural representation, a SIREN a "
+        "sinusoidal representation network. LoRA is low-rank adaptation, PEFT parameter-efficient "
+        "fine-tuning.\n\n"
         f"{table(head, published_rows())}\n"
     )
 
