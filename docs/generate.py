@@ -150,7 +150,7 @@ def published_page() -> str:
         "convolutional network; CNN-s and CNN-l are the small and the large CNN of the Model Zoos. "
         "A ViT is a vision transformer, an INR an implicit neural representation, a SIREN a "
         "sinusoidal representation network. LoRA is low-rank adaptation, PEFT parameter-efficient "
-        "fine-tuning.\n\n"
+        "fine-tuning, DWSNet the deep weight-space network.\n\n"
         f"{table(head, published_rows())}\n"
     )
 
