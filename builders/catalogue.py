@@ -254,6 +254,7 @@ CATALOGUE: tuple[PublishedZoo, ...] = (
         host="hub-dataset",
         address=("SamsungSAILMontreal/nino_metatrain@mmap",),
         size="about 200 GB",
+        format="nino",
         licence="mit",
         defects="weights are float16; the memory maps carry no shape",
     ),

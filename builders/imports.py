@@ -33,6 +33,7 @@ from .importing.splits import assign_splits
 from .published.hub import HubReader
 from .published.inr import InrReader
 from .published.modelzoos import PreprocessedReader, RawReader
+from .published.nino import NinoReader
 from .published.small_transformers import SmallTransformerReader
 from .published.smallcnn import SmallCnnReader
 from .published.state_dicts import StateDictReader
@@ -45,6 +46,7 @@ FORMATS: dict[str, type[Reader]] = {
     "inr-pth": InrReader,
     "wildpark": WildParkReader,
     "small-transformers": SmallTransformerReader,
+    "nino": NinoReader,
     "state-dicts": StateDictReader,
     "hub": HubReader,
 }

@@ -52,6 +52,7 @@ IMPORTS = {
     "inr-pth": "implicit neural representations as .pth files, arXiv 2301.12780 and 2302.14040",
     "wildpark": "CNN Wild Park, arXiv 2403.12143",
     "small-transformers": "Small Transformer Zoo, arXiv 2410.04209",
+    "nino": "training trajectories of NiNo, arXiv 2409.04434",
     "state-dicts": "any folder of state dicts with a table of properties",
     "hub": "models on the Hugging Face Hub, one repository each",
 }
@@ -156,8 +157,10 @@ def published_page() -> str:
         "`weightzoo catalogue` prints this table, `weightzoo fetch NAME` downloads a zoo that has "
         "a stable address, and `weightzoo import` converts it. FILE is one of the fetched files. "
         f'"{NO_LICENCE}" means that no licence was found beside the data. A CNN is a '
-        "convolutional network, an INR an implicit neural representation, a SIREN one with sine "
-        "layers, a LoRA a low-rank adapter.\n\n"
+        "convolutional network; CNN-s and CNN-l are the small and the large CNN of the Model Zoos. "
+        "A ViT is a vision transformer, an INR an implicit neural representation, a SIREN a "
+        "sinusoidal representation network. LoRA is low-rank adaptation, PEFT parameter-efficient "
+        "fine-tuning, DWSNet the deep weight-space network.\n\n"
         f"{table(head, published_rows())}\n"
     )
 

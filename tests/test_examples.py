@@ -25,6 +25,7 @@ MODULES = (
     "loaders.collections.collection",
     "loaders.collections.members",
     "loaders.concatenation",
+    "loaders.collections.mixed_zoo",
     "loaders.dataset.batch",
     "loaders.dataset.edits",
     "loaders.dataset.trajectories",

@@ -263,8 +263,12 @@ class MixedZooDict(ZooDict):
     def _repr_html_(self) -> str:
         return repr(self)
 
-    def save(self, *_: Any, **__: Any) -> Any:
+    def save(self, *given: Any, **options: Any) -> Any:
         """Reject to save: a mixed zoo is copied as a folder, its architectures one by one.
+
+        Args:
+            *given: arguments of `ZooDict.save`, which are ignored.
+            **options: options of `ZooDict.save`, which are ignored.
 
         Raises:
             ValueError: always; the message says what to do instead.

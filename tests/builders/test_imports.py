@@ -489,6 +489,7 @@ def test_all_published_formats_are_there() -> None:
         "inr-pth",
         "wildpark",
         "small-transformers",
+        "nino",
         "state-dicts",
         "hub",
     }
