@@ -6,6 +6,7 @@ generalisation gap within hyper-parameter strata. Splits are by model; settings 
 the test split is read once.
 """
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,11 +19,14 @@ from ...builders.training.objectives import DataSet
 from ...loaders.load import ZooDataset, load_zoo
 from ...tasks.dynamics.analysis import analyse_zoo
 from ...tasks.dynamics.gap import RankScore, make_strata, rank_scores
+from ...tasks.dynamics.report import DATA_NAME as ANALYSIS_NAME
 from ...tasks.dynamics.settings import AnalysisSettings
 from ...tasks.inspection.rebuilt_models import training_data
 from ...zoos.errors import RecipeError, ZooFormatError
+from ...zoos.folder_identity import read_json
 from ...zoos.index import INDEX_NAME
 from ...zoos.progress import progress_bar
+from ...zoos.strict_json import json_text
 from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
 from ..zoos import ZooPlan, plan, provide_zoos
 from .forecasts import Forecast, forecast
@@ -48,14 +52,7 @@ def dynamics_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     folder = _zoo(options)
     horizon = Horizon.of(load_zoo(folder))
     settings = AnalysisSettings(epochs=(horizon.known[-1], horizon.last), image_count=IMAGES)
-    found = analyse_zoo(
-        folder,
-        options.out / "analysed",
-        settings=settings,
-        workers=options.workers,
-        progress=options.progress,
-    )
-    zoo = load_zoo(found.zoo)
+    zoo = load_zoo(_analysed(folder, settings, options))
     runs, horizon = cut_runs(zoo)
     forecasts, nowcasts = _predictions(runs, horizon, _images(zoo), options)
     data = {
@@ -154,6 +151,18 @@ def _predictions(
             forecasts += forecast(runs, horizon, target, options.seeds, done)
         nowcasts = nowcast(runs, horizon, data, done)
     return forecasts, nowcasts
+
+
+def _analysed(folder: Path, settings: AnalysisSettings, options: BenchmarkOptions) -> Path:
+    """The zoo with measures, of a finished analysis with these settings or of a new one."""
+    out = options.out / "analysed"
+    wanted, done = json.loads(json_text(settings.to_json())), read_json(out / ANALYSIS_NAME)
+    if isinstance(done, dict) and done.get("settings") == wanted and (out / done["zoo"]).is_dir():
+        return out / str(done["zoo"])
+    found = analyse_zoo(
+        folder, out, settings=settings, workers=options.workers, progress=options.progress
+    )
+    return found.zoo
 
 
 def _zoo(options: BenchmarkOptions) -> Path:

@@ -3,18 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from weightzoo.benchmarks.benchmark import BenchmarkOptions
+from weightzoo.benchmarks.dynamics import benchmark
 from weightzoo.benchmarks.dynamics.benchmark import dynamics_benchmark, zoo_plan
 from weightzoo.benchmarks.dynamics.forecasts import CurveForecast, _is_measure
 from weightzoo.benchmarks.dynamics.nowcasts import mean_interval
 from weightzoo.benchmarks.dynamics.runs import FINAL_ACCURACY, Horizon, Runs, cut_runs
 from weightzoo.builders.build import build_zoo
 from weightzoo.loaders.load import ZooDataset, load_zoo
+from weightzoo.tasks.dynamics.settings import AnalysisSettings
 from weightzoo.zoos.errors import UnsuitableError
 from weightzoo.zoos.recipe import load_recipe
 
@@ -122,3 +125,24 @@ def test_the_benchmark_answers_its_questions_on_a_small_zoo(tmp_path: Path) -> N
     assert errors["learned steps"] < 1
     assert set(data["gap"]) == {"last", "last, trained", "early"}
     assert "## Weights at epoch 6" in outcome.text
+
+
+def test_a_finished_analysis_is_not_repeated(
+    tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = list[Path]()
+    out = tmp_path / "out"
+
+    def analyse(zoo: Path, folder: Path, **given: object) -> SimpleNamespace:
+        calls.append(folder)
+        (folder / "tiny").mkdir(parents=True, exist_ok=True)
+        data = {"zoo": "tiny", "settings": AnalysisSettings(epochs=(1, 2)).to_json()}
+        (folder / "report.json").write_text(json.dumps(data))
+        return SimpleNamespace(zoo=folder / "tiny")
+
+    monkeypatch.setattr(benchmark, "analyse_zoo", analyse)
+    options = BenchmarkOptions(out=out, progress=False)
+    for epochs in ((1, 2), (1, 2), (0, 2)):
+        found = benchmark._analysed(tiny_zoo, AnalysisSettings(epochs=epochs), options)
+        assert found == out / "analysed" / "tiny"
+    assert len(calls) == 2
