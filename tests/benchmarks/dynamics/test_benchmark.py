@@ -13,7 +13,7 @@ from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.dynamics import benchmark
 from weightzoo.benchmarks.dynamics.benchmark import dynamics_benchmark, zoo_plan
 from weightzoo.benchmarks.dynamics.forecasts import CurveForecast, _is_measure
-from weightzoo.benchmarks.dynamics.nowcasts import mean_interval
+from weightzoo.benchmarks.dynamics.nowcasts import _errors, mean_interval, median_interval
 from weightzoo.benchmarks.dynamics.runs import FINAL_ACCURACY, Horizon, Runs, cut_runs
 from weightzoo.builders.build import build_zoo
 from weightzoo.loaders.load import ZooDataset, load_zoo
@@ -64,6 +64,16 @@ def test_a_diverged_run_is_left_out_and_counted(split: ZooDataset) -> None:
     assert len(runs) == 1 and runs.left_out == 1
 
 
+def test_a_run_with_an_unknown_measure_is_left_out(split: ZooDataset) -> None:
+    unknown = split.map(
+        lambda batch: {
+            "generalization_gap": np.where(batch["model_id"] == 0, np.nan, 0.1).astype(np.float32)
+        }
+    )
+    runs = Runs.of(unknown, Horizon((0, 1), 6))
+    assert runs.known.columns["model_id"].tolist() == [1] and runs.left_out == 1
+
+
 def test_a_split_that_is_missing_is_named(tiny_zoo: Path) -> None:
     zoo = load_zoo(tiny_zoo)
     with pytest.raises(UnsuitableError, match=r"missing are \['val'\]"):
@@ -87,6 +97,17 @@ def test_the_line_of_a_curve_is_chosen_on_val_and_stays_inside_its_range(split: 
     wanted = np.clip(first + 6 * (second - first), -1, 1)
     assert forecast.setting == "last points: 2"
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_a_model_that_does_not_move_is_left_out_of_the_errors(split: ZooDataset) -> None:
+    runs = Runs.of(split, Horizon((0, 1), 6))
+    still = SimpleNamespace(
+        weights=runs.weights,
+        last_weights=lambda: runs.weights()[:, -1].clone().index_fill_(0, torch.tensor([1]), 0.0),
+    )
+    errors = _errors(runs.weights()[:, -1], still)  # type: ignore[arg-type]
+    assert errors.tolist() == [1]
+    assert median_interval(np.ones(9)) == (1, 1)
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
