@@ -8,7 +8,7 @@ the test split is read once.
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from ...zoos.progress import progress_bar
 from ...zoos.strict_json import json_text
 from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
 from ..zoos import ZooPlan, plan, provide_zoos
-from .forecasts import Forecast, forecast
+from .forecasts import LATER, Forecast, forecast
 from .nowcasts import NowcastResult, nowcast
 from .report import DATA_NAME, FORMAT, REPORT_NAME, write_dynamics
 from .runs import FINAL_GAP, TARGETS, Horizon, Runs, cut_runs
@@ -107,15 +107,17 @@ def gap_tables(zoo: Mapping[str, ZooDataset], horizon: Horizon) -> dict[str, Any
     return {
         "last": _gap_table(last, gap, every),
         "last, trained": _gap_table(last, gap, trained),
-        "early": _gap_table(early, gap, every),
+        "early": _gap_table(early, gap, every, LATER),
     }
 
 
-def _gap_table(parts: list[ZooDataset], gap: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
+def _gap_table(
+    parts: list[ZooDataset], gap: np.ndarray, chosen: np.ndarray, hidden: Sequence[str] = ()
+) -> dict[str, Any]:
     header, held = parts[0].header, list(parts[0].columns)
     given = {name: _joined(parts, name)[chosen] for name in header.hyper_parameters if name in held}
     strata = make_strata(given, gap[chosen])
-    names = [name for name in held if _is_score(name)]
+    names = [name for name in held if _is_score(name) and name not in hidden]
     measures = {name: _joined(parts, name).astype(np.float64)[chosen] for name in names}
     scores: list[RankScore] = rank_scores(measures, gap[chosen], strata)
     return {
@@ -130,7 +132,8 @@ def _is_score(name: str) -> bool:
     from ...tasks.dynamics.measures import FAMILIES
 
     names = [one.name for family in FAMILIES.values() for one in family.measures]
-    return name in (*names, "train_loss") and name != "barrier_partner"
+    unranked = ("barrier_partner", "path_speed")  # at one epoch speed ranks as the step norm does
+    return name in (*names, "train_loss") and name not in unranked
 
 
 def _joined(parts: list[ZooDataset], name: str) -> np.ndarray:

@@ -27,7 +27,7 @@ from ...tasks.scoring.bootstrap import LEVEL, sample_counts
 from ...zoos.images.image_set import ImageSet
 from .runs import Horizon, Runs
 
-SHRINKAGES = (0.1, 0.25, 0.5, 1.0, 2.0)
+SHARES = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)  # of the last step
 LINES = (2, 3, 4)
 RESAMPLES = 1000
 BLOCK = 64  # networks evaluated at once
@@ -97,7 +97,7 @@ def _methods(train: Runs, horizon: Horizon) -> dict[str, dict[str, Nowcast]]:
         "last value": {"": lambda part: last_value(part.weights())},
         "line": {f"{n} points": _bind(line, epochs, at, n) for n in lines},
         "power law": {f"exponent {e:g}": _bind(power_law, epochs, at, e) for e in EXPONENTS},
-        "share of the last step": {f"{s:g}": _step(s) for s in SHRINKAGES},
+        "share of the last step": {f"{s:g}": _step(s) for s in SHARES},
         "learned steps": {name: _learned(one) for name, one in learned.items()},
     }
 

@@ -133,11 +133,11 @@ def _mean(values: Sequence[float | None]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None or value != value else f"{value:.3f}"
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
+    return "–" if value is None or value != value else f"{value:+.2f}"
 
 
 def _interval(ends: Sequence[float | None] | None, signed: bool = False) -> str:

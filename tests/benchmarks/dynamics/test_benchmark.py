@@ -12,7 +12,7 @@ import torch
 from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.dynamics import benchmark
 from weightzoo.benchmarks.dynamics.benchmark import dynamics_benchmark, zoo_plan
-from weightzoo.benchmarks.dynamics.forecasts import CurveForecast, _is_measure
+from weightzoo.benchmarks.dynamics.forecasts import CurveForecast, is_early_measure
 from weightzoo.benchmarks.dynamics.nowcasts import _errors, mean_interval, median_interval
 from weightzoo.benchmarks.dynamics.runs import FINAL_ACCURACY, Horizon, Runs, cut_runs
 from weightzoo.builders.build import build_zoo
@@ -83,9 +83,9 @@ def test_a_split_that_is_missing_is_named(tiny_zoo: Path) -> None:
 def test_no_feature_looks_at_a_later_checkpoint() -> None:
     """Columns whose value at an early checkpoint needs the last one, or is of the last one only."""
     later = ("agreement_with_last", "barrier", "barrier_aligned", "barrier_partner")
-    assert not any(map(_is_measure, later))
-    assert not any(map(_is_measure, ("test_accuracy", "final_gap", "generalization_gap")))
-    assert all(map(_is_measure, ("path_length", "alpha_conv1", "agreement", "hessian_trace")))
+    assert not any(map(is_early_measure, later))
+    assert not any(map(is_early_measure, ("test_accuracy", "final_gap", "generalization_gap")))
+    assert all(map(is_early_measure, ("path_length", "alpha_conv1", "agreement", "hessian_trace")))
 
 
 def test_the_line_of_a_curve_is_chosen_on_val_and_stays_inside_its_range(split: ZooDataset) -> None:
