@@ -13,8 +13,10 @@ from .population_rows import PopulationRows
 
 OVER_EPOCHS = ("path_length", "step_cosine", "hessian_largest", "effective_rank", "agreement")
 AGAINST_GAP = ("path_distance", "hessian_trace", "adaptive_sharpness", "alpha", "agreement")
-LOGARITHMIC = ("path_length", "path_distance", "hessian_largest", "hessian_trace")
-LOGARITHMIC += ("fisher_trace", "adaptive_sharpness")
+LOGARITHMIC = (
+    *("path_length", "path_distance", "hessian_largest", "hessian_trace"),
+    *("fisher_trace", "adaptive_sharpness"),
+)
 CALM = 3.0  # median norms, above which a path is left out of the plane
 GAP, MEASURE = "generalization_gap", "test_accuracy"
 PANELS = 4
