@@ -32,6 +32,8 @@ from .runs import FINAL_ACCURACY, Horizon, Runs
 METRICS = ("tau_b", "r2", "mae")
 RESAMPLES = 1000
 LINES = (2, 3, 4)
+LATER = ("barrier_partner", "agreement_with_last", "barrier", "barrier_aligned")
+"""Columns that are of the last checkpoint, or need it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +164,7 @@ def forecast_predictors(known: ZooDataset, horizon: Horizon) -> list[Predictor]:
     """
     held = set(known.columns)
     paths = [one.name for one in FAMILIES["paths"].measures if one.name in held]
-    measures = [name for name in known.columns if _is_measure(name)]
+    measures = [name for name in known.columns if is_early_measure(name)]
     curve = [f"val_{kind}_{epoch}" for kind in ("accuracy", "gap") for epoch in horizon.known]
     made: list[Any] = [
         Constant(),
@@ -229,9 +231,8 @@ def _scored(
     )
 
 
-def _is_measure(name: str) -> bool:
-    """Whether a column is a measure of `analyse` with a number that says something by itself."""
+def is_early_measure(name: str) -> bool:
+    """Whether a column is a measure of `analyse` that is known at an early checkpoint."""
     names = [one.name for family in FAMILIES.values() for one in family.measures]
     layers = any(name.startswith(f"{one.name}_") for one in FAMILIES["spectra"].measures)
-    no_measures = ("barrier_partner", "agreement_with_last", "barrier", "barrier_aligned")
-    return (name in names or layers) and name not in no_measures
+    return (name in names or layers) and name not in LATER

@@ -27,7 +27,7 @@ from ...tasks.scoring.bootstrap import LEVEL, sample_counts
 from ...zoos.images.image_set import ImageSet
 from .runs import Horizon, Runs
 
-SHRINKAGES = (0.1, 0.25, 0.5, 1.0, 2.0)
+SHARES = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0)  # of the last step
 LINES = (2, 3, 4)
 RESAMPLES = 1000
 BLOCK = 64  # networks evaluated at once
@@ -42,8 +42,9 @@ class NowcastResult:
     Attributes:
         method: name of the method.
         setting: setting that the val split chose, as text.
-        error: mean over models of the squared distance to the later weights, divided by that of
-            the last known weights.
+        error: median over models of the squared distance to the later weights, divided by that of
+            the last known weights; models that do not move are left out. A mean would be that of
+            the few models that hardly move.
         error_interval: its 95 % interval, by bootstrap over models.
         closer: share of models whose prediction is closer than the last known weights.
         accuracy: mean test accuracy of the predicted networks; None without images.
@@ -96,7 +97,7 @@ def _methods(train: Runs, horizon: Horizon) -> dict[str, dict[str, Nowcast]]:
         "last value": {"": lambda part: last_value(part.weights())},
         "line": {f"{n} points": _bind(line, epochs, at, n) for n in lines},
         "power law": {f"exponent {e:g}": _bind(power_law, epochs, at, e) for e in EXPONENTS},
-        "share of the last step": {f"{s:g}": _step(s) for s in SHRINKAGES},
+        "share of the last step": {f"{s:g}": _step(s) for s in SHARES},
         "learned steps": {name: _learned(one) for name, one in learned.items()},
     }
 
@@ -120,24 +121,28 @@ def _learned(steps: LearnedSteps) -> Nowcast:
 
 
 def _error(make: Nowcast, runs: Runs) -> float:
-    return float(_errors(make(runs), runs).mean())
+    return float(np.median(_errors(make(runs), runs)))
 
 
-def _errors(predicted: Tensor, runs: Runs) -> Tensor:
-    return relative_errors(predicted, runs.weights()[:, -1], runs.last_weights())
+def _errors(predicted: Tensor, runs: Runs) -> np.ndarray:
+    """Relative errors of the models that move; an error that is not finite is infinite."""
+    last, target = runs.weights()[:, -1], runs.last_weights()
+    moved = (last.double() - target).square().sum(1) > 0
+    errors = relative_errors(predicted[moved], last[moved], target[moved])
+    return errors.nan_to_num(nan=torch.inf).numpy()
 
 
 def _scored(
     method: str, setting: str, make: Nowcast, test: Runs, data: DataSet | None
 ) -> NowcastResult:
     predicted = make(test)
-    errors = _errors(predicted, test).numpy()
+    errors = _errors(predicted, test)
     accuracies = None if not isinstance(data, ImageSet) else _accuracies(predicted, test, data)
     return NowcastResult(
         method=method,
         setting=setting,
-        error=float(errors.mean()),
-        error_interval=mean_interval(errors),
+        error=float(np.median(errors)),
+        error_interval=median_interval(errors),
         closer=float((errors < 1).mean()),
         accuracy=None if accuracies is None else float(accuracies.mean()),
         accuracy_interval=None if accuracies is None else mean_interval(accuracies),
@@ -169,4 +174,17 @@ def mean_interval(values: np.ndarray, resamples: int = RESAMPLES) -> tuple[float
     means = counts @ values / counts.sum(axis=1)
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def median_interval(values: np.ndarray, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """95 % interval of a median, by bootstrap over models.
+
+    Args:
+        values: one value per model, (M,).
+        resamples: number of bootstrap samples.
+    """
+    drawn = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
+    tail = 100 * (1 - LEVEL) / 2
+    low, high = np.percentile(np.median(values[drawn], axis=1), [tail, 100 - tail])
     return float(low), float(high)

@@ -91,8 +91,9 @@ def _nowcast_section(nowcasts: Sequence[Mapping[str, Any]], horizon: Mapping[str
     head = ["method", "relative error", "interval", "closer", "test accuracy", "interval"]
     return (
         f"## Weights at epoch {horizon['last']}\n\nRelative error: squared distance to the later "
-        "weights, divided by that of the last known weights; mean over test models. Closer: share "
-        "of models whose prediction is closer than the last known weights. Test accuracy: mean "
+        "weights, divided by that of the last known weights; median over test models. Closer: "
+        "share of models whose prediction is closer than the last known weights. Test accuracy: "
+        "mean "
         f"over the predicted networks.\n\n{table([*head, 'setting'], rows)}"
     )
 
@@ -132,11 +133,11 @@ def _mean(values: Sequence[float | None]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None or value != value else f"{value:.3f}"
 
 
 def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2f}"
+    return "–" if value is None or value != value else f"{value:+.2f}"
 
 
 def _interval(ends: Sequence[float | None] | None, signed: bool = False) -> str:

@@ -52,7 +52,7 @@ class Horizon:
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """The runs of one split whose known and last checkpoints did not diverge.
+    """The runs of one split whose known and last checkpoints did not diverge in any measure.
 
     Attributes:
         known: dataset of the last known checkpoint of each model, M rows, with the targets and
@@ -125,6 +125,12 @@ def cut_runs(zoo: Mapping[str, ZooDataset]) -> tuple[dict[str, Runs], Horizon]:
 
 
 def _rows_of(columns: Mapping[str, np.ndarray], epoch: int) -> dict[int, int]:
-    """Row of every model whose checkpoint of an epoch did not diverge."""
-    rows = np.flatnonzero((columns["epoch"] == epoch) & (columns["status"] == "ok"))
+    """Row of every model whose checkpoint of an epoch did not diverge, with known measures.
+
+    Weights that are finite may still have outputs that are not.
+    """
+    good = (columns["epoch"] == epoch) & (columns["status"] == "ok")
+    for name in ("train_accuracy", "val_accuracy", "test_accuracy", "generalization_gap"):
+        good &= np.isfinite(columns[name])
+    rows = np.flatnonzero(good)
     return dict(zip(columns["model_id"][rows].tolist(), rows.tolist(), strict=True))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 BLOCK = 1024  # points whose distances to all others are computed at once
 SHARES = (0.9, 0.95)
+FAR = 10.0  # times the median norm, above which a point is an outlier
 
 
 def principal_variances(points: Tensor) -> Tensor:
@@ -96,6 +97,20 @@ def dimension_report(points: Tensor) -> dict[str, float]:
         **shares,
         "two_nn": two_nn(points),
     }
+
+
+def typical(points: Tensor, far: float = FAR) -> Tensor:
+    """Whether a point is finite and no farther from the origin than `far` median norms, (N,).
+
+    One network whose weights exploded would make every variance its own.
+
+    Args:
+        points: points, (N, D).
+        far: limit, in units of the median norm of the finite points.
+    """
+    norms = points.double().norm(dim=1)
+    finite = norms.isfinite()
+    return finite & (norms <= far * norms[finite].median())
 
 
 def _ratios(points: Tensor, start: int) -> Tensor:

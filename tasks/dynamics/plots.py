@@ -5,13 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..inspection.plots import TRAJECTORIES, check_suffix, figure, save, whole_numbers
+from .dimensions import typical
 from .population_rows import PopulationRows
 
 OVER_EPOCHS = ("path_length", "step_cosine", "hessian_largest", "effective_rank", "agreement")
 AGAINST_GAP = ("path_distance", "hessian_trace", "adaptive_sharpness", "alpha", "agreement")
-LOGARITHMIC = ("hessian_largest", "hessian_trace", "fisher_trace", "adaptive_sharpness")
+LOGARITHMIC = (
+    *("path_length", "path_distance", "hessian_largest", "hessian_trace"),
+    *("fisher_trace", "adaptive_sharpness"),
+)
+CALM = 3.0  # median norms, above which a path is left out of the plane
 GAP, MEASURE = "generalization_gap", "test_accuracy"
 PANELS = 4
 
@@ -60,7 +66,9 @@ def _draw_epochs(population: PopulationRows, columns: Mapping[str, np.ndarray]) 
     epochs = population.column("epoch")
     for panel, name in zip(panels, names, strict=True):
         for rows, colour in zip(models, colours, strict=True):
-            panel.plot(epochs[rows], columns[name][rows], ".-", color=colour, alpha=0.5, lw=0.8)
+            values = columns[name][rows]
+            known = rows[values > 0 if name in LOGARITHMIC else np.isfinite(values)]
+            panel.plot(epochs[known], columns[name][known], ".-", color=colour, alpha=0.5, lw=0.8)
         panel.set(xlabel="epoch", title=name.replace("_", " "))
         whole_numbers(panel.xaxis)
         if name in LOGARITHMIC:
@@ -92,14 +100,20 @@ def _draw_gap(population: PopulationRows, columns: Mapping[str, np.ndarray]) -> 
 
 
 def _draw_paths(population: PopulationRows, columns: Mapping[str, np.ndarray]) -> Any:
-    """Paths of some models in the plane of the first two principal components of their ends."""
+    """Paths of some models in the plane of the first two principal components of their ends.
+
+    Models with far larger weights than most are left out.
+    """
     models, colours = _coloured(population)
     if len(models) < 3:
         return None
-    weights = [population.dataset.weights(rows).double().numpy() for rows in models]
-    moved = [path - path[:1] for path in weights]
+    stacked = [population.dataset.weights(rows) for rows in models]
+    calm = typical(torch.stack([path[path.norm(dim=1).argmax()] for path in stacked]), CALM)
+    weights = [path.double().numpy() for path, kept in zip(stacked, calm, strict=True) if kept]
+    colours = [colour for colour, kept in zip(colours, calm, strict=True) if kept]
+    moved = [(path - path[:1]) / _length(path) for path in weights]
     drawing, panels = figure(2)
-    titles = ("weights", "weights minus those of the first checkpoint")
+    titles = ("weights", "moves from the first checkpoint, divided by the path's length")
     for panel, paths, title in zip(panels, (weights, moved), titles, strict=True):
         ends = np.stack([path[-1] for path in paths])
         centre = ends.mean(0)
@@ -107,9 +121,15 @@ def _draw_paths(population: PopulationRows, columns: Mapping[str, np.ndarray]) -
         for path, colour in zip(paths, colours, strict=True):
             x, y = ((path - centre) @ axes.T).T
             panel.plot(x, y, ".-", color=colour, alpha=0.6, lw=0.8, markersize=3)
-        panel.set(xlabel="component 1 of the ends", ylabel="component 2", title=title)
+        panel.set(xlabel="component 1 of the ends", ylabel="component 2")
+        panel.set_title(title, fontsize=9)
     _add_colours(drawing, panels, population)
     return drawing
+
+
+def _length(path: np.ndarray) -> float:
+    """Length of a path; 1 for a model that stands still."""
+    return float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()) or 1.0
 
 
 def _draw_barriers(population: PopulationRows, columns: Mapping[str, np.ndarray]) -> Any:
@@ -118,11 +138,11 @@ def _draw_barriers(population: PopulationRows, columns: Mapping[str, np.ndarray]
         return None
     drawing, (left, right) = figure(2)
     before, after = columns["barrier"], columns["barrier_aligned"]
-    known = np.isfinite(before) & np.isfinite(after)
-    end = float(max(before[known].max(), after[known].max()))
-    left.plot([0, end], [0, end], color="0.6", lw=1, ls="--")
+    known = (before > 0) & (after > 0)
     left.scatter(before[known], after[known], s=9, alpha=0.6, linewidths=0)
+    left.axline((1, 1), slope=1, color="0.6", lw=1, ls="--")
     left.set(xlabel="barrier to another model", ylabel="after alignment")
+    left.set(xscale="log", yscale="log", title="pairs with barriers above 0")
     names = [n for n in ("step_barrier", "path_barrier") if _known(columns[n])]
     values = [columns[name] for name in (*names, "barrier", "barrier_aligned")]
     finite = [column[np.isfinite(column)] for column in values]

@@ -11,7 +11,7 @@ import torch
 from ...zoos.disk import write_whole
 from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import json_text
-from .dimensions import dimension_report
+from .dimensions import FAR, dimension_report, typical
 from .gap import RankScore, make_strata, rank_scores
 from .measures import Family, Measure
 from .population_rows import PopulationRows
@@ -188,11 +188,12 @@ def _dimensions(population: PopulationRows) -> dict[str, Any]:
     for epoch in np.unique(epochs):
         rows = np.flatnonzero((epochs == epoch) & population.is_ok)
         weights = population.dataset.weights(rows)
-        points = weights[weights.isfinite().all(dim=1)]
+        points = weights[typical(weights)] if len(weights) else weights
+        counts = {"models": len(points), "left_out": len(weights) - len(points)}
         try:
-            found[str(epoch)] = {"models": len(points)} | dimension_report(points)
+            found[str(epoch)] = counts | dimension_report(points)
         except (ValueError, torch.linalg.LinAlgError):  # fewer than three different models
-            found[str(epoch)] = {"models": len(points)}
+            found[str(epoch)] = counts
     return found
 
 
@@ -223,7 +224,7 @@ def _gap_section(gap: Mapping[str, Any]) -> str:
         (
             f"`{one['name']}`",
             *_tau_cells(one["within"], one["within_interval"]),
-            _short(one["signs"]),
+            _signed(one["signs"]),
             *_tau_cells(one["tau"], one["tau_interval"]),
             one["models"],
         )
@@ -248,14 +249,23 @@ def _tau_cells(tau: float, interval: Sequence[float]) -> tuple[str, str]:
 def _dimension_section(dimensions: Mapping[str, Any]) -> str:
     names = ("participation_ratio", "components_90", "components_95", "two_nn")
     rows = [
-        (epoch, one["models"], *(_short(one.get(name)) for name in names))
+        (epoch, one["models"], one["left_out"], *(_short(one.get(name)) for name in names))
         for epoch, one in dimensions.items()
     ]
-    head = ("epoch", "models", "participation ratio", "components for 90 %", "for 95 %", "two-NN")
+    head = (
+        "epoch",
+        "models",
+        "outliers",
+        "participation ratio",
+        "components for 90 %",
+        "for 95 %",
+        "two-NN",
+    )
     return (
         "## Dimension of the population\n\nAll models of one epoch as points in weight space: "
         "participation ratio and principal components of their variance, and the estimate of two "
-        f"nearest neighbours.\n\n{_table(head, rows)}"
+        f"nearest neighbours. Outliers, with more than {FAR:g} times the median norm, are left out."
+        f"\n\n{_table((*head, 'for 95 %', 'two-NN'), rows)}"
     )
 
 

@@ -3,18 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from weightzoo.benchmarks.benchmark import BenchmarkOptions
+from weightzoo.benchmarks.dynamics import benchmark
 from weightzoo.benchmarks.dynamics.benchmark import dynamics_benchmark, zoo_plan
-from weightzoo.benchmarks.dynamics.forecasts import CurveForecast, _is_measure
-from weightzoo.benchmarks.dynamics.nowcasts import mean_interval
+from weightzoo.benchmarks.dynamics.forecasts import CurveForecast, is_early_measure
+from weightzoo.benchmarks.dynamics.nowcasts import _errors, mean_interval, median_interval
 from weightzoo.benchmarks.dynamics.runs import FINAL_ACCURACY, Horizon, Runs, cut_runs
 from weightzoo.builders.build import build_zoo
 from weightzoo.loaders.load import ZooDataset, load_zoo
+from weightzoo.tasks.dynamics.settings import AnalysisSettings
 from weightzoo.zoos.errors import UnsuitableError
 from weightzoo.zoos.recipe import load_recipe
 
@@ -61,6 +64,16 @@ def test_a_diverged_run_is_left_out_and_counted(split: ZooDataset) -> None:
     assert len(runs) == 1 and runs.left_out == 1
 
 
+def test_a_run_with_an_unknown_measure_is_left_out(split: ZooDataset) -> None:
+    unknown = split.map(
+        lambda batch: {
+            "generalization_gap": np.where(batch["model_id"] == 0, np.nan, 0.1).astype(np.float32)
+        }
+    )
+    runs = Runs.of(unknown, Horizon((0, 1), 6))
+    assert runs.known.columns["model_id"].tolist() == [1] and runs.left_out == 1
+
+
 def test_a_split_that_is_missing_is_named(tiny_zoo: Path) -> None:
     zoo = load_zoo(tiny_zoo)
     with pytest.raises(UnsuitableError, match=r"missing are \['val'\]"):
@@ -70,9 +83,9 @@ def test_a_split_that_is_missing_is_named(tiny_zoo: Path) -> None:
 def test_no_feature_looks_at_a_later_checkpoint() -> None:
     """Columns whose value at an early checkpoint needs the last one, or is of the last one only."""
     later = ("agreement_with_last", "barrier", "barrier_aligned", "barrier_partner")
-    assert not any(map(_is_measure, later))
-    assert not any(map(_is_measure, ("test_accuracy", "final_gap", "generalization_gap")))
-    assert all(map(_is_measure, ("path_length", "alpha_conv1", "agreement", "hessian_trace")))
+    assert not any(map(is_early_measure, later))
+    assert not any(map(is_early_measure, ("test_accuracy", "final_gap", "generalization_gap")))
+    assert all(map(is_early_measure, ("path_length", "alpha_conv1", "agreement", "hessian_trace")))
 
 
 def test_the_line_of_a_curve_is_chosen_on_val_and_stays_inside_its_range(split: ZooDataset) -> None:
@@ -84,6 +97,17 @@ def test_the_line_of_a_curve_is_chosen_on_val_and_stays_inside_its_range(split: 
     wanted = np.clip(first + 6 * (second - first), -1, 1)
     assert forecast.setting == "last points: 2"
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_a_model_that_does_not_move_is_left_out_of_the_errors(split: ZooDataset) -> None:
+    runs = Runs.of(split, Horizon((0, 1), 6))
+    still = SimpleNamespace(
+        weights=runs.weights,
+        last_weights=lambda: runs.weights()[:, -1].clone().index_fill_(0, torch.tensor([1]), 0.0),
+    )
+    errors = _errors(runs.weights()[:, -1], still)  # type: ignore[arg-type]
+    assert errors.tolist() == [1]
+    assert median_interval(np.ones(9)) == (1, 1)
 
 
 def test_the_interval_of_a_mean_is_that_of_its_standard_error() -> None:
@@ -122,3 +146,24 @@ def test_the_benchmark_answers_its_questions_on_a_small_zoo(tmp_path: Path) -> N
     assert errors["learned steps"] < 1
     assert set(data["gap"]) == {"last", "last, trained", "early"}
     assert "## Weights at epoch 6" in outcome.text
+
+
+def test_a_finished_analysis_is_not_repeated(
+    tiny_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = list[Path]()
+    out = tmp_path / "out"
+
+    def analyse(zoo: Path, folder: Path, **given: object) -> SimpleNamespace:
+        calls.append(folder)
+        (folder / "tiny").mkdir(parents=True, exist_ok=True)
+        data = {"zoo": "tiny", "settings": AnalysisSettings(epochs=(1, 2)).to_json()}
+        (folder / "report.json").write_text(json.dumps(data))
+        return SimpleNamespace(zoo=folder / "tiny")
+
+    monkeypatch.setattr(benchmark, "analyse_zoo", analyse)
+    options = BenchmarkOptions(out=out, progress=False)
+    for epochs in ((1, 2), (1, 2), (0, 2)):
+        found = benchmark._analysed(tiny_zoo, AnalysisSettings(epochs=epochs), options)
+        assert found == out / "analysed" / "tiny"
+    assert len(calls) == 2

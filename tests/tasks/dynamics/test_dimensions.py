@@ -12,6 +12,7 @@ from weightzoo.tasks.dynamics.dimensions import (
     participation_ratio,
     principal_variances,
     two_nn,
+    typical,
 )
 
 
@@ -75,3 +76,9 @@ def test_points_that_are_too_few_or_not_finite_are_refused() -> None:
         two_nn(torch.ones(5, 2))
     with pytest.raises(ValueError, match="finite"):
         principal_variances(torch.tensor([[1.0], [torch.nan]]))
+
+
+def test_a_point_whose_weights_exploded_is_not_typical() -> None:
+    points = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    points[4], points[7, 0] = 1e30, torch.nan
+    assert (~typical(points)).nonzero().flatten().tolist() == [4, 7]
