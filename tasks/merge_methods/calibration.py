@@ -110,6 +110,9 @@ def repair(merged: nn.Module, members: Sequence[nn.Module], images: Images) -> d
 
     Returns:
         State dict of the repaired network.
+
+    Raises:
+        MergeError: if a hidden layer has no bias.
     """
     network, pixels = copy.deepcopy(merged), images.pixels[:EXAMPLES]
     names = _ordered_layers(network, pixels[:1])[:-1]
