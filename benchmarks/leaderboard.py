@@ -59,6 +59,9 @@ def leaderboard_text(results: Path, out: Path) -> str:
     Args:
         results: folder with result files, at any depth.
         out: Markdown file, named in the text.
+
+    Raises:
+        ZooError: if there is no result, or a result file is not JSON.
     """
     command = f"weightzoo leaderboard {results} --out {out}"
     sections = [
