@@ -47,9 +47,9 @@ class Claim:
     """One named comparison.
 
     Attributes:
-        first: what is claimed to be better.
-        second: what it is compared with.
-        under: how truth was held out; "" where nothing was.
+        first: ranker or choice of the claim.
+        second: ranker or choice that it is compared with.
+        under: way of holding truth out; "" where nothing was held out.
         difference: mean of first minus second over targets, with its interval.
     """
 

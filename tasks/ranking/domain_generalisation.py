@@ -36,8 +36,8 @@ class Generalised:
     """Accuracies of one method.
 
     Attributes:
-        val: on held-out images of the training domains.
-        test: on the unseen domain.
+        val: accuracy on held-out images of the training domains.
+        test: accuracy on the unseen domain.
     """
 
     val: float

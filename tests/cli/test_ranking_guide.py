@@ -17,6 +17,13 @@ def test_commands_of_the_guide_parse() -> None:
         assert _parser().parse_args(shlex.split(command)[1:]).run is not None
 
 
+def test_code_of_the_guide_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(block, {})
+
+
 def test_guide_names_every_score() -> None:
     table = GUIDE[GUIDE.index("| score |") : GUIDE.index("A score that is equal")]
     named = set(re.findall(r"`([a-z-]+)`", table))
