@@ -29,6 +29,7 @@ STAGING_BYTES = 2**26  # size of the pinned block that rows pass through
 
 DeviceBatch = dict[str, Any]
 Transform = Callable[[Tensor], Any]
+Prepare = Callable[[Tensor, np.ndarray], Tensor]
 
 
 class DeviceLoader:
@@ -74,6 +75,7 @@ class DeviceLoader:
         world_size: int | None = None,
         mode: str = "auto",
         columns: Sequence[str] | None = None,
+        prepare: Prepare | None = None,
         transform: Transform | None = None,
     ) -> None:
         """Plan the batches, and in resident mode copy the rows to the device.
@@ -95,6 +97,9 @@ class DeviceLoader:
                 half of the free memory of a CUDA device. On the CPU "auto" streams, because mapped
                 files are in memory already.
             columns: names of the columns in a batch; None takes all columns of numbers.
+            prepare: function of weights (n, D) on the device and their row numbers (n,), whose
+                result (n, D) replaces them, always alike for a row. Resident rows are prepared
+                once, others in each batch.
             transform: function of the weights, (n, D) or (n, K, D), on the device. If it returns a
                 mapping, its entries replace `weights` in the batch; any other result becomes
                 `weights`.
@@ -130,6 +135,7 @@ class DeviceLoader:
             world_size=processes if world_size is None else world_size,
         )
         self._transform = dataset.tokenizer if transform is None else transform
+        self._prepare = prepare
         if self.dataset.shown:
             self.dataset.table.read()  # before threads read it
         self._resident = self._load(mode)
@@ -186,7 +192,18 @@ class DeviceLoader:
     def _read_rows(self, rows: Iterable[np.ndarray]) -> Generator[DeviceBatch, None, None]:
         if self._resident is not None:
             return self._resident.batches(rows)
+        if self._prepare is not None:
+            return self._read_prepared(rows, self._prepare)
         return read_ahead(self._slots(), rows)
+
+    def _read_prepared(
+        self, rows: Iterable[np.ndarray], prepare: Prepare
+    ) -> Generator[DeviceBatch, None, None]:
+        asked, given = tee(rows)
+        with closing(read_ahead(self._slots(), asked)) as batches:
+            for numbers, batch in zip(given, batches, strict=True):
+                yield batch | {WEIGHTS: prepare(batch.pop(WEIGHTS), numbers)}
+                del batch
 
     def _read_models(
         self, numbers: Iterable[np.ndarray], rows: np.ndarray, mask: np.ndarray
@@ -215,7 +232,7 @@ class DeviceLoader:
         if mode == "streaming" or mode == "auto" and needed > FREE_SHARE * free_bytes(self.device):
             return None
         try:
-            return ResidentRows(self.dataset, self.device)
+            return ResidentRows(self.dataset, self.device, self._prepare)
         except (torch.cuda.OutOfMemoryError, MemoryError):
             warnings.warn(
                 f"{needed:,} bytes of weights do not fit the memory of {self.device}: "
@@ -234,12 +251,15 @@ class DeviceLoader:
 class ResidentRows:
     """All rows of a dataset on a device."""
 
-    def __init__(self, dataset: ZooDataset, device: torch.device) -> None:
+    def __init__(
+        self, dataset: ZooDataset, device: torch.device, prepare: Prepare | None = None
+    ) -> None:
         """Copy the rows to the device.
 
         Args:
             dataset: dataset to copy.
             device: device where the rows are placed.
+            prepare: function of the rows and their numbers, see `DeviceLoader`.
 
         Raises:
             torch.cuda.OutOfMemoryError: if the rows do not fit.
@@ -247,6 +267,10 @@ class ResidentRows:
         """
         self._dataset, self._device, self._pool = dataset, device, BufferPool()
         self._weights = _upload(dataset, device)
+        step = max(1, STAGING_BYTES // (4 * dataset.source.width))
+        for start in range(0, len(dataset), step) if prepare is not None else ():
+            block = self._weights[start : start + step]
+            block.copy_(prepare(block, np.arange(start, start + len(block))))  # type: ignore[misc]
         blocks = dataset.columns.take(dataset.rows).blocks
         self._blocks = [torch.from_numpy(block).to(device) for block in blocks]
 

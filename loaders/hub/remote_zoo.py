@@ -69,7 +69,7 @@ def _opened(
     """The rows of a split, with a folder for what is fetched of them."""
     shards = [shard for shard in zoo.index.shards if shard.split == split]
     remote = [_RemoteFile(zoo, shard, token) for shard in shards]
-    local = [one.structure(Path(folder.name) / f"{number}.h5") for number, one in enumerate(remote)]
+    local = [one.structure(folder / f"{number}.h5") for number, one in enumerate(remote)]
     table = ColumnTable(Shards(local), list(columns or local[0].columns), split)
     table.read()
     files = Shards([replace(file, path=one.path) for file, one in zip(local, remote, strict=True)])

@@ -1,12 +1,11 @@
-"""Canonical rows in batches: read by the loader, aligned on the device of the batch.
+"""Canonical rows in batches: read and aligned by the loader, on the device of the batch.
 
-Memory holds the permutations of every model and a few batches, never all rows.
+Unless the rows are resident, memory holds the permutations of every model and a few batches.
 
 Shape letters: B rows in a batch, N rows, D length of the flat weight vector.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import tee
 
 import numpy as np
 import torch
@@ -47,7 +46,7 @@ class CanonicalRows:
             ValueError: if there are no rows, or a row is not finite.
         """
         self.dataset, self.batch_size = dataset, batch_size
-        self._alignment = canonical.alignment(dataset)
+        alignment = canonical.alignment(dataset)
         self._loader = DeviceLoader(
             dataset.with_format("torch"),
             batch_size,
@@ -56,6 +55,7 @@ class CanonicalRows:
             columns=[],
             rank=0,
             world_size=1,
+            prepare=None if alignment is None else alignment.apply,
         )
 
     def __len__(self) -> int:
@@ -64,11 +64,8 @@ class CanonicalRows:
 
     def read(self, numbers: Iterable[np.ndarray]) -> Iterator[Tensor]:
         """Read the given row numbers of the dataset, (B,) each, as weights (B, D)."""
-        asked, given = tee(numbers)
-        for rows, batch in zip(given, self._loader.read(asked), strict=True):
-            weights = batch.pop(WEIGHTS)
-            yield weights if self._alignment is None else self._alignment.apply(weights, rows)
-            del weights
+        for batch in self._loader.read(numbers):
+            yield batch.pop(WEIGHTS)
 
     def blocks(self) -> Iterator[Tensor]:
         """Read all rows in order, in blocks of `batch_size`."""

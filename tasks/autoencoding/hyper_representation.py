@@ -17,6 +17,7 @@ from ...loaders import AdditiveNoise, Compose, Erasing, ZooDataset
 from ...loaders.dataset.checks import check_dataset
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
+from ..training.encoder_reader import training_mode
 from .autoencoder_training import (
     AutoencoderSettings,
     AutoencoderTraining,
@@ -155,7 +156,7 @@ class ModelTraining(AutoencoderTraining):
         module = autoencoder.module
         super().__init__(module, module.latent, (train.dataset, val), settings, seed)
         self._autoencoder, self._tokenizer = autoencoder, autoencoder.tokenizer
-        self._train, self._val = train, autoencoder.canonical_rows(val)
+        self._train, self._val = train, autoencoder.canonical_rows(val, training_mode([val], "cpu"))
         self._views = ModelViews(canonical, settings)
         self._augment = Compose([Erasing(settings.erasing), AdditiveNoise(settings.noise)])
         self._behaviour: Behaviour | None = None

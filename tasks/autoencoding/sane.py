@@ -23,6 +23,7 @@ from ...loaders.dataset.checks import check_dataset
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.tokens.tokenizers import POSITIONS
 from ..processes import threads
+from ..training.encoder_reader import training_mode
 from .autoencoder_training import (
     AutoencoderSettings,
     AutoencoderTraining,
@@ -235,7 +236,7 @@ class SequenceTraining(AutoencoderTraining):
         projected = window * autoencoder.module.latent
         super().__init__(autoencoder.module, projected, (train.dataset, val), settings, seed)
         self._autoencoder, self._train = autoencoder, train
-        self._val = autoencoder.canonical_rows(val)
+        self._val = autoencoder.canonical_rows(val, training_mode([val], "cpu"))
         self._views = ModelViews(canonical, settings)
         self._noise = MultiplicativeNoise(settings.noise)
         self._windows = Windows(autoencoder.tokenizer, window)

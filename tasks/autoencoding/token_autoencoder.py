@@ -201,8 +201,12 @@ class TokenAutoencoder:
             spread = spread + squares_by_layer(self.tokenizer, self.mean.cpu() - true)
         return explained(self.tokenizer, errors, spread)
 
-    def canonical_rows(self, dataset: ZooDataset) -> CanonicalRows:
+    def canonical_rows(self, dataset: ZooDataset, mode: str = "streaming") -> CanonicalRows:
         """Reader of canonical rows, in blocks of `rows_at_once`.
+
+        Args:
+            dataset: rows as stored.
+            mode: mode of the `DeviceLoader`; "resident" for rows that are read several times.
 
         Raises:
             ValueError: if there are no rows, or a row is not finite.
@@ -214,7 +218,7 @@ class TokenAutoencoder:
         for block in dataset.weight_blocks():
             check_finite(block, dataset.name, first)
             first += len(block)
-        return CanonicalRows(self.canonical, dataset, self.rows_at_once)
+        return CanonicalRows(self.canonical, dataset, self.rows_at_once, mode=mode)
 
     def _blocks(self, rows: Tensor | ZooDataset | CanonicalRows) -> Iterable[Tensor]:
         """Blocks of canonical weights, or of latent vectors."""

@@ -230,6 +230,26 @@ def test_device_loader_reads_parts_and_selections(seven: ZooDataset) -> None:
         assert torch.equal(found, seven.weights()[2::3, 20:56])
 
 
+@pytest.mark.parametrize("models", [False, True])
+def test_prepared_rows_are_equal_in_both_modes(seven: ZooDataset, models: bool) -> None:
+    calls: list[int] = []
+
+    def prepare(weights: torch.Tensor, rows: np.ndarray) -> torch.Tensor:
+        calls.append(len(rows))
+        return weights + torch.from_numpy(rows).float()[:, None]
+
+    rows = seven.trajectories() if models else seven
+    read = {mode: DeviceLoader(rows, 5, mode=mode, prepare=prepare) for mode in MODES}
+    assert calls == [42]  # resident rows are prepared once
+    found = {mode: list(loader) for mode, loader in read.items()}
+    assert_same_batches(found["streaming"], found["resident"])
+    plain = torch.cat([batch["weights"] for batch in DeviceLoader(rows, 42, shuffle=False)])
+    whole = torch.cat(
+        [batch["weights"] for batch in DeviceLoader(rows, 42, shuffle=False, prepare=prepare)]
+    )
+    assert torch.equal((whole - plain)[..., 0].round().long().flatten(), torch.arange(42))
+
+
 def test_auto_mode_goes_by_free_memory(seven: ZooDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = 42 * 71 * 4
     for free, mode in ((2 * needed, "resident"), (2 * needed - 2, "streaming")):
