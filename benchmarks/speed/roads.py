@@ -119,7 +119,7 @@ def _start(
 def _result(process: subprocess.Popen) -> dict[str, Any]:
     output, _ = process.communicate()
     if process.returncode:
-        raise SystemExit(f"a road failed: {process.args}")
+        raise SystemExit(f"a road failed: {process.args!r}")
     result: dict[str, Any] = json.loads(output.splitlines()[-1])
     return result
 
