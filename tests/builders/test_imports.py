@@ -343,14 +343,14 @@ def test_one_row_that_cannot_be_flattened_is_one_line_of_the_report(
 
 def fail_at_row(monkeypatch: pytest.MonkeyPatch, row: int, error: Exception) -> None:
     """Let the flattening of one row of the import raise an error."""
-    real, count = import_writer._flatten, iter(range(10**6))
+    real, count = import_writer.flatten, iter(range(10**6))
 
     def flatten_or_fail(*arguments: Any) -> None:
         if next(count) == row:
             raise error
         real(*arguments)
 
-    monkeypatch.setattr(import_writer, "_flatten", flatten_or_fail)
+    monkeypatch.setattr(import_writer, "flatten", flatten_or_fail)
 
 
 def rot_after_the_first_look(monkeypatch: pytest.MonkeyPatch) -> None:
