@@ -5,7 +5,6 @@ Shape letters: M members, E examples, O outputs, I inputs.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,8 +88,8 @@ def regmean_plus(
         grams = torch.stack([_gram(merged, name, own.pixels[:EXAMPLES]) for own in images])
         weights = torch.stack([state[f"{name}.weight"] for state in states])
         own_OI = regmean_merge(as_matrices(weights).double(), grams.double(), off_diagonal)
-        layer: Any = merged.get_submodule(name)
-        layer.weight.data.copy_(own_OI.view_as(layer.weight))
+        weight = merged.get_parameter(f"{name}.weight")
+        weight.data.copy_(own_OI.view_as(weight))
     return dict(merged.state_dict())
 
 
@@ -123,11 +122,11 @@ def repair(merged: nn.Module, members: Sequence[nn.Module], images: Images) -> d
         )
         own_mean, own_deviation = _unit_statistics(network, pixels, [name])[name]
         factor = deviation / own_deviation.clamp_min(LEAST_DEVIATION)
-        layer: Any = network.get_submodule(name)
-        if layer.bias is None:
+        if network.get_submodule(name).bias is None:
             raise MergeError(f"REPAIR shifts biases, and layer {name!r} has none")
-        layer.weight.data.mul_(factor.view(-1, *[1] * (layer.weight.dim() - 1)))
-        layer.bias.data.sub_(own_mean).mul_(factor).add_(mean)
+        weight, bias = (network.get_parameter(f"{name}.{part}").data for part in ("weight", "bias"))
+        weight.mul_(factor.view(-1, *[1] * (weight.dim() - 1)))
+        bias.sub_(own_mean).mul_(factor).add_(mean)
     return dict(network.state_dict())
 
 
