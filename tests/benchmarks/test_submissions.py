@@ -7,11 +7,16 @@ from typing import Any
 
 import pytest
 
+from weightzoo.benchmarks.leaderboard import BENCHMARK_FORMAT
 from weightzoo.benchmarks.submissions import check_submission
 from weightzoo.cli.main import main
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
-SHIPPED = [path.parent.name for path in sorted(RESULTS.glob("*/result.json"))]
+SHIPPED = [
+    path.parent.name
+    for path in sorted(RESULTS.glob("*/result.json"))
+    if json.loads(path.read_text())["format"] == BENCHMARK_FORMAT
+]
 
 
 def failed(path: Path) -> dict[str, str]:
