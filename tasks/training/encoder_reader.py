@@ -11,6 +11,9 @@ An encoder names its input in the attribute `reads`, and takes it with the layer
 - "trajectories": `weights` (B, K, D), `epoch` (B, K) and `mask` (B, K) of the K checkpoints of
   every model; the mask is false behind the last checkpoint of a model.
 
+A declaration belongs to the `forward` it stands beside: a subclass that overrides `forward` and
+declares nothing reads flat weights.
+
 Rows are scaled and cut on the device of the batch, after the copy of its flat rows.
 
 Shape letters: B models in the batch, D length of the flat weight vector, N tokens, S values per
@@ -155,7 +158,7 @@ def declared_input(module: nn.Module) -> str:
     Raises:
         ValueError: if it is not one of `READS`, or is "windows" without a method `windows`.
     """
-    reads = getattr(module, "reads", READS[0])
+    reads = _declared(module)
     name = type(module).__name__
     if reads not in READS:
         raise ValueError(f"{name}.reads must be one of {READS}, got {reads!r}")
@@ -176,3 +179,11 @@ def training_mode(zoos: Sequence[ZooDataset], device: str | torch.device) -> str
     """
     small = sum(zoo.source.width * 4 * len(zoo) for zoo in zoos) < RESIDENT_BYTES
     return "resident" if small and torch.device(device).type == "cpu" else "auto"
+
+
+def _declared(module: nn.Module) -> Any:
+    """`reads` of the module itself, or of its class if that is no older than its `forward`."""
+    own = (vars(one) for one in type(module).__mro__)
+    older = next((names for names in own if "reads" in names or "forward" in names), {})
+    declares = "reads" in older or "reads" in vars(module)
+    return module.reads if declares else READS[0]

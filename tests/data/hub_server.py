@@ -148,9 +148,11 @@ class HubServer:
         self.faults.clear()
         self.lfs.clear()
 
-    def add_repo(self, name: str, folder: Path | None = None, prefix: str = "") -> Repo:
-        """Make a repo as if someone had uploaded a folder by hand."""
-        repo = self.repos[name] = Repo()
+    def add_repo(
+        self, name: str, folder: Path | None = None, prefix: str = "", model: bool = False
+    ) -> Repo:
+        """Make a repo of a dataset or model as if someone had uploaded a folder by hand."""
+        repo = (self.models if model else self.repos)[name] = Repo()
         files = [path for path in folder.rglob("*") if path.is_file()] if folder else []
         named = {prefix + path.relative_to(folder or path).as_posix(): path for path in files}
         repo.commit({path: blob(path, file.read_bytes()) for path, file in named.items()})

@@ -153,7 +153,7 @@ def test_revisions_of_one_repository_are_checkpoints_of_one_model(
 ) -> None:
     lines, weights = [], {}
     for model in range(3):
-        repo = hub.add_repo(f"org/run{model}")
+        repo = hub.add_repo(f"org/run{model}", model=True)
         for step in (1000, 20, 300):
             weights[model, step] = write_repository(tmp_path / f"{model}-{step}", 10 * model + step)
             files = (tmp_path / f"{model}-{step}").iterdir()
@@ -169,16 +169,16 @@ def test_revisions_of_one_repository_are_checkpoints_of_one_model(
         model, epoch = int(name[-1]), int(columns["epoch"][index])
         np.testing.assert_array_equal(rows[index], weights[model, epoch])
         assert columns["revision"][index] == f"step{epoch}"
-        assert columns["commit"][index] == hub.repos[name].tags[f"step{epoch}"]
+        assert columns["commit"][index] == hub.models[name].tags[f"step{epoch}"]
 
 
 def test_bad_repositories_are_lines_of_the_report(
     hub: HubServer, client: HubClient, tmp_path: Path
 ) -> None:
-    hub.add_repo("org/good", _repository(tmp_path / "good", 1))
-    hub.add_repo("org/lost", _repository(tmp_path / "lost", 2))
-    hub.add_repo("org/empty")
-    hub.fail("GET", "/org/lost/resolve/.*/model.safetensors", times=99, status=500)
+    hub.add_repo("org/good", _repository(tmp_path / "good", 1), model=True)
+    hub.add_repo("org/lost", _repository(tmp_path / "lost", 2), model=True)
+    hub.add_repo("org/empty", model=True)
+    hub.fail("HEAD", "/org/lost/resolve/.*/model.safetensors", times=99, status=500)
     (tmp_path / "list.txt").write_text("org/good\norg/lost\norg/missing\norg/empty\norg/good@v9\n")
     models, _, refused = client.run(IMPORT, listing=tmp_path / "list.txt", out=tmp_path / "out")
     hub.forget()
@@ -191,15 +191,13 @@ def test_only_chosen_files_are_fetched(hub: HubServer, client: HubClient, tmp_pa
     for name in ("model.fp16.safetensors", "consolidated.safetensors", "pytorch_model.bin"):
         (folder / name).write_bytes(b"another copy")
     _repository(folder / "checkpoint-5", 2)
-    hub.add_repo("org/copies", folder)
+    hub.add_repo("org/copies", folder, model=True)
     (tmp_path / "list.txt").write_text("org/copies")
     hub.requests.clear()
     assert client.run(IMPORT, listing=tmp_path / "list.txt", out=tmp_path / "out")[:2] == [1, 1]
-    fetched = {
-        r.split("/main/")[-1] for r in hub.requests if r.startswith("GET") and "/resolve/" in r
-    }
+    fetched = {r.split("/main/")[-1] for r in hub.requests if "/resolve/" in r}
     assert {name.rpartition("/")[2] for name in fetched} == {"config.json", "model.safetensors"}
-    assert hub.count("GET .*checkpoint-5/model.safetensors") == 0
+    assert hub.count(".*checkpoint-5/model.safetensors") == 0
 
 
 def _repository(folder: Path, seed: int) -> Path:

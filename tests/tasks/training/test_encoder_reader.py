@@ -17,7 +17,7 @@ from weightzoo.tasks.autoencoding.hyper_representation import train_hyper_repres
 from weightzoo.tasks.autoencoding.sane import SequenceSettings, train_sane
 from weightzoo.tasks.training import encoder_reader, encoder_training
 from weightzoo.tasks.training.encoder_making import EncoderSpec
-from weightzoo.tasks.training.encoder_reader import EncoderReader
+from weightzoo.tasks.training.encoder_reader import EncoderReader, declared_input
 from weightzoo.tasks.training.encoder_training import train_encoder
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.settings import TrainingSettings
@@ -132,6 +132,18 @@ def test_encoder_of_any_input_is_trained_and_predicts(zoo: Splits, kind: type[De
     assert model.predict(zoo["test"]).shape == (len(rows),)
     if kind is not OfTrajectories:
         assert len(model.module.given if kind is Declaring else model.module.given["values"]) == 6
+
+
+def test_subclass_with_a_forward_of_its_own_reads_flat_weights_unless_it_declares() -> None:
+    class Changed(OfLayerSets):
+        def forward(self, given: Any, layer_table: LayerTable) -> Tensor:
+            return super().forward(given / 2, layer_table)
+
+    class Declared(Changed):
+        reads = "layer_sets"
+
+    assert declared_input(OfLayerSets()) == declared_input(Declared()) == "layer_sets"
+    assert declared_input(Changed()) == declared_input(nn.Linear(2, 1)) == "flat"
 
 
 def test_wrong_declaration_is_refused() -> None:
