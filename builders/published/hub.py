@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from ...zoos.errors import BuildError
+from ...zoos.strict_json import json_text
 from ..checkpoints.archives import Source, open_source
 from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.unreadable import UnreadableFileError, is_machine_error, reading, shown
@@ -312,4 +313,4 @@ def _config(config: Any) -> dict[str, Any]:
 
 def _adapter(config: Any) -> dict[str, Any]:
     kept = {column: config.get(key) for key, column in _ADAPTER.items()}
-    return {c: json.dumps(sorted(v)) if isinstance(v, list) else v for c, v in kept.items()}
+    return {c: json_text(sorted(v)) if isinstance(v, list) else v for c, v in kept.items()}

@@ -101,7 +101,7 @@ def test_build_zoo_gives_equal_columns_for_any_workers_and_cohorts(tmp_path: Pat
     assert alone != list(_columns(_build(tmp_path / "d", other_seed)))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_build_zoo_resumes_after_kill_9(tmp_path: Path, workers: int) -> None:
     recipe = replace(_recipe(), seeds=20, epochs=40, checkpoints=(0, 1, 40))
     whole = list(_columns(_build(tmp_path / "whole", recipe)))

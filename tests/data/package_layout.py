@@ -6,6 +6,7 @@ Every import counts, also those inside functions and under `TYPE_CHECKING`.
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -53,15 +54,21 @@ def module_files(root: Path) -> list[Path]:
 def imports(root: Path, file: Path) -> Iterator[Import]:
     """Everything that a file imports, wherever the statement stands."""
     here = ("weightzoo", *file.parent.parts)
-    for node in ast.walk(ast.parse((root / file).read_text())):
+    for node in _statements((root / file).read_text()):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield Import(file, node.lineno, 0, tuple(alias.name.split(".")))
-        elif isinstance(node, ast.ImportFrom):
+        else:
             base = here[: len(here) - node.level + 1] if node.level else ()
             base = (*base, *(node.module.split(".") if node.module else ()))
             for alias in node.names:
                 yield Import(file, node.lineno, node.level, (*base, alias.name))
+
+
+@cache  # tests look at many copies of the package
+def _statements(text: str) -> tuple[ast.Import | ast.ImportFrom, ...]:
+    nodes = ast.walk(ast.parse(text))
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
 
 
 def own_imports(root: Path, file: Path) -> Iterator[Import]:

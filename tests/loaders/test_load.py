@@ -75,8 +75,8 @@ def test_load_zoo_picks_a_zoo_of_a_collection(tmp_path: Path) -> None:
     assert len(load_zoo(collection, split="train")) == 6
     make_tiny_zoo(collection / "two", train_shards=2)
     assert len(load_zoo(collection, "two", "train")) == 12
-    for name in (None, "three"):
-        with pytest.raises(ValueError, match=r"\['one', 'two'\], got " + repr(name)):
+    for name, given in ((None, "and none is given"), ("three", "got 'three'")):
+        with pytest.raises(ValueError, match=rf"\['one', 'two'\], {given}"):
             load_zoo(collection, name)
     with pytest.raises(ValueError, match="leave out name='one'"):
         load_zoo(collection / "one", "one")

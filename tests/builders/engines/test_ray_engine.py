@@ -45,6 +45,7 @@ def _check_equal(folder: Path, name: str) -> None:
     assert held == {path.name for path in (folder / "process").iterdir()}
 
 
+@pytest.mark.slow
 def test_ray_engine_runs_the_cohort_of_a_killed_worker_again(tmp_path: Path) -> None:
     """No row is lost and none is there twice: the zoo equals that of the process engine."""
     folder = _builds(tmp_path, "process", "killed")

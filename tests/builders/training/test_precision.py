@@ -24,6 +24,7 @@ def recipe(precision: str, epochs: int = 3) -> Recipe:
     )
 
 
+@pytest.mark.slow
 def test_bfloat16_learns_what_float32_learns() -> None:
     results = {}
     for precision in ("float32", "bfloat16"):
