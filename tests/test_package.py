@@ -116,8 +116,22 @@ def test_tests_mirror_the_tree() -> None:
     assert folders <= {Path(), Path("attacks"), *packages(ROOT)}
 
 
+def test_every_module_imports_without_slow_libraries() -> None:
+    output = run(f"""
+import importlib, sys
+for name in {modules()!r}:
+    importlib.import_module(name)
+    print(*(f"{{name}} imports {{slow}}" for slow in {sorted(LAZY)!r} if slow in sys.modules))
+""")
+    assert output.strip() == ""
+
+
+@pytest.mark.slow
 def test_every_module_imports_alone_and_without_slow_libraries() -> None:
-    """Each import starts without any other of our modules loaded, so a cycle cannot hide."""
+    """Each import starts without any other of our modules loaded, so a cycle cannot hide.
+
+    Slow because it imports most modules hundreds of times; circles are found by the layout too.
+    """
     assert {"weightzoo", "weightzoo.zoos.format"} <= set(modules())
     output = run(f"""
 import importlib, sys

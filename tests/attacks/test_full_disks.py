@@ -4,6 +4,7 @@ import pytest
 from attack_scripts import run_script
 
 
+@pytest.mark.slow
 def test_build_on_a_full_disk_says_so_and_goes_on() -> None:
     disks = run_script("full_disks.py", "--small")["cases"]
     assert {disk["first"] for disk in disks} == {"clear"}, disks

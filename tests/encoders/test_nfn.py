@@ -63,7 +63,7 @@ def test_nfn_takes_convolutions_that_flatten_or_pool(symmetry: str) -> None:
     ("make", "steps"),
     [
         (partial(NFN, channels=(16, 16), head=(32,)), 300),
-        (partial(NFT, width=16), 300),
+        pytest.param(partial(NFT, width=16), 300, marks=pytest.mark.slow),
     ],
 )
 def test_equivariant_encoder_learns_the_product_of_two_layers(
