@@ -183,7 +183,7 @@ def training_mode(zoos: Sequence[ZooDataset], device: str | torch.device) -> str
 
 def _declared(module: nn.Module) -> Any:
     """`reads` of the module itself, or of its class if that is no older than its `forward`."""
-    own = (vars(one) for one in type(module).__mro__)
-    older = next((names for names in own if "reads" in names or "forward" in names), {})
-    declares = "reads" in older or "reads" in vars(module)
+    classes = [vars(one) for one in type(module).__mro__]
+    first = next(names for names in classes if "reads" in names or "forward" in names)
+    declares = "reads" in first or "reads" in vars(module)
     return module.reads if declares else READS[0]
