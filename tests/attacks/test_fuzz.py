@@ -8,7 +8,9 @@ from hostile_pickles import hostile_file
 GOOD = {"clear error", "equal values", "found by verify", "imported"}
 
 
-@pytest.mark.parametrize("kind", ["flips", "pickles", "indexes"])
+@pytest.mark.parametrize(
+    "kind", ["flips", pytest.param("pickles", marks=pytest.mark.slow), "indexes"]
+)
 def test_damage_ends_in_a_clear_error_or_is_found(kind: str) -> None:
     cases = run_script("fuzz.py", "--small", kind, record=f"fuzz_{kind}")["cases"]
     assert len(cases) == 20

@@ -5,6 +5,7 @@ from attack_scripts import run_script
 from commands import COMMANDS, STAGES
 
 
+@pytest.mark.slow
 def test_build_killed_in_any_stage_resumes_to_equal_columns() -> None:
     kills = run_script("kills.py", "--small")["cases"]
     assert [kill["stage"] for kill in kills] == list(STAGES)
