@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,11 @@ def leaderboard_text(results: Path, out: Path) -> str:
         ZooError: if there is no result, or a result file is not JSON.
     """
     command = f"weightzoo leaderboard {results} --out {out}"
+    found = _read_results(results, RESULT_NAME)
     sections = [
-        *map(section, _read_results(results)),
+        *_own_sections(found),
         *_generation_sections(results),
-        *_sections_of_other_formats(results),
+        *_sections_of_other_formats(found),
     ]
     if not sections:
         raise ZooError(
@@ -79,12 +80,18 @@ def leaderboard_text(results: Path, out: Path) -> str:
     return "\n".join([HEADER.format(command=command), *sections])
 
 
-def _read_results(folder: Path) -> list[dict[str, Any]]:
-    """All results below a folder, sorted by the name of the benchmark."""
-    paths = sorted(folder.glob(f"**/{RESULT_NAME}"))
-    results = [_read(path) for path in paths]
-    known = [result for result in results if result is not None]
-    return sorted(known, key=lambda result: (result["benchmark"], result["command"]))
+def _read_results(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The objects in all result files of a name below a folder, by path."""
+    found = [_json(path) for path in sorted(folder.glob(f"**/{name}"))]
+    return [data for data in found if isinstance(data, dict)]
+
+
+def _own_sections(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sections of the benchmarks of property prediction, by name."""
+    own = [data for data in results if data.get("format") == BENCHMARK_FORMAT]
+    ours = [data for data in own if data.get("layout") in LAYOUTS]
+    ours.sort(key=lambda data: (data["benchmark"], data["command"]))
+    return [section(data) for data in ours]
 
 
 def section(result: Mapping[str, Any]) -> str:
@@ -103,28 +110,23 @@ def section(result: Mapping[str, Any]) -> str:
     )
 
 
-def _generation_sections(folder: Path) -> list[str]:
-    """Sections of the generation benchmark, whose result files have another format."""
-    found = [_json(path) for path in sorted(folder.glob(f"**/{generation_report.DATA}"))]
-    ours = [data for data in found if isinstance(data, dict)]
-    return [
-        generation_report.leaderboard_section(data)
-        for data in ours
-        if data.get("format") == generation_report.FORMAT
-    ]
-
-
-def _sections_of_other_formats(folder: Path) -> list[str]:
+def _sections_of_other_formats(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sections of the benchmarks whose result files have formats of their own, by name."""
     sections = {
         merging_report.FORMAT: merging_report.leaderboard_section,
         language_report.FORMAT: language_report.leaderboard_section,
         RANKING_FORMAT: ranking_section,
     }
-    found = [_json(path) for path in sorted(folder.glob(f"**/{RESULT_NAME}"))]
-    ours = [data for data in found if isinstance(data, dict) and data.get("format") in sections]
+    ours = [data for data in results if data.get("format") in sections]
     ours.sort(key=lambda data: (data["benchmark"], data["command"]))
     return [sections[data["format"]](data) for data in ours]
+
+
+def _generation_sections(folder: Path) -> list[str]:
+    """Sections of the generation benchmark, whose result files have another name."""
+    found = _read_results(folder, generation_report.DATA)
+    ours = [data for data in found if data.get("format") == generation_report.FORMAT]
+    return [generation_report.leaderboard_section(data) for data in ours]
 
 
 def _tested(result: Mapping[str, Any]) -> str:
@@ -136,13 +138,6 @@ def _tested(result: Mapping[str, Any]) -> str:
         for name, scores in run["scores"].items()
     }
     return ", ".join(scored[name] for name in result["zoos"] if name in scored)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A benchmark result; None if the JSON file holds something else."""
-    data = _json(path)
-    ours = isinstance(data, dict) and data.get("format") == BENCHMARK_FORMAT
-    return data if ours and data.get("layout") in LAYOUTS else None
 
 
 def _json(path: Path) -> Any:

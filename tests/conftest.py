@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several workers would wait
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 
+from hub_client import HubClient  # noqa: E402
+from hub_server import HubServer  # noqa: E402
 from make_tiny_zoo import make_tiny_zoo  # noqa: E402
 
 from weightzoo.builders.build import build_zoo  # noqa: E402
@@ -39,3 +42,17 @@ def trained_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("zoos") / "small"
     build_zoo(recipe, folder, workers=1, progress=False)
     return folder
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    """A Hub on the loopback."""
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
+    """A process whose Hub libraries talk to `hub`."""
+    with HubClient(hub.endpoint, tmp_path_factory.mktemp("home")) as process:
+        yield process

@@ -27,11 +27,10 @@ from ...zoos.mixed_format import (
     MixedPart,
     Segment,
 )
-from ..checkpoints.unreadable import UnreadableFileError, reading
 from .columns import ColumnPlan
 from .groups import Group
 from .models import FoundModel, Reader, Remark
-from .partial_import import BLOCK_BYTES, Journal, flatten
+from .partial_import import BLOCK_BYTES, Journal, read_row
 from .report import ImportedZoo
 
 _ROW_BYTES = 1000  # estimate of the scalar columns of one row
@@ -260,12 +259,8 @@ class MixedImport:
             for number, row in enumerate(rows, start):
                 table, model = self.groups[row.group].table, self.models[row.model]
                 own = values[row.first_value - first :][: table.width]
-                try:
-                    with reading():
-                        flatten(reader.open(model, row.row), table, own)
-                except UnreadableFileError as error:
-                    own[:] = np.nan
-                    refused[number] = Remark(model.name, str(error), int(model.epochs[row.row]))
+                if remark := read_row(reader, model, row.row, table, own):
+                    refused[number] = remark
             yield rows, values, refused
             start = stop
 

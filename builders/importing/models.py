@@ -186,6 +186,20 @@ class Scan:
         except UnreadableFileError as error:
             self.refused.append(Remark(model, f"{file}: {error}" if file else str(error)))
 
+    def one_per_epoch(self, model: str, lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The first line of each epoch, by epoch; every other one becomes a line in `refused`.
+
+        Args:
+            model: name of the model in the report.
+            lines: lines of a table with the keys "file" and "epoch".
+        """
+        by_epoch: dict[int, dict[str, Any]] = {}
+        for line in lines:
+            if by_epoch.setdefault(line["epoch"], line) is not line:
+                reason = f"{line['file']}: this epoch is there twice"
+                self.refused.append(Remark(model, reason))
+        return [by_epoch[epoch] for epoch in sorted(by_epoch)]
+
 
 @dataclass(frozen=True)
 class OpenState:

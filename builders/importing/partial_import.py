@@ -245,13 +245,8 @@ class PartialImport:
         for start in range(journal.done(self._key(plan)), len(checkpoints), size):
             block, refused = buffer[: len(checkpoints[start : start + size])], {}
             for index, (model, row) in enumerate(checkpoints[start : start + size]):
-                try:
-                    with reading():  # a full disk passes and ends the import
-                        flatten(reader.open(model, row), table, block[index])
-                except UnreadableFileError as error:
-                    block[index] = np.nan
-                    epoch = int(model.epochs[row])
-                    refused[start + index] = Remark(model.name, str(error), epoch)
+                if remark := read_row(reader, model, row, table, block[index]):
+                    refused[start + index] = remark
             yield start, block, refused
 
     def _kept(self, journal: Journal) -> Iterator[tuple[ShardPlan, str, int]]:
@@ -304,6 +299,30 @@ class PartialImport:
             diverged_rows=diverged,
             size_bytes=sum(shard.size_bytes for shard in shards),
         )
+
+
+def read_row(
+    reader: Reader, model: FoundModel, row: int, table: LayerTable, values: np.ndarray
+) -> Remark | None:
+    """Read one checkpoint; an unreadable one leaves NaN. A full disk passes and ends the import.
+
+    Args:
+        reader: reader of the published format.
+        model: model of the checkpoint.
+        row: number of the checkpoint in the model.
+        table: layer table of its architecture.
+        values: memory to fill, (D,), float32.
+
+    Returns:
+        The line for the report if the checkpoint cannot be read, else None.
+    """
+    try:
+        with reading():
+            flatten(reader.open(model, row), table, values)
+    except UnreadableFileError as error:
+        values[:] = np.nan
+        return Remark(model.name, str(error), int(model.epochs[row]))
+    return None
 
 
 def flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:

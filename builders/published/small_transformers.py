@@ -101,12 +101,7 @@ def _add(runs: dict[str, list[Line]], line: Line, key: str, files: dict[str, str
 
 
 def _model(name: str, lines: list[Line], scan: Scan) -> FoundModel:
-    by_epoch: dict[int, Line] = {}
-    for line in lines:
-        if line["epoch"] in by_epoch:
-            scan.refused.append(Remark(name, f"{line['file']}: this epoch is there twice"))
-        by_epoch.setdefault(line["epoch"], line)
-    kept = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    kept = scan.one_per_epoch(name, lines)
     metrics, diverged = read_metrics(kept)
     config: Mapping[str, Any] = {
         key: value for key, value in kept[0].items() if key not in (*_OWN, "file", "epoch")

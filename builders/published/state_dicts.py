@@ -235,12 +235,7 @@ def _run_of(file: str, epoch: int) -> str:
 
 
 def _model(name: str, rows: list[TableRow], scan: Scan) -> FoundModel:
-    by_epoch: dict[int, TableRow] = {}
-    for row in rows:
-        if row["epoch"] in by_epoch:
-            scan.refused.append(Remark(name, f"{row['file']}: this epoch is there twice"))
-        by_epoch.setdefault(row["epoch"], row)
-    kept = [by_epoch[epoch] for epoch in sorted(by_epoch)]
+    kept = scan.one_per_epoch(name, rows)
     metrics, diverged = read_metrics(kept)
     first = kept[0]
     hyper_parameters, _ = sort_config({k: v for k, v in first.items() if k not in _OWN})

@@ -1,7 +1,6 @@
 """Trained models through a local Hub and the real client: pushed by one process, pulled again."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,18 +38,6 @@ TRAININGS = {
     "predictor": ["sne", "--set", "width=8"],
     "autoencoder": ["hyper-representation", "--set", "latent=4", "--set", "width=8"],
 }
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
-    with HubClient(hub.endpoint, tmp_path_factory.mktemp("home")) as process:
-        yield process
 
 
 @pytest.fixture(scope="module", params=TRAININGS)

@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,18 +133,6 @@ from weightzoo.builders.imports import import_zoo
 report = import_zoo("hub", listing, pathlib.Path(out), progress=False)
 result = [report.models, report.rows, [[r.model, r.reason] for r in report.refused]]
 """
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
-    with HubClient(hub.endpoint, tmp_path_factory.mktemp("home")) as process:
-        yield process
 
 
 def test_revisions_of_one_repository_are_checkpoints_of_one_model(

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from weightzoo.builders.checkpoints.unpickling import Stub, load_pickle
 from weightzoo.builders.checkpoints.unreadable import UnreadableFileError
-from weightzoo.builders.importing import mixed_import
+from weightzoo.builders.importing import mixed_import, partial_import
 from weightzoo.builders.imports import import_zoo
 from weightzoo.builders.published.wildpark import WildParkReader, plain
 from weightzoo.loaders import load_zoo
@@ -192,7 +192,7 @@ def test_killed_import_of_a_park_goes_on_and_ends_the_same(
     park_of(tmp_path, omegaconf)
     import_zoo("wildpark", tmp_path / "park", tmp_path / "whole", progress=False)
     monkeypatch.setattr(mixed_import, "BLOCK_BYTES", 4000)
-    left, flatten_row = [20], mixed_import.flatten
+    left, flatten_row = [20], partial_import.flatten
 
     def stops(*arguments: Any) -> None:
         left[0] -= 1
@@ -200,7 +200,7 @@ def test_killed_import_of_a_park_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         flatten_row(*arguments)
 
-    monkeypatch.setattr(mixed_import, "flatten", stops)
+    monkeypatch.setattr(partial_import, "flatten", stops)
     with pytest.raises(KeyboardInterrupt):
         import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
     import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
@@ -213,7 +213,7 @@ def test_unreadable_checkpoint_leaves_no_row_in_a_mixed_zoo(
     tmp_path: Path, omegaconf: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = park_of(tmp_path, omegaconf)
-    flatten_row, calls = mixed_import.flatten, [0]
+    flatten_row, calls = partial_import.flatten, [0]
 
     def fails(*arguments: Any) -> None:
         calls[0] += 1
@@ -221,7 +221,7 @@ def test_unreadable_checkpoint_leaves_no_row_in_a_mixed_zoo(
             raise ValueError("a bad tensor")
         flatten_row(*arguments)
 
-    monkeypatch.setattr(mixed_import, "flatten", fails)
+    monkeypatch.setattr(partial_import, "flatten", fails)
     report = import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
     assert report.rows == 34 and len(report.refused) == 2
     whole = load_zoo(tmp_path / "out", split="train+val+test")

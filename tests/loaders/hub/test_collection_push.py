@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,6 @@ PUSH = (
     "result = push_collection(**options)"
 )
 CONFIG = {"config_name": "tiny", "data_files": [{"split": "train", "path": "tiny/train-*.h5"}]}
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
-    with HubClient(hub.endpoint, tmp_path_factory.mktemp("home")) as process:
-        yield process
 
 
 @pytest.fixture

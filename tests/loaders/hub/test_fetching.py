@@ -9,7 +9,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from email.utils import formatdate
 from pathlib import Path
@@ -44,18 +44,6 @@ for split, rows in data.items():
     rows = list(rows.iter(1000)) if streaming else [rows[:]]
     result[split] = {c: sum((t[c].to_pylist() for t in rows), []) for c in rows[0].column_names}
 """
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
-    with HubClient(hub.endpoint, tmp_path_factory.mktemp("home")) as process:
-        yield process
 
 
 @pytest.fixture(scope="module")

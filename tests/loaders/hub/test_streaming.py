@@ -1,6 +1,5 @@
 """Streams of a zoo: the rows of `load_zoo`, resumable, sharded, and only the bytes asked for."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,18 +50,6 @@ result = [
     autoencoder.embed(val).tolist(),
 ]
 """
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
-    with HubClient(hub.endpoint, tmp_path_factory.mktemp("home")) as process:
-        yield process
 
 
 @pytest.fixture(autouse=True)
