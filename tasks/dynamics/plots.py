@@ -18,6 +18,7 @@ LOGARITHMIC = (
     *("fisher_trace", "adaptive_sharpness"),
 )
 CALM = 3.0  # median norms, above which a path is left out of the plane
+BULK = (2, 98)  # percentiles of a measure; an axis reaches beyond them by their range or its root
 GAP, MEASURE = "generalization_gap", "test_accuracy"
 PANELS = 4
 
@@ -88,15 +89,29 @@ def _draw_gap(population: PopulationRows, columns: Mapping[str, np.ndarray]) -> 
         return None
     drawing, panels = figure(len(names))
     for panel, name in zip(panels, names, strict=True):
+        values, outside = _at_border(columns[name][rows])
         points = panel.scatter(
-            columns[name][rows], gap, c=accuracy, s=9, alpha=0.7, linewidths=0, cmap="viridis"
+            values, gap, c=accuracy, s=9, alpha=0.7, linewidths=0, cmap="viridis"
         )
-        panel.set(xlabel=name.replace("_", " "))
+        remark = f"\n({outside} models beyond the border)" if outside else ""
+        panel.set(xlabel=name.replace("_", " ") + remark)
         if name in LOGARITHMIC:
             panel.set_xscale("log")
     panels[0].set_ylabel("generalization gap")
     drawing.colorbar(points, ax=list(panels), label="test accuracy")
     return drawing
+
+
+def _at_border(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Values with those far beyond the bulk of models moved to its border, and their number."""
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known, BULK) if len(known) else (0.0, 1.0)
+    if low > 0:  # on a logarithmic axis
+        low, high = low / (high / low) ** 0.5, high * (high / low) ** 0.5
+    else:
+        low, high = low - (high - low), high + (high - low)
+    moved = np.clip(values, low, high)
+    return moved, int((np.isfinite(values) & (moved != values)).sum())
 
 
 def _draw_paths(population: PopulationRows, columns: Mapping[str, np.ndarray]) -> Any:

@@ -14,6 +14,7 @@ from weightzoo.loaders.load import load_zoo
 from weightzoo.tasks.dynamics import analysis
 from weightzoo.tasks.dynamics.analysis import analyse_zoo
 from weightzoo.tasks.dynamics.measures import FAMILIES, PATH_ONLY
+from weightzoo.tasks.dynamics.plots import _at_border
 from weightzoo.tasks.dynamics.settings import AnalysisSettings
 from weightzoo.zoos.errors import BuildError, UnsuitableError
 
@@ -229,3 +230,10 @@ def refresh(folder: Path) -> None:
     index = ZooIndex.read(folder)
     shards = tuple(describe_shard(folder, s.path, s.split, s.models) for s in index.shards)
     replace(index, shards=shards).write(folder)
+
+
+def test_outliers_lie_at_the_border_of_the_plot_and_are_counted() -> None:
+    values = np.concatenate([np.geomspace(1, 100, 98), [1e30, np.nan]])
+    moved, outside = _at_border(values)
+    assert outside == 1 and 100 < moved[98] < 1e4 and np.isnan(moved[99])
+    assert np.array_equal(moved[:98], values[:98])
