@@ -31,6 +31,7 @@ from .zoos import ZooPlan, describe_zoo, provide_zoos, warn_of_other_code
 
 FORMAT = "weightzoo-benchmark-1"
 SEEDS = (0, 1, 2)
+SIZES = ("small", "medium", "full")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,8 @@ class BenchmarkOptions:
 
     Attributes:
         out: folder for zoos, finished fits, result and report.
-        small: whether to run the variant for two CPU cores and ten minutes.
+        size: "small" for about ten minutes on two CPU cores, "medium" for about an hour with a
+            thousand models, or "full".
         seeds: seeds of the fits, one fit of every predictor per seed.
         zoos: folders of the user's own zoos by name; empty builds the benchmark's zoos.
         workers: number of worker processes, each with one thread.
@@ -49,7 +51,7 @@ class BenchmarkOptions:
     """
 
     out: Path
-    small: bool = False
+    size: str = "full"
     seeds: tuple[int, ...] = SEEDS
     zoos: Mapping[str, Path] = field(default_factory=dict)
     workers: int = 1
@@ -61,9 +63,11 @@ class BenchmarkOptions:
         """Check the values.
 
         Raises:
-            ValueError: if seeds are missing or repeated, an encoder is repeated, or there is no
-                worker.
+            ValueError: if the size is unknown, seeds are missing or repeated, an encoder is
+                repeated, or there is no worker.
         """
+        if self.size not in SIZES:
+            raise ValueError(f"size must be one of {list(SIZES)}, got {self.size!r}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(
                 f"seeds must be different from each other, and at least one, got {self.seeds!r}"
@@ -72,6 +76,17 @@ class BenchmarkOptions:
             raise ValueError(f"encoders must be different, got {list(self.encoders)!r}")
         if self.workers < 1:
             raise ValueError(f"workers must be at least 1, got {self.workers!r}")
+
+    @property
+    def small(self) -> bool:
+        """Whether the small variant runs, in a benchmark without a medium one.
+
+        Raises:
+            ValueError: if the size is "medium".
+        """
+        if self.size == "medium":
+            raise ValueError("this benchmark has the sizes ['small', 'full'], got 'medium'")
+        return self.size == "small"
 
 
 @dataclass(frozen=True)
@@ -93,8 +108,8 @@ class Benchmark:
         layout: layout of the tables, a key of `report.LAYOUTS`.
         metric: metric shown first.
         target: column that is the main target.
-        plans: function from `small` to the zoos to build.
-        runs: function from the zoos' names, the seeds, `small` and the names of the user's
+        plans: function from the size to the zoos to build.
+        runs: function from the zoos' names, the seeds, the size and the names of the user's
             encoders to the runs.
         min_zoos: least number of zoos.
     """
@@ -104,8 +119,8 @@ class Benchmark:
     layout: str
     metric: str
     target: str
-    plans: Callable[[bool], list[ZooPlan]]
-    runs: Callable[[Sequence[str], Sequence[int], bool, Sequence[str]], list[Run]]
+    plans: Callable[[str], list[ZooPlan]]
+    runs: Callable[[Sequence[str], Sequence[int], str, Sequence[str]], list[Run]]
     min_zoos: int = 1
 
     def __call__(self, options: BenchmarkOptions) -> BenchmarkOutcome:
@@ -125,7 +140,7 @@ class Benchmark:
             for name, path in zoos.items()
         }
         runs, left_out = usable_runs(
-            self.runs(list(zoos), options.seeds, options.small, options.encoders),
+            self.runs(list(zoos), options.seeds, options.size, options.encoders),
             zoos,
             self.target,
         )
@@ -138,7 +153,7 @@ class Benchmark:
             "layout": self.layout,
             "metric": self.metric,
             "target": self.target,
-            "small": options.small,
+            "size": options.size,
             "command": options.command,
             "seeds": list(options.seeds),
             "workers": options.workers,
@@ -167,7 +182,7 @@ class Benchmark:
         started = time.perf_counter()
         folder = options.out / "zoos"
         folder.mkdir(parents=True, exist_ok=True)
-        plans = self.plans(options.small)
+        plans = self.plans(options.size)
         zoos = provide_zoos(plans, folder, options.workers, options.progress)
         return zoos, time.perf_counter() - started
 

@@ -22,7 +22,13 @@ from .zoos import ZooPlan, plan
 
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 WITHIN_TARGETS = ("test_accuracy", "generalization_gap", "epoch", *CATEGORIES)
-SMALL_TARGETS = ("test_accuracy", "generalization_gap", "epoch", "activation")
+TARGETS = {
+    "small": ("test_accuracy", "generalization_gap", "epoch", "activation"),
+    "medium": ("test_accuracy", "generalization_gap", "activation"),
+    "full": WITHIN_TARGETS,
+}
+ROWS = {"small": "all", "medium": "last", "full": "all"}
+"""Checkpoints by size: the medium variant takes a thousand models and their last ones."""
 
 
 def _runs(
@@ -48,26 +54,26 @@ def _runs(
     ]
 
 
-def _within_plans(small: bool) -> list[ZooPlan]:
-    return [plan("digits-cnn", "digits-cnn", 100 if small else 1000, seed=11, seeds=1000)]
+def _within_plans(size: str) -> list[ZooPlan]:
+    return [plan("digits-cnn", "digits-cnn", 100 if size == "small" else 1000, seed=11, seeds=1000)]
 
 
 def _within_runs(
-    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
     runs, zoo = list[Run](), names[:1]
-    for target in SMALL_TARGETS if small else WITHIN_TARGETS:
+    for target in TARGETS[size]:
         category = target in CATEGORIES
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
-        predictors = [*plain, *probes(), *encoders(small), *own_encoders(own, small)]
-        runs += _runs(predictors, zoo, zoo, seeds, target)
+        predictors = [*plain, *probes(), *encoders(size), *own_encoders(own, size)]
+        runs += _runs(predictors, zoo, zoo, seeds, target, rows=ROWS[size])
     return runs
 
 
-def _dataset_plans(small: bool) -> list[ZooPlan]:
+def _dataset_plans(size: str) -> list[ZooPlan]:
     images = ["digits", "glyphs-latin", "glyphs-textured"]
-    images += [] if small else ["glyphs-greek", "glyphs-cyrillic", "glyphs-digits"]
-    models = 80 if small else 500
+    images += [] if size != "full" else ["glyphs-greek", "glyphs-cyrillic", "glyphs-digits"]
+    models = {"small": 80, "medium": 400, "full": 1000}[size]
     return [
         plan(name, "digits-cnn", models, seed=21 + index, images=name, seeds=1000)
         for index, name in enumerate(images)
@@ -75,15 +81,18 @@ def _dataset_plans(small: bool) -> list[ZooPlan]:
 
 
 def _dataset_runs(
-    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
-    return _matrix([*baselines(), *encoders(small), *own_encoders(own, small)], names, seeds)
+    predictors = [*baselines(), *encoders(size), *own_encoders(own, size)]
+    return _matrix(predictors, names, seeds, size)
 
 
-def _architecture_plans(small: bool) -> list[ZooPlan]:
-    recipes = {"digits-cnn": 500, "digits-mlp": 500, "digits-sne-cnn": 500, "digits-vit": 300}
+def _architecture_plans(size: str) -> list[ZooPlan]:
+    recipes = {"digits-cnn": 1000, "digits-mlp": 1000, "digits-sne-cnn": 1000, "digits-vit": 500}
     changes: dict[str, Any] = {}
-    if small:
+    if size == "medium":
+        recipes = {"digits-cnn": 400, "digits-mlp": 400, "digits-sne-cnn": 400}
+    if size == "small":
         recipes = {"digits-cnn": 100, "digits-sne-cnn": 100, "digits-vit": 60}
         changes = {"epochs": 8, "checkpoints": (1, 3, 8)}
     return [
@@ -93,36 +102,45 @@ def _architecture_plans(small: bool) -> list[ZooPlan]:
 
 
 def _architecture_runs(
-    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
     """Runs of all pairs of zoos; in the small variant the vision transformers are test-only."""
-    predictors = [*crossing(small), *own_encoders(own, small, **ACROSS)]
-    if small:
+    predictors = [*crossing(size), *own_encoders(own, size, **ACROSS)]
+    if size == "small":
         sources = names[:-1]
         return [r for name in sources for r in _runs(predictors, [name], names, seeds)]
-    return [*_matrix(predictors, names, seeds), *_leave_one_out(predictors, names, seeds)]
+    return [
+        *_matrix(predictors, names, seeds, size),
+        *_leave_one_out(predictors, names, seeds, size),
+    ]
 
 
 def _matrix(
-    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
+    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int], size: str
 ) -> list[Run]:
     """Runs that train on one zoo and test on all, for every zoo."""
-    return [run for source in names for run in _runs(predictors, [source], names, seeds)]
+    return [
+        run
+        for source in names
+        for run in _runs(predictors, [source], names, seeds, rows=ROWS[size])
+    ]
 
 
 def _leave_one_out(
-    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
+    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int], size: str
 ) -> list[Run]:
     """Runs that train on all zoos but one and test on that one."""
     several = [predictor for predictor in predictors if isinstance(predictor, EncoderRegressor)]
     return [
         run
         for name in names
-        for run in _runs(several, [other for other in names if other != name], [name], seeds)
+        for run in _runs(
+            several, [other for other in names if other != name], [name], seeds, rows=ROWS[size]
+        )
     ]
 
 
-def _frequency_plans(small: bool) -> list[ZooPlan]:
+def _frequency_plans(size: str) -> list[ZooPlan]:
     """Zoo of implicit neural representations (INRs) of the published size, from small weights.
 
     SIREN's own initialisation gives the first layer all frequencies from the start. The learned
@@ -134,17 +152,18 @@ def _frequency_plans(small: bool) -> list[ZooPlan]:
     factors = {"init": "normal", "init_std": 0.02, "optimizer": "adam", "lr": 1e-3}
     changes: dict[str, Any] = {"epochs": 190, "checkpoints": (190,)}
     changes["factors"] = factors | {"weight_decay": 1e-4, "batch_size": 125}
-    if small:
+    if size == "small":
         changes["split"] = {"train": 0.3, "val": 0.15, "test": 0.55}
-    return [plan("sine-inr", "sine-inr", 1000 if small else 4000, 47, seeds=4000, **changes)]
+    models = {"small": 1000, "medium": 2000, "full": 4000}[size]
+    return [plan("sine-inr", "sine-inr", models, 47, seeds=4000, **changes)]
 
 
 def _frequency_runs(
-    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
-    zoo, epochs = names[:1], 50 if small else 100
+    zoo, epochs = names[:1], 50 if size == "small" else 100
     return _runs(
-        [*frequency_predictors(small), *own_encoders(own, small, **INR_SETTINGS, epochs=epochs)],
+        [*frequency_predictors(size), *own_encoders(own, size, **INR_SETTINGS, epochs=epochs)],
         zoo,
         zoo,
         seeds,
@@ -155,14 +174,14 @@ def _frequency_runs(
 
 
 def _efficiency_runs(
-    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
     zoo = names[:1]
-    predictors = [*baselines(), *encoders(small), *own_encoders(own, small)]
+    predictors = [*baselines(), *encoders(size), *own_encoders(own, size)]
     return [
         run
         for fraction in FRACTIONS
-        for run in _runs(predictors, zoo, zoo, seeds, fraction=fraction)
+        for run in _runs(predictors, zoo, zoo, seeds, fraction=fraction, rows=ROWS[size])
     ]
 
 

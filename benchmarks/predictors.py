@@ -22,6 +22,8 @@ from ..tasks.training.settings import TrainingSettings
 
 INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32, "patience": 1000}
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
+EPOCHS = {"small": 10, "medium": 60, "full": 30}
+"""Epochs of costly encoders; the medium variant has one checkpoint of each model."""
 NU = 1.0  # weight of the regulariser, whose distance is in deviations of the frequency
 
 
@@ -35,9 +37,9 @@ def probes() -> list[Predictor]:
     return [LinearProbe("weights"), LinearProbe("statistics")]
 
 
-def encoders(small: bool) -> list[Predictor]:
+def encoders(size: str) -> list[Predictor]:
     """Learned encoders for one architecture; cheap ones get more epochs."""
-    epochs = 10 if small else 30
+    epochs = EPOCHS[size]
     return [
         trained("flat MLP", "flat-mlp", lr=1e-3, epochs=2 * epochs),
         trained("statistics MLP", "statistics-mlp", lr=1e-3, epochs=2 * epochs),
@@ -49,9 +51,9 @@ def encoders(small: bool) -> list[Predictor]:
     ]
 
 
-def crossing(small: bool) -> list[Predictor]:
+def crossing(size: str) -> list[Predictor]:
     """Predictors that are defined for any architecture."""
-    epochs = 10 if small else 30
+    epochs = EPOCHS[size]
     return [
         Constant(),
         HyperParameterBoosting(),
@@ -63,14 +65,14 @@ def crossing(small: bool) -> list[Predictor]:
     ]
 
 
-def frequency_predictors(small: bool) -> list[Predictor]:
+def frequency_predictors(size: str) -> list[Predictor]:
     """SNE, its ablations, and other predictors that read the weights of an INR.
 
     A chunk of SNE holds the incoming weights of one unit of a 1-32-32-1 INR. Without positional
     encodings SNE is therefore invariant to every reordering of units and the regulariser is 0, so
     these ablations train without it.
     """
-    common = INR_SETTINGS | {"epochs": 50 if small else 100}
+    common = INR_SETTINGS | {"epochs": 50 if size == "small" else 100}
     plain = common | {"lr": 1e-2}
     regular, bare = plain | {"invariance": NU}, SNE_CONFIG | {"positions": "none"}
     wrong = regular | {"permutations": "uncoupled"}
@@ -88,19 +90,19 @@ def frequency_predictors(small: bool) -> list[Predictor]:
         trained("statistics MLP", "statistics-mlp", lr=1e-3, **common),
         trained("DeepSets", "deepsets", lr=1e-2, **common),
         trained("DWSNet", "dwsnet", lr=3e-3, **common),
-        trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if small else 100}),
+        trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if size == "small" else 100}),
     ]
 
 
-def own_encoders(names: Sequence[str], small: bool, **settings: Any) -> list[Predictor]:
+def own_encoders(names: Sequence[str], size: str, **settings: Any) -> list[Predictor]:
     """Encoders of users, with as many epochs as the cheap encoders get.
 
     Args:
         names: names of encoders, or "package.module:Class"; also their names in the tables.
-        small: whether the small variant runs.
+        size: "small", "medium" or "full".
         **settings: fields of `TrainingSettings` that differ.
     """
-    common = {"lr": 1e-3, "epochs": 20 if small else 60} | settings
+    common = {"lr": 1e-3, "epochs": 2 * EPOCHS[size]} | settings
     return [trained(name, name, **common) for name in names]
 
 

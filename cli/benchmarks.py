@@ -63,8 +63,12 @@ def _add_benchmark(commands: Any) -> None:
         "--out", type=Path, help="folder for zoos, result and report (default: weightzoo-NAME)"
     )
     benchmark.add_argument(
-        "--small", action="store_true", help="run a small variant: about ten minutes on two cores"
+        "--size",
+        choices=("small", "medium", "full"),
+        help="small: about ten minutes on two cores; medium: about an hour, 1,000 models, their "
+        "last checkpoints (property benchmarks only); full: hours (default: full)",
     )
+    benchmark.add_argument("--small", action="store_true", help="the same as --size small")
     benchmark.add_argument(
         "--seeds",
         type=whole(1),
@@ -121,14 +125,14 @@ def _benchmark(options: argparse.Namespace) -> None:
     if options.matrix or options.scores:
         _benchmark_matrix(options, out)
         return
-    zoos = dict(_named_zoo(text) for text in options.zoo)
-    command = f"weightzoo benchmark {options.name}" + " --small" * options.small
+    zoos, size = dict(_named_zoo(text) for text in options.zoo), _size(options)
+    command = f"weightzoo benchmark {options.name}" + _size_option(size)
     command += "".join(f" --zoo {text}" for text in options.zoo)
     command += "".join(f" --encoder {text}" for text in options.encoder)
     outcome = benchmark(
         BenchmarkOptions(
             out=out,
-            small=options.small,
+            size=size,
             seeds=tuple(range(options.seeds)),
             zoos=zoos,
             workers=options.workers or os.cpu_count() or 1,
@@ -138,6 +142,16 @@ def _benchmark(options: argparse.Namespace) -> None:
     )
     print_result(options, outcome.data, outcome.text)
     print(f"report: {outcome.path}", file=sys.stderr)
+
+
+def _size(options: argparse.Namespace) -> str:
+    if options.small and options.size not in (None, "small"):
+        raise ValueError(f"give either --small or --size {options.size}")
+    return "small" if options.small else options.size or "full"
+
+
+def _size_option(size: str) -> str:
+    return {"full": "", "small": " --small"}.get(size, f" --size {size}")
 
 
 def _benchmark_matrix(options: argparse.Namespace, out: Path) -> None:

@@ -17,6 +17,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 from weightzoo.benchmarks import runs as benchmark_runs
 from weightzoo.benchmarks import zoos as benchmark_zoos
 from weightzoo.benchmarks.benchmark import (
+    SIZES,
     Benchmark,
     BenchmarkOptions,
     BenchmarkOutcome,
@@ -95,7 +96,7 @@ def quick() -> list[Predictor]:
 
 
 def matrix(
-    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
     return [
         Run(
@@ -119,7 +120,7 @@ def benchmark(**changes: Any) -> Benchmark:
         "layout": "matrix",
         "metric": "tau_b",
         "target": "test_accuracy",
-        "plans": lambda small: [],
+        "plans": lambda size: [],
         "runs": matrix,
         "min_zoos": 2,
     }
@@ -223,10 +224,10 @@ class Moody(Constant):
 
 
 def moody_runs(
-    names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
     changes = {"predictor": Moody(), "measure_invariance": False}
-    return [replace(run, **changes) for run in matrix(names, seeds, small)[-len(seeds) :]]
+    return [replace(run, **changes) for run in matrix(names, seeds, size)[-len(seeds) :]]
 
 
 def test_diverged_fits_are_counted_and_in_no_mean(tmp_path: Path, zoos: dict[str, Path]) -> None:
@@ -247,7 +248,7 @@ def test_diverged_fits_are_counted_and_in_no_mean(tmp_path: Path, zoos: dict[str
 
 
 def test_bug_of_a_predictor_is_no_refusal(tmp_path: Path, zoos: dict[str, Path]) -> None:
-    [run] = moody_runs(["first"], (0,), True)
+    [run] = moody_runs(["first"], (0,), "small")
     with pytest.raises(ValueError, match="shapes do not match"):
         execute([replace(run, predictor=Moody(bug=True))], zoos, tmp_path / "runs", progress=False)
 
@@ -301,14 +302,14 @@ def test_shipped_leaderboard_is_that_of_the_shipped_results(
 )
 def test_shipped_benchmarks_have_runs_for_their_zoos(shipped: Benchmark) -> None:
     assert BENCHMARKS[shipped.name] is shipped
-    for small in (True, False):
-        plans = shipped.plans(small)
+    for size in SIZES:
+        plans = shipped.plans(size)
         names = [plan.name for plan in plans]
         assert len({plan.recipe.seed for plan in plans}) == len(plans) >= shipped.min_zoos
         for plan in plans:
             models = plan.recipe.models(plan.models)
             assert len({model.split for model in models}) == 3
-        runs = shipped.runs(names, (0, 1, 2), small)
+        runs = shipped.runs(names, (0, 1, 2), size)
         labels = [run.label for run in runs]
         assert len(set(labels)) == len(labels)
         assert {run.target for run in runs} >= {shipped.target}
@@ -327,6 +328,10 @@ def test_too_few_zoos_and_bad_options_are_refused(tmp_path: Path, zoos: dict[str
         options(tmp_path, zoos, seeds=())
     with pytest.raises(ValueError, match="workers must be"):
         options(tmp_path, zoos, workers=0)
+    with pytest.raises(ValueError, match="size must be one of .* got 'tiny'"):
+        options(tmp_path, zoos, size="tiny")
+    with pytest.raises(ValueError, match="has the sizes .*'small', 'full'.*, got 'medium'"):
+        assert options(tmp_path, zoos, size="medium").small
 
 
 def test_targets_that_do_not_vary_are_left_out_with_the_reason(
@@ -403,7 +408,7 @@ def test_cell_shows_mean_spread_and_what_is_not_defined() -> None:
 
 @pytest.mark.parametrize("shipped", BENCHMARKS.values())
 def test_encoder_of_ones_own_joins_every_benchmark(shipped: Benchmark) -> None:
-    runs = shipped.runs(["first", "second"], (0, 1), True, ["mine:Own"])
+    runs = shipped.runs(["first", "second"], (0, 1), "small", ["mine:Own"])
     own = [run for run in runs if run.predictor.name == "mine:Own"]
     assert {run.seed for run in own} == {0, 1} and own[0].predictor.encoder.name == "mine:Own"
 
@@ -428,9 +433,9 @@ def test_encoder_of_ones_own_is_compared_and_its_source_is_recorded(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
 
-    def runs(names: Sequence[str], seeds: Sequence[int], small: bool, own: Any) -> list[Run]:
-        [predictor] = own_encoders(own, small, epochs=1, scaling="fan_in")
-        return [replace(matrix(names, seeds, small)[0], predictor=predictor)]
+    def runs(names: Sequence[str], seeds: Sequence[int], size: str, own: Any) -> list[Run]:
+        [predictor] = own_encoders(own, size, epochs=1, scaling="fan_in")
+        return [replace(matrix(names, seeds, size)[0], predictor=predictor)]
 
     chosen = replace(options(tmp_path / "out", zoos), encoders=("mine:Own",))
     [run] = benchmark(runs=runs)(chosen).data["runs"]

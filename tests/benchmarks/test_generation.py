@@ -157,7 +157,7 @@ def test_generation_benchmark_reports_every_method(
     monkeypatch.setattr("weightzoo.benchmarks.generation.generation_settings", settings)
     outcome = generation_benchmark(
         BenchmarkOptions(
-            out=tmp_path, small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+            out=tmp_path, size="small", seeds=(0,), zoos={"small": trained_zoo}, progress=False
         )
     )
     rows = json.loads((tmp_path / "generation.json").read_text())["rows"]

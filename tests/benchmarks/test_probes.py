@@ -143,7 +143,7 @@ def test_probe_settings_contrast_permuted_views() -> None:
 
 def test_probe_benchmark_takes_a_zoo(trained_zoo: Path, tmp_path: Path) -> None:
     options = BenchmarkOptions(
-        out=tmp_path / "out", small=True, seeds=(0,), zoos={"small": trained_zoo}, progress=False
+        out=tmp_path / "out", size="small", seeds=(0,), zoos={"small": trained_zoo}, progress=False
     )
     with pytest.raises(ValueError, match="train rows are too few for a latent vector of 64"):
         probe_benchmark(options)

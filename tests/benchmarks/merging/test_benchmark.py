@@ -69,7 +69,7 @@ def test_benchmark_compares_all_methods_and_goes_on(
     monkeypatch.setattr(rows, "SCALES", (0.5,))
     monkeypatch.setattr(rows, "FEW_IMAGES", (20,))
     monkeypatch.setattr(calibration, "EXAMPLES", 16)
-    options = BenchmarkOptions(out=tmp_path, small=True, seeds=(0,), command="x", progress=False)
+    options = BenchmarkOptions(out=tmp_path, size="small", seeds=(0,), command="x", progress=False)
     outcome = merging_benchmark(options)
     found = outcome.data["units"][0]["rows"]
     assert {"base", "wudi", "search: cma", "regmean++"} <= set(found)

@@ -52,7 +52,9 @@ def test_language_benchmark_runs_and_goes_on(
 ) -> None:
     pytest.importorskip("transformers")
     monkeypatch.setattr(language, "SMALL", LanguageSize(32, 2, 65, 4, 3, 2, 1, 4, 100_000))
-    options = BenchmarkOptions(out=tmp_path, small=True, seeds=(0, 1), command="x", progress=False)
+    options = BenchmarkOptions(
+        out=tmp_path, size="small", seeds=(0, 1), command="x", progress=False
+    )
     outcome = language.language_benchmark(options)
     rows = outcome.data["units"][0]["rows"]
     routed, oracle = rows["mixture of models: loss of the prefix"], rows["oracle per window"]

@@ -75,7 +75,7 @@ def test_unseen_domains_are_scored_and_tabled(trained_zoo: Path, tmp_path: Path)
 def test_ranking_benchmarks_build_their_own_zoos(
     benchmark: object, trained_zoo: Path, tmp_path: Path
 ) -> None:
-    options = BenchmarkOptions(out=tmp_path / "o", small=True, zoos={"own": trained_zoo})
+    options = BenchmarkOptions(out=tmp_path / "o", size="small", zoos={"own": trained_zoo})
     with pytest.raises(ValueError, match="weightzoo benchmark ranking --matrix FILE"):
         benchmark(options)  # type: ignore[operator]
     assert not (tmp_path / "o").exists()
