@@ -22,8 +22,10 @@ from .objectives import DataSet, training_size
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
-def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, Tensor]:
-    """Train one model of a recipe on the CPU, in the recipe's precision.
+def train_one(
+    recipe: Recipe, model: Model, data: DataSet, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, Tensor]:
+    """Train one model of a recipe, in the recipe's precision.
 
     Dropout draws from torch's global generator, so only models without dropout equal a
     population's.
@@ -32,6 +34,7 @@ def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, T
         recipe: recipe with architecture, epochs and precision.
         model: model of its population.
         data: image set or signal set of the recipe.
+        device: training device.
 
     Returns:
         The module in evaluation mode, and its training loss at every step, (steps,).
@@ -41,8 +44,10 @@ def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, T
     table = recipe.architecture.layer_table()
     flat = initial_weights(recipe.architecture, [model])[0]
     module.load_state_dict(table.state_dict(flat))
+    module = module.to(device)
     precision = getattr(torch, recipe.precision)
     inputs, targets, augment, loss_function = _data(data, model)
+    inputs, targets = inputs.to(device), targets.to(device)
     batch_size, count = steps_per_epoch(model, training_size(data))
     order = DataOrder([model.seed], training_size(data), count)
     optimizer = _optimizer(module, values)
@@ -53,7 +58,8 @@ def train_one(recipe: Recipe, model: Model, data: DataSet) -> tuple[nn.Module, T
             optimizer.zero_grad(set_to_none=True)
             x, y = inputs, targets
             if isinstance(data, ImageSet) or positions.shape[1] < len(inputs):
-                x, y = augment(inputs[positions[0]]), targets[positions[0]]
+                chosen = positions[0].to(device)
+                x, y = augment(inputs[chosen]), targets[chosen]
             loss = loss_function(_outputs(module, x, precision), y)
             loss.backward()
             optimizer.step()
