@@ -9,6 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ...loaders.collections import open_collection
 from ...tasks.merging.families import find_families
@@ -26,6 +29,7 @@ from .language_zoo import (
     provide_family,
     transformers_classes,
 )
+from .rule import hindsight_row, rule_rows
 
 
 def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
@@ -63,6 +67,8 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
             unit = language_rows(base, children, other, domains, size, seed, scratch)
             write_text(path, json_text({"architecture": kind} | unit))
         units.append(json.loads(path.read_text()))
+    recovered, similar = _families_found([children for _, children in families.values()])
+    units = [_with_choices(unit, close) for unit, close in zip(units, similar, strict=True)]
     result = {
         "format": FORMAT,
         "benchmark": "merging-language",
@@ -82,7 +88,7 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
             }
             for name, one in domains.items()
         },
-        "families_recovered": _recovered([children for _, children in families.values()]),
+        "families_recovered": recovered,
         "environment": environment() | {"transformers": transformers.__version__},
         "seconds": round(time.perf_counter() - start, 1),  # of this start
         "units": units,
@@ -93,16 +99,27 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     return BenchmarkOutcome(result, text, path)
 
 
-def _recovered(families: Sequence[Sequence[Path]]) -> bool:
-    """Whether the families that are found are those of the bases."""
+def _families_found(families: Sequence[Sequence[Path]]) -> tuple[bool, list[float]]:
+    """Whether the families found are those of the bases, and the mean column cosine in each."""
     planted = [[str(path) for path in family] for family in families]
     collection = open_collection([path for family in planted for path in family])
     found = find_families(collection)
     names = [member.name for member in collection.members]
     groups = [sorted(names[member] for member in group) for group in found.groups]
-    count = len(planted[0])
-    wanted = [sorted(names[start : start + count]) for start in range(0, len(names), count)]
-    return sorted(groups) == sorted(wanted)
+    count, inside = len(planted[0]), list[float]()
+    starts = range(0, len(names), count)
+    for start in starts:
+        part = found.similarity_MM[start : start + count, start : start + count]
+        inside.append(float(part[*torch.triu_indices(count, count, 1)].mean()))
+    return sorted(groups) == sorted(sorted(names[s : s + count]) for s in starts), inside
+
+
+def _with_choices(unit: dict[str, Any], similarity: float) -> dict[str, Any]:
+    """A family with the rows of the rule and of hindsight."""
+    rows = unit["rows"]
+    more = hindsight_row(rows, lambda row: -row["test"]["mean"])
+    more |= rule_rows(rows, unit["members"], similarity)
+    return unit | {"similarity": similarity, "rows": rows | more}
 
 
 BENCHMARKS = {"merging-language": language_benchmark}

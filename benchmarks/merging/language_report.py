@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .report import PICK, SINGLE, mean_interval
+from .report import HINDSIGHT, PICK, SINGLE, mean_interval
 
 FORMAT = "weightzoo-merging-language-1"
 PAIRS = (  # named before the run
@@ -16,6 +16,8 @@ PAIRS = (  # named before the run
     ("task_arithmetic", SINGLE),
     (PICK, SINGLE),
     (PICK, "base"),
+    (PICK, HINDSIGHT),
+    ("rule, base known", HINDSIGHT),
     ("ensemble of probabilities", SINGLE),
     ("mixture of models: loss of the prefix", PICK),
     ("block mixture: fitted gates", "block mixture: random gates"),
@@ -32,10 +34,12 @@ PAIRS = (  # named before the run
 NOTES = f"""Bits per byte on test text, after the first 32 bytes of a window; lower is better.
 Scales, weights and picks look at val text; test text is used once. Differences have 95 % intervals
 from resampling the families. *{PICK}* takes the best of all methods and the
-search on val. *Cloze* is the share of test windows whose own last 16 bytes are more likely than
-those of three other windows (chance 0.25). Block and model mixtures choose decoder layers by the
-hidden state of the first 32 bytes; *fitted* gates are a regression from that state to the domain
-on train text, *trained* rows train on all domains. Rows stand for the families that have them."""
+search on val; *{HINDSIGHT}* is chosen on test and no method. The rows *rule* are what the
+rule by kinship names before any merge is evaluated. *Cloze* is the share of test windows whose own
+last 16 bytes are more likely than those of three other windows (chance 0.25). Block and model
+mixtures choose decoder layers by the hidden state of the first 32 bytes; *fitted* gates are a
+regression from that state to the domain on train text, *trained* rows train on all domains. Rows
+stand for the families that have them."""
 Units = Sequence[Mapping[str, Any]]
 
 
