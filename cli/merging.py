@@ -131,7 +131,11 @@ def _add_glue(commands: Any) -> None:
         "command that prints a number, {model} stands for the folder",
     )
     command.add_argument("--test", default="", help="of checkpoints: the same command on test data")
-    command.add_argument("--base", default="", help="checkpoint they may be trained from")
+    command.add_argument(
+        "--base",
+        default="",
+        help="checkpoint they may be trained from; of a zoo, a condition that one row fulfils",
+    )
     _add_zoo_rows(command)
     command.add_argument(
         "--strategies",
@@ -143,6 +147,13 @@ def _add_glue(commands: Any) -> None:
         type=whole(1),
         default=100,
         help="most evaluations of a strategy in a family (default: 100)",
+    )
+    command.add_argument(
+        "--choose",
+        choices=("val", "rule"),
+        default="val",
+        help="val: the best of all candidates on val data; rule: only what the rule by kinship "
+        "names is evaluated (default: val)",
     )
     command.add_argument(
         "--align", action="store_true", help="reorder the hidden units of a zoo's models first"
@@ -181,10 +192,14 @@ def _holds_zoo(path: str) -> bool:
 
 def _glue(options: argparse.Namespace) -> None:
     check_folder(options.out)
-    from ..tasks.merging.glue import GlueSettings, glue
+    from ..tasks.merging.glue import glue
+    from ..tasks.merging.glue_family import GlueSettings
 
     settings = GlueSettings(
-        strategies=tuple(options.strategies.split(",")), budget=options.budget, seed=options.seed
+        strategies=tuple(options.strategies.split(",")),
+        budget=options.budget,
+        seed=options.seed,
+        choose=options.choose,
     )
     report = glue(_pool(options), options.out, settings)
     new, total = report["new_evaluations"], report["evaluations"]
@@ -199,11 +214,14 @@ def _pool(options: argparse.Namespace) -> Any:
     from ..tasks.merging.pools import CheckpointPool, ZooPool
 
     if (rows := _zoo_rows(options, options.pool)) is not None:
+        from dataclasses import replace
+
         from ..tasks.merging.zoo_rows import open_zoo_rows
 
-        if options.base or options.test:
-            raise ValueError("a zoo is glued without --base and --test: leave them out")
-        return ZooPool(open_zoo_rows(rows)[0], options.evaluate, options.align)
+        if options.test:
+            raise ValueError("a zoo is glued without --test: leave it out")
+        zoo, base = open_zoo_rows(replace(rows, base=options.base))
+        return ZooPool(zoo, options.evaluate, options.align, base)
     from ..loaders.collections import open_collection
 
     if "{model}" not in options.evaluate or "{model}" not in options.test:

@@ -21,6 +21,7 @@ from .networks import Judges, Networks, Unit
 from .plan import BASE_IMAGES, BASES, FULL, SCENARIOS, SMALL, Child, Size, children, train_networks
 from .report import FORMAT, merging_markdown, plot_merging
 from .rows import family_rows
+from .rule import rule_rows
 
 
 def merging_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
@@ -77,6 +78,7 @@ def _unit(
         rows = family_rows(networks, judges, size, unit.seed)
         write_text(path, json_text(asdict(unit) | rows))
     found: dict[str, Any] = json.loads(path.read_text())
+    found["rows"] |= rule_rows(found["rows"], found["members"], found["similarity"])
     return found
 
 

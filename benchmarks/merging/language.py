@@ -9,6 +9,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from ...loaders.collections import open_collection
 from ...tasks.merging.families import find_families
@@ -18,35 +21,54 @@ from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
 from .corpus import DOMAINS, read_domain
 from .language_report import FORMAT, language_markdown
 from .language_rows import language_rows
-from .language_zoo import FULL, SMALL, new_model, provide_family, transformers_classes
+from .language_zoo import (
+    ARCHITECTURES,
+    FULL,
+    SMALL,
+    new_model,
+    provide_family,
+    transformers_classes,
+)
+from .rule import hindsight_row, rule_rows
 
 
 def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     """Run the benchmark, or what of it is left.
 
     Raises:
-        ValueError: if zoos are given: the benchmark trains its own models.
+        ValueError: if zoos are given: the benchmark trains its own models; or if there is one
+            seed, because the control is a merge with the family of another.
         UnsuitableError: if transformers is not installed.
     """
     if options.zoos:
         raise ValueError("benchmark 'merging-language' trains its own models: leave out --zoo")
+    if len(options.seeds) < 2:
+        raise ValueError(
+            "benchmark 'merging-language' needs two seeds or more: the control is a merge with the "
+            "family of another seed"
+        )
     transformers, start = transformers_classes(), time.perf_counter()
     size, folder = SMALL if options.small else FULL, options.out / "models"
     for made in (folder, options.out / "units"):
         made.mkdir(parents=True, exist_ok=True)
     domains = {name: read_domain(name, size.most_bytes) for name in DOMAINS}
     seeds = options.seeds
-    families = [provide_family(folder, domains, size, seed) for seed in seeds]
+    families = {
+        (kind, seed): provide_family(folder, domains, size, seed, kind)
+        for kind in ARCHITECTURES
+        for seed in seeds
+    }
     units = []
-    for place, seed in enumerate(seeds):
-        path = options.out / "units" / f"seed-{seed}.json"
+    for (kind, seed), (base, children) in families.items():
+        path = options.out / "units" / f"{kind}-seed-{seed}.json"
         if not path.exists():
-            base, children = families[place]
-            other = families[(place + 1) % len(families)][1]
+            other = families[kind, seeds[(seeds.index(seed) + 1) % len(seeds)]][1]
             scratch = options.out / "scratch"
             unit = language_rows(base, children, other, domains, size, seed, scratch)
-            write_text(path, json_text(unit))
+            write_text(path, json_text({"architecture": kind} | unit))
         units.append(json.loads(path.read_text()))
+    recovered, similar = _families_found([children for _, children in families.values()])
+    units = [_with_choices(unit, close) for unit, close in zip(units, similar, strict=True)]
     result = {
         "format": FORMAT,
         "benchmark": "merging-language",
@@ -54,7 +76,10 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
         "small": options.small,
         "seeds": list(seeds),
         "size": asdict(size),
-        "parameters": sum(p.numel() for p in new_model(size, 0).parameters()),
+        "parameters": {
+            kind: sum(p.numel() for p in new_model(size, 0, kind).parameters())
+            for kind in ARCHITECTURES
+        },
         "corpus": {
             name: {
                 "fingerprint": one.fingerprint,
@@ -63,7 +88,7 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
             }
             for name, one in domains.items()
         },
-        "families_recovered": _recovered([children for _, children in families]),
+        "families_recovered": recovered,
         "environment": environment() | {"transformers": transformers.__version__},
         "seconds": round(time.perf_counter() - start, 1),  # of this start
         "units": units,
@@ -74,16 +99,27 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     return BenchmarkOutcome(result, text, path)
 
 
-def _recovered(families: Sequence[Sequence[Path]]) -> bool:
-    """Whether the families that are found are those of the bases."""
+def _families_found(families: Sequence[Sequence[Path]]) -> tuple[bool, list[float]]:
+    """Whether the families found are those of the bases, and the mean column cosine in each."""
     planted = [[str(path) for path in family] for family in families]
     collection = open_collection([path for family in planted for path in family])
     found = find_families(collection)
     names = [member.name for member in collection.members]
     groups = [sorted(names[member] for member in group) for group in found.groups]
-    count = len(planted[0])
-    wanted = [sorted(names[start : start + count]) for start in range(0, len(names), count)]
-    return sorted(groups) == sorted(wanted)
+    count, inside = len(planted[0]), list[float]()
+    starts = range(0, len(names), count)
+    for start in starts:
+        part = found.similarity_MM[start : start + count, start : start + count]
+        inside.append(float(part[*torch.triu_indices(count, count, 1)].mean()))
+    return sorted(groups) == sorted(sorted(names[s : s + count]) for s in starts), inside
+
+
+def _with_choices(unit: dict[str, Any], similarity: float) -> dict[str, Any]:
+    """A family with the rows of the rule and of hindsight."""
+    rows = unit["rows"]
+    more = hindsight_row(rows, lambda row: -row["test"]["mean"])
+    more |= rule_rows(rows, unit["members"], similarity)
+    return unit | {"similarity": similarity, "rows": rows | more}
 
 
 BENCHMARKS = {"merging-language": language_benchmark}

@@ -1,8 +1,5 @@
 """Rows of the language benchmark for one family, in bits per byte of every domain.
 
-All rows are measured on the bytes after the first `PREFIX` of a window, because the prefix router
-looks at these to choose an expert.
-
 Shape letters: M members, N windows, T bytes of a window.
 """
 
@@ -16,21 +13,22 @@ import torch
 from torch import Tensor
 
 from ...loaders.collections import ModelCollection
-from ...tasks.merging.expert_checkpoint import assemble_experts
 from ...tasks.merging.layer_stack import stack_layers
 from ...tasks.merging.methods import merged
 from ...tasks.merging.search import Evaluations, search_weights
 from ...tasks.merging.settings import METHODS, read_settings
 from ...tasks.merging.zoo_rows import StateMember
+from ...tasks.mixtures.block_mixture import fit_routers, mix_layers
+from ...tasks.mixtures.expert_checkpoint import assemble_experts
 from .corpus import DOMAINS, Domain
+from .language_scores import PREFIX, Losses, bits, cloze_windows, row_of
 from .language_zoo import MORE_RATE, LanguageSize, load_model, token_losses, train_model
 from .report import PICK, SINGLE
 
-PREFIX, BITS = 32, 0.6931471805599453  # nats in a bit
 SCALES = (0.3, 0.5, 1.0)
 WITHOUT = ("slerp", "weighted", "fisher", "regmean")  # a pair; a search; other data
-GATE_RATE, PROMPT_BYTES = 1e-2, 2000
-Losses = dict[str, Tensor]  # (N, T - 1) by domain
+GATE_RATE, PROMPT_BYTES, PROMPTS = 1e-2, 2000, 64
+GATE_WORDS = {"random": "random gates", "prompts": "prompt gates", "trained": "fitted gates"}
 
 
 def language_rows(
@@ -57,7 +55,7 @@ def language_rows(
     family = _Family(base, children, domains, size, seed)
     rows = family.baselines() | family.merges() | family.routers()
     rows |= {"control: mean with the other family": family.crossed(other)}
-    rows |= family.trained_rows(children, scratch)
+    rows |= family.block_rows() | family.trained_rows(children, scratch)
     return {
         "seed": seed,
         "members": len(children),
@@ -83,9 +81,11 @@ class _Family:
             split: {n: d.windows(split, count, size.length) for n, d in domains.items()}
             for split, count in counts.items()
         }
+        test = self.windows["test"]
+        self.windows["cloze"] = {n: cloze_windows(own[::4]) for n, own in test.items()}
         self.base, self.children = load_model(base), [load_model(path) for path in children]
         self.losses = {
-            split: [self.measure(child, split) for child in self.children] for split in counts
+            split: [self.measure(child, split) for child in self.children] for split in self.windows
         }
 
     def measure(self, model: Any, split: str) -> Losses:
@@ -93,19 +93,20 @@ class _Family:
         return {name: token_losses(model, own) for name, own in self.windows[split].items()}
 
     def row(self, model: Any, evaluations: int = 1, **more: Any) -> dict[str, Any]:
-        """Bits per byte of a model on val and test."""
+        """Bits per byte of a model on val and test, and its cloze accuracy."""
         found = {split: self.measure(model, split) for split in self.windows}
-        return _row(found, evaluations) | more
+        return row_of(found, evaluations) | more
 
     def baselines(self) -> dict[str, dict[str, Any]]:
         """Base, best single member by val, the mean of members, and every domain's own child."""
         val = [_mean(losses) for losses in self.losses["val"]]
         best, count = min(range(len(val)), key=val.__getitem__), len(val)
         chosen = {split: own[best] for split, own in self.losses.items()}
-        means = {split: [bits(one) for one in own] for split, own in self.losses.items()}
+        members = [row_of({s: own[i] for s, own in self.losses.items()}, 1) for i in range(count)]
         average = {
-            split: {name: sum(one[name] for one in own) / count for name in own[0]}
-            for split, own in means.items()
+            split: {name: sum(m[split][name] for m in members) / count for name in own}
+            for split, own in members[0].items()
+            if split != "evaluations"
         }
         known = {
             split: {name: own[place][name] for place, name in enumerate(DOMAINS)}
@@ -113,9 +114,9 @@ class _Family:
         }
         return {
             "base": self.row(self.base),
-            SINGLE: _row(chosen, count, pick=DOMAINS[best]),
+            SINGLE: row_of(chosen, count, pick=DOMAINS[best]),
             "mean of members": average | {"evaluations": count},
-            "every domain's own child": _row(known, 1),
+            "every domain's own child": row_of(known, 1),
         }
 
     def merge(self, method: str, given: dict[str, Any]) -> Any:
@@ -178,34 +179,60 @@ class _Family:
                     "ensemble of probabilities": ensemble,
                     "oracle per window": _routed(losses_MNT, rest_MN),
                 }.items():
+                    if split == "cloze" and key == "oracle per window":
+                        continue  # an oracle would choose by the ending that is asked for
                     rows.setdefault(key, {}).setdefault(split, {})[name] = losses
-        return {name: _row(found, 1) for name, found in rows.items()}
+        return {name: row_of(found, 1) for name, found in rows.items()}
+
+    def block_rows(self) -> dict[str, dict[str, Any]]:
+        """Mixtures of decoder layers and of all layers, with gates that see the prefix."""
+        rows, mean = {}, self.merge("mean", {})
+        for level, shared, gate in (
+            ("block", 0, "random"),
+            ("block", 0, "prompts"),
+            ("block", 0, "trained"),
+            ("model", 1, "trained"),
+        ):
+            model = mix_layers(
+                mean, self.children, level, shared_layers=shared, pooled_tokens=PREFIX
+            )
+            prompts = [d.windows("train", PROMPTS, PREFIX) for d in self.domains.values()]
+            fit_routers(model, prompts, gate, self.seed)
+            rows[f"{level} mixture: {GATE_WORDS[gate]}"] = self.row(model)
+            if (level, gate) == ("block", "trained"):
+                rows["block mixture: all trained"] = self.further(model)
+        return rows
 
     def trained_rows(self, children: Sequence[Path], scratch: Path) -> dict[str, dict[str, Any]]:
         """FFN-level mixtures and stacks, before and after training; others trained on as long."""
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        prompts = [self.domains[n].train[:PROMPT_BYTES].tolist() for n in DOMAINS]
-        assemble_experts(children, scratch / "random", gate="random", seed=self.seed)
-        assemble_experts(children, scratch / "prompts", gate="prompts", prompts=prompts)
         stack_layers(children, scratch / "stack")
         stack_layers(children, scratch / "interleaved", "interleave")
-        random, prompted, stack, interleaved = (
-            load_model(scratch / name) for name in ("random", "prompts", "stack", "interleaved")
-        )
-        rows = {
-            "FFN mixture: random gates": self.row(random),
-            "FFN mixture: prompt gates": self.row(prompted),
+        stack, interleaved = (load_model(scratch / name) for name in ("stack", "interleaved"))
+        rows = self.ffn_rows(children, scratch) if _has_gated_blocks(self.base) else {}
+        rows |= {
             "stack, concatenated": self.row(stack),
             "stack, interleaved": self.row(interleaved),
-            "FFN mixture: gates trained": self.further(prompted, GATE_RATE, _is_gate),
-            "FFN mixture: all trained": self.further(load_model(scratch / "prompts")),
             "stack, concatenated, trained": self.further(stack),
             "mean, trained as long": self.further(self.merge("mean", {})),
             "base, trained as long": self.further(self._with(self.base.state_dict())),
         }
         shutil.rmtree(scratch)
         return rows
+
+    def ffn_rows(self, children: Sequence[Path], scratch: Path) -> dict[str, dict[str, Any]]:
+        """Mixtures of feed-forward blocks, which Llama-type models alone have a layout for."""
+        prompts = [self.domains[n].train[:PROMPT_BYTES].tolist() for n in DOMAINS]
+        assemble_experts(children, scratch / "random", gate="random", seed=self.seed)
+        assemble_experts(children, scratch / "prompts", gate="prompts", prompts=prompts)
+        random, prompted = (load_model(scratch / name) for name in ("random", "prompts"))
+        return {
+            "FFN mixture: random gates": self.row(random),
+            "FFN mixture: prompt gates": self.row(prompted),
+            "FFN mixture: gates trained": self.further(prompted, GATE_RATE, _is_gate),
+            "FFN mixture: all trained": self.further(load_model(scratch / "prompts")),
+        }
 
     def further(self, model: Any, rate: float = MORE_RATE, trained: Any = None) -> dict[str, Any]:
         """A model after further training on all domains."""
@@ -216,25 +243,12 @@ class _Family:
         return self.row(model, steps=steps)
 
 
-def bits(losses: Losses) -> dict[str, float]:
-    """Bits per byte after the prefix, by domain, and their mean.
-
-    Args:
-        losses: losses of every byte by domain.
-    """
-    own = {n: float(values[:, PREFIX - 1 :].mean()) / BITS for n, values in losses.items()}
-    return own | {"mean": sum(own.values()) / len(own)}
-
-
 def _mean(losses: Losses) -> float:
     return bits(losses)["mean"]
 
 
-def _row(found: Mapping[str, Losses], evaluations: int, **more: Any) -> dict[str, Any]:
-    return {split: bits(losses) for split, losses in found.items()} | {
-        "evaluations": evaluations,
-        **more,
-    }
+def _has_gated_blocks(model: Any) -> bool:
+    return bool(model.config.model_type == "llama")
 
 
 def _routed(losses_MNT: Tensor, score_MN: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A small language zoo: Llama-type models of bytes, bases and children of single domains.
+"""A small language zoo: models of bytes of two types, bases and children of single domains.
 
 `transformers` trains and loads the models. The bases see all domains, each child one of them.
 
@@ -19,6 +19,7 @@ from ...zoos.errors import UnsuitableError
 from .corpus import DOMAINS, Domain
 
 VOCABULARY = 256
+ARCHITECTURES = ("llama", "gpt_neox")
 WARM_UP = 20  # steps
 
 
@@ -50,7 +51,7 @@ class LanguageSize:
 
 
 SMALL = LanguageSize(96, 2, 97, 16, 250, 80, 40, 48, 1_500_000)
-FULL = LanguageSize(192, 4, 129, 16, 3000, 600, 300, 200, 4_000_000)
+FULL = LanguageSize(144, 4, 129, 8, 1200, 250, 100, 48, 4_000_000)
 BASE_RATE, CHILD_RATE, MORE_RATE = 2e-3, 1e-3, 1e-3
 
 
@@ -64,7 +65,7 @@ def transformers_classes() -> Any:
         import transformers
     except ImportError as error:
         raise UnsuitableError(
-            "benchmark 'merging-language' trains Llama models with transformers: pip install "
+            "benchmark 'merging-language' trains its models with transformers: pip install "
             "'weightzoo[ranking]'"
         ) from error
     transformers.logging.set_verbosity_error()
@@ -72,25 +73,26 @@ def transformers_classes() -> Any:
     return transformers
 
 
-def new_model(size: LanguageSize, seed: int) -> Any:
-    """A Llama-type model with random weights.
+def new_model(size: LanguageSize, seed: int, architecture: str = "llama") -> Any:
+    """A model with random weights.
 
     Args:
         size: shape of the model.
         seed: seed of the weights.
+        architecture: one of `ARCHITECTURES`.
     """
-    transformers = transformers_classes()
-    config = transformers.LlamaConfig(
+    transformers, gated = transformers_classes(), architecture == "llama"
+    make = transformers.LlamaConfig if gated else transformers.GPTNeoXConfig
+    config = make(
         vocab_size=VOCABULARY,
         hidden_size=size.width,
-        intermediate_size=8 * size.width // 3 // 32 * 32,
+        intermediate_size=8 * size.width // 3 // 32 * 32 if gated else 4 * size.width,
         num_hidden_layers=size.layers,
         num_attention_heads=4,
-        num_key_value_heads=4,
         max_position_embeddings=2 * size.length,
     )
     torch.manual_seed(seed)
-    return transformers.LlamaForCausalLM(config)
+    return transformers.AutoModelForCausalLM.from_config(config)
 
 
 def load_model(folder: Path) -> Any:
@@ -166,7 +168,11 @@ def token_losses(model: Any, windows_NT: Tensor) -> Tensor:
 
 
 def provide_family(
-    folder: Path, domains: Mapping[str, Domain], size: LanguageSize, seed: int
+    folder: Path,
+    domains: Mapping[str, Domain],
+    size: LanguageSize,
+    seed: int,
+    architecture: str = "llama",
 ) -> tuple[Path, list[Path]]:
     """Base and children of one family; those that are missing are trained.
 
@@ -175,19 +181,23 @@ def provide_family(
         domains: texts by domain.
         size: shape and amount of training.
         seed: seed of the base.
+        architecture: one of `ARCHITECTURES`.
     """
-    base, texts = folder / f"base-{seed}", [domain.train for domain in domains.values()]
+    name = f"{architecture}-{seed}"
+    base, texts = folder / f"{name}-base", [domain.train for domain in domains.values()]
     if not base.exists():
-        model = new_model(size, seed)
+        model = new_model(size, seed, architecture)
         train_model(model, texts, size, steps=size.base_steps, rate=BASE_RATE, seed=seed)
         _save(model, base)
     children = []
-    for place, name in enumerate(DOMAINS):
-        child = folder / f"{name}-{seed}"
+    for place, domain in enumerate(DOMAINS):
+        child = folder / f"{name}-{domain}"
         if not child.exists():
             steps, own = size.child_steps, 100 * (seed + 1) + place
             model = load_model(base)
-            train_model(model, [domains[name].train], size, steps=steps, rate=CHILD_RATE, seed=own)
+            train_model(
+                model, [domains[domain].train], size, steps=steps, rate=CHILD_RATE, seed=own
+            )
             _save(model, child)
         children.append(child)
     return base, children

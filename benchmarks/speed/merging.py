@@ -6,7 +6,7 @@ Four Llama-shaped checkpoints and their base, bfloat16 (1.1 B parameters with 22
 on the spot. Every contender runs in a process of its own, in turns, so that what else the machine
 does hits all alike; the table gives medians of the rounds. Seconds contain the start of Python and
 the imports; CPU seconds are those of user and system together. Memory is the peak of anonymous
-pages; mapped files and the page cache are not in it.
+pages; the peak of mapped pages of files stands apart, and the page cache is in neither.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import torch
 from weightzoo.zoos.tensors.lazy import TensorType
 from weightzoo.zoos.tensors.safetensors_file import SafetensorsWriter
 
+Figures = tuple[float, float, float, float]  # seconds, CPU seconds, anonymous GB, mapped GB
 WIDTH, INNER, KEY_WIDTH, TOKENS, MEMBERS = 2048, 5632, 256, 32000, 4
 POLL_SECONDS = 0.02
 FLOOR, COPY = "read all inputs once, write one output", "copy the bytes of all inputs"
@@ -63,7 +64,7 @@ def main() -> None:
         for member in range(MEMBERS + 1):
             _make_checkpoint(folder / f"m{member}", member, options.layers)
         commands = _contenders(folder, options.mergekit)
-        rows: dict[str, list[tuple[float, float, float]]] = {label: [] for label in commands}
+        rows: dict[str, list[Figures]] = {label: [] for label in commands}
         for round_ in range(options.rounds):
             for label, command in commands.items():
                 rows[label].append(_run(command, folder))
@@ -152,32 +153,35 @@ def _contenders(folder: Path, mergekit: Path | None) -> dict[str, list[str]]:
     return commands
 
 
-def _run(command: list[str], folder: Path) -> tuple[float, float, float]:
-    """Seconds, CPU seconds, and peak of anonymous memory in GB of a process."""
-    start, peak, before = time.perf_counter(), 0, _cpu_seconds()
+def _run(command: list[str], folder: Path) -> Figures:
+    """Seconds, CPU seconds, and peaks of anonymous and of mapped memory in GB of a process."""
+    start, before = time.perf_counter(), _cpu_seconds()
+    anonymous = mapped = 0
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         while process.poll() is None:
-            peak = max(peak, _anonymous_bytes(process.pid))
+            now = _resident_bytes(process.pid)
+            anonymous = max(anonymous, now.get("RssAnon", 0))
+            mapped = max(mapped, now.get("RssFile", 0))
             time.sleep(POLL_SECONDS)
     seconds = time.perf_counter() - start
     if process.returncode:
         raise RuntimeError((folder / "log").read_text()[-3000:])
-    return seconds, _cpu_seconds() - before, peak / 1e9
+    return seconds, _cpu_seconds() - before, anonymous / 1e9, mapped / 1e9
 
 
-def table(rows: Mapping[str, list[tuple[float, float, float]]]) -> str:
+def table(rows: Mapping[str, list[Figures]]) -> str:
     """Markdown: medians, and the median over rounds of the ratio to the floor."""
     lines = [
-        "| contender | s | × floor | CPU s | anonymous GB |",
-        "|---|---:|---:|---:|---:|",
+        "| contender | s | × floor | CPU s | anonymous GB | mapped GB |",
+        "|---|---:|---:|---:|---:|---:|",
     ]
     for name, values in rows.items():
         ratios = [own[0] / floor[0] for own, floor in zip(values, rows[FLOOR], strict=True)]
         lines.append(
             f"| {name} | {statistics.median(v[0] for v in values):.1f} | "
             f"{statistics.median(ratios):.2f} | {statistics.median(v[1] for v in values):.1f} | "
-            f"{max(v[2] for v in values):.2f} |"
+            f"{max(v[2] for v in values):.2f} | {max(v[3] for v in values):.2f} |"
         )
     return "\n".join(lines)
 
@@ -188,13 +192,14 @@ def _cpu_seconds() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _anonymous_bytes(pid: int) -> int:
+def _resident_bytes(pid: int) -> dict[str, int]:
+    """Resident bytes of a process by kind; none once it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
-        return 0
-    found = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
-    return int(found[0]) * 1024 if found else 0
+        return {}
+    parts = [line.split() for line in lines if line.startswith("Rss")]
+    return {part[0].rstrip(":"): int(part[1]) * 1024 for part in parts}
 
 
 def _options() -> argparse.Namespace:

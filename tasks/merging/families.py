@@ -18,10 +18,10 @@ from torch import Tensor
 from ...loaders import HiddenPermutations, ZooDataset, align
 from ...loaders.collections import Member, ModelCollection
 from ...zoos.errors import MergeError
+from ..merge_methods.kinship import DUPLICATE
 from .similarity import COLUMNS, Similarity, column_similarity
 from .zoo_rows import StateMember
 
-DUPLICATE = 0.9999
 LEVELS = ("duplicate", "family", "shared initialisation", "unrelated")
 
 

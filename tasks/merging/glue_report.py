@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..merge_methods.kinship import DUPLICATE, LEAST_SIMILARITY, RULE_SCALES
+
+RULE = f"""The *rule* names a merge from what is known of a family before any merge is evaluated.
+One member, duplicates (mean column cosine above {DUPLICATE}) and members below
+{LEAST_SIMILARITY} keep the best single one; a known base gives task arithmetic with its scale
+chosen on val among {", ".join(map(str, RULE_SCALES))}; otherwise the search *average* finds
+weights. Regret is what the best candidate in hindsight has more on test."""
+
 
 def glue_markdown(report: Mapping[str, Any]) -> str:
     """The report as Markdown."""
@@ -19,8 +27,9 @@ def glue_markdown(report: Mapping[str, Any]) -> str:
         "",
         "## Families",
         "",
-        "| family | members | kept | similarity | chosen | val | test | in hindsight | regret |",
-        "|---:|---:|---:|---:|---|---:|---:|---|---:|",
+        "| family | members | kept | similarity | chosen | val | test | in hindsight | regret | "
+        "rule | its regret |",
+        "|---:|---:|---:|---:|---|---:|---:|---|---:|---|---:|",
     ]
     for number, (row, test) in enumerate(zip(report["steps"], report["test"], strict=True)):
         best = max(test, key=lambda name: test[name])
@@ -28,9 +37,10 @@ def glue_markdown(report: Mapping[str, Any]) -> str:
         lines.append(
             f"| {number} | {len(row['members'])} | {len(row['kept'])} | {row['similarity']:.3f} | "
             f"{chosen} | {row['candidates'][chosen]['val']:.4f} | {test[chosen]:.4f} | {best} | "
-            f"{test[best] - test[chosen]:.4f} |"
+            f"{test[best] - test[chosen]:.4f} | {row['rule']} ({row['reason']}) | "
+            f"{test[best] - test[row['rule']]:.4f} |"
         )
-    lines += ["", "## Candidates", "", *_candidates(report)]
+    lines += ["", RULE, "", "## Candidates", "", *_candidates(report)]
     if report["mixture"]:
         lines += ["", "## Mixture of the families' merges", "", *_mixture(report["mixture"])]
         lines += ["", "![accuracies](report.png)"]
@@ -46,9 +56,9 @@ def _candidates(report: Mapping[str, Any]) -> list[str]:
         for name, one in row["candidates"].items():
             named = [
                 f"{report['members'][member]} {weight:.3g}"
-                for member, weight in zip(row["kept"], one["weights"], strict=True)
+                for member, weight in zip(row["kept"], one.get("weights", ()), strict=False)
                 if weight > 0
-            ]
+            ] or [f"scale {one['scale']}"]
             lines.append(
                 f"| {number} | {name} | {one['val']:.4f} | {test[name]:.4f} | "
                 f"{one['evaluations']} | {', '.join(named)} |"

@@ -48,7 +48,7 @@ def stack_layers(
     recipe = read_merge_recipe({"method": "mean", "members": [str(path) for path in members]})
     check_mergeable(collection, recipe)
     first = collection.members[0]
-    depth = 1 + max((_number(name) for name in first.tensors), default=-1)
+    depth = 1 + max((layer_number(name) for name in first.tensors), default=-1)
     if depth == 0 or not isinstance(first, FolderMember) or not first.folder.config:
         raise MergeError(f"{first.name} has no config.json, or no layers that are numbered")
     plan = layer_plan(len(collection.members), depth, order)
@@ -56,9 +56,9 @@ def stack_layers(
         _renamed(name, place): (member, name)
         for place, (member, layer) in enumerate(plan)
         for name in first.tensors
-        if _number(name) == layer
+        if layer_number(name) == layer
     }
-    shared = [name for name in first.tensors if _number(name) < 0]
+    shared = [name for name in first.tensors if layer_number(name) < 0]
     kinds = {name: first.tensors[name] for name in shared}
     kinds |= {name: first.tensors[source] for name, (_, source) in sources.items()}
     size_bytes = sum(kind.size_bytes for kind in kinds.values())
@@ -91,8 +91,12 @@ def layer_plan(members: int, depth: int, order: str) -> list[tuple[int, int]]:
     return [(member, layer) for layer in range(depth) for member in range(members)]
 
 
-def _number(name: str) -> int:
-    """The layer that a tensor belongs to; -1 for none."""
+def layer_number(name: str) -> int:
+    """The decoder layer that a tensor belongs to; -1 for none.
+
+    Args:
+        name: name of a tensor, such as "model.layers.3.mlp.up_proj.weight".
+    """
     match = _LAYER.match(name)
     return int(match["number"]) if match else -1
 

@@ -1,7 +1,7 @@
 """Pools that `weightzoo glue` works on: rows of a zoo, or checkpoint folders with a command.
 
-A pool knows its members, says which belong together, and evaluates a weighted merge of some of
-them on val or test data.
+A pool knows its members, says which belong together, and evaluates a merge of some of them on val
+or test data.
 
 Shape letters: M members.
 """
@@ -11,24 +11,56 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from ...loaders import HiddenPermutations, ZooDataset, align
-from ...loaders.collections import ModelCollection
+from ...loaders.collections import ModelCollection, ZooMember
 from ...zoos.errors import MergeError
 from ...zoos.tensors.adapters import is_adapter
 from ..autoencoding.behaviour import accuracies
 from ..generation.generated_zoo import zoo_images
 from .families import Families, find_families, find_zoo_families
 from .merge import merge_checkpoints
+from .methods import merged
 from .recipe import MergeRecipe, read_merge_recipe
+from .settings import read_settings
+from .zoo_rows import StateMember
 
 EVALUATORS = ("accuracy", "loss")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A merge of P members.
+
+    Attributes:
+        weights: weights of the members, (P,), of a weighted sum.
+        scale: factor of the summed task vectors; None for a weighted sum.
+    """
+
+    weights: tuple[float, ...] = ()
+    scale: float | None = None
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> "Candidate":
+        """A candidate of a report."""
+        return cls(tuple(plain.get("weights", ())), plain.get("scale"))
+
+    @property
+    def is_merge(self) -> bool:
+        """Whether more than one member is in it."""
+        return self.scale is not None or sum(weight > 0 for weight in self.weights) > 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        if self.scale is not None:
+            return {"method": "task_arithmetic", "scale": self.scale}
+        return {"method": "weighted", "weights": list(self.weights)}
 
 
 class Pool(Protocol):
@@ -40,15 +72,19 @@ class Pool(Protocol):
 
     names: tuple[str, ...]
 
+    @property
+    def base_name(self) -> str:
+        """Name of the model that the members were trained from; "" if it is unknown."""
+
     def families(self, seed: int) -> Families:
         """Which members belong together."""
 
-    def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
-        """The score of a weighted sum of members on "val" or "test"; larger is better.
+    def evaluate(self, members: Sequence[int], candidate: Candidate, split: str) -> float:
+        """The score of a merge of members on "val" or "test"; larger is better.
 
         Args:
             members: numbers of the merged members.
-            weights: weights of the members, (P,).
+            candidate: how they are merged.
             split: "val" or "test".
         """
 
@@ -56,22 +92,32 @@ class Pool(Protocol):
 class ZooPool:
     """Rows of a zoo, measured on its image set."""
 
-    def __init__(self, zoo: ZooDataset, evaluator: str = "accuracy", aligned: bool = False) -> None:
+    def __init__(
+        self,
+        zoo: ZooDataset,
+        evaluator: str = "accuracy",
+        aligned: bool = False,
+        base: ZooMember | None = None,
+    ) -> None:
         """Take rows.
 
         Args:
             zoo: M rows of one architecture.
             evaluator: "accuracy", or "loss", whose negative is the score.
             aligned: reorder the hidden units of a family's members to its first one.
+            base: row that the members were trained from, if it is known.
 
         Raises:
-            MergeError: if the evaluator is unknown or the architecture is not known.
+            MergeError: if the evaluator is unknown or the architecture is not known, or a base is
+                given for members that are to be aligned.
         """
         if evaluator not in EVALUATORS:
             raise MergeError(f"for a zoo --evaluate is one of {EVALUATORS}, got {evaluator!r}")
         if zoo.header.architecture is None:
             raise MergeError(f"zoo {zoo.name!r} holds no architecture to measure its models with")
-        self.zoo, self.evaluator, self.aligned = zoo, evaluator, aligned
+        if aligned and base is not None:
+            raise MergeError("children of one base need no alignment: leave out --align or --base")
+        self.zoo, self.evaluator, self.aligned, self.base = zoo, evaluator, aligned, base
         self.architecture, self.images = zoo.header.architecture, zoo_images(zoo)
         ids = zoo.hidden_column("model_id", "glue").tolist()
         epochs = zoo.hidden_column("epoch", "glue").tolist()
@@ -90,24 +136,34 @@ class ZooPool:
             return rows
         return align(rows, rows[0], HiddenPermutations.of(self.architecture))[0]
 
-    def merged(self, members: Sequence[int], weights: Sequence[float]) -> Tensor:
-        """(D,): the weighted sum of some members.
+    @property
+    def base_name(self) -> str:
+        """Name of the base row; "" if none was given."""
+        return "" if self.base is None else self.base.name
+
+    def merged(self, members: Sequence[int], candidate: Candidate) -> Tensor:
+        """(D,): the merge of some members.
 
         Args:
             members: numbers of the merged members.
-            weights: weights of the members, (P,).
+            candidate: how they are merged.
         """
-        return torch.tensor(weights, dtype=torch.float32) @ self.rows(members)
+        if candidate.scale is None:
+            return torch.tensor(candidate.weights, dtype=torch.float32) @ self.rows(members)
+        table, base = self.zoo.layer_table, self.base
+        parts = [StateMember(str(i), table.state_dict(r)) for i, r in enumerate(self.rows(members))]
+        settings = read_settings("task_arithmetic", {"scale": candidate.scale})
+        return table.flatten(merged("task_arithmetic", ModelCollection(parts, base), settings))
 
-    def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
+    def evaluate(self, members: Sequence[int], candidate: Candidate, split: str) -> float:
         """Accuracy, or minus the loss, on the images of a split.
 
         Args:
             members: numbers of the merged members.
-            weights: weights of the members, (P,).
+            candidate: how they are merged.
             split: "val" or "test".
         """
-        row, name = self.merged(members, weights), self.activations[members[0]]
+        row, name = self.merged(members, candidate), self.activations[members[0]]
         images = getattr(self.images, split)
         loss, accuracy = accuracies(self.architecture, row[None], [name], images)[:, 0].tolist()
         return accuracy if self.evaluator == "accuracy" else -loss
@@ -134,38 +190,50 @@ class CheckpointPool:
         """By the similarity of columns."""
         return find_families(self.collection, seed=seed)
 
-    def recipe(self, members: Sequence[int], weights: Sequence[float]) -> MergeRecipe:
-        """The recipe of a weighted sum.
+    @property
+    def base_name(self) -> str:
+        """Folder of the base; "" if there is none."""
+        return "" if self.collection.base is None else self.collection.base.name
+
+    def recipe(self, members: Sequence[int], candidate: Candidate) -> MergeRecipe:
+        """The recipe of a merge.
 
         Args:
             members: numbers of the merged members.
-            weights: weights of the members, (P,).
+            candidate: how they are merged.
         """
-        used = [(self.names[m], w) for m, w in zip(members, weights, strict=True) if w]
-        return read_merge_recipe(
-            {
-                "method": "weighted",
-                "members": [name for name, _ in used],
-                "settings": {"weights": [weight for _, weight in used]},
+        plain: dict[str, Any] = {"base": self.base_name}
+        if candidate.scale is not None:
+            plain |= {
+                "method": "task_arithmetic",
+                "members": [self.names[member] for member in members],
+                "settings": {"scale": candidate.scale},
             }
-        )
+            return read_merge_recipe(plain)
+        pairs = zip(members, candidate.weights, strict=True)
+        used = [(self.names[member], weight) for member, weight in pairs if weight]
+        plain |= {
+            "method": "weighted",
+            "members": [name for name, _ in used],
+            "settings": {"weights": [weight for _, weight in used]},
+        }
+        return read_merge_recipe(plain)
 
-    def evaluate(self, members: Sequence[int], weights: Sequence[float], split: str) -> float:
+    def evaluate(self, members: Sequence[int], candidate: Candidate, split: str) -> float:
         """Merge into the scratch folder, run the command, read its last line.
 
         Args:
             members: numbers of the merged members.
-            weights: weights of the members, (P,).
+            candidate: how they are merged.
             split: "val" or "test".
 
         Raises:
             MergeError: if the command fails or prints no number.
         """
-        recipe = self.recipe(members, weights)
+        recipe = self.recipe(members, candidate)
         alone = len(recipe.members) == 1 and recipe.settings.weights == (1.0,)
         if alone and not is_adapter(Path(recipe.members[0])):
             return self._run(Path(recipe.members[0]), split)
-        recipe = replace(recipe, base="" if self.collection.base is None else self._base)
         folder = self.scratch / "candidate"
         shutil.rmtree(folder, ignore_errors=True)
         merge_checkpoints(recipe, folder, overwrite=True)
@@ -173,11 +241,6 @@ class CheckpointPool:
             return self._run(folder, split)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-    @property
-    def _base(self) -> str:
-        assert self.collection.base is not None
-        return self.collection.base.name
 
     def _run(self, folder: Path, split: str) -> float:
         parts = [part.replace("{model}", str(folder)) for part in shlex.split(self.commands[split])]

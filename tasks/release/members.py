@@ -19,7 +19,8 @@ from ...zoos.images.catalog import load_images
 from ...zoos.images.glyphs import CLASSES, GLYPH_SETS
 from ...zoos.index import ZooIndex
 from ...zoos.recipe import Model, Recipe, load_recipe
-from ..merging.glue import GlueSettings, glue
+from ..merging.glue import glue
+from ..merging.glue_family import GlueSettings
 from ..merging.pools import ZooPool
 from ..merging.recipe import ZooRows
 from ..merging.zoo_rows import open_zoo_rows

@@ -1,5 +1,6 @@
 """The language benchmark: its corpus, its routers, and a run in miniature."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,16 @@ from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.leaderboard import leaderboard_text
 from weightzoo.benchmarks.merging import language
 from weightzoo.benchmarks.merging.corpus import read_domain
-from weightzoo.benchmarks.merging.language_rows import BITS, PREFIX, _routed, bits
+from weightzoo.benchmarks.merging.language_rows import _routed
+from weightzoo.benchmarks.merging.language_scores import (
+    BITS,
+    CHOICES,
+    ENDING,
+    PREFIX,
+    bits,
+    cloze_accuracies,
+    cloze_windows,
+)
 from weightzoo.benchmarks.merging.language_zoo import LanguageSize
 
 
@@ -39,6 +49,23 @@ def test_bits_count_bytes_after_the_prefix() -> None:
     )
 
 
+def test_cloze_keeps_starts_and_puts_the_own_ending_first() -> None:
+    windows = torch.arange(8)[:, None] * 100 + torch.arange(40)
+    found = cloze_windows(windows).view(8, CHOICES, 40)
+    assert torch.equal(found[:, 0], windows)
+    assert torch.equal(found[:, 2, :-ENDING], windows[:, :-ENDING])
+    endings = found[..., -1] // 100
+    assert all(len(set(row.tolist())) == CHOICES for row in endings)
+
+
+def test_cloze_is_right_where_the_own_ending_has_the_lowest_loss() -> None:
+    losses = torch.ones(2 * CHOICES, 50)
+    losses[:, :-ENDING] = torch.rand(2 * CHOICES, 50 - ENDING)
+    losses[0, -ENDING:] = 0.5
+    losses[CHOICES + 1, -1] = 0.5
+    assert cloze_accuracies({"python": losses}) == {"python": 0.5, "mean": 0.5}
+
+
 def test_router_takes_the_member_of_the_lowest_score_on_every_window() -> None:
     losses = torch.arange(12.0).view(2, 3, 2)
     chosen = _routed(losses, torch.tensor([[0.0, 2.0, 0.0], [1.0, 1.0, 1.0]]))
@@ -60,5 +87,11 @@ def test_language_benchmark_runs_and_goes_on(
     routed, oracle = rows["mixture of models: loss of the prefix"], rows["oracle per window"]
     assert oracle["test"]["mean"] <= routed["test"]["mean"] < 9
     assert rows["stack, concatenated"]["test"]["mean"] > 0
+    assert 0 <= rows["block mixture: fitted gates"]["cloze"]["mean"] <= 1
+    kinds = [unit["architecture"] for unit in outcome.data["units"]]
+    assert kinds == ["llama", "llama", "gpt_neox", "gpt_neox"]
+    assert "## Architecture gpt_neox" in outcome.text
     assert language.language_benchmark(options).data["units"] == outcome.data["units"]
+    with pytest.raises(ValueError, match="needs two seeds or more"):
+        language.language_benchmark(replace(options, seeds=(0,)))
     assert "## merging-language" in leaderboard_text(tmp_path, tmp_path / "LEADERBOARD.md")

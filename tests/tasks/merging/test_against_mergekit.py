@@ -15,10 +15,10 @@ import torch
 from make_checkpoints import llama_tensors, make_checkpoint
 
 from weightzoo.tasks.merge_methods.sign_methods import dropped
-from weightzoo.tasks.merging.expert_checkpoint import assemble_experts
 from weightzoo.tasks.merging.layer_stack import stack_layers
 from weightzoo.tasks.merging.merge import merge_checkpoints
 from weightzoo.tasks.merging.recipe_file import load_merge_recipe
+from weightzoo.tasks.mixtures.expert_checkpoint import assemble_experts
 from weightzoo.zoos.tensors.checkpoint_folder import open_checkpoint_folder
 from weightzoo.zoos.tensors.safetensors_file import SafetensorsFile, write_safetensors
 

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from make_checkpoints import llama_tensors, make_checkpoint
 
 from weightzoo.cli.main import main
 from weightzoo.loaders import load_zoo
-from weightzoo.tasks.merging.glue import GlueSettings, glue
+from weightzoo.loaders.collections import ZooMember
+from weightzoo.tasks.merging.glue import glue
+from weightzoo.tasks.merging.glue_family import GlueSettings
 from weightzoo.tasks.merging.pools import ZooPool
 from weightzoo.zoos.errors import MergeError
 
@@ -19,7 +22,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from weightzoo.loaders import load_zoo
-from weightzoo.tasks.merging.glue import GlueSettings, glue
+from weightzoo.tasks.merging.glue import glue
+from weightzoo.tasks.merging.glue_family import GlueSettings
 from weightzoo.tasks.merging.pools import ZooPool
 pool = ZooPool(load_zoo(sys.argv[1], split="train[:3]").filter("epoch >= 1"))
 evaluate, calls = pool.evaluate, []
@@ -83,6 +87,34 @@ def test_stopped_pipeline_repeats_no_evaluation(trained_zoo: Path, tmp_path: Pat
     assert glue(pool(trained_zoo), tmp_path / "out", settings)["new_evaluations"] == 0
 
 
+def test_rule_evaluates_one_merge_of_a_family_and_tells_its_reason(
+    trained_zoo: Path, tmp_path: Path
+) -> None:
+    report = glue(pool(trained_zoo), tmp_path / "out", GlueSettings(choose="rule"))
+    for row in report["steps"]:
+        assert (row["rule"], row["reason"]) == ("average", "weights alone")
+        assert list(row["candidates"]) == ["best single", "average"] and row["chosen"] == "average"
+    assert "| average (weights alone) | 0.0000 |" in (tmp_path / "out" / "report.md").read_text()
+    with pytest.raises(MergeError, match="run of another pool or other settings"):
+        glue(pool(trained_zoo), tmp_path / "out", GlueSettings())
+    with pytest.raises(MergeError, match="choose must be one of"):
+        GlueSettings(choose="luck")
+
+
+def test_known_base_of_rows_gives_task_arithmetic(trained_zoo: Path, tmp_path: Path) -> None:
+    zoo = load_zoo(trained_zoo, split="train[:1]")
+    models = ZooPool(zoo.filter("epoch >= 1"), base=ZooMember(zoo.filter("epoch == 0"), 0))
+    report = glue(models, tmp_path / "out", GlueSettings(choose="rule"))
+    (row,) = report["steps"]
+    assert (row["chosen"], row["reason"]) == ("task_arithmetic", "known base")
+    merged, scale = load_zoo(tmp_path / "out" / "merged", split="train"), row["candidates"]
+    states = [*zoo.filter("epoch >= 1").weights(), zoo.filter("epoch == 0").weights()[0]]
+    summed = states[-1] + scale["task_arithmetic"]["scale"] * (sum(states[:-1]) - 2 * states[-1])
+    assert torch.allclose(merged.weights()[0], summed, atol=1e-5)
+    with pytest.raises(MergeError, match="need no alignment"):
+        ZooPool(zoo, aligned=True, base=models.base)
+
+
 @pytest.mark.slow
 def test_killed_pipeline_ends_alike_and_repeats_no_evaluation(
     trained_zoo: Path, tmp_path: Path
@@ -128,4 +160,10 @@ def test_checkpoints_are_evaluated_by_a_command(
     (row,) = report["steps"]
     assert row["candidates"]["average"]["val"] >= row["candidates"]["best single"]["val"]
     assert all((Path(path) / "merge.json").is_file() for path in report["merged"])
+    base = make_checkpoint(tmp_path / "base", llama_tensors(0))
+    ruled = [*command, "--base", str(base), "--choose", "rule"]
+    ruled[ruled.index(str(tmp_path / "out"))] = str(tmp_path / "ruled")
+    assert main(ruled) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["steps"][0]["chosen"] == "task_arithmetic" and len(report["merged"]) == 1
     assert main([*command[:4], "--evaluate", "false {model}", "--test", "x {model}"]) == 1

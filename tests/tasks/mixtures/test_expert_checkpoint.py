@@ -7,8 +7,8 @@ import pytest
 import torch
 from make_checkpoints import TOKENS, WIDTH, llama_tensors, make_checkpoint
 
-from weightzoo.tasks.merging.expert_checkpoint import assemble_experts
 from weightzoo.tasks.merging.layer_stack import layer_plan, stack_layers
+from weightzoo.tasks.mixtures.expert_checkpoint import assemble_experts
 from weightzoo.zoos.errors import MergeError
 from weightzoo.zoos.tensors.checkpoint_folder import open_checkpoint_folder
 

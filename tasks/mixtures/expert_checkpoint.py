@@ -20,9 +20,9 @@ from ...zoos.strict_json import json_text
 from ...zoos.tensors.checkpoint_folder import CONFIG_NAME, WEIGHTS_NAME
 from ...zoos.tensors.lazy import TensorType
 from ...zoos.tensors.safetensors_file import SafetensorsWriter
-from .merge import check_mergeable
-from .output import MERGE_NAME, merge_folder, write_text
-from .recipe import read_merge_recipe
+from ..merging.merge import check_mergeable
+from ..merging.output import MERGE_NAME, merge_folder, write_text
+from ..merging.recipe import read_merge_recipe
 
 GATES = ("random", "prompts")
 _FFN = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}

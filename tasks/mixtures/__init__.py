@@ -1,0 +1,1 @@
+"""Mixtures of checkpoints: their layers or feed-forward blocks as experts, and the gates."""
