@@ -73,6 +73,9 @@ def check_equal(ways: dict[str, Way]) -> None:
 
     Differences are measured over all values, because rounding decides which of two nearly equal
     values a pool takes, and the gradient of the other one is then zero.
+
+    Raises:
+        AssertionError: if a way differs.
     """
     wanted = ways["loop"]()
     for name, way in ways.items():

@@ -10,6 +10,7 @@ from torch import nn
 
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError, did_you_mean
+from ...zoos.networks.batched import NetworkBatch
 from ..scoring.targets import is_text
 from .encoder_making import is_own, untied_encoders
 from .encoder_reader import EncoderReader
@@ -134,6 +135,8 @@ def _described(given: Any) -> str:
     """The input of an encoder in words."""
     if isinstance(given, torch.Tensor):
         return f"weights {tuple(given.shape)}"
+    if isinstance(given, NetworkBatch):
+        return f"a NetworkBatch with weights {tuple(given.weights.shape)}"
     return f"a dict of tensors { {name: tuple(one.shape) for name, one in given.items()} }"
 
 

@@ -42,7 +42,7 @@ from .encoder_making import (
     make_encoder,
     source_of,
 )
-from .encoder_reader import EncoderReader, training_mode
+from .encoder_reader import EncoderReader, declared_input, training_mode
 from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .settings import TrainingSettings, warmup_cosine
@@ -208,10 +208,11 @@ class EncoderTraining:
         self.mapping = TargetMapping.of(settings.loss, target, _column(train, target))
         if not self.mapping.categories and settings.select != "mse":
             check_val_varies(val, target)
-        self.scaler = WeightScaler.measure(settings.scaling, train)
         torch.manual_seed(seed)
         tables = [zoo.layer_table for zoo in train]
         self.module = make_encoder(encoder, tables, self.mapping.outputs).to(settings.device)
+        scaling = "none" if declared_input(self.module) == "networks" else settings.scaling
+        self.scaler = WeightScaler.measure(scaling, train)
         self.reader = EncoderReader(self.module, self.scaler)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
