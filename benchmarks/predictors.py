@@ -46,6 +46,24 @@ def encoders(small: bool) -> list[Predictor]:
         trained("NFN-NP", "nfn-np", lr=3e-3, epochs=2 * epochs),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs),
+        *probing(small),
+    ]
+
+
+def probing(small: bool, **settings: Any) -> list[Predictor]:
+    """Encoders that run the networks on probes; frozen random probes are a control.
+
+    Args:
+        small: whether the small variant runs, with half as many probes.
+        **settings: fields of `TrainingSettings` that differ.
+    """
+    common = {"lr": 1e-3, "batch_size": 32, "epochs": 10 if small else 40} | settings
+    options: dict[str, Any] = {"probes": 32 if small else 64}
+    random = options | {"probe_kind": "random"}
+    return [
+        trained("ProbeGen", "probegen", options, **common),
+        trained("ProbeGen, random probes", "probegen", random, **common),
+        trained("HiddenProbe", "hidden-probe", options, **common),
     ]
 
 
@@ -60,6 +78,7 @@ def crossing(small: bool) -> list[Predictor]:
         trained("DeepSets", "deepsets", lr=1e-2, epochs=2 * epochs, **ACROSS),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs, **ACROSS),
+        *probing(small),
     ]
 
 
@@ -89,6 +108,7 @@ def frequency_predictors(small: bool) -> list[Predictor]:
         trained("DeepSets", "deepsets", lr=1e-2, **common),
         trained("DWSNet", "dwsnet", lr=3e-3, **common),
         trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if small else 100}),
+        trained("ProbeGen", "probegen", {"values": 1}, lr=1e-3, **common),
     ]
 
 

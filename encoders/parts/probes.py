@@ -82,7 +82,7 @@ def _resized(images: Tensor, shape: Shape) -> Tensor:
         images = images.mean(1, keepdim=True).mul(CHANNELS**0.5).expand(-1, channels, -1, -1)
     if (height, width) == (SIDE, SIDE):
         return images
-    return F.interpolate(images, (height, width), mode="bilinear", antialias=True)
+    return F.interpolate(images, (height, width), mode="bilinear")
 
 
 def _grow(into: int, out: int, kernel: int, stride: int, padding: int) -> nn.ConvTranspose2d:

@@ -13,7 +13,7 @@ from ...zoos.errors import UnsuitableError, did_you_mean
 from ...zoos.networks.batched import NetworkBatch
 from ..scoring.targets import is_text
 from .encoder_making import is_own, untied_encoders
-from .encoder_reader import EncoderReader
+from .encoder_reader import ACTIVATION, EncoderReader
 from .property_predictor import check_finite
 from .weight_scaling import WeightScaler
 
@@ -148,6 +148,24 @@ def _check_outputs(module: nn.Module, outputs: object) -> None:
     raise ValueError(
         f"it must return a tensor (B, outputs), here with B = {PROBED_ROWS}, and returned {found}"
     )
+
+
+def check_not_read(reads: str, target: str) -> None:
+    """Reject a target that the encoder is handed with the weights.
+
+    Args:
+        reads: declared input of the encoder.
+        target: name of the target column.
+
+    Raises:
+        UnsuitableError: if the encoder runs networks with the activation function to predict.
+    """
+    if reads == "networks" and target == ACTIVATION:
+        raise UnsuitableError(
+            "an encoder that runs networks is handed their activation functions, so it cannot be "
+            f"asked for the column {ACTIVATION!r}: take an encoder that reads weights, such as "
+            "'sne'"
+        )
 
 
 def check_embedding(module: nn.Module) -> None:

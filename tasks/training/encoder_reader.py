@@ -132,6 +132,16 @@ class EncoderReader:
             return batch[WEIGHTS]
         return {name: batch[name] for name in (WEIGHTS, "epoch", "mask")}
 
+    def networks(self, weights: Tensor, zoo: ZooDataset) -> NetworkBatch:
+        """The networks of all rows of a zoo with other weights, such as permuted ones.
+
+        Args:
+            weights: flat weights, (N, D).
+            zoo: N rows with the architecture and the activation functions.
+        """
+        names = [zoo.columns[name].tolist() for name in activation_column(zoo)]
+        return network_batch(runnable_architecture(zoo), weights, names[0] if names else None)
+
     def last(self, column: np.ndarray) -> np.ndarray:
         """The values of a batch's column that outputs belong to, (B,) of (B,) or (B, K)."""
         return column[:, -1] if self.reads == "trajectories" else column

@@ -33,7 +33,13 @@ from ..processes import report_progress, step_on, threads
 from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
-from .checks import check_architecture, check_embedding, check_val_varies, check_zoos
+from .checks import (
+    check_architecture,
+    check_embedding,
+    check_not_read,
+    check_val_varies,
+    check_zoos,
+)
 from .data_parallel import average_gradients, share_batch_norms
 from .encoder_making import (
     EncoderFactory,
@@ -214,6 +220,7 @@ class EncoderTraining:
         scaling = "none" if declared_input(self.module) == "networks" else settings.scaling
         self.scaler = WeightScaler.measure(scaling, train)
         self.reader = EncoderReader(self.module, self.scaler)
+        check_not_read(self.reader.reads, target)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
         self.averaged = AveragedModel(

@@ -116,6 +116,11 @@ def test_permuted_copies_of_networks_keep_their_activations(zoo: Splits) -> None
     assert torch.equal(batch.weights[3:], -zoo["val"].weights(range(3)))
 
 
+def test_activation_is_no_target_of_an_encoder_that_gets_it(zoo: Splits) -> None:
+    with pytest.raises(UnsuitableError, match="is handed their activation functions"):
+        train_encoder(EncoderSpec("probegen"), zoo["train"], zoo["val"], "activation")
+
+
 def test_networks_that_cannot_run_are_refused(zoo: Splits) -> None:
     with pytest.raises(UnsuitableError, match="no column 'activation'"):
         read(OfNetworks(), zoo["train"].select_columns(["epoch"]))
