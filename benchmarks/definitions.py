@@ -14,6 +14,7 @@ from .predictors import (
     crossing,
     encoders,
     frequency_predictors,
+    oracles,
     own_encoders,
     probes,
 )
@@ -60,6 +61,7 @@ def _within_runs(
         category = target in CATEGORIES
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
         predictors = [*plain, *probes(), *encoders(small), *own_encoders(own, small)]
+        predictors += oracles() if target == "test_accuracy" else []
         runs += _runs(predictors, zoo, zoo, seeds, target)
     return runs
 
@@ -77,7 +79,8 @@ def _dataset_plans(small: bool) -> list[ZooPlan]:
 def _dataset_runs(
     names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
 ) -> list[Run]:
-    return _matrix([*baselines(), *encoders(small), *own_encoders(own, small)], names, seeds)
+    predictors = [*baselines(), *encoders(small), *own_encoders(own, small), *oracles()]
+    return _matrix(predictors, names, seeds)
 
 
 def _architecture_plans(small: bool) -> list[ZooPlan]:
@@ -158,7 +161,7 @@ def _efficiency_runs(
     names: Sequence[str], seeds: Sequence[int], small: bool, own: Sequence[str] = ()
 ) -> list[Run]:
     zoo = names[:1]
-    predictors = [*baselines(), *encoders(small), *own_encoders(own, small)]
+    predictors = [*baselines(), *encoders(small), *own_encoders(own, small), *oracles()]
     return [
         run
         for fraction in FRACTIONS

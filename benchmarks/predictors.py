@@ -15,6 +15,7 @@ from ..tasks.baselines.regressors import (
     Predictor,
     StatisticsBoosting,
     StatisticsRidge,
+    ValAccuracy,
 )
 from ..tasks.training.encoder_making import SNE_CONFIG, EncoderSpec
 from ..tasks.training.encoder_training import EncoderRegressor
@@ -28,6 +29,11 @@ NU = 1.0  # weight of the regulariser, whose distance is in deviations of the fr
 def baselines() -> list[Predictor]:
     """Predictors without a neural encoder: constant, hyper-parameters, weight statistics."""
     return [Constant(), HyperParameterBoosting(), StatisticsRidge(), StatisticsBoosting()]
+
+
+def oracles() -> list[Predictor]:
+    """What running the networks on labelled images tells about test accuracy; no contestant."""
+    return [ValAccuracy()]
 
 
 def probes() -> list[Predictor]:
@@ -79,6 +85,7 @@ def crossing(small: bool) -> list[Predictor]:
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs, **ACROSS),
         *probing(small),
+        *oracles(),
     ]
 
 
