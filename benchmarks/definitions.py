@@ -14,6 +14,7 @@ from .predictors import (
     crossing,
     encoders,
     frequency_predictors,
+    oracles,
     own_encoders,
     probes,
 )
@@ -66,6 +67,7 @@ def _within_runs(
         category = target in CATEGORIES
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
         predictors = [*plain, *probes(), *encoders(size), *own_encoders(own, size)]
+        predictors += oracles() if target == "test_accuracy" else []
         runs += _runs(predictors, zoo, zoo, seeds, target, rows=ROWS[size])
     return runs
 
@@ -83,7 +85,7 @@ def _dataset_plans(size: str) -> list[ZooPlan]:
 def _dataset_runs(
     names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
-    predictors = [*baselines(), *encoders(size), *own_encoders(own, size)]
+    predictors = [*baselines(), *encoders(size), *own_encoders(own, size), *oracles()]
     return _matrix(predictors, names, seeds, size)
 
 
@@ -177,7 +179,7 @@ def _efficiency_runs(
     names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
     zoo = names[:1]
-    predictors = [*baselines(), *encoders(size), *own_encoders(own, size)]
+    predictors = [*baselines(), *encoders(size), *own_encoders(own, size), *oracles()]
     return [
         run
         for fraction in FRACTIONS

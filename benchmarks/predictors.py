@@ -15,6 +15,7 @@ from ..tasks.baselines.regressors import (
     Predictor,
     StatisticsBoosting,
     StatisticsRidge,
+    ValAccuracy,
 )
 from ..tasks.training.encoder_making import SNE_CONFIG, EncoderSpec
 from ..tasks.training.encoder_training import EncoderRegressor
@@ -30,6 +31,11 @@ NU = 1.0  # weight of the regulariser, whose distance is in deviations of the fr
 def baselines() -> list[Predictor]:
     """Predictors without a neural encoder: constant, hyper-parameters, weight statistics."""
     return [Constant(), HyperParameterBoosting(), StatisticsRidge(), StatisticsBoosting()]
+
+
+def oracles() -> list[Predictor]:
+    """What running the networks on labelled images tells about test accuracy; no contestant."""
+    return [ValAccuracy()]
 
 
 def probes() -> list[Predictor]:
@@ -48,6 +54,24 @@ def encoders(size: str) -> list[Predictor]:
         trained("NFN-NP", "nfn-np", lr=3e-3, epochs=2 * epochs),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs),
+        *probing(size),
+    ]
+
+
+def probing(size: str, **settings: Any) -> list[Predictor]:
+    """Encoders that run the networks on probes; frozen random probes are a control.
+
+    Args:
+        size: "small" with half as many probes, "medium" or "full".
+        **settings: fields of `TrainingSettings` that differ.
+    """
+    common = {"lr": 1e-3, "batch_size": 32, "epochs": 10 if size == "small" else 40} | settings
+    options: dict[str, Any] = {"probes": 32 if size == "small" else 64}
+    random = options | {"probe_kind": "random"}
+    return [
+        trained("ProbeGen", "probegen", options, **common),
+        trained("ProbeGen, random probes", "probegen", random, **common),
+        trained("HiddenProbe", "hidden-probe", options, **common),
     ]
 
 
@@ -62,6 +86,8 @@ def crossing(size: str) -> list[Predictor]:
         trained("DeepSets", "deepsets", lr=1e-2, epochs=2 * epochs, **ACROSS),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs, **ACROSS),
+        *probing(size),
+        *oracles(),
     ]
 
 
@@ -91,6 +117,7 @@ def frequency_predictors(size: str) -> list[Predictor]:
         trained("DeepSets", "deepsets", lr=1e-2, **common),
         trained("DWSNet", "dwsnet", lr=3e-3, **common),
         trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if size == "small" else 100}),
+        trained("ProbeGen", "probegen", {"values": 1}, lr=1e-3, **common),
     ]
 
 

@@ -27,6 +27,12 @@ INVARIANCE_NOTE = (
     "preserve the network's function, *invalid* ones change it. Equal errors mean that the encoder "
     "does not distinguish them."
 )
+CEILING_NOTE = (
+    "*Measurement ceiling*: expected τ_b between two binomial draws of the same networks' accuracy "
+    "on as many test images, which is what a predictor that knows each network's accuracy can "
+    "expect. *Above chance*: more than three binomial deviations above one in the number of "
+    "classes; models at chance have no order."
+)
 VAL_WHOLE = (
     "Only the train split shrinks: choices on val, such as the number of epochs, use the whole val "
     "split at every share."
@@ -72,6 +78,11 @@ class Cell:
     def note(self) -> str:
         """Number of fits that diverged, as text; empty for none."""
         return diverged_note([self])
+
+    def part(self, name: str) -> "Cell":
+        """The cell with the scores of a part of the rows; empty where a seed has none."""
+        parts = [scores.get(name) for scores in self.scores]
+        return Cell(tuple(part for part in parts if part), self.diverged)
 
     def interval(self, metric: str) -> str:
         """The 95 % interval of the first seed as text; a dash where a seed diverged."""
@@ -287,7 +298,9 @@ def target_table(result: Result, target: str) -> str:
     head = ["predictor", *(HEADS.get(name, name) for name in metrics), "95 % interval"]
     extra = [("invariance error, valid", "hidden"), ("invariance error, invalid", "uncoupled")]
     shows_invariance = result["metric"] == "mse"
+    shows_above = any("above_chance" in run["scores"].get(zoo, {}) for run in runs)
     head += [name for name, _ in extra] if shows_invariance else ["within strata"] * numbers
+    head += [f"{HEADS['tau_b']}, above chance"] * shows_above
     rows = []
     for predictor in distinct(runs, "predictor"):
         found = cell(runs, zoo, predictor=predictor)
@@ -296,6 +309,7 @@ def target_table(result: Result, target: str) -> str:
             row += [_invariance_text(found, group) for _, group in extra]
         elif numbers:
             row += [_strata_text(found)]
+        row += [found.part("above_chance").text("tau_b")] * shows_above
         rows.append([*row, _seconds_text(runs, predictor)])
     made = table([*head, "seconds of a fit"], rows)
     return f"{made}\n\n{INVARIANCE_NOTE}" if shows_invariance else made
@@ -374,7 +388,23 @@ def _zoo_table(result: Result) -> str:
         )
     head = ["zoo", "images", "architecture", "parameters", "train models / rows", "val", "test"]
     head += [f"mean {result['target']}", "deviation", "ceiling of τ_b"]
-    return table(head, rows)
+    made = table(head, rows)
+    ceilings = {n: zoo["accuracy"] for n, zoo in result["zoos"].items() if "accuracy" in zoo}
+    return f"{made}\n\n{_ceiling_table(ceilings)}" if ceilings else made
+
+
+def _ceiling_table(ceilings: Mapping[str, Mapping[str, Any]]) -> str:
+    """What test accuracy can be predicted to at all, by zoo."""
+    keys = ("measurement", "oracle", "above_chance")
+    rows = []
+    for name, found in ceilings.items():
+        images = NOT_DEFINED if found["images"] is None else str(found["images"])
+        numbers = [found[key] for key in keys]
+        shown = [NOT_DEFINED if number is None else f"{number:.3f}" for number in numbers]
+        rows.append([name, images, *shown])
+    head = ["test rows of zoo", "test images", "measurement ceiling of τ_b"]
+    head += ["τ_b of accuracy on val images", "share above chance"]
+    return f"{table(head, rows)}\n\n{CEILING_NOTE}"
 
 
 def _refusals(result: Result) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 from tqdm import tqdm
 
 from ..loaders import ZooDataset
@@ -25,6 +26,7 @@ from ..tasks.processes import listening, worker_pool
 from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
 from ..tasks.scoring.targets import is_category
 from ..tasks.training.encoder_making import describe_encoder
+from ..tasks.training.encoder_reader import EncoderReader
 from ..tasks.training.encoder_training import EncoderRegressor
 from ..tasks.training.invariance import RandomPermutations, invariance_errors
 from ..zoos.errors import DivergedError, UnsuitableError
@@ -208,15 +210,22 @@ def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
 def _invariance(regressor: EncoderRegressor, test: ZooDataset) -> dict[str, Any] | None:
     """Invariance errors of valid and invalid permutations; None if none are known."""
     trained = regressor.trained
-    weights = trained.scaler(test.weights(range(min(INVARIANCE_ROWS, len(test)))), test.layer_table)
-    errors = {}
+    rows = test.select(range(min(INVARIANCE_ROWS, len(test))))
+    weights = trained.scaler(rows.weights(), test.layer_table)
+    reader, errors = EncoderReader(trained.module, trained.scaler), {}
+
+    def outputs_of(weights: Tensor) -> Tensor:
+        given = reader.networks(weights, rows) if reader.reads == "networks" else weights
+        outputs: Tensor = trained.module(given, test.layer_table)
+        return outputs
+
     for group in ("hidden", "uncoupled"):
         try:
             permutations = RandomPermutations([test], group, seed=0)
         except UnsuitableError:
             return None
         error, relative = invariance_errors(
-            trained.module, weights, test.layer_table, permutations, INVARIANCE_DRAWS
+            outputs_of, weights, test.layer_table, permutations, INVARIANCE_DRAWS
         )
         errors[group] = {"error": error, "relative": relative if np.isfinite(relative) else None}
     return errors

@@ -2,14 +2,16 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..builders.build import build_zoo
+from ..loaders import ZooDataset
 from ..loaders.load import load_zoo
+from ..tasks.scoring.accuracy_ceilings import accuracy_ceilings
 from ..tasks.scoring.metrics import tau_ceiling
 from ..zoos.errors import ZooError
 from ..zoos.format import SPLITS
@@ -151,7 +153,7 @@ def describe_zoo(path: Path, target: str) -> dict[str, Any]:
         "models": {split: len(np.unique(rows.columns["model_id"])) for split, rows in zoo.items()},
         "rows": {split: len(rows) for split, rows in zoo.items()},
         "target": _describe_target(zoo["test"].columns.get(target)),
-    }
+    } | _accuracy_ceilings(zoo["test"], target)
 
 
 def _describe_target(true: np.ndarray | None) -> dict[str, float] | None:
@@ -166,3 +168,12 @@ def _describe_target(true: np.ndarray | None) -> dict[str, float] | None:
         "deviation": float(finite.std()),
         "tau_max": tau_ceiling(finite),
     }
+
+
+def _accuracy_ceilings(test: ZooDataset, target: str) -> dict[str, Any]:
+    """The ceilings of test accuracy in the rows with a finite target, if it is the target."""
+    if target not in test.columns or test.columns[target].dtype.kind in "OUS":
+        return {}
+    finite = test.filter(lambda columns: np.isfinite(columns[target]))
+    found = accuracy_ceilings(finite, target)
+    return {} if found is None else {"accuracy": asdict(found)}

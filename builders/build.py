@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ..zoos.errors import BuildError
 from ..zoos.folder_identity import Identity
 from ..zoos.index import ZooIndex
+from ..zoos.networks.convolution_c import convolution_code
 from ..zoos.networks.devices import device_name
 from ..zoos.partial_folder import partial_folder
 from ..zoos.recipe import Recipe
@@ -20,7 +21,6 @@ from .engines.job import TrainingJob
 from .engines.process_engine import run_here
 from .engines.ray_engine import run_on_ray
 from .estimate import plan_population
-from .population.convolution_c import convolution_code
 from .recipe_module import ModuleFactory, recipe_of_module
 from .training.cohort import cut_cohorts
 from .training.cohort_size import GPU_COHORT, cohort_size

@@ -127,6 +127,14 @@ ENCODERS: dict[str, EncoderEntry] = {
     "neural-graph": _entry(
         "neural_graph", "NeuralGraph", "messages between units; any architecture with a graph"
     ),
+    "probegen": _entry(
+        "probe_gen", "ProbeGen", "outputs on learned probes; any architecture that weightzoo runs"
+    ),
+    "hidden-probe": _entry(
+        "hidden_probe",
+        "HiddenProbe",
+        "hidden responses to learned probes; any architecture that weightzoo runs",
+    ),
     "padded-mlp": _entry(
         "padded_mlp", "PaddedMLP", "a perceptron over the first values; any architecture"
     ),

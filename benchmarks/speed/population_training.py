@@ -28,12 +28,12 @@ import torch
 from tqdm import tqdm
 
 from weightzoo.builders.engines.worker_processes import ALLOCATOR
-from weightzoo.builders.population import convolution_c
 from weightzoo.builders.training.cohort import cut_cohorts, train_cohort
 from weightzoo.builders.training.cohort_size import cohort_size
 from weightzoo.builders.training.objectives import PARTS, DataSet, load_data, training_size
 from weightzoo.builders.training.one_by_one import train_one
 from weightzoo.zoos.images.image_set import ImageSet, cut, make_image_set
+from weightzoo.zoos.networks import convolution_c
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 

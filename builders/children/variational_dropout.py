@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...zoos.networks import layers
+from ...zoos.networks.batched_layers import linear
+from ...zoos.networks.convolution import conv2d, max_pool2d
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.networks.layers import Layer
 from ...zoos.recipe import Model, Recipe
-from ..population.convolution import conv2d, max_pool2d
-from ..population.layers import linear
 from ..population.population import ForwardPass, Population
 from ..training.cohort import Cohort, steps_per_epoch
 from ..training.initialization import stream

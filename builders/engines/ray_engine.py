@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from ...zoos.errors import BuildError
+from ...zoos.networks import convolution_c
 from ...zoos.provenance import package_version
-from ..population import convolution_c
 from ..training.cohort import CohortResult
 from ..training.cohort_size import train_within_memory
 from ..training.objectives import DataSet, load_data

@@ -1,12 +1,11 @@
 """A population: the parameters of many models of one architecture, run as one program.
 
 All models' weights lie in one tensor (M, D), so that a checkpoint is a copy of its rows. The
-forward pass follows the architecture's layers; activations and dropout rates may differ by model.
+forward pass is that of `zoos/networks/batched.py`, with dropout and the batch's own statistics in
+batch norms; activations and dropout rates may differ by model.
 
 Shape letters: M models, D length of the flat vector, C channels, H height, W width, F features,
-T tokens, E width of a token, B images or points. Images are rows of channels with the batch
-last, (M, H, C, W, B); features are (M, F, B); tokens are (M, B, T, E), since only matrix products
-over their width are computed. A leading 1 instead of M means that all models share the values.
+B images or points. A leading 1 instead of M means that all models share the values.
 """
 
 from collections.abc import Sequence
@@ -15,13 +14,10 @@ import torch
 from torch import Tensor
 
 from ...zoos.networks import layers
+from ...zoos.networks.activations import runs_of
 from ...zoos.networks.architectures import Architecture
-from ...zoos.networks.layers import Layer, layer_names
-from .activations import activate, runs_of
-from .convolution import conv2d, max_pool2d
-from .layers import attend, batch_norm, embed_positions, layer_norm, linear, pool_tokens
-
-IMAGE_DIMENSIONS, TOKEN_DIMENSIONS = 5, 4
+from ...zoos.networks.batched import BatchedPass
+from ...zoos.networks.batched_layers import batch_norm
 
 Generators = Sequence[torch.Generator]
 
@@ -31,6 +27,7 @@ class Population:
 
     Attributes:
         flat: weights of all models, (M, D), float32; change it in place only.
+        runs: name and models of every run of equal activation functions.
         gradient: gradient of the weights, (M, D), float32, filled by `backward`; zero at buffers.
         evaluation_batch: images per forward pass without gradient; None until it is chosen.
     """
@@ -58,7 +55,7 @@ class Population:
         self.evaluation_batch: int | None = None
         self._layers = architecture.layers
         self._input_shape = architecture.input_shape
-        self._runs = runs_of(activations)
+        self.runs = runs_of(activations)
         rates = torch.tensor(dropout or [0.0] * len(flat), dtype=torch.float32)
         self._keep = 1 - rates
         table = architecture.layer_table()
@@ -106,10 +103,6 @@ class Population:
         """(M, *shape): a tensor of all models by its name in the layer table."""
         return self._tensors[name]
 
-    def activate(self, x: Tensor) -> Tensor:
-        """Each model's own activation."""
-        return activate(x, self._runs)
-
     def masks(self, x: Tensor, generators: Generators) -> Tensor:
         """Draw dropout masks model by model on the CPU; kept values are scaled up.
 
@@ -123,8 +116,8 @@ class Population:
         return masks.to(x.device, x.dtype)
 
 
-class ForwardPass:
-    """One forward pass; layers inside a residual run like all others."""
+class ForwardPass(BatchedPass):
+    """One forward pass of a population; layers inside a residual run like all others."""
 
     def __init__(self, population: Population, training: bool, dropout: Generators | None) -> None:
         """Set up a forward pass.
@@ -134,112 +127,26 @@ class ForwardPass:
             training: whether batch norm uses the batch's statistics and updates the running ones.
             dropout: one generator per model for its dropout masks; None switches dropout off.
         """
+        super().__init__(population.tensor, population.runs)
         self.models, self.training, self.dropout = population, training, dropout
         self.precision = population.precision if training else torch.float32
 
-    def run(self, sequence: Sequence[Layer], prefix: str, x: Tensor) -> Tensor:
-        """Run a sequence of layers.
+    def drop(self, x: Tensor) -> Tensor:
+        """Values (M, ...) with each model's own dropout."""
+        return x if self.dropout is None else x * self.models.masks(x, self.dropout)
+
+    def batch_norm(self, name: str, x: Tensor) -> Tensor:
+        """Run a batch norm, in float32 inside, which updates its state in training.
 
         Args:
-            sequence: layers, input to output.
-            prefix: first part of the names of their tensors.
-            x: input of the models.
-        """
-        for name, layer, pool in _with_pools(sequence):
-            x = self.layer(layer, f"{prefix}{name}", pool, x)
-        return x
-
-    def layer(self, layer: Layer, name: str, pool: int, x: Tensor) -> Tensor:
-        """Run one layer; those that keep the shape are run by `same_shape`.
-
-        Args:
-            layer: layer to run.
             name: name of the layer, with its prefix.
-            pool: side of the pooled squares after a convolution; 1 pools nothing.
-            x: input of the models.
+            x: images, (M, H, C, W, B).
         """
-        match layer:
-            case layers.Conv():
-                bias = self._tensor(f"{name}.bias") if layer.bias else None
-                weight = self._tensor(f"{name}.weight")
-                return conv2d(x, weight, bias, layer.stride, layer.padding, pool)
-            case layers.Linear():
-                return linear(x, *self._weights(name))
-            case layers.MaxPool():
-                return max_pool2d(x, layer.size)
-            case layers.GlobalAvgPool():
-                return x.mean((1, 3))
-            case layers.Flatten():
-                return _flatten(x)
-            case layers.Tokens():
-                return x.permute(0, 4, 1, 3, 2).flatten(2, 3)
-            case layers.TokenPool():
-                return pool_tokens(x, layer.mode)
-        return self.same_shape(layer, name, x.expand(len(self.models), *x.shape[1:]))
+        buffers = ("running_mean", "running_var", "num_batches_tracked")
+        state = [self.models.tensor(f"{name}.{buffer}") for buffer in buffers]
+        weight, bias = (self.models.tensor(f"{name}.{role}") for role in ("weight", "bias"))
+        return batch_norm(x, weight, bias, state, self.training)
 
-    def same_shape(self, layer: Layer, name: str, x: Tensor) -> Tensor:
-        """Run a layer that keeps the shape and needs the values of every model.
-
-        Args:
-            layer: layer to run.
-            name: name of the layer, with its prefix.
-            x: input of the models, (M, ...).
-
-        Raises:
-            NotImplementedError: if population training does not support the layer.
-        """
-        match layer:
-            case layers.Activation():
-                return self.models.activate(x)
-            case layers.Sine():
-                return torch.sin(layer.omega * x)
-            case layers.Offset():
-                return x + layer.value
-            case layers.Dropout():
-                return x if self.dropout is None else x * self.models.masks(x, self.dropout)
-            case layers.BatchNorm():
-                buffers = ("running_mean", "running_var", "num_batches_tracked")
-                state = [self.models.tensor(f"{name}.{buffer}") for buffer in buffers]
-                weight, bias = (self.models.tensor(f"{name}.{role}") for role in ("weight", "bias"))
-                return batch_norm(x, weight, bias, state, self.training)  # in float32 inside
-            case layers.LayerNorm():
-                return layer_norm(x, *self._weights(name))
-            case layers.PositionEmbedding():
-                token = self._tensor(f"{name}.class_token") if layer.class_token else None
-                return embed_positions(x, self._tensor(f"{name}.position"), token)
-            case layers.Attention():
-                projections = [
-                    self._weights(f"{name}.{part}") for part in ("query", "key", "value", "out")
-                ]
-                return attend(x, projections, layer.heads)
-            case layers.Residual():
-                shortcut = self.run(layer.shortcut, f"{name}.shortcut.", x)
-                return self.run(layer.body, f"{name}.body.", x) + shortcut
-        raise NotImplementedError(f"population training does not support the layer {layer!r}")
-
-    def _weights(self, name: str) -> tuple[Tensor, Tensor]:
-        return self._tensor(f"{name}.weight"), self._tensor(f"{name}.bias")
-
-    def _tensor(self, name: str) -> Tensor:
+    def tensor(self, name: str) -> Tensor:
         """Weights in the precision of the pass; their gradients are float32."""
-        return self.models.tensor(name).to(self.precision)
-
-
-def _flatten(x: Tensor) -> Tensor:
-    """Features in torch's order: images by channel, tokens one after another."""
-    if x.dim() == IMAGE_DIMENSIONS:
-        return x.transpose(1, 2).flatten(1, 3)
-    return x.flatten(2).transpose(1, 2) if x.dim() == TOKEN_DIMENSIONS else x
-
-
-def _with_pools(sequence: Sequence[Layer]) -> list[tuple[str, Layer, int]]:
-    """(name, layer, pool size) of every layer; a convolution absorbs the pool after it."""
-    found: list[tuple[str, Layer, int]] = []
-    for name, layer in zip(layer_names(sequence), sequence, strict=True):
-        last = found[-1] if found else None
-        if isinstance(layer, layers.MaxPool) and last and isinstance(last[1], layers.Conv):
-            if last[2] == 1:  # a second pool drops remaining rows of the first one's result
-                found[-1] = (last[0], last[1], layer.size)
-                continue
-        found.append((name, layer, 1))
-    return found
+        return super().tensor(name).to(self.precision)

@@ -14,6 +14,7 @@ import numpy as np
 from ...encoders.statistics import layer_statistics
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError
+from ..scoring.accuracy_ceilings import ORACLE, TARGET
 from ..scoring.targets import is_category
 
 RIDGE_ALPHAS = np.logspace(-3, 5, 33)
@@ -75,6 +76,50 @@ class Constant:
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Repeat the constant for every row, (N,)."""
         return np.full(len(dataset), self._value)
+
+
+class ValAccuracy:
+    """Oracle for test accuracy: accuracy on val images, which needs labelled images, not weights.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.tasks.baselines.regressors import ValAccuracy
+        >>> zoo = load_zoo(ZOO)
+        >>> oracle = ValAccuracy()
+        >>> oracle.fit(zoo["train"], zoo["val"], "test_accuracy", seed=0)
+        >>> oracle.predict(zoo["test"]).shape
+        (3,)
+    """
+
+    name, seeded = "oracle: accuracy on val images", False
+
+    def fit(self, train: ZooDataset, val: ZooDataset, target: str, seed: int) -> None:
+        """Fit nothing.
+
+        Args:
+            train: train rows, ignored.
+            val: val rows, ignored.
+            target: name of the target column.
+            seed: seed, ignored.
+
+        Raises:
+            UnsuitableError: if the target is not test accuracy.
+        """
+        if target != TARGET:
+            raise UnsuitableError(f"accuracy on val images predicts {TARGET!r}, not {target!r}")
+
+    def predict(self, dataset: ZooDataset) -> np.ndarray:
+        """Accuracy on val images of every row, (N,).
+
+        Raises:
+            UnsuitableError: if the zoo lacks the column.
+        """
+        if ORACLE not in dataset.columns:
+            raise UnsuitableError(
+                f"zoo {dataset.name!r} has no column {ORACLE!r}: its networks were not run on val "
+                "images"
+            )
+        return np.asarray(dataset.columns[ORACLE], np.float64)
 
 
 class HyperParameterBoosting:

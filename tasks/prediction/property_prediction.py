@@ -26,6 +26,7 @@ from ..baselines.regressors import (
     needs_seeds,
 )
 from ..processes import worker_pool
+from ..scoring.accuracy_ceilings import accuracy_ceilings
 from ..scoring.metrics import score, tau_ceiling
 from ..scoring.targets import is_text
 from ..training.encoder_training import EncoderRegressor
@@ -98,6 +99,7 @@ def predict_property(
         counts={split: _counts(zoo[split], kept[split], rows) for split in SPLITS},
         results=_evaluate(predictors, kept, target, seeds, workers),
         true=true,
+        accuracy=accuracy_ceilings(kept["test"], target),
     )
 
 

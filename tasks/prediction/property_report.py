@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..scoring.accuracy_ceilings import AccuracyCeilings
 from ..scoring.metrics import Scores, tau_share
 
 NOT_DEFINED = "–"
@@ -73,6 +74,7 @@ class PropertyReport:
         counts: size of each split.
         results: results of each predictor, in the given order.
         true: target on the test split, (N,).
+        accuracy: ceilings of test accuracy on the test split; None for another target.
 
     Example:
         >>> import numpy as np
@@ -96,6 +98,7 @@ class PropertyReport:
     counts: dict[str, SplitCounts]
     results: tuple[PredictorResult, ...]
     true: np.ndarray
+    accuracy: AccuracyCeilings | None = None
 
     def to_markdown(self) -> str:
         """A table with one line per predictor, and notes on data and scores."""
@@ -112,7 +115,7 @@ class PropertyReport:
             "tau_ceiling": self.tau_ceiling,
             "counts": {split: asdict(counts) for split, counts in self.counts.items()},
             "predictors": [self._result_json(result) for result in self.results],
-        }
+        } | ({} if self.accuracy is None else {"accuracy": asdict(self.accuracy)})
 
     def _cells(self, result: PredictorResult) -> list[str]:
         return [
@@ -136,11 +139,26 @@ class PropertyReport:
             "rows left out (diverged, or not finite).",
             f"Ceiling of τ_b (Kendall's rank correlation) on the test split for predictors without "
             f"ties: {self.tau_ceiling:.3f}; a predictor with ties can exceed it.",
+            *self._accuracy_notes(),
             "MAE: mean absolute error. Scores are means over fits with different seeds, ± their "
             "standard deviation.",
         ]
         if any(math.isnan(result.mean("tau_b")) for result in self.results):
             notes.append(f"{NOT_DEFINED}: τ_b is undefined for equal predictions in all rows.")
+        return notes
+
+    def _accuracy_notes(self) -> list[str]:
+        """What test accuracy can be predicted to at all, as far as it is known."""
+        found, notes = self.accuracy, list[str]()
+        if found is not None and found.measurement is not None:
+            notes.append(
+                f"Measurement ceiling of τ_b: {found.measurement:.3f}, expected between two draws "
+                f"of the same networks' accuracy on {found.images} test images."
+            )
+        if found is not None and found.oracle is not None:
+            notes.append(f"Oracle, accuracy on val images: τ_b {found.oracle:.3f}.")
+        if found is not None and found.above_chance is not None:
+            notes.append(f"Above chance: {found.above_chance:.0%} of the test rows.")
         return notes
 
     def _result_json(self, result: PredictorResult) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ...loaders import ZooDataset
+from .accuracy_ceilings import rows_above_chance
 from .bootstrap import bootstrap_intervals
 from .metrics import accuracy, kendall_tau, mae, majority_share, mse, r2, tau_ceiling, tau_share
 from .targets import CATEGORIES, is_text
@@ -72,7 +73,8 @@ class Evaluator:
             f"  'predicted': (N,) {values}, for the same rows\n"
             "  'model_id': (N,) integers, the model of each row\n"
             "  'strata' (optional): dict of (N,) columns; tau_b is also computed in each group of "
-            "rows with an equal value"
+            "rows with an equal value\n"
+            "  'above_chance' (optional): (N,) bool; scores are also computed on these rows alone"
         )
 
     @property
@@ -88,7 +90,8 @@ class Evaluator:
             "predictors without ties), 'tau_share' (tau_b / tau_max; it can exceed 1 for a "
             "predictor with ties), 'r2', 'mae', 'mse', 'models', 'rows', "
             "'intervals': {metric: [low, high]}, "
-            "'strata': {column: {group: tau_b, 'mean': mean weighted by rows}}}"
+            "'strata': {column: {group: tau_b, 'mean': mean weighted by rows}}, "
+            "'above_chance' (if given): {'rows', 'share', 'tau_b', 'r2', 'mae'}}"
         )
 
     def eval(
@@ -120,6 +123,9 @@ class Evaluator:
                 name: stratum_taus(true, predicted, np.asarray(values))
                 for name, values in (inputs.get("strata") or {}).items()
             }
+            if inputs.get("above_chance") is not None:
+                kept = np.asarray(inputs["above_chance"], bool)
+                scores["above_chance"] = scores_of_part(true, predicted, kept)
         else:
             scores["majority"] = majority_share(true)
         scores |= {"models": len(np.unique(models)), "rows": len(true)}
@@ -131,7 +137,7 @@ class Evaluator:
 
     def _checked(self, inputs: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         keys = ("true", "predicted", "model_id")
-        odd = set(inputs) - {*keys, "strata"}
+        odd = set(inputs) - {*keys, "strata", "above_chance"}
         if odd or any(key not in inputs for key in keys):
             raise ValueError(f"inputs have the keys {sorted(inputs)}. {self.expected_input_format}")
         true, predicted, models = (np.asarray(inputs[key]) for key in keys)
@@ -154,7 +160,8 @@ class Evaluator:
 def evaluation_inputs(dataset: ZooDataset, target: str, predicted: np.ndarray) -> dict[str, Any]:
     """Inputs of `Evaluator.eval` for the rows of a dataset.
 
-    The strata are the text hyper-parameters of the zoo and the epoch, if their values differ.
+    The strata are the text hyper-parameters of the zoo and the epoch, if their values differ. For
+    test accuracy, rows above chance are marked where chance is known.
 
     Args:
         dataset: N rows with the columns `target` and `model_id`.
@@ -168,12 +175,13 @@ def evaluation_inputs(dataset: ZooDataset, target: str, predicted: np.ndarray) -
         if name in columns and name != target and (is_text(columns[name]) or name == "epoch")
     ]
     strata = {name: columns[name] for name in names if len(np.unique(columns[name])) > 1}
+    above = rows_above_chance(dataset, target)
     return {
         "true": columns[target],
         "predicted": predicted,
         "model_id": columns["model_id"],
         "strata": strata,
-    }
+    } | ({} if above is None else {"above_chance": above})
 
 
 def stratum_taus(true: np.ndarray, predicted: np.ndarray, strata: np.ndarray) -> dict[str, float]:
@@ -203,6 +211,21 @@ def stratum_taus(true: np.ndarray, predicted: np.ndarray, strata: np.ndarray) ->
             rows.append(int(in_group.sum()))
     mean = float(np.average(list(taus.values()), weights=rows)) if taus else float("nan")
     return taus | {"mean": mean}
+
+
+def scores_of_part(true: np.ndarray, predicted: np.ndarray, kept: np.ndarray) -> dict[str, Any]:
+    """Scores of some rows alone: their number and share, tau_b, R2 and mean absolute error.
+
+    Args:
+        true: true values, (N,).
+        predicted: predicted values, (N,).
+        kept: whether a row is one of them, (N,).
+    """
+    found: dict[str, Any] = {"rows": int(kept.sum()), "share": float(kept.mean())}
+    names = ("tau_b", "r2", "mae")
+    if kept.sum() < 2:
+        return found | dict.fromkeys(names)
+    return found | {name: METRICS["number"][name](true[kept], predicted[kept]) for name in names}
 
 
 def _defined(value: Any) -> Any:

@@ -10,9 +10,10 @@ from torch import nn
 
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError, did_you_mean
+from ...zoos.networks.batched import NetworkBatch
 from ..scoring.targets import is_text
 from .encoder_making import is_own, untied_encoders
-from .encoder_reader import EncoderReader
+from .encoder_reader import ACTIVATION, EncoderReader
 from .property_predictor import check_finite
 from .weight_scaling import WeightScaler
 
@@ -134,6 +135,8 @@ def _described(given: Any) -> str:
     """The input of an encoder in words."""
     if isinstance(given, torch.Tensor):
         return f"weights {tuple(given.shape)}"
+    if isinstance(given, NetworkBatch):
+        return f"a NetworkBatch with weights {tuple(given.weights.shape)}"
     return f"a dict of tensors { {name: tuple(one.shape) for name, one in given.items()} }"
 
 
@@ -145,6 +148,24 @@ def _check_outputs(module: nn.Module, outputs: object) -> None:
     raise ValueError(
         f"it must return a tensor (B, outputs), here with B = {PROBED_ROWS}, and returned {found}"
     )
+
+
+def check_not_read(reads: str, target: str) -> None:
+    """Reject a target that the encoder is handed with the weights.
+
+    Args:
+        reads: declared input of the encoder.
+        target: name of the target column.
+
+    Raises:
+        UnsuitableError: if the encoder runs networks with the activation function to predict.
+    """
+    if reads == "networks" and target == ACTIVATION:
+        raise UnsuitableError(
+            "an encoder that runs networks is handed their activation functions, so it cannot be "
+            f"asked for the column {ACTIVATION!r}: take an encoder that reads weights, such as "
+            "'sne'"
+        )
 
 
 def check_embedding(module: nn.Module) -> None:

@@ -8,6 +8,8 @@ An encoder names its input in the attribute `reads`, and takes it with the layer
   tokenizer is `LayerSets`.
 - "windows": the same for the windows that cover a model, `values` (B, K, W, S). A method
   `windows(layer_table)` makes the `Windows`.
+- "networks": a `NetworkBatch` of `zoos/networks/batched.py`, the networks themselves with their
+  activation functions, to be run on inputs. Their weights are as stored, never scaled.
 - "trajectories": `weights` (B, K, D), `epoch` (B, K) and `mask` (B, K) of the K checkpoints of
   every model; the mask is false behind the last checkpoint of a model.
 
@@ -28,11 +30,15 @@ import torch
 from torch import Tensor, nn
 
 from ...loaders import DeviceLoader, LayerSets, ZooDataset
+from ...zoos.errors import UnsuitableError
 from ...zoos.format import WEIGHTS
+from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.batched import NetworkBatch
 from ...zoos.networks.layer_table import LayerTable
 from .weight_scaling import WeightScaler
 
-READS = ("flat", "layer_sets", "windows", "trajectories")
+READS = ("flat", "layer_sets", "windows", "networks", "trajectories")
+ACTIVATION, ARCHITECTURE = "activation", "architecture"
 RESIDENT_BYTES = 2**28  # on the CPU, rows up to this size are copied into memory once
 Cutter = Callable[[Tensor], Any]
 Change = Callable[[Tensor, LayerTable], Tensor]
@@ -57,7 +63,8 @@ class EncoderReader:
         Raises:
             ValueError: if the declaration is unknown, or "windows" without a method `windows`.
         """
-        self.reads, self.scaler, self._module = declared_input(module), scaler, module
+        self.reads, self._module = declared_input(module), module
+        self.scaler = WeightScaler("none", {}) if self.reads == "networks" else scaler
         self._cutters: dict[LayerTable, Cutter] = {}
 
     def loader(
@@ -91,12 +98,16 @@ class EncoderReader:
             check: function of the flat weights as stored, which raises if it rejects them.
         """
         rows, table = zoo.with_format("torch"), zoo.layer_table
+        run = {ARCHITECTURE: runnable_architecture(zoo)} if self.reads == "networks" else {}
+        if run:
+            columns = [*dict.fromkeys([*columns, *activation_column(zoo)])]
 
         def prepared(weights: Tensor) -> Mapping[str, Any]:
             if check is not None:
                 check(weights)
             scaled = self.scaler(weights, table)
-            return {WEIGHTS: self.cut(scaled if change is None else change(scaled, table), table)}
+            changed = scaled if change is None else change(scaled, table)
+            return {WEIGHTS: self.cut(changed, table)} | run
 
         by_model = self.reads == "trajectories"
         return DeviceLoader(
@@ -114,9 +125,22 @@ class EncoderReader:
 
     def given(self, batch: Mapping[str, Any]) -> Any:
         """The input of the encoder in a batch of `loader`."""
+        if self.reads == "networks":
+            names = batch.get(ACTIVATION)
+            return network_batch(batch[ARCHITECTURE], batch[WEIGHTS], names)
         if self.reads != "trajectories":
             return batch[WEIGHTS]
         return {name: batch[name] for name in (WEIGHTS, "epoch", "mask")}
+
+    def networks(self, weights: Tensor, zoo: ZooDataset) -> NetworkBatch:
+        """The networks of all rows of a zoo with other weights, such as permuted ones.
+
+        Args:
+            weights: flat weights, (N, D).
+            zoo: N rows with the architecture and the activation functions.
+        """
+        names = [zoo.columns[name].tolist() for name in activation_column(zoo)]
+        return network_batch(runnable_architecture(zoo), weights, names[0] if names else None)
 
     def last(self, column: np.ndarray) -> np.ndarray:
         """The values of a batch's column that outputs belong to, (B,) of (B,) or (B, K)."""
@@ -129,7 +153,7 @@ class EncoderReader:
             scaled: scaled weights, (B, D) or (B, K, D).
             layer_table: layer table of the architecture.
         """
-        if self.reads in ("flat", "trajectories"):
+        if self.reads in ("flat", "networks", "trajectories"):
             return scaled
         if layer_table not in self._cutters:
             self._cutters[layer_table] = self._cutter(layer_table)
@@ -150,6 +174,51 @@ class EncoderReader:
         if self.reads != "trajectories":
             return zoo
         return zoo.select(zoo.trajectories().last_rows)
+
+
+def runnable_architecture(zoo: ZooDataset) -> Architecture:
+    """The architecture that the networks of a zoo run with.
+
+    Raises:
+        UnsuitableError: if the zoo holds none, or shows a part of its tensors only.
+    """
+    architecture = zoo.header.architecture
+    if architecture is None or architecture.layer_table() != zoo.layer_table:
+        raise UnsuitableError(
+            f"zoo {zoo.name!r} does not hold its complete architecture, so its networks cannot be "
+            "run on probes: take an encoder that reads weights, such as 'sne'"
+        )
+    return architecture
+
+
+def activation_column(zoo: ZooDataset) -> list[str]:
+    """The column with the activation functions; none where the architecture has no such layer.
+
+    Raises:
+        UnsuitableError: if the networks need it and the zoo does not show it.
+    """
+    if ACTIVATION not in runnable_architecture(zoo).kinds():
+        return []
+    if ACTIVATION not in zoo.columns:
+        raise UnsuitableError(
+            f"zoo {zoo.name!r} has no column {ACTIVATION!r}, and its networks cannot be run on "
+            "probes without it: load the zoo with that column"
+        )
+    return [ACTIVATION]
+
+
+def network_batch(
+    architecture: Architecture, weights: Tensor, activations: Sequence[str] | None
+) -> NetworkBatch:
+    """Networks to run; without activations the architecture must have no such layer.
+
+    Args:
+        architecture: architecture of all networks.
+        weights: flat weights, (B, D), or twice as many, of which the second half are permuted.
+        activations: activation function of each network, B names.
+    """
+    names = list(activations or ["relu"] * len(weights))
+    return NetworkBatch(architecture, tuple(names * (len(weights) // len(names))), weights)
 
 
 def declared_input(module: nn.Module) -> str:

@@ -33,7 +33,13 @@ from ..processes import report_progress, step_on, threads
 from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
 from .checkpoints import TrainingCheckpoint, zoo_identity
-from .checks import check_architecture, check_embedding, check_val_varies, check_zoos
+from .checks import (
+    check_architecture,
+    check_embedding,
+    check_not_read,
+    check_val_varies,
+    check_zoos,
+)
 from .data_parallel import average_gradients, share_batch_norms
 from .encoder_making import (
     EncoderFactory,
@@ -42,7 +48,7 @@ from .encoder_making import (
     make_encoder,
     source_of,
 )
-from .encoder_reader import EncoderReader, training_mode
+from .encoder_reader import EncoderReader, declared_input, training_mode
 from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
 from .settings import TrainingSettings, warmup_cosine
@@ -208,11 +214,13 @@ class EncoderTraining:
         self.mapping = TargetMapping.of(settings.loss, target, _column(train, target))
         if not self.mapping.categories and settings.select != "mse":
             check_val_varies(val, target)
-        self.scaler = WeightScaler.measure(settings.scaling, train)
         torch.manual_seed(seed)
         tables = [zoo.layer_table for zoo in train]
         self.module = make_encoder(encoder, tables, self.mapping.outputs).to(settings.device)
+        scaling = "none" if declared_input(self.module) == "networks" else settings.scaling
+        self.scaler = WeightScaler.measure(scaling, train)
         self.reader = EncoderReader(self.module, self.scaler)
+        check_not_read(self.reader.reads, target)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
         self.averaged = AveragedModel(

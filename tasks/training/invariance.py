@@ -7,11 +7,11 @@ weights g x. The permutation g of the hidden units is drawn anew for every model
 Shape letters: B models in the batch, K outputs or H values of the embedding.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...encoders.losses import half_squared_distance
 from ...loaders import HiddenPermutations, ZooDataset
@@ -58,7 +58,7 @@ def uncoupled(groups: Sequence[PermutationGroup]) -> list[PermutationGroup]:
 
 
 def invariance_errors(
-    module: nn.Module,
+    outputs_of: Callable[[Tensor], Tensor],
     weights: Tensor,
     layer_table: LayerTable,
     permutations: RandomPermutations,
@@ -67,7 +67,8 @@ def invariance_errors(
     """Invariance error of an encoder: the distance of its outputs under permutations.
 
     Args:
-        module: encoder from (weights, layer table) to (B, K); in eval mode.
+        outputs_of: function from scaled weights (B, D) to the outputs of an encoder (B, K), in
+            eval mode.
         weights: scaled weights, (B, D).
         layer_table: layer table of the weights.
         permutations: permutations to draw from.
@@ -78,8 +79,8 @@ def invariance_errors(
         over the models. Only the second number is comparable between encoders.
     """
     with torch.no_grad():
-        outputs = module(weights, layer_table)
-        permuted = [module(permutations(weights, layer_table), layer_table) for _ in range(draws)]
+        outputs = outputs_of(weights)
+        permuted = [outputs_of(permutations(weights, layer_table)) for _ in range(draws)]
     error = float(torch.stack([half_squared_distance(outputs, other) for other in permuted]).mean())
     variance = float(outputs.var(dim=0, correction=0).sum())
     return error, error / variance if variance > 0 else float("nan")

@@ -92,6 +92,7 @@ def quick() -> list[Predictor]:
         PooledStatisticsBoosting(),
         trained("DeepSets", "deepsets", {"width": 8}, epochs=1, scaling="fan_in"),
         trained("flat MLP", "flat-mlp", {"widths": [8]}, epochs=1, scaling="fan_in"),
+        trained("ProbeGen", "probegen", {"probes": 4, "width": 8}, epochs=1),
     ]
 
 
@@ -137,7 +138,7 @@ def test_matrix_benchmark_writes_result_report_and_plot(finished: Finished) -> N
     result = json.loads((folder / "result.json").read_text())
     assert (folder / "plot.png").stat().st_size > 5_000
     assert to_markdown(result) == (folder / "report.md").read_text() == text
-    assert len(result["runs"]) == 2 + 2 * 3  # ridge and constant need one seed
+    assert len(result["runs"]) == 2 + 2 * 4  # ridge and constant need one seed
     assert result["zoos"]["deep"]["models"] == {"train": 30, "val": 10, "test": 12}
     for part in ("`a command`, seeds 0, 1", "## Summary", "### DeepSets", "ceiling of τ_b"):
         assert part in text
@@ -155,6 +156,8 @@ def test_statistics_transfer_where_places_are_the_same_and_pooled_ones_anywhere(
     assert by_name["constant"]["scores"]["deep"]["tau_b"] is None
     assert "tied to places" in by_name["flat MLP"]["refused"]["deep"]
     assert by_name["DeepSets"]["scores"]["deep"]["invariance"]["hidden"]["relative"] < 1e-6
+    probed = by_name["ProbeGen"]["scores"]["deep"]["invariance"]
+    assert probed["hidden"]["relative"] < 1e-6 < 1e-3 < probed["uncoupled"]["relative"]
 
 
 def test_started_again_nothing_is_fitted_twice(

@@ -20,13 +20,13 @@ import pytest
 from weightzoo.builders.build import build_zoo
 from weightzoo.builders.engines import process_engine
 from weightzoo.builders.engines.worker_processes import Worker
-from weightzoo.builders.population import convolution_c
 from weightzoo.builders.writing.partial_zoo import PartialZoo
 from weightzoo.cli.main import main
 from weightzoo.zoos import format
 from weightzoo.zoos.errors import BuildError, RecipeError, ZooFormatError
 from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file
 from weightzoo.zoos.index import ZooIndex
+from weightzoo.zoos.networks import convolution_c
 from weightzoo.zoos.recipe import Recipe, load_recipe
 from weightzoo.zoos.zoo_folder import plan_shards
 

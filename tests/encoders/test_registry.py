@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from weightzoo.encoders.registry import (
     ENCODERS,
@@ -15,6 +15,7 @@ from weightzoo.encoders.registry import (
     unregister_encoder,
 )
 from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.batched import NetworkBatch
 from weightzoo.zoos.networks.layer_table import LayerTable
 
 BOUND = [name for name, entry in ENCODERS.items() if not entry.several_architectures]
@@ -28,6 +29,13 @@ def zoo_weights(table: LayerTable, scale: float, models: int = 4) -> Tensor:
     return scale * sizes * torch.randn(models, table.width, generator=generator)
 
 
+def given(encoder: nn.Module, weights: Tensor, architecture: Architecture) -> Tensor | NetworkBatch:
+    """The weights, or the networks for an encoder that runs them."""
+    if getattr(encoder, "reads", "flat") != "networks":
+        return weights
+    return NetworkBatch(architecture, ("tanh",) * len(weights), weights)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 def test_encoder_is_remade_from_its_config(name: str, mlp: Architecture) -> None:
     table, entry = mlp.layer_table(), ENCODERS[name]
@@ -36,9 +44,9 @@ def test_encoder_is_remade_from_its_config(name: str, mlp: Architecture) -> None
     again = type(encoder)(*([table] if entry.needs_layer_table else []), **config).eval()
     assert again.config == encoder.config
     again.load_state_dict(encoder.state_dict())
-    weights = zoo_weights(table, 0.1)
-    assert encoder(weights, table).shape == (4, 2)
-    assert torch.equal(again(weights, table), encoder(weights, table))
+    models = given(encoder, zoo_weights(table, 0.1), mlp)
+    assert encoder(models, table).shape == (4, 2)
+    assert torch.equal(again(models, table), encoder(models, table))
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0])
@@ -49,7 +57,7 @@ def test_encoder_tells_models_apart_before_training(
     torch.manual_seed(0)
     table = mlp.layer_table()
     encoder = ENCODERS[name].make(table)
-    outputs = encoder(zoo_weights(table, scale, 16), table)
+    outputs = encoder(given(encoder, zoo_weights(table, scale, 16), mlp), table)
     assert 1e-3 < outputs.std() < 10
     outputs.square().sum().backward()
     for place, parameter in encoder.named_parameters():
@@ -63,7 +71,8 @@ def test_models_of_a_batch_do_not_see_each_other(name: str, mlp: Architecture) -
     encoder = ENCODERS[name].make(table).double().eval()
     weights = zoo_weights(table, 0.1).double()
     with torch.no_grad():
-        together, alone = encoder(weights, table), encoder(weights[1:2], table)
+        together = encoder(given(encoder, weights, mlp), table)
+        alone = encoder(given(encoder, weights[1:2], mlp), table)
     torch.testing.assert_close(together[1:2], alone)
 
 
@@ -71,7 +80,8 @@ def test_models_of_a_batch_do_not_see_each_other(name: str, mlp: Architecture) -
 def test_encoder_rejects_weights_of_another_length(name: str, mlp: Architecture) -> None:
     table = mlp.layer_table()
     with pytest.raises(ValueError, match=f"D={table.width} of the layer table"):
-        ENCODERS[name].make(table)(torch.zeros(2, table.width + 1), table)
+        encoder = ENCODERS[name].make(table)
+        encoder(given(encoder, torch.zeros(2, table.width + 1), mlp), table)
 
 
 @pytest.mark.parametrize("name", BOUND)
@@ -91,7 +101,8 @@ def test_free_encoder_takes_several(name: str, architectures: dict[str, Architec
     encoder = ENCODERS[name].make()
     for architecture in architectures.values():
         table = architecture.layer_table()
-        assert encoder(zoo_weights(table, 0.1), table).shape == (4, 1)
+        models = given(encoder, zoo_weights(table, 0.1), architecture)
+        assert encoder(models, table).shape == (4, 1)
 
 
 def test_unknown_encoder_lists_the_known() -> None:

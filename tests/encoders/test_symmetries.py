@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from weightzoo.encoders.registry import ENCODERS
 from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.batched import NetworkBatch
 from weightzoo.zoos.networks.layer_table import LayerTable
 
 Reorder = Callable[[LayerTable, Tensor, bool], Tensor]
@@ -21,14 +22,32 @@ INVARIANT = [
     ("nft", "gap"),
     ("nft", "inr"),
     ("neural-graph", "gap"),
+    *((name, chain) for name in ("probegen", "hidden-probe") for chain in ("mlp", "cnn", "gap")),
+    ("probegen", "inr"),
+    ("hidden-probe", "inr"),
     ("dwsnet", "mlp"),
     ("dwsnet", "inr"),
 ]
 
 
-def make(name: str, table: LayerTable) -> nn.Module:
+class Running(nn.Module):
+    """An encoder that runs networks, called with their weights."""
+
+    def __init__(self, encoder: nn.Module, architecture: Architecture) -> None:
+        super().__init__()
+        self.encoder, self.architecture = encoder, architecture
+
+    def embed(self, weights: Tensor, table: LayerTable) -> Tensor:
+        networks = NetworkBatch(self.architecture, ("tanh",) * len(weights), weights)
+        embedded: Tensor = self.encoder.embed(networks, table)  # type: ignore[operator]
+        return embedded
+
+
+def make(name: str, table: LayerTable, architecture: Architecture | None = None) -> nn.Module:
     torch.manual_seed(0)
-    return ENCODERS[name].make(table).double().eval()
+    encoder = ENCODERS[name].make(table).double().eval()
+    runs = getattr(encoder, "reads", "flat") == "networks"
+    return Running(encoder, architecture) if runs and architecture else encoder
 
 
 def random_weights(table: LayerTable, models: int = 2) -> Tensor:
@@ -50,7 +69,7 @@ def test_invariant_encoder_sees_uncoupled_reorderings_alone(
     name: str, chain: str, architectures: dict[str, Architecture], reorder: Reorder
 ) -> None:
     table = architectures[chain].layer_table()
-    encoder, weights = make(name, table), random_weights(table)
+    encoder, weights = make(name, table, architectures[chain]), random_weights(table)
     coupled = reorder(table, weights, True)
     assert not torch.equal(coupled, weights)
     assert same(encoder, weights, coupled, table)

@@ -207,3 +207,20 @@ def test_hyper_parameter_baseline_reads_no_weights_and_no_target(
 def test_default_predictors_are_named_in_order() -> None:
     names = [predictor.name for predictor in default_predictors()]
     assert names[0] == "constant" and names[1].startswith("hyper") and names[-1] == "SNE"
+
+
+def test_report_names_the_ceilings_of_test_accuracy(tmp_path: Path) -> None:
+    def counted(columns: dict[str, np.ndarray], weights: np.ndarray) -> None:
+        for name in ("test_accuracy", "val_accuracy"):
+            columns[name] = (np.round(columns[name] * 300) / 300).astype(np.float32)
+
+    zoo = make_zoo(tmp_path, counted)
+    report = predict_property(zoo, predictors=[Constant()])
+    assert report.accuracy is not None and report.accuracy.images == 300
+    text, data = report.to_markdown(), report.to_json()
+    assert f"Measurement ceiling of τ_b: {report.accuracy.measurement:.3f}" in text
+    assert f"Oracle, accuracy on val images: τ_b {report.accuracy.oracle:.3f}" in text
+    assert f"Above chance: {report.accuracy.above_chance:.0%} of the test rows" in text
+    assert data["accuracy"]["images"] == 300
+    other = predict_property(zoo, "generalization_gap", predictors=[Constant()])
+    assert other.accuracy is None and "accuracy" not in other.to_json()

@@ -22,7 +22,7 @@ from weightzoo.tasks.training.encoder_training import train_encoder
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.settings import TrainingSettings
 from weightzoo.tasks.training.weight_scaling import WeightScaler
-from weightzoo.zoos.errors import DeviceMemoryError
+from weightzoo.zoos.errors import DeviceMemoryError, UnsuitableError
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.tokens.windows import Windows
@@ -76,6 +76,54 @@ def read(module: nn.Module, rows: ZooDataset, mode: str = "streaming") -> list[A
     reader = EncoderReader(module, WeightScaler("none", {}))
     loader = reader.loader(rows, 2, "cpu", shuffle=False, mode=mode)
     return [reader.given(batch) for batch in loader]
+
+
+class OfNetworks(Declaring):
+    reads = "networks"
+
+    def forward(self, given: Any, layer_table: LayerTable) -> Tensor:
+        return super().forward(given.weights, layer_table)
+
+
+@pytest.mark.parametrize("mode", ["streaming", "resident"])
+def test_networks_have_the_weights_and_activations_of_their_rows(zoo: Splits, mode: str) -> None:
+    train = zoo["train"]
+    batches = read(OfNetworks(), train, mode)
+    names = [name for batch in batches for name in batch.activations]
+    assert names == train.columns["activation"].tolist()
+    assert torch.equal(torch.cat([batch.weights for batch in batches]), train.weights())
+    assert batches[0].architecture == train.header.architecture
+
+
+def test_networks_are_never_scaled(zoo: Splits) -> None:
+    scaler = WeightScaler.measure("tensor", [zoo["train"]])
+    reader = EncoderReader(OfNetworks(), scaler)
+    [batch] = reader.loader(zoo["val"], len(zoo["val"]), "cpu", shuffle=False)
+    assert torch.equal(reader.given(batch).weights, zoo["val"].weights())
+    settings = TrainingSettings(epochs=1, progress=False, scaling="tensor")
+    spec = EncoderSpec("probegen", {"probes": 2, "latent": 2, "width": 4})
+    trained = train_encoder(spec, zoo["train"], zoo["val"], "test_accuracy", settings)
+    assert trained.scaler.scaling == "none"
+
+
+def test_permuted_copies_of_networks_keep_their_activations(zoo: Splits) -> None:
+    reader = EncoderReader(OfNetworks(), WeightScaler("none", {}))
+    twice = reader.loader(
+        zoo["val"], 3, "cpu", shuffle=False, change=lambda rows, _: torch.cat([rows, -rows])
+    )
+    batch = reader.given(next(iter(twice)))
+    assert batch.activations == tuple(zoo["val"].columns["activation"][:3].tolist() * 2)
+    assert torch.equal(batch.weights[3:], -zoo["val"].weights(range(3)))
+
+
+def test_activation_is_no_target_of_an_encoder_that_gets_it(zoo: Splits) -> None:
+    with pytest.raises(UnsuitableError, match="is handed their activation functions"):
+        train_encoder(EncoderSpec("probegen"), zoo["train"], zoo["val"], "activation")
+
+
+def test_networks_that_cannot_run_are_refused(zoo: Splits) -> None:
+    with pytest.raises(UnsuitableError, match="no column 'activation'"):
+        read(OfNetworks(), zoo["train"].select_columns(["epoch"]))
 
 
 def trained(

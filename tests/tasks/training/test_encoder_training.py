@@ -270,7 +270,8 @@ def test_invariance_penalty_lowers_the_distance_between_reordered_models(
         test = zoo["test"]
         weights = trained.scaler(test.weights(), test.layer_table)
         permutations = RandomPermutations([test], "hidden", seed=1)
-        errors.append(invariance_errors(trained.module, weights, test.layer_table, permutations, 3))
+        outputs_of = partial(trained.module, layer_table=test.layer_table)
+        errors.append(invariance_errors(outputs_of, weights, test.layer_table, permutations, 3))
     assert errors[1][0] < 0.5 * errors[0][0]
 
 

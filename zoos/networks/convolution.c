@@ -472,7 +472,7 @@ void weightzoo_forward(const shape *s, const float *x, const float *weight, cons
     }
 }
 
-/* Gradients of weights, of biases (unless NULL) and of images (unless NULL; never shared). */
+/* Gradients of weights, biases and images, each unless NULL; those of images are never shared. */
 void weightzoo_backward(const shape *s, const float *x, const float *weight, const float *grad,
                         const uint8_t *place, float *grad_weight, float *grad_bias, float *grad_x,
                         float *image, float *before)
@@ -499,8 +499,10 @@ void weightzoo_backward(const shape *s, const float *x, const float *weight, con
             unpool(s, full, place + m * outs, before);
             full = before;
         }
-        const float *laid = lay_out(s, x + (s->shared ? 0 : m * size), image);
-        weight_gradient(s, laid, full, grad_weight + m * kernels);
+        if (grad_weight != NULL) {
+            const float *laid = lay_out(s, x + (s->shared ? 0 : m * size), image);
+            weight_gradient(s, laid, full, grad_weight + m * kernels);
+        }
         if (grad_x != NULL)
             input_gradient(s, full, weight + m * kernels, grad_x + m * size, image);
     }

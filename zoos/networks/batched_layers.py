@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...zoos.networks.attention import fused_attention
+from .attention import fused_attention
 
 FEW_TOKENS = 64
 MOMENTUM, EPS = 0.1, 1e-5  # torch's defaults, as in the layers of an architecture

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from weightzoo.builders.population import convolution, convolution_c
-from weightzoo.builders.population.convolution import conv2d, max_pool2d
+from weightzoo.zoos.networks import convolution, convolution_c
+from weightzoo.zoos.networks.convolution import conv2d, max_pool2d
 
 
 @pytest.fixture(autouse=True, params=["compiled", "row windows", "all models at once", "torch"])

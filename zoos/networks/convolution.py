@@ -145,9 +145,11 @@ class _Conv2d(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, full = ctx.saved_tensors
-        needs_x, _, needs_bias, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         grad = grads[0].contiguous()
-        grad_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
+        grad_weight = None  # weights are data, not parameters, where networks are probed
+        if needs_weight:
+            grad_weight = torch.empty_like(weight, memory_format=torch.contiguous_format)
         grad_x = x.new_empty(len(grad), *x.shape[1:]) if needs_x else None
         grad_bias = None
         if ctx.shape is not None:
@@ -161,7 +163,8 @@ class _Conv2d(torch.autograd.Function):
                 before = _scratch(full[group], "gradient", full[group].shape)
                 _unpool(full[group], grad[group], before, ctx.geometry.pool)
             own = x if len(x) == 1 else x[group]
-            _weight_gradient(own, before, grad_weight[group], ctx.geometry)
+            if grad_weight is not None:
+                _weight_gradient(own, before, grad_weight[group], ctx.geometry)
             if grad_x is not None:
                 _input_gradient(before, weight[group], grad_x[group], ctx.geometry)
         if needs_bias:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from weightzoo.builders.population import convolution_c
+from weightzoo.zoos.networks import convolution_c
 
 load = convolution_c.library.__wrapped__  # anew in every test
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...zoos.networks.layer_table import LayerTable, TensorSpec
+from .layer_table import LayerTable, TensorSpec
 
 SOURCE = Path(__file__).with_name("convolution.c")
 # Taps of a kernel (C * k * k) up to which compiled loops beat torch's convolution; see LOG.md.
@@ -155,7 +155,7 @@ def backward(
     weight: Tensor,
     grad: Tensor,
     maxima: Tensor | None,
-    grads: tuple[Tensor, Tensor | None, Tensor | None],
+    grads: tuple[Tensor | None, Tensor | None, Tensor | None],
     scratch: list[Tensor],
 ) -> None:
     """Compute the gradients of weight, bias and x.

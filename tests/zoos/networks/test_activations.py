@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from weightzoo.builders.population.activations import activate, runs_of
+from weightzoo.zoos.networks.activations import activate, runs_of
 from weightzoo.zoos.networks.layers import ACTIVATIONS
 
 

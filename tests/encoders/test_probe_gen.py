@@ -1,0 +1,79 @@
+"""Encoders that run networks: what their probes are, and what they refuse."""
+
+import pytest
+import torch
+
+from weightzoo.encoders.hidden_probe import HiddenProbe
+from weightzoo.encoders.parts.probes import Probes
+from weightzoo.encoders.probe_gen import ProbeGen, output_features
+from weightzoo.zoos.errors import UnsuitableError
+from weightzoo.zoos.networks.batched import NetworkBatch
+from weightzoo.zoos.networks.presets import preset
+
+
+def cnns(models: int = 4) -> NetworkBatch:
+    cnn = preset("cnn-s")
+    weights = 0.2 * torch.randn(models, cnn.layer_table().width)
+    return NetworkBatch(cnn, ("relu", "tanh") * (models // 2), weights)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (4, 8, 6), (2,), (16,), (784,), (20,)])
+def test_probes_fit_every_input_shape_and_differ(shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    probes = Probes(6, 8, "learned")(shape)
+    assert probes.shape == (6, *shape)
+    assert 0.2 < probes.std() < 1.0
+    assert torch.pdist(probes.flatten(1)).min() > 0.1
+
+
+@pytest.mark.parametrize("encoder", [ProbeGen, HiddenProbe])
+@pytest.mark.parametrize("kind", ["learned", "random"])
+def test_only_learned_probes_change_in_training(
+    encoder: type[ProbeGen] | type[HiddenProbe], kind: str
+) -> None:
+    torch.manual_seed(0)
+    module, networks = encoder(probes=4, probe_kind=kind), cnns()
+    before, table = module.input((1, 28, 28)).detach(), networks.architecture.layer_table()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-2)
+    module(networks, table).square().sum().backward()
+    optimizer.step()
+    assert torch.equal(module.input((1, 28, 28)), before) == (kind == "random")
+
+
+def test_outputs_are_read_as_asinh_and_softmax() -> None:
+    features = output_features(torch.tensor([[[0.0, 1e4]]]), values=3)
+    wanted = [0.0, 0.0, torch.asinh(torch.tensor(1e4)).item(), 1.0, 0.0, 0.0]
+    assert features.flatten().tolist() == pytest.approx(wanted)
+    with pytest.raises(UnsuitableError, match="make it with values=4"):
+        output_features(torch.zeros(1, 1, 4), values=3)
+
+
+def test_hidden_probe_reads_hidden_units_and_probe_gen_outputs_alone() -> None:
+    torch.manual_seed(0)
+    networks = cnns()
+    table = networks.architecture.layer_table()
+    tensors = table.split(networks.weights.clone())
+    tensors["linear2.weight"].zero_()  # views: the outputs are now the same for all inputs
+    weights = torch.cat([tensor.flatten(1) for tensor in tensors.values()], 1)
+    other = NetworkBatch(networks.architecture, networks.activations, weights)
+    weights = weights.clone()
+    weights[:, :200] *= 2
+    changed = NetworkBatch(networks.architecture, networks.activations, weights)
+    for encoder, sees in ((ProbeGen(probes=4).eval(), False), (HiddenProbe(probes=4).eval(), True)):
+        assert torch.allclose(encoder(other, table), encoder(changed, table), atol=1e-7) != sees
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"probe_kind": "real"}, "probe_kind must be one of"),
+        ({"probes": 0}, "at least 1"),
+        ({"width": 0}, "must be at least 1"),
+    ],
+)
+@pytest.mark.parametrize("encoder", [ProbeGen, HiddenProbe])
+def test_encoders_reject_bad_options(
+    encoder: type[ProbeGen], options: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        encoder(**options)
