@@ -37,7 +37,8 @@ def _add_merge(commands: Any) -> None:
     merge.add_argument(
         "members",
         nargs="*",
-        help="checkpoint folders, LoRA adapters, safetensors files, folders of these, or one zoo",
+        help="checkpoint folders, LoRA adapters, safetensors files, folders of these, model "
+        "repositories of the Hub (org/name), or one zoo",
     )
     _add_zoo_rows(merge)
     merge.add_argument(
@@ -94,7 +95,8 @@ def _add_families(commands: Any) -> None:
     families.add_argument(
         "members",
         nargs="+",
-        help="checkpoint folders, LoRA adapters, safetensors files, folders of these, or one zoo",
+        help="checkpoint folders, LoRA adapters, safetensors files, folders of these, model "
+        "repositories of the Hub (org/name), or one zoo",
     )
     families.add_argument("--base", default="", help="checkpoint they may be trained from")
     _add_zoo_rows(families)
@@ -187,7 +189,9 @@ def _zoo_rows(options: argparse.Namespace, members: Sequence[str]) -> Any:
 def _holds_zoo(path: str) -> bool:
     """Whether a path is a zoo, a folder of zoos, or an address of the Hub."""
     folders = (Path(path), *Path(path).glob("*/"))
-    return path.startswith("hf://") or any((folder / "zoo.json").is_file() for folder in folders)
+    return path.startswith("hf://datasets/") or any(
+        (folder / "zoo.json").is_file() for folder in folders
+    )
 
 
 def _glue(options: argparse.Namespace) -> None:

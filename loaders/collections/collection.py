@@ -11,8 +11,13 @@ from torch import Tensor
 
 from ...zoos.errors import MergeError
 from ...zoos.tensors.adapters import is_adapter, open_adapter
-from ...zoos.tensors.checkpoint_folder import is_checkpoint, open_checkpoint_folder
+from ...zoos.tensors.checkpoint_folder import (
+    CheckpointFolder,
+    is_checkpoint,
+    open_checkpoint_folder,
+)
 from ...zoos.tensors.lazy import TensorType
+from .hub_checkpoints import fetch_checkpoint, is_hub_model
 from .members import AdapterMember, FolderMember, Member
 
 BLOCK_VALUES = 2**20  # of a tensor, read at once of every member
@@ -181,8 +186,9 @@ def open_collection(paths: Sequence[Path | str], base: Path | str | None = None)
     """Open checkpoints, adapters and pools of them.
 
     Args:
-        paths: folders of checkpoints or adapters, safetensors files, or pools: folders whose
-            sub-folders are checkpoints or adapters.
+        paths: folders of checkpoints or adapters, safetensors files, pools (folders whose
+            sub-folders are checkpoints or adapters), or model repositories of the Hub, such as
+            "org/name" and "hf://org/name@revision".
         base: the checkpoint that the others were trained from; adapters without it take the one
             that they name, if it is a local path.
 
@@ -200,9 +206,21 @@ def open_collection(paths: Sequence[Path | str], base: Path | str | None = None)
         >>> [values.tolist() for values in open_collection(files).read("up.weight")]
         [[0.0, 0.0], [1.0, 1.0]]
     """
-    root = None if base is None else FolderMember(open_checkpoint_folder(base))
-    found = [single for path in paths for single in _singles(Path(path))]
-    return ModelCollection([_member(path, root) for path in found], root)
+    root = None if base is None else _base_member(base)
+    found = [single for path in paths for single in _found(path)]
+    return ModelCollection([_member(one, root) for one in found], root)
+
+
+def _base_member(path: Path | str) -> FolderMember:
+    (found,) = _found(path) if is_hub_model(path) else [open_checkpoint_folder(path)]
+    if not isinstance(found, CheckpointFolder):
+        raise MergeError(f"base {path} is an adapter: give the checkpoint that it was trained on")
+    return FolderMember(found)
+
+
+def _found(path: Path | str) -> list[Path] | list[CheckpointFolder] | list[CheckpointFolder | Path]:
+    """What lies at a path or an address of the Hub: open checkpoints, or folders."""
+    return [fetch_checkpoint(str(path))] if is_hub_model(path) else _singles(Path(path))
 
 
 def _singles(path: Path) -> list[Path]:
@@ -220,7 +238,9 @@ def _singles(path: Path) -> list[Path]:
     return found
 
 
-def _member(path: Path, base: FolderMember | None) -> Member:
+def _member(path: Path | CheckpointFolder, base: FolderMember | None) -> Member:
+    if isinstance(path, CheckpointFolder):
+        return FolderMember(path)
     if not is_adapter(path):
         return FolderMember(open_checkpoint_folder(path))
     adapter = open_adapter(path)

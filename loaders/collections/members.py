@@ -94,7 +94,7 @@ class FolderMember(Member):
     def __init__(self, folder: CheckpointFolder) -> None:
         """Take over an open folder."""
         self.folder = folder
-        self.name = str(folder.path)
+        self.name = folder.name
         self.tensors = folder.tensors
         self.tokenizer, self.tied = folder.tokenizer, folder.tied
         self.vocabulary = folder.vocabulary
@@ -118,13 +118,14 @@ class FolderMember(Member):
         return self.folder.block(name, start, stop, out)
 
     def columns(self, name: str, chosen: Tensor) -> Tensor:
-        """Some columns of a matrix; of a local file only their pages are read.
+        """Some columns of a matrix; of a local file only their pages are read, else all bytes.
 
         Args:
             name: tensor name.
             chosen: column numbers, (c,).
         """
-        return self.folder.mapped(name).flatten(1)[:, chosen]
+        values = self.read(name) if self.folder.address else self.folder.mapped(name)
+        return values.flatten(1)[:, chosen]
 
 
 class AdapterMember(Member):

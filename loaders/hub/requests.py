@@ -84,12 +84,16 @@ def _reset(text: str) -> float:
 
 
 @contextmanager
-def hub_errors(repo: str) -> Iterator[None]:
+def hub_errors(repo: str, kind: str = "data set") -> Iterator[None]:
     """Turn errors of the client into weightzoo errors.
+
+    Args:
+        repo: name of the repository, "org/name".
+        kind: "data set" or "model".
 
     Raises:
         ZooNotFoundError: if the repository or one of its files does not exist.
-        HubError: on every other error of a request.
+        HubError: for every other failed request.
     """
     from huggingface_hub.errors import (
         EntryNotFoundError,
@@ -98,6 +102,7 @@ def hub_errors(repo: str) -> Iterator[None]:
         RepositoryNotFoundError,
     )
 
+    folder = "datasets/" if kind == "data set" else ""
     try:
         yield
     except ZooError:
@@ -105,12 +110,12 @@ def hub_errors(repo: str) -> Iterator[None]:
     except GatedRepoError as error:
         raise HubError(
             f"{repo} is gated, its owner decides who may read it: ask for access on its page, "
-            f"{_endpoint()}/datasets/{repo}, then log in with `hf auth login` or pass token=... "
+            f"{_endpoint()}/{folder}{repo}, then log in with `hf auth login` or pass token=... "
             f"({_line(error)})"
         ) from error
     except RepositoryNotFoundError as error:
         raise ZooNotFoundError(
-            f"no data set {repo!r} on the Hub, or you have no access to it: check the name, or log "
+            f"no {kind} {repo!r} on the Hub, or you have no access to it: check the name, or log "
             "in with `hf auth login`"
         ) from error
     except LocalEntryNotFoundError as error:
@@ -121,8 +126,9 @@ def hub_errors(repo: str) -> Iterator[None]:
             f"connection, or unset HF_HUB_OFFLINE ({_line(error.__cause__ or error)})"
         ) from error
     except EntryNotFoundError as error:
+        whole = "zoo" if folder else "model"
         raise ZooNotFoundError(
-            f"{repo} lacks a file of the zoo: tell its owner ({_line(error)})"
+            f"{repo} lacks a file of the {whole}: tell its owner ({_line(error)})"
         ) from error
     except Exception as error:
         if (cause := _request_error(error)) is None:

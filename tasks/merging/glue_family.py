@@ -61,7 +61,12 @@ class Steps:
     new_evaluations: int = 0
 
     def run(self, name: str, work: Callable[[], Any]) -> Any:
-        """The result of a step: read if it is there, else worked out and written."""
+        """The result of a step: read if it is there, else worked out and written.
+
+        Args:
+            name: name of the step.
+            work: function that works the result out.
+        """
         path = self.folder / f"{name}.json"
         if path.exists():
             return json.loads(path.read_text())

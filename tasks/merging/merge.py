@@ -199,12 +199,18 @@ def _shards(kinds: Mapping[str, TensorType]) -> dict[str, dict[str, TensorType]]
 
 
 def _identity(member: Member) -> list[Any]:
-    """What tells a member from another: path, bytes, and when they were written."""
+    """What tells a member from another: path, bytes, and when they were written.
+
+    The name of a member on the Hub holds its commit.
+    """
     if isinstance(member, AdapterMember):
         path = Path(member.adapter.file.source.name)
         return [member.name, path.stat().st_size, path.stat().st_mtime_ns, *_identity(member.base)]
     assert isinstance(member, FolderMember)
-    paths = sorted({file.source.name for file in member.folder.homes.values()})
+    sources = {file.source.name: file.source for file in member.folder.homes.values()}
+    if member.folder.address:
+        return [member.name, sum(source.size_bytes for source in sources.values())]
+    paths = sorted(sources)
     stats = [Path(path).stat() for path in paths]
     return [member.name, sum(s.st_size for s in stats), max(s.st_mtime_ns for s in stats)]
 

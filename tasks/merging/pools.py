@@ -84,7 +84,7 @@ class Pool(Protocol):
 
         Args:
             members: numbers of the merged members.
-            candidate: how they are merged.
+            candidate: weights or scale of the merge.
             split: "val" or "test".
         """
 
@@ -146,7 +146,7 @@ class ZooPool:
 
         Args:
             members: numbers of the merged members.
-            candidate: how they are merged.
+            candidate: weights or scale of the merge.
         """
         if candidate.scale is None:
             return torch.tensor(candidate.weights, dtype=torch.float32) @ self.rows(members)
@@ -160,7 +160,7 @@ class ZooPool:
 
         Args:
             members: numbers of the merged members.
-            candidate: how they are merged.
+            candidate: weights or scale of the merge.
             split: "val" or "test".
         """
         row, name = self.merged(members, candidate), self.activations[members[0]]
@@ -200,7 +200,7 @@ class CheckpointPool:
 
         Args:
             members: numbers of the merged members.
-            candidate: how they are merged.
+            candidate: weights or scale of the merge.
         """
         plain: dict[str, Any] = {"base": self.base_name}
         if candidate.scale is not None:
@@ -224,7 +224,7 @@ class CheckpointPool:
 
         Args:
             members: numbers of the merged members.
-            candidate: how they are merged.
+            candidate: weights or scale of the merge.
             split: "val" or "test".
 
         Raises:

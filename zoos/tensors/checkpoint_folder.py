@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import ZooFormatError, ZooNotFoundError
 from ..strict_json import json_text
-from .lazy import TensorType
+from .lazy import ByteSource, TensorType
 from .safetensors_file import SafetensorsFile
 
 CONFIG_NAME, INDEX_NAME = "config.json", "model.safetensors.index.json"
@@ -42,12 +42,19 @@ class CheckpointFolder:
         homes: the file that holds each tensor, by name.
         config: what `config.json` says; empty without one.
         tokenizer: "sha256:..." of vocabulary and merges; None without a tokenizer.
+        address: address of the tensors; "" for those of the folder.
     """
 
     path: Path
     homes: Mapping[str, SafetensorsFile]
     config: Mapping[str, Any]
     tokenizer: str | None
+    address: str = ""
+
+    @property
+    def name(self) -> str:
+        """Address or path, for messages."""
+        return self.address or str(self.path)
 
     @property
     def tensors(self) -> dict[str, TensorType]:
@@ -112,9 +119,37 @@ def open_checkpoint_folder(path: Path | str) -> CheckpointFolder:
         return CheckpointFolder(path, _homes([SafetensorsFile(path)]), {}, None)
     if not path.is_dir():
         raise ZooNotFoundError(f"no checkpoint at {path}: give a folder with safetensors files")
-    index = path / INDEX_NAME
-    homes = _indexed(index) if index.is_file() else _homes([_only_file(path)])
-    return CheckpointFolder(path, homes, read_json(path / CONFIG_NAME), tokenizer_digest(path))
+    files = {file.name: file for file in sorted(path.glob("*.safetensors")) if file.is_file()}
+    return _opened(path, files)
+
+
+def open_remote_checkpoint(
+    folder: Path, sources: Mapping[str, ByteSource], address: str
+) -> CheckpointFolder:
+    """Open a checkpoint whose tensors lie elsewhere than its small files.
+
+    Args:
+        folder: folder with config, index and tokenizer.
+        sources: safetensors files by name.
+        address: address of the checkpoint, for messages.
+
+    Raises:
+        ZooNotFoundError: if there is no safetensors file, or a shard is missing.
+        ZooFormatError: if a header is damaged, or index and shards contradict each other.
+    """
+    return _opened(folder, sources, address)
+
+
+def _opened(
+    folder: Path, sources: Mapping[str, ByteSource | Path], address: str = ""
+) -> CheckpointFolder:
+    index = folder / INDEX_NAME
+    place = address or str(folder)
+    homes = (
+        _indexed(index, sources, place) if index.is_file() else _homes([_only_file(sources, place)])
+    )
+    config, tokenizer = read_json(folder / CONFIG_NAME), tokenizer_digest(folder)
+    return CheckpointFolder(folder, homes, config, tokenizer, address)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -150,20 +185,21 @@ def tokenizer_digest(folder: Path) -> str | None:
     return f"sha256:{hashlib.sha256(b''.join(parts)).hexdigest()}" if parts else None
 
 
-def _only_file(folder: Path) -> SafetensorsFile:
-    files = sorted(f for f in folder.glob("*.safetensors") if not f.name.startswith("adapter_"))
-    if (folder / WEIGHTS_NAME) in files:
-        files = [folder / WEIGHTS_NAME]
-    if len(files) != 1:
-        names = [file.name for file in files]
+def _only_file(sources: Mapping[str, ByteSource | Path], place: str) -> SafetensorsFile:
+    names = [name for name in sources if not name.startswith("adapter_")]
+    if WEIGHTS_NAME in names:
+        names = [WEIGHTS_NAME]
+    if len(names) != 1:
         raise ZooNotFoundError(
-            f"{folder} holds {len(files)} safetensors files {names} and no {INDEX_NAME}: a "
+            f"{place} holds {len(names)} safetensors files {names} and no {INDEX_NAME}: a "
             "checkpoint has one file, or shards and an index"
         )
-    return SafetensorsFile(files[0])
+    return SafetensorsFile(sources[names[0]])
 
 
-def _indexed(index: Path) -> dict[str, SafetensorsFile]:
+def _indexed(
+    index: Path, sources: Mapping[str, ByteSource | Path], place: str
+) -> dict[str, SafetensorsFile]:
     """The homes of all tensors by an index, which must name exactly what the shards hold."""
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, dict) or not listed:
@@ -171,9 +207,9 @@ def _indexed(index: Path) -> dict[str, SafetensorsFile]:
     names = sorted(set(map(str, listed.values())))
     if outside := [name for name in names if Path(name).name != name]:
         raise ZooFormatError(f"{index} names files outside its folder: {outside}")
-    if missing := [name for name in names if not (index.parent / name).is_file()]:
-        raise ZooNotFoundError(f"{index.parent} lacks the shards {missing}: copy them again")
-    homes = _homes([SafetensorsFile(index.parent / name) for name in names])
+    if missing := [name for name in names if name not in sources]:
+        raise ZooNotFoundError(f"{place} lacks the shards {missing}: copy them again")
+    homes = _homes([SafetensorsFile(sources[name]) for name in names])
     actual = {name: Path(file.source.name).name for name, file in homes.items()}
     if odd := sorted(name for name in {*listed, *actual} if listed.get(name) != actual.get(name)):
         raise ZooFormatError(f"{index} and the shards differ in {odd[:5]} ({len(odd)} tensors)")

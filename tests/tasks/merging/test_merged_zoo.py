@@ -7,6 +7,7 @@ import pytest
 import torch
 from make_tiny_zoo import copy_as_imported
 
+from weightzoo.cli.main import main
 from weightzoo.loaders import HiddenPermutations, load_zoo
 from weightzoo.tasks.generation.generated_zoo import zoo_images
 from weightzoo.tasks.merge_methods.calibration import fisher_information, input_grams
@@ -116,3 +117,17 @@ def test_rows_are_repaired_after_the_merge(trained_zoo: Path) -> None:
     assert not torch.allclose(repaired.weights, plain.weights, atol=1e-2)
     alone = merge_rows(zoo, [0], MEAN, repaired=True)
     assert torch.allclose(alone.weights, zoo.weights([0])[0], atol=1e-4)
+
+
+def test_command_repairs_an_aligned_merge(trained_zoo: Path, tmp_path: Path) -> None:
+    command = ["merge", str(trained_zoo), "--split", "train[:2]", "--align", "--out"]
+    assert main([*command, str(tmp_path / "plain")]) == 0
+    assert main([*command, str(tmp_path / "repaired"), "--repair"]) == 0
+    found = [next((tmp_path / name).glob("merge-*.json")) for name in ("plain", "repaired")]
+    assert [json.loads(path.read_text())["repaired"] for path in found] == [False, True]
+    zoo = open_zoo_rows(ZooRows(path=str(trained_zoo), split="train[:2]"))[0]
+    wanted = merge_rows(zoo, [0, 1], MEAN, aligned=True, repaired=True).weights
+    written = load_zoo(tmp_path / "repaired", split="train").weights()[0]
+    assert torch.allclose(written, wanted, atol=1e-6)
+    folders = [str(tmp_path / "plain"), "--repair", "--recipe", "none.toml"]
+    assert main(["merge", *folders, "--out", str(tmp_path / "other")]) == 1
