@@ -34,7 +34,7 @@ def baselines() -> list[Predictor]:
 
 
 def oracles() -> list[Predictor]:
-    """What running the networks on labelled images tells about test accuracy; no contestant."""
+    """The oracle for test accuracy, which ran the networks on labelled images."""
     return [ValAccuracy()]
 
 

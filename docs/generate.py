@@ -185,8 +185,10 @@ def encoder_page() -> str:
         "networks.\n\n"
         "Training, prediction and embedding hand each encoder what it declares "
         "([your own encoder](your_encoder.md)): `sne` and `hyper-representation` layer sets "
-        "(a layer set is the weights as a set of chunks), `sane` windows of tokens, the others "
-        "flat weights.\n\n"
+        "(a layer set is the weights as a set of chunks), `sane` windows of tokens, `probegen` and "
+        "`hidden-probe` the networks themselves, the others flat weights. Encoders that run "
+        "networks need the architecture in the zoo and the column `activation`; their probes are "
+        "made from noise and never hold an image of the zoo's image set.\n\n"
         f"{table(head, rows)}\n"
     )
 

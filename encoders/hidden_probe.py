@@ -4,10 +4,10 @@ The responses of one unit to all probes describe it, in the same numbers whateve
 width or the architecture; a set transformer reads the set of all units. So one encoder takes
 networks of several architectures, and of any number of outputs.
 
-Source: the idea and name are HiddenProbe's, of which no text or code was at hand; probes are those
-of ProbeGen (Kahana et al. 2024, arXiv:2410.10811), the set transformer is that of Lee et al. 2019,
-arXiv:1810.00825. Ours are the choices: responses are averaged over the positions of an image or
-tokens; units get codes for the depth of their layer, from the input and from the output; the
+Source: idea and name are those of HiddenProbe, known to us from tables of results alone. Probes are
+those of ProbeGen (Kahana et al. 2024, arXiv:2410.10811), the set transformer is that of Lee et al.
+2019, arXiv:1810.00825. The choices are ours: responses are averaged over the positions of an image
+or tokens; units get codes for the depth of their layer, from the input and from the output; the
 network's own outputs are units whose number is coded too, because outputs of a classifier are
 classes, in a fixed order. Inducing points (arXiv:1810.00825, section 3.1) keep attention linear in
 the number of units.

@@ -214,7 +214,7 @@ def network_batch(
 
     Args:
         architecture: architecture of all networks.
-        weights: flat weights, (B, D), or twice as many, of which the second half are permuted.
+        weights: flat weights, (B, D), or (2 B, D) with a permuted copy of every network behind.
         activations: activation function of each network, B names.
     """
     names = list(activations or ["relu"] * len(weights))

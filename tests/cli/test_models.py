@@ -68,6 +68,25 @@ def test_predict_embed_and_sample_show_progress_on_stderr(
     assert "draws:" in (shown := capsys.readouterr()).err and "measures:" in shown.err
 
 
+@pytest.mark.parametrize("name", ["probegen", "hidden-probe"])
+def test_encoder_that_runs_networks_is_trained_saved_and_loaded(
+    name: str, trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = ["--set", "probes=4", "--set", "latent=4", "--set", "width=8"]
+    command = ["train", name, str(trained_zoo), "--epochs", "1", *size, "--seed", "0", "--json"]
+    results = []
+    for out in ("one", "two"):
+        assert main([*command, "--out", str(tmp_path / out)]) == 0
+        [scores] = json.loads(capsys.readouterr().out)["test"].values()
+        results.append(scores)
+    test = load_zoo(trained_zoo, split="test")
+    loaded, again = (from_pretrained(tmp_path / out) for out in ("one", "two"))
+    assert results[0] == results[1] and "above_chance" in results[0]
+    assert (loaded.predict(test) == again.predict(test)).all()
+    assert loaded.embed(test).shape == (len(test), 8 if name == "probegen" else 16)
+    assert loaded.scaler.scaling == "none"
+
+
 def test_sample_takes_a_bandwidth_and_says_its_unit(
     trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
