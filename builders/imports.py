@@ -260,6 +260,7 @@ class _Import:
         started: float,
     ) -> ImportReport:
         unreadable = [remark for zoo in zoos for remark in zoo.unreadable(journal)]
+        rounded = [remark for zoo in zoos for remark in zoo.rounded(journal)]
         gaps = [remark for zoo in zoos for remark in _gaps(zoo.models)]
         return ImportReport(
             format=self.settings["format"],
@@ -267,7 +268,7 @@ class _Import:
             zoos=tuple(zoo for zoo in made if zoo is not None),
             refused=(*scan.refused, *unreadable),
             gaps=tuple(gaps),
-            remarks=tuple(scan.remarks),
+            remarks=(*scan.remarks, *rounded),
             notes=tuple(scan.notes),
             seconds=time.perf_counter() - started,
         )
