@@ -32,6 +32,7 @@ from .importing.report import ImportedZoo, ImportReport
 from .importing.splits import assign_splits
 from .published.hub import HubReader
 from .published.inr import InrReader
+from .published.lora import LoraReader
 from .published.modelzoos import PreprocessedReader, RawReader
 from .published.nino import NinoReader
 from .published.small_transformers import SmallTransformerReader
@@ -47,6 +48,7 @@ FORMATS: dict[str, type[Reader]] = {
     "wildpark": WildParkReader,
     "small-transformers": SmallTransformerReader,
     "nino": NinoReader,
+    "lora": LoraReader,
     "state-dicts": StateDictReader,
     "hub": HubReader,
 }
