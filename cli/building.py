@@ -14,7 +14,7 @@ MOST_BYTES, MOST_SECONDS = 10e9, 3600  # a larger build starts only with --yes
 # A copy of the names in `builders.imports`, because that module imports torch.
 IMPORT_FORMATS = (
     "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, small-transformers, nino, "
-    "lora, state-dicts, hub"
+    "lora, model-j, state-dicts, hub"
 )
 
 
@@ -153,6 +153,11 @@ def _add_import(commands: Any) -> None:
         metavar="ZOO",
         help="folder of an imported zoo that pruned or fine-tuned models of the source descend "
         "from: they get its splits, and name its rows as their parents",
+    )
+    import_.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="the one layer to fetch of each network of an index; needed by model-j only",
     )
     import_.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
     import_.add_argument(
@@ -354,5 +359,6 @@ def _import(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         strict=options.strict,
         parents=options.parents,
+        layer=options.layer,
     )
     print_result(options, report.to_json(), report.summary())

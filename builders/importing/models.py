@@ -216,10 +216,14 @@ class Reader(ABC):
         stubs: classes in the format's pickles that are kept as stubs.
         mixes: whether models of several architectures become one mixed zoo, instead of one zoo
             for each architecture.
+        takes_layer: whether one layer of each network is read, which `layer` names.
+        layer: name of that layer, or "".
     """
 
     stubs: ClassVar[tuple[str, ...]] = ()
     mixes: ClassVar[bool] = False
+    takes_layer: ClassVar[bool] = False
+    layer: str = ""
 
     def __init__(self, source: Source) -> None:
         """Read from `source`."""

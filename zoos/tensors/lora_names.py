@@ -3,7 +3,8 @@
 An adapter adds B A to a weight. PEFT names the factors `<module>.lora_A.weight` and
 `.lora_B.weight` (with the adapter's name in between in an unsaved module), diffusers
 `<module>.lora.down.weight` and `.lora.up.weight` or `<module>.processor.to_q_lora.down.weight`,
-kohya `<module>.lora_down.weight` and `.lora_up.weight`. Files that hold one layer only name them `A` and `B`.
+kohya `<module>.lora_down.weight` and `.lora_up.weight`. Files of one
+layer name them `A` and `B`.
 """
 
 import re
