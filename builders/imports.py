@@ -35,6 +35,7 @@ from .published.inr import InrReader
 from .published.lora import LoraReader
 from .published.model_j import ModelJReader
 from .published.modelzoos import PreprocessedReader, RawReader
+from .published.mother import MotherReader
 from .published.nino import NinoReader
 from .published.small_transformers import SmallTransformerReader
 from .published.smallcnn import SmallCnnReader
@@ -51,6 +52,7 @@ FORMATS: dict[str, type[Reader]] = {
     "nino": NinoReader,
     "lora": LoraReader,
     "model-j": ModelJReader,
+    "mother": MotherReader,
     "state-dicts": StateDictReader,
     "hub": HubReader,
 }

@@ -14,7 +14,7 @@ MOST_BYTES, MOST_SECONDS = 10e9, 3600  # a larger build starts only with --yes
 # A copy of the names in `builders.imports`, because that module imports torch.
 IMPORT_FORMATS = (
     "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, small-transformers, nino, "
-    "lora, model-j, state-dicts, hub"
+    "lora, model-j, mother, state-dicts, hub"
 )
 
 
