@@ -1,7 +1,7 @@
 """Builds a zoo: trains its cohorts, here or on a Ray cluster, and writes them to a folder."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ..zoos.zoo_folder import plan_shards
 from .engines.job import TrainingJob
 from .engines.process_engine import run_here
 from .engines.ray_engine import run_on_ray
+from .engines.slurm_engine import run_on_slurm
 from .estimate import plan_population
 from .recipe_module import ModuleFactory, recipe_of_module
 from .training.cohort import cut_cohorts
@@ -27,8 +28,8 @@ from .training.cohort_size import GPU_COHORT, cohort_size
 from .training.objectives import DataSet, load_data, signal_columns, training_size
 from .writing.partial_zoo import PartialZoo
 
-ENGINES = ("process", "ray")
-RAY_DEVICES = ("cpu", "cuda")
+ENGINES = ("process", "ray", "slurm")
+CLUSTER_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,14 @@ class Engine:
     """Place of training of a build's cohorts; on a CPU it does not change the result.
 
     Attributes:
-        name: "process" (this machine) or "ray" (a cluster).
-        device: "cpu" or a CUDA device; with "ray" a device without number.
+        name: "process" (this machine), "ray" (a cluster) or "slurm" (a job array).
+        device: "cpu" or a CUDA device; on a cluster a device without number.
         workers: processes on CPU; None takes one per core of this machine, or what the cluster
-            has; 1 trains in this process.
+            has; 1 trains in this process. With "slurm" the number of tasks at once.
         cohort_size: models trained in step; None takes a size that suits the device.
         ray_address: address of a running Ray cluster; None starts one on this machine.
+        slurm: options of the job array, such as {"slurm_partition": "gpu", "timeout_min": 60}, see
+            `run_on_slurm`.
         progress: show a progress bar on stderr.
         approve: function called before the training with its plan (see `plan_population`), which
             may raise an error to stop it; None estimates nothing.
@@ -52,23 +55,26 @@ class Engine:
     workers: int | None = None
     cohort_size: int | None = None
     ray_address: str | None = None
+    slurm: Mapping[str, Any] = field(default_factory=dict)
     progress: bool = True
     approve: Callable[[Mapping[str, Any]], None] | None = None
 
     def __post_init__(self) -> None:
-        """Reject an unknown engine or device, an unused Ray address, and a GPU by number on Ray.
+        """Reject an unknown engine or device, unused options, and a GPU by number on a cluster.
 
-        A Ray task sees its own GPU only, as "cuda", whatever its number.
+        A task of a cluster sees its own GPU only, as "cuda", whatever its number.
         """
         if self.name not in ENGINES:
             raise BuildError(f"engine must be one of {ENGINES}, got {self.name!r}")
         if self.name != "ray" and self.ray_address is not None:
             raise BuildError(f"a Ray address needs the engine 'ray', not {self.name!r}")
-        if self.name == "ray" and self.device not in RAY_DEVICES:
+        if self.name != "slurm" and self.slurm:
+            raise BuildError(f"Slurm options need the engine 'slurm', not {self.name!r}")
+        if self.name != "process" and self.device not in CLUSTER_DEVICES:
             raise BuildError(
-                f"device must be one of {RAY_DEVICES} with the engine 'ray', which gives each task "
-                f"a GPU of its own, got {self.device!r}: set CUDA_VISIBLE_DEVICES before Ray "
-                "starts to keep it to some GPUs"
+                f"device must be one of {CLUSTER_DEVICES} with the engine {self.name!r}, which "
+                f"gives each task a GPU of its own, got {self.device!r}: set CUDA_VISIBLE_DEVICES "
+                "before the cluster starts to keep it to some GPUs"
             )
         object.__setattr__(self, "device", self._device(here=False))
 
@@ -114,6 +120,17 @@ class Engine:
         if self.name == "process":
             run_here(job, zoo, cohorts, self.device, self.workers, bar)
             return "cpu" if self.device == "cpu" else torch.cuda.get_device_name(self.device)
+        if self.name == "slurm":
+            return run_on_slurm(
+                job,
+                zoo,
+                cohorts,
+                fingerprint=image_set.fingerprint,
+                device=self.device,
+                workers=self.workers,
+                options=self.slurm,
+                bar=bar,
+            )
         return run_on_ray(
             job,
             zoo,
@@ -136,6 +153,7 @@ def build_zoo(
     workers: int | None = None,
     cohort_size: int | None = None,
     ray_address: str | None = None,
+    slurm: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: bool = True,
     module: ModuleFactory | None = None,
@@ -152,11 +170,12 @@ def build_zoo(
         recipe: recipe to train.
         out: path of the new zoo folder.
         models: number of models; None takes the recipe's.
-        engine: engine name, "process" or "ray", see `Engine`.
+        engine: engine name, "process", "ray" or "slurm", see `Engine`.
         device: training device, "cpu" or a CUDA device.
         workers: processes on CPU; None takes one per available core, 1 trains in this process.
         cohort_size: models trained in step; None takes a size that suits the device.
         ray_address: address of a running Ray cluster; None starts one on this machine.
+        slurm: options of the job array of the engine "slurm", see `Engine`.
         overwrite: replace a zoo at `out` when the new one is complete.
         progress: show a progress bar on stderr.
         module: torch module, or function that makes one, whose layers take the place of the
@@ -193,6 +212,7 @@ def build_zoo(
         workers=workers,
         cohort_size=cohort_size,
         ray_address=ray_address,
+        slurm=slurm or {},
         progress=progress,
         approve=approve,
     )

@@ -70,7 +70,8 @@ class PublishedZoo:
         named = self.address[0].rpartition("/")[2] if self.host == "http" else single
         inside = self.source or (named if self.host in ("zenodo", "http") else "")
         source = f"{self.name}/{inside}" if inside else self.name
-        return (*fetch, f"weightzoo import {self.format} {source} --out {self.name}-zoo")
+        layer = " --layer NAME" if self.format == "model-j" else ""
+        return (*fetch, f"weightzoo import {self.format} {source} --out {self.name}-zoo{layer}")
 
 
 _MODEL_ZOOS = "Schürholt et al. 2022, arXiv 2209.14764"
@@ -262,10 +263,12 @@ CATALOGUE: tuple[PublishedZoo, ...] = (
         name="model-j",
         contents="index of about 1,000 models per subset and 14,000 LoRAs on the Hub",
         paper="Kahana et al. 2025 (ProbeX)",
-        host="by hand",
-        address=("https://huggingface.co/ProbeX/Model-J",),
+        host="hub-dataset",
+        address=("ProbeX/Model-J",),
         size="350 GB and 70 GB of LoRAs",
-        defects="every discriminative model is a repository of its own",
+        format="model-j",
+        defects="every discriminative model is a repository of its own: one layer is fetched of "
+        "each; folders of its LoRAs are read by lora",
     ),
     PublishedZoo(
         name="padbench",
@@ -273,6 +276,7 @@ CATALOGUE: tuple[PublishedZoo, ...] = (
         paper="PEFTGuard",
         host="hub-dataset",
         address=("Vincent-HKUSTGZ/PADBench",),
+        format="lora",
         defects="the label is in the file name only (_0 or _1)",
     ),
     PublishedZoo(
@@ -289,7 +293,7 @@ CATALOGUE: tuple[PublishedZoo, ...] = (
         host="by hand",
         address=("https://huggingface.co/MoTHer-VTHR",),
         size="about 30 GB",
-        format="hub",
+        format="mother",
         defects="the tree lies in a pickle beside the code",
     ),
 )

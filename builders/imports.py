@@ -32,7 +32,10 @@ from .importing.report import ImportedZoo, ImportReport
 from .importing.splits import assign_splits
 from .published.hub import HubReader
 from .published.inr import InrReader
+from .published.lora import LoraReader
+from .published.model_j import ModelJReader
 from .published.modelzoos import PreprocessedReader, RawReader
+from .published.mother import MotherReader
 from .published.nino import NinoReader
 from .published.small_transformers import SmallTransformerReader
 from .published.smallcnn import SmallCnnReader
@@ -47,6 +50,9 @@ FORMATS: dict[str, type[Reader]] = {
     "wildpark": WildParkReader,
     "small-transformers": SmallTransformerReader,
     "nino": NinoReader,
+    "lora": LoraReader,
+    "model-j": ModelJReader,
+    "mother": MotherReader,
     "state-dicts": StateDictReader,
     "hub": HubReader,
 }
@@ -64,6 +70,7 @@ def import_zoo(
     overwrite: bool = False,
     strict: bool = False,
     parents: Path | None = None,
+    layer: str | None = None,
     progress: bool = True,
 ) -> ImportReport:
     """Import a published zoo as a zoo folder; as a folder of zoos if architectures differ.
@@ -86,6 +93,7 @@ def import_zoo(
         strict: fail if models differ in architecture.
         parents: folder of an imported zoo, which fine-tuned or pruned models of the source descend
             from. Children get its splits, and the columns of their lineage name its rows.
+        layer: name of the one layer to fetch of each network; only with the format "model-j".
         progress: show a progress bar on stderr.
 
     Returns:
@@ -97,6 +105,12 @@ def import_zoo(
     """
     if format not in FORMATS:
         raise BuildError(f"format must be one of {list(FORMATS)}, got {format!r}")
+    if (layer is not None) != FORMATS[format].takes_layer:
+        takes = [name for name, reader in FORMATS.items() if reader.takes_layer]
+        raise BuildError(
+            f"the format {format!r} takes {'no' if layer else 'a'} layer, got layer={layer!r}: the "
+            f"formats {takes} need one, such as vit.encoder.layer.10.output.dense, others none"
+        )
     started = time.perf_counter()
     out, source = Path(out), Path(source)
     settings = {
@@ -109,6 +123,7 @@ def import_zoo(
         "archive": _archive(source),
         "parents": None if parents is None else str(parents),
     }
+    settings |= {} if layer is None else {"layer": layer}
     if not source.exists():
         raise BuildError(f"no file or folder at {source}")
     if out.resolve().is_relative_to(source.resolve()):
@@ -120,7 +135,9 @@ def import_zoo(
                 return ImportReport.read(held.out)
             opened = open_source(source, held.path / SCRATCH_NAME)
             with reading():
-                work = _Import(held, out, FORMATS[format](opened), settings)
+                reader = FORMATS[format](opened)
+                reader.layer = layer or ""
+                work = _Import(held, out, reader, settings)
             return work.run(split_file, overwrite, progress, started)
     except (OSError, ArchiveError, UnreadableFileError) as error:
         raise BuildError(f"cannot import {source} to {out}: {error}") from error
@@ -260,6 +277,7 @@ class _Import:
         started: float,
     ) -> ImportReport:
         unreadable = [remark for zoo in zoos for remark in zoo.unreadable(journal)]
+        rounded = [remark for zoo in zoos for remark in zoo.rounded(journal)]
         gaps = [remark for zoo in zoos for remark in _gaps(zoo.models)]
         return ImportReport(
             format=self.settings["format"],
@@ -267,7 +285,7 @@ class _Import:
             zoos=tuple(zoo for zoo in made if zoo is not None),
             refused=(*scan.refused, *unreadable),
             gaps=tuple(gaps),
-            remarks=tuple(scan.remarks),
+            remarks=(*scan.remarks, *rounded),
             notes=tuple(scan.notes),
             seconds=time.perf_counter() - started,
         )

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ MOST_BYTES, MOST_SECONDS = 10e9, 3600  # a larger build starts only with --yes
 # A copy of the names in `builders.imports`, because that module imports torch.
 IMPORT_FORMATS = (
     "modelzoos-raw, modelzoos-pt, smallcnn, inr-pth, wildpark, small-transformers, nino, "
-    "state-dicts, hub"
+    "lora, model-j, mother, state-dicts, hub"
 )
 
 
@@ -154,6 +154,11 @@ def _add_import(commands: Any) -> None:
         help="folder of an imported zoo that pruned or fine-tuned models of the source descend "
         "from: they get its splits, and name its rows as their parents",
     )
+    import_.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="the one layer to fetch of each network of an index; needed by model-j only",
+    )
     import_.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
     import_.add_argument(
         "--strict", action="store_true", help="fail if the models differ in architecture"
@@ -201,11 +206,20 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--engine",
         default="process",
-        choices=("process", "ray"),
+        choices=("process", "ray", "slurm"),
         help="process trains on this machine; ray trains on a Ray cluster whose nodes have the "
         "same "
         "weightzoo: nodes that see the --out folder under the same path write rows there, others "
-        "send them to this machine (default: process)",
+        "send them to this machine; slurm trains as a job array whose nodes see the --out folder "
+        "under the same path (default: process)",
+    )
+    command.add_argument(
+        "--slurm",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="option of the job array, such as slurm_partition=gpu, timeout_min=120 or mem_gb=8 "
+        "(names of submitit); only with --engine slurm; may be repeated",
     )
     command.add_argument(
         "--ray-address",
@@ -251,10 +265,26 @@ def _build(options: argparse.Namespace) -> None:
         device=options.device,
         workers=options.workers,
         ray_address=options.ray_address,
+        slurm=_slurm_options(options.slurm),
         overwrite=options.overwrite,
         approve=_approval(options),
     )
     _print_built(options, out, index)
+
+
+def _slurm_options(given: Sequence[str]) -> dict[str, Any]:
+    """Options by name; whole numbers become numbers.
+
+    Raises:
+        BuildError: if one is not NAME=VALUE.
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not mark or not name:
+            raise BuildError(f"--slurm takes NAME=VALUE, such as timeout_min=60, got {text!r}")
+        found[name] = int(value) if value.isdecimal() else value
+    return found
 
 
 def _approval(options: argparse.Namespace) -> Any:
@@ -324,6 +354,7 @@ def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
         device=options.device,
         workers=options.workers,
         ray_address=options.ray_address,
+        slurm=_slurm_options(options.slurm),
         approve=_approval(options),
     )
     return {
@@ -354,5 +385,6 @@ def _import(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
         strict=options.strict,
         parents=options.parents,
+        layer=options.layer,
     )
     print_result(options, report.to_json(), report.summary())

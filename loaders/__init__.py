@@ -4,6 +4,7 @@ A layer set is the weights of a network as a set of tokens, with the layer of ev
 """
 
 from ..zoos.tokens.chunks import Chunks, LayerSets
+from ..zoos.tokens.lora_sets import LoraSets
 from ..zoos.tokens.mixed_sets import pad_layer_sets
 from ..zoos.tokens.neurons import Neurons, RowChunks
 from ..zoos.tokens.windows import Windows
@@ -33,6 +34,7 @@ __all__ = [
     "HiddenPermutations",
     "LayerSets",
     "LayerStandardization",
+    "LoraSets",
     "MixedLoader",
     "MixedZoo",
     "MultiplicativeNoise",

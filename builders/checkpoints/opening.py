@@ -82,7 +82,7 @@ class _SafetensorsFile(Checkpoint):
     def __init__(self, file: BinaryIO, name: str) -> None:
         self._file = file
         try:
-            tensors, _ = read_header(_OpenFile(file, name))
+            tensors, self.metadata = read_header(_OpenFile(file, name))
         except ZooFormatError as error:
             raise UnreadableFileError(one_line(str(error))) from error
         if odd := sorted({one.type.dtype for one in tensors.values()} - set(NUMPY_TYPES)):

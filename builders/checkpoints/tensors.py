@@ -4,6 +4,7 @@ import io
 import math
 from collections.abc import Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -78,9 +79,11 @@ class Checkpoint:
     Attributes:
         root: saved object, plain containers with `LazyTensor`s. It must not be changed: files
             with the same pickle share it.
+        metadata: texts by key that a safetensors file states of itself; empty in other files.
     """
 
     root: Any
+    metadata: Mapping[str, str] = MappingProxyType({})
 
     def read(self, leaf: Leaf) -> np.ndarray:
         """Read the values of a tensor; bfloat16 is returned as float32.

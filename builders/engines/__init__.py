@@ -1,1 +1,1 @@
-"""Where cohorts are trained: in this process, in worker processes, on a Ray cluster."""
+"""Where cohorts are trained: in this process, in worker processes, on Ray or Slurm."""

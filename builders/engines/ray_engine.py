@@ -11,36 +11,18 @@ import importlib.util
 import logging
 import os
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import chdir, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from typing import Any
 
-import torch
-
 from ...zoos.errors import BuildError
-from ...zoos.networks import convolution_c
-from ...zoos.provenance import package_version
 from ..training.cohort import CohortResult
-from ..training.cohort_size import train_within_memory
-from ..training.objectives import DataSet, load_data
 from ..writing.partial_zoo import PartialZoo
+from .cluster_node import SharedTask, node_versions, train_on_node
 from .job import TrainingJob, write_result
 from .worker_processes import ALLOCATOR
 
 RUNS_AGAIN = 5  # repetitions of a cohort whose worker or node was lost
 WAITING = 2  # cohorts submitted to Ray per core, so that results do not fill its memory
-
-
-@dataclass(frozen=True)
-class _Shared:
-    """Data that all tasks of a build share."""
-
-    job: TrainingJob
-    zoo: PartialZoo
-    signature: str
-    device: str
-    expected: tuple[str, ...]
-    folder: str  # working folder of the driver, from which relative paths are meant
 
 
 def run_on_ray(
@@ -81,7 +63,7 @@ def run_on_ray(
     if importlib.util.find_spec("ray") is None:
         raise BuildError("the engine 'ray' needs Ray: pip install 'weightzoo[ray]'")
     devices: set[str] = set()
-    expected = (fingerprint, *_versions())
+    expected = (fingerprint, *node_versions())
     with _cluster(address, workers) as ray:
         options = {
             "max_retries": RUNS_AGAIN,
@@ -89,8 +71,8 @@ def run_on_ray(
             "num_gpus": 0 if device == "cpu" else 1,
             "runtime_env": {"env_vars": ALLOCATOR},
         }
-        task = ray.remote(**options)(_train)
-        shared = ray.put(_Shared(job, zoo, zoo.sign(), device, expected, os.getcwd()))
+        task = ray.remote(**options)(train_on_node)
+        shared = ray.put(SharedTask(job, zoo, zoo.sign(), device, expected, os.getcwd()))
         with closing(_results(ray, task, shared, cohorts)) as results:
             for cohort, (result, name) in results:
                 if result is not None:
@@ -152,39 +134,3 @@ def _cluster(address: str | None, workers: int | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
-
-
-def _train(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
-    """One task: its rows, or None if they are written, and the name of the device."""
-    with chdir(shared.folder) if os.path.isdir(shared.folder) else nullcontext():
-        return _train_here(shared, cohort)
-
-
-def _train_here(shared: _Shared, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
-    job, zoo, device = shared.job, shared.zoo, shared.device
-    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
-    here = zoo.signature() == shared.signature
-    if here and zoo.holds(cohort):
-        return None, name  # an earlier worker was lost after it had written
-    image_set = load_data(job.recipe.images)
-    _check_node(image_set, shared.expected)
-    torch.set_num_threads(1)
-    result = train_within_memory(lambda part: job.train(part, image_set, device), cohort)
-    if not here:
-        return result, name
-    write_result(zoo, cohort, result)
-    return None, name
-
-
-def _check_node(image_set: DataSet, expected: tuple[str, ...]) -> None:
-    """Reject a node whose versions or images would give other weights."""
-    found = (image_set.fingerprint, *_versions())
-    names = ("images", "weightzoo", "torch", "compiled convolution")
-    for what, here, there in zip(names, found, expected, strict=True):
-        if here != there:
-            raise BuildError(f"a node differs from the driver in {what}: {here!r}, not {there!r}")
-
-
-def _versions() -> tuple[str, ...]:
-    compiled = "no" if convolution_c.library() is None else "yes"  # it rounds differently
-    return package_version(), torch.__version__, compiled

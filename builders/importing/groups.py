@@ -74,7 +74,7 @@ def _fits(group: Group, scan: Scan) -> bool:
     size = len(json_text(group.table.to_json()))
     if size <= ATTRIBUTE_LIMIT_BYTES:
         return True
-    reason = f"its {len(group.table)} tensors take a layer table of {size} bytes, too long for HDF5"
+    reason = f"its {len(group.table)} tensors take a layer table of {size} bytes, which is too long"
     scan.refused += [Remark(model.name, reason) for model in group.models]
     return False
 

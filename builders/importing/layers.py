@@ -35,9 +35,11 @@ def known_architecture(state: Mapping[str, Leaf]) -> Architecture | None:
     first = state.get("conv1.weight")
     if first is None or len(first.shape) != 4:
         return None
+    last = state.get("linear2.bias")
+    classes = last.shape[0] if last is not None and last.shape else 10
     shapes = {name: tuple(leaf.shape) for name, leaf in state.items()}
     for make in (cnn_s, cnn_l):
-        architecture = make(first.shape[1])
+        architecture = make(first.shape[1], classes)
         if shapes == {tensor.name: tensor.shape for tensor in _table(architecture)}:
             return architecture
     return resnet18_of(shapes)

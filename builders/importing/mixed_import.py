@@ -30,7 +30,7 @@ from ...zoos.mixed_format import (
 from .columns import ColumnPlan
 from .groups import Group
 from .models import FoundModel, Reader, Remark
-from .partial_import import BLOCK_BYTES, Journal, read_row
+from .partial_import import BLOCK_BYTES, BlockNotes, Journal, read_row
 from .report import ImportedZoo
 
 _ROW_BYTES = 1000  # estimate of the scalar columns of one row
@@ -186,13 +186,13 @@ class MixedImport:
             if self._is_finished(split):
                 continue
             with self._path(split).open("r+b") as file:
-                for rows, values, refused in self._blocks(split, reader, journal):
+                for rows, values, notes in self._blocks(split, reader, journal):
                     file.seek(rows[0].first_value * VALUE_BYTES)
                     file.write(values.data)
                     file.flush()
                     os.fsync(file.fileno())
                     done = journal.done(self._key(split)) + len(rows)
-                    journal.write(self._key(split), done, refused)
+                    journal.write(self._key(split), done, notes.refused, notes.rounded)
                     bar.update(len(rows))
 
     def finish(self, journal: Journal, provenance: Mapping[str, Any]) -> ImportedZoo | None:
@@ -231,6 +231,11 @@ class MixedImport:
         for split in self.plans:
             yield from journal.refused(self._key(split)).values()
 
+    def rounded(self, journal: Journal) -> Iterator[Remark]:
+        """Checkpoints with rounded whole numbers."""
+        for split in self.plans:
+            yield from journal.rounded(self._key(split))
+
     def _key(self, split: str) -> str:
         return f"{self.name}/{split}"
 
@@ -246,22 +251,21 @@ class MixedImport:
 
     def _blocks(
         self, split: str, reader: Reader, journal: Journal
-    ) -> Iterator[tuple[list[MixedRow], np.ndarray, dict[int, Remark]]]:
-        """(rows, their values, refused) for every block that is not written yet."""
+    ) -> Iterator[tuple[list[MixedRow], np.ndarray, BlockNotes]]:
+        """(rows, their values, notes) for every block that is not written yet."""
         plan, start = self.plans[split], journal.done(self._key(split))
         while start < len(plan):
             stop, first = start + 1, plan[start].first_value
             while stop < len(plan) and (plan[stop].first_value - first) * VALUE_BYTES < BLOCK_BYTES:
                 stop += 1
-            rows, refused = plan[start:stop], dict[int, Remark]()
+            rows, notes = plan[start:stop], BlockNotes()
             end = rows[-1].first_value + self.groups[rows[-1].group].table.width
             values = np.empty(end - first, "<f4")
             for number, row in enumerate(rows, start):
                 table, model = self.groups[row.group].table, self.models[row.model]
                 own = values[row.first_value - first :][: table.width]
-                if remark := read_row(reader, model, row.row, table, own):
-                    refused[number] = remark
-            yield rows, values, refused
+                read_row(reader, model, row.row, table, own, notes, number)
+            yield rows, values, notes
             start = stop
 
     def _finish(self, split: str, rows: Sequence[MixedRow]) -> MixedFiles:

@@ -24,7 +24,6 @@ from ..checkpoints.unreadable import UnreadableFileError, guarded, one_line, rea
 from .layers import known_architecture
 
 UNKNOWN_EPOCH = UNKNOWN_SEED = -1
-WHOLE_LIMIT = 2**24  # float32 represents all whole numbers up to here
 SENTINEL = -999  # value of Model Zoos for a missing training metric of an initial state
 HYPER_PARAMETERS = {  # published name: name in weightzoo
     "model::nlin": "activation",
@@ -217,10 +216,14 @@ class Reader(ABC):
         stubs: classes in the format's pickles that are kept as stubs.
         mixes: whether models of several architectures become one mixed zoo, instead of one zoo
             for each architecture.
+        takes_layer: whether one layer of each network is read, which `layer` names.
+        layer: name of that layer, or "".
     """
 
     stubs: ClassVar[tuple[str, ...]] = ()
     mixes: ClassVar[bool] = False
+    takes_layer: ClassVar[bool] = False
+    layer: str = ""
 
     def __init__(self, source: Source) -> None:
         """Read from `source`."""
@@ -243,7 +246,7 @@ class Reader(ABC):
         """
         with reading():
             state = self.open_state(model, row)
-        return OpenState(state.tensors, guarded(lambda leaf: _exact(state.read(leaf))))
+        return OpenState(state.tensors, guarded(state.read))
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
         """Open one checkpoint of a model; `open` converts every error.
@@ -284,22 +287,6 @@ class Reader(ABC):
     def notes(self, state: Mapping[str, Leaf]) -> list[str]:
         """Notes for the report on an architecture with these tensors (by weightzoo's names)."""
         return []
-
-
-def _exact(values: np.ndarray) -> np.ndarray:
-    """Check that float32 represents the values, if they are whole numbers.
-
-    Raises:
-        UnreadableFileError: if it would round one.
-    """
-    if values.dtype.kind not in "iu" or values.itemsize < 4:
-        return values
-    large = values[(values > WHOLE_LIMIT) | (values < -WHOLE_LIMIT)]
-    if odd := [number for number in large.tolist() if int(np.float32(number)) != number]:
-        raise UnreadableFileError(
-            f"holds {len(odd)} whole numbers that float32 would round, such as {odd[0]}"
-        )
-    return values
 
 
 def metric_name(name: str) -> str | None:

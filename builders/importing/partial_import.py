@@ -10,7 +10,7 @@ Shape letters: N rows, D length of the flat vector.
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,19 @@ from .variances import zero_share
 BLOCK_BYTES = 8_000_000  # bytes written and synced together
 
 
+@dataclass(frozen=True)
+class BlockNotes:
+    """Lines for the report on a block of rows.
+
+    Attributes:
+        refused: reason by number of an unreadable row.
+        rounded: lines on rows whose whole numbers are rounded.
+    """
+
+    refused: dict[int, Remark] = field(default_factory=dict)
+    rounded: list[Remark] = field(default_factory=list)
+
+
 class Journal:
     """List of the rows that are written, over all zoos of an import."""
 
@@ -54,6 +67,7 @@ class Journal:
         self._path = path
         self._done: dict[str, int] = {}
         self._refused: dict[str, dict[int, Remark]] = {}
+        self._rounded: dict[str, list[Remark]] = {}
         text = path.read_text() if path.exists() else ""
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
@@ -62,7 +76,8 @@ class Journal:
             try:
                 row = json.loads(line)
                 refused = {int(key): Remark(**value) for key, value in row["refused"].items()}
-                self._note(row["file"], row["rows"], refused)
+                rounded = [Remark(**value) for value in row.get("rounded", [])]
+                self._note(row["file"], row["rows"], refused, rounded)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise BuildError(
                     f"{path} is damaged in the line {line[:80]!r}: delete {path.parent}, or pass "
@@ -77,24 +92,41 @@ class Journal:
         """Rows of a file that could not be read, with the reasons."""
         return self._refused.get(file, {})
 
-    def write(self, file: str, rows: int, refused: Mapping[int, Remark]) -> None:
+    def rounded(self, file: str) -> list[Remark]:
+        """Lines for the report on rows of a file whose whole numbers are rounded."""
+        return self._rounded.get(file, [])
+
+    def write(
+        self,
+        file: str,
+        rows: int,
+        refused: Mapping[int, Remark],
+        rounded: Sequence[Remark] = (),
+    ) -> None:
         """Record that the first rows of a file are written.
 
         Args:
             file: key of the file.
             rows: number of written rows, from the first row on.
             refused: reason by number of an unreadable row.
+            rounded: lines for the report on newly written rows with rounded values.
         """
-        line = {"file": file, "rows": rows, "refused": {k: asdict(v) for k, v in refused.items()}}
+        line: dict[str, Any] = {"file": file, "rows": rows}
+        line["refused"] = {k: asdict(v) for k, v in refused.items()}
+        if rounded:
+            line["rounded"] = [asdict(remark) for remark in rounded]
         with self._path.open("a") as journal:
             journal.write(json_text(line) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
-        self._note(file, rows, refused)
+        self._note(file, rows, refused, rounded)
 
-    def _note(self, file: str, rows: int, refused: Mapping[int, Remark]) -> None:
+    def _note(
+        self, file: str, rows: int, refused: Mapping[int, Remark], rounded: Sequence[Remark]
+    ) -> None:
         self._done[file] = rows
         self._refused.setdefault(file, {}).update(refused)
+        self._rounded.setdefault(file, []).extend(rounded)
 
 
 @dataclass(frozen=True)
@@ -193,9 +225,10 @@ class PartialImport:
             bar: progress bar that counts rows.
         """
         for plan in self.plans:
-            for start, block, refused in self._blocks(plan, reader, journal):
+            for start, block, notes in self._blocks(plan, reader, journal):
                 write_rows(self.folder / plan.name, [start], [block])
-                journal.write(self._key(plan), start + len(block), refused)
+                rows = start + len(block)
+                journal.write(self._key(plan), rows, notes.refused, notes.rounded)
                 bar.update(len(block))
 
     def finish(self, journal: Journal, provenance: Mapping[str, Any]) -> ImportedZoo | None:
@@ -227,13 +260,18 @@ class PartialImport:
         for plan in self.plans:
             yield from journal.refused(self._key(plan)).values()
 
+    def rounded(self, journal: Journal) -> Iterator[Remark]:
+        """Checkpoints with rounded whole numbers."""
+        for plan in self.plans:
+            yield from journal.rounded(self._key(plan))
+
     def _key(self, plan: ShardPlan) -> str:
         return f"{self.name}/{plan.name}"
 
     def _blocks(
         self, plan: ShardPlan, reader: Reader, journal: Journal
-    ) -> Iterator[tuple[int, np.ndarray, dict[int, Remark]]]:
-        """(first row, (rows, D), refused) for every block that is not written yet."""
+    ) -> Iterator[tuple[int, np.ndarray, BlockNotes]]:
+        """(first row, (rows, D), notes) for every block that is not written yet."""
         checkpoints = [
             (self.models[position], row)
             for position in plan.positions
@@ -243,11 +281,10 @@ class PartialImport:
         size = max(1, BLOCK_BYTES // (table.width * 4))
         buffer = np.empty((min(size, len(checkpoints)), table.width), np.float32)
         for start in range(journal.done(self._key(plan)), len(checkpoints), size):
-            block, refused = buffer[: len(checkpoints[start : start + size])], {}
+            block, notes = buffer[: len(checkpoints[start : start + size])], BlockNotes()
             for index, (model, row) in enumerate(checkpoints[start : start + size]):
-                if remark := read_row(reader, model, row, table, block[index]):
-                    refused[start + index] = remark
-            yield start, block, refused
+                read_row(reader, model, row, table, block[index], notes, start + index)
+            yield start, block, notes
 
     def _kept(self, journal: Journal) -> Iterator[tuple[ShardPlan, str, int]]:
         """(plan, final name, number of models) of the files with a readable row, renumbered."""
@@ -302,8 +339,14 @@ class PartialImport:
 
 
 def read_row(
-    reader: Reader, model: FoundModel, row: int, table: LayerTable, values: np.ndarray
-) -> Remark | None:
+    reader: Reader,
+    model: FoundModel,
+    row: int,
+    table: LayerTable,
+    values: np.ndarray,
+    notes: BlockNotes,
+    number: int,
+) -> None:
     """Read one checkpoint; an unreadable one leaves NaN. A full disk passes and ends the import.
 
     Args:
@@ -312,20 +355,21 @@ def read_row(
         row: number of the checkpoint in the model.
         table: layer table of its architecture.
         values: memory to fill, (D,), float32.
-
-    Returns:
-        The line for the report if the checkpoint cannot be read, else None.
+        notes: notes of the block, to which the reason is added if the checkpoint cannot be read,
+            or a line for the report if whole numbers are rounded.
+        number: number of the row in its file.
     """
+    epoch = int(model.epochs[row])
     try:
         with reading():
-            flatten(reader.open(model, row), table, values)
+            if rounded := flatten(reader.open(model, row), table, values):
+                notes.rounded.append(Remark(model.name, rounded, epoch))
     except UnreadableFileError as error:
         values[:] = np.nan
-        return Remark(model.name, str(error), int(model.epochs[row]))
-    return None
+        notes.refused[number] = Remark(model.name, str(error), epoch)
 
 
-def flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
+def flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> str:
     """Write one checkpoint's tensors into a row.
 
     Args:
@@ -333,18 +377,39 @@ def flatten(state: OpenState, table: LayerTable, row: np.ndarray) -> None:
         table: layer table of its architecture.
         row: memory to fill, (D,), float32.
 
+    Returns:
+        What was rounded, if float32 cannot represent a whole number, else "".
+
     Raises:
         UnreadableFileError: if they differ from the layer table.
     """
     shapes = {name: tuple(leaf.shape) for name, leaf in state.tensors.items()}
     if shapes != {tensor.name: tensor.shape for tensor in table}:
         raise UnreadableFileError(_difference(state, table))
+    rounded = []
     with np.errstate(
         over="ignore"
     ):  # a float64 beyond float32 becomes infinite, and its row diverged
         for tensor in table:
-            values = state.read(state.tensors[tensor.name])
-            row[tensor.offset : tensor.offset + tensor.size] = values.reshape(-1)
+            values = state.read(state.tensors[tensor.name]).reshape(-1)
+            own = row[tensor.offset : tensor.offset + tensor.size]
+            own[:] = values
+            if values.dtype.kind in "iu" and values.itemsize >= 4:
+                rounded += _rounded(values, own, tensor.name)
+    return "; ".join(rounded)
+
+
+def _rounded(values: np.ndarray, own: np.ndarray, name: str) -> list[str]:
+    """Say which whole numbers were rounded, and keep them within the range of their type."""
+    beyond = own >= float(int(np.iinfo(values.dtype).max) + 1)  # 2**63 is no int64
+    own[beyond] = np.nextafter(own[beyond], np.float32(0))
+    odd = np.flatnonzero(own.astype(values.dtype) != values)
+    if not odd.size:
+        return []
+    before, after = int(values[odd[0]]), int(own[odd[0]])
+    return [
+        f"{odd.size} whole numbers of {name!r} are rounded to float32, such as {before} to {after}"
+    ]
 
 
 def _difference(state: OpenState, table: LayerTable) -> str:

@@ -31,10 +31,10 @@ from typing import Any
 import numpy as np
 
 from ...zoos.errors import BuildError
-from ...zoos.strict_json import json_text
 from ..checkpoints.archives import Source, open_source
 from ..checkpoints.opening import open_checkpoint
 from ..checkpoints.unreadable import UnreadableFileError, is_machine_error, reading, shown
+from ..importing.model_texts import NO_LICENCE, adapter_columns, card_licence, common_licence
 from ..importing.models import UNKNOWN_EPOCH, FoundModel, OpenState, Reader, Remark, Scan
 from ..importing.shards import join_shards, open_together
 
@@ -47,22 +47,10 @@ NAMES = (
     "consolidated",
 )
 TEXTS = ("config.json", "adapter_config.json", "model_index.json", "README.md")
-NO_LICENCE = "none stated"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _CHECKPOINT = re.compile(r"(?:.*/)?checkpoint[-_]([0-9]{1,18})")
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_LICENCE = re.compile(r"^license:[ \t]*[\"']?([\w .+-]+?)[\"']?[ \t]*$", re.MULTILINE)
-_ADAPTER = {  # key of adapter_config.json: column
-    "peft_type": "adapter_type",
-    "task_type": "adapter_task",
-    "base_model_name_or_path": "adapter_base",
-    "r": "adapter_rank",
-    "lora_alpha": "adapter_alpha",
-    "lora_dropout": "adapter_dropout",
-    "target_modules": "adapter_targets",
-    "bias": "adapter_bias",
-}
 
 
 @dataclass(frozen=True)
@@ -160,9 +148,7 @@ class HubReader(Reader):
         for name, snapshots in sorted(found.items()):
             with scan.refusing(name):
                 scan.models.append(_model(name, snapshots, scan))
-        licences = {str(one.properties["licence"]) for one in scan.models}
-        scan.licence = licences.pop() if len(licences) == 1 else None
-        scan.licence = None if scan.licence == NO_LICENCE else scan.licence
+        scan.licence = common_licence({str(one.properties["licence"]) for one in scan.models})
         return scan
 
     def open_state(self, model: FoundModel, row: int) -> OpenState:
@@ -292,7 +278,7 @@ def _fetch(line: str) -> Path:
 def _texts(name: str, source: Source, scan: Scan) -> dict[str, Any]:
     """Columns from the configs and the model card of a repository."""
     found: dict[str, Any] = {"licence": NO_LICENCE}
-    for file, read in (("config.json", _config), ("adapter_config.json", _adapter)):
+    for file, read in (("config.json", _config), ("adapter_config.json", adapter_columns)):
         text = next((n for n in sorted(source.names, key=len) if n.rpartition("/")[2] == file), "")
         try:
             with reading():
@@ -300,17 +286,10 @@ def _texts(name: str, source: Source, scan: Scan) -> dict[str, Any]:
         except UnreadableFileError as error:
             scan.remarks.append(Remark(name, f"{file}: {error}"))
     if "README.md" in source:
-        card = source.read("README.md").decode("utf-8", "replace").split("\n---", 1)[0]
-        if card.startswith("---") and (match := _LICENCE.search(card)):
-            found["licence"] = match[1].strip()
+        found["licence"] = card_licence(source.read("README.md"))
     return found
 
 
 def _config(config: Any) -> dict[str, Any]:
     names = config.get("architectures") or [None]
     return {"model_type": config.get("model_type"), "architecture": names[0]}
-
-
-def _adapter(config: Any) -> dict[str, Any]:
-    kept = {column: config.get(key) for key, column in _ADAPTER.items()}
-    return {c: json_text(sorted(v)) if isinstance(v, list) else v for c, v in kept.items()}

@@ -6,12 +6,19 @@ line per epoch) and `checkpoint_<epoch>/checkpoints`, the epoch padded to six di
 with training metrics of -999. Ray since 2.7 numbers the folders by a running index instead of the
 iteration; see `checkpoint_epochs`. The ViT zoo (arXiv 2504.10231) has `config.json` in place of
 `params.json`. Configs of sparse twins and of fine-tuned models name the parent's checkpoint.
+`wsl-modelzoo` downloads these folders with the checkpoints one asks for.
+
+WeightCLIP (arXiv 2607.03551) has `<images>/cnn3/tune_zoo_<images>_cnn3/` above its folders, one
+tar.gz for each image set: the column `images` names it. Its results have `epoch` in place of
+`training_iteration`, counted from 0 after the first epoch, and NaN for metrics that were not
+measured. Its networks have as many outputs as their image set has classes. No licence is stated.
 
 Preprocessed (`modelzoos-pt`): one file with {"trainset", "valset", "testset"}, pickled objects of
 the authors' dataset class. They are read as stubs; the class is never imported.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -47,6 +54,7 @@ from ..importing.variances import clipped, take_variances
 
 _CHECKPOINT = re.compile(r"(?:(?P<model>.+)/)?checkpoint_(?P<epoch>\d+)/checkpoints")
 _SEED = re.compile(r"seed=(\d+)")
+_IMAGES = re.compile(r"([^/]+)/cnn3/tune_zoo_[^/]+")  # of WeightCLIP
 _TYPES = {"CNN": cnn_s, "CNN3": cnn_l}
 _TWIN = "_ARD"  # ending of the model type of a sparse twin
 _FOLDER_EPOCH = re.compile(r"checkpoint_([0-9]+)")
@@ -69,8 +77,10 @@ def rename_published(state: dict[str, Leaf], kind: str | None) -> dict[str, Leaf
         return rename_resnet18(state) or state
     named = count_layers(state)
     if kind in _TYPES:
-        first = named.get("conv1.weight")
-        check_tensors(named, _TYPES[kind](1 if first is None else first.shape[1]))
+        first, last = named.get("conv1.weight"), named.get("linear2.bias")
+        channels = 1 if first is None else first.shape[1]
+        classes = last.shape[0] if last is not None and last.shape else 10
+        check_tensors(named, _TYPES[kind](channels, classes))
     return named
 
 
@@ -140,6 +150,9 @@ class RawReader(Reader):
             with scan.refusing(name):
                 scan.models.append(self._model(folder, name, found[folder], scan))
         scan.constants = take_constants(scan.models)
+        if images := scan.constants.pop("images", None):  # tells the zoos of several archives apart
+            for model in scan.models:
+                model.properties["images"] = images
         return scan
 
     def rename(self, state: dict[str, Leaf], model: FoundModel) -> dict[str, Leaf]:
@@ -199,6 +212,8 @@ class RawReader(Reader):
             rest["sparsity_ratio" if kind.endswith(_TWIN) else "sparsity"] = sparsity
         if kind.endswith(_TWIN):
             rest["sparsity"] = [float("nan")] * len(epochs)  # counted when the rows are written
+        if images := _IMAGES.search(folder):
+            rest["images"] = images[1]
         if parent is not None:
             rest["parent_model_name"] = parent.model
         return FoundModel(
@@ -256,7 +271,8 @@ class RawReader(Reader):
             try:
                 with reading():
                     row = json.loads(line)
-                    results[int(row["training_iteration"])] = row
+                    number = row["training_iteration" if "training_iteration" in row else "epoch"]
+                    results[int(number)] = _measured(row)
             except UnreadableFileError:
                 scan.remarks.append(Remark(name, "a line of result.json is damaged"))
         return results
@@ -275,6 +291,27 @@ class RawReader(Reader):
                 name = file.rpartition("/")[2]
                 raise UnreadableFileError(f"{name} is damaged: {error}") from error
         return config if isinstance(config, dict) else None
+
+
+def _measured(row: dict[str, Any]) -> dict[str, Any]:
+    """A result without the metrics that were not measured at its epoch.
+
+    WeightCLIP writes NaN for them; a loss of NaN alone means a diverged network.
+    """
+    if not math.isfinite(_float(row.get("train_loss"))):
+        return row
+    left_out = [
+        name
+        for part in ("val", "test")
+        for name in (f"{part}_loss", f"{part}_acc")
+        if math.isnan(_float(row.get(f"{part}_loss")))
+        and math.isnan(_float(row.get(f"{part}_acc")))
+    ]
+    return {name: value for name, value in row.items() if name not in left_out}
+
+
+def _float(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
 
 
 def _parent(config: Mapping[str, Any], folder: str) -> Parent | None:

@@ -49,9 +49,26 @@ from ..importing.shards import join_shards, open_together
 KEYS = ("file", "path", "checkpoint", "model_name", "name")
 WEIGHT_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors", ".npz")
 OTHER_ENDINGS = (".h5", ".hdf5", ".keras", ".pb", ".onnx", ".tflite", ".gguf", ".msgpack", ".pkl")
-_GENERIC = ("pytorch_model", "model", "checkpoint", "checkpoints", "weights", "state_dict")
+_GENERIC = (
+    "pytorch_model",
+    "model",
+    "adapter_model",
+    "pytorch_lora_weights",
+    "checkpoint",
+    "checkpoints",
+    "weights",
+    "state_dict",
+)
 _EPOCH = re.compile(r"(?:epoch|checkpoint|(?<![a-z])(?:ep|step))[-_=]?([0-9]+)", re.IGNORECASE)
-_SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testing": "test"}
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 _PARTS = "files of the checkpoint"
 _OWN = ("model_name", "epoch", "seed", "split", _PARTS)
 
@@ -261,7 +278,7 @@ def _model(name: str, rows: list[TableRow], scan: Scan) -> FoundModel:
 def _split(name: str, rows: list[TableRow], scan: Scan) -> str | None:
     """Published split of a model; all checkpoints of a run are in one split."""
     told = dict.fromkeys(row["split"] for row in rows if row.get("split") is not None)
-    found = [_SPLIT_NAMES.get(str(split).lower(), str(split).lower()) for split in told]
+    found = [SPLIT_NAMES.get(str(split).lower(), str(split).lower()) for split in told]
     known = [split for split in found if split in SPLITS]
     if len(known) < len(found):
         reason = f"its split {shown(list(told))} is none of {SPLITS}: it is drawn"

@@ -54,17 +54,27 @@ def resolve(spec: Any) -> Architecture:
 
 
 @cache  # importers ask for it once per model
-def cnn_s(channels: int = 1) -> Architecture:
-    """The small CNN of Model Zoos, 28x28: 2,464 parameters with one channel, 2,864 with three."""
+def cnn_s(channels: int = 1, classes: int = 10) -> Architecture:
+    """The small CNN of Model Zoos, 28x28: 2,464 parameters with one channel, 2,864 with three.
+
+    Args:
+        channels: number of image channels.
+        classes: number of classes.
+    """
     last = [_conv(4, 2), _ACTIVATION]
-    layers = [*_pooled(8, 5), *_pooled(6, 5), *last, *_head()]
+    layers = [*_pooled(8, 5), *_pooled(6, 5), *last, *_head(classes)]
     return _make("cnn-s", [channels, 28, 28], layers)
 
 
 @cache
-def cnn_l(channels: int = 3) -> Architecture:
-    """The large CNN of Model Zoos, 32x32: 10,853 parameters with three channels."""
-    layers = [*_pooled(16, 3), *_pooled(32, 3), *_pooled(15, 3), *_head()]
+def cnn_l(channels: int = 3, classes: int = 10) -> Architecture:
+    """The large CNN of Model Zoos, 32x32: 10,853 parameters with three channels.
+
+    Args:
+        channels: number of image channels.
+        classes: number of classes.
+    """
+    layers = [*_pooled(16, 3), *_pooled(32, 3), *_pooled(15, 3), *_head(classes)]
     return _make("cnn-l", [channels, 32, 32], layers)
 
 
@@ -190,8 +200,8 @@ def _pooled(out: int, kernel: int) -> LayerRows:
     return [_conv(out, kernel), {"kind": "max_pool"}, _ACTIVATION, _DROPOUT]
 
 
-def _head() -> LayerRows:
-    return [{"kind": "flatten"}, _linear(20), _ACTIVATION, _DROPOUT, _linear(10)]
+def _head(classes: int) -> LayerRows:
+    return [{"kind": "flatten"}, _linear(20), _ACTIVATION, _DROPOUT, _linear(classes)]
 
 
 def _basic_block(given: int, out: int, stride: int) -> LayerRows:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from weightzoo.builders.imports import import_zoo
+from weightzoo.loaders import load_zoo
 from weightzoo.zoos.index import ZooIndex
 
 
@@ -181,9 +182,15 @@ def test_rounding_of_float64_is_said(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("number", "refused"), [(2**24, []), (2**24 + 1, ["odd"]), (2**62, [])])
-def test_whole_numbers_are_never_rounded(number: int, refused: list[str], tmp_path: Path) -> None:
-    good_nets(tmp_path / "nets")
+@pytest.mark.parametrize(
+    ("number", "kept"),
+    [(2**24, 2**24), (2**24 + 1, 2**24), (2**62, 2**62), (2**63 - 1, 2**63 - 2**39)],
+)
+def test_rounded_whole_numbers_are_said(number: int, kept: int, tmp_path: Path) -> None:
+    good_nets(tmp_path / "nets", 0)
     torch.save({"count": torch.tensor([number])}, tmp_path / "nets" / "odd.pt")
     report = import_zoo("state-dicts", tmp_path / "nets", tmp_path / "out", progress=False)
-    assert [r.model for r in report.refused] == refused
+    (split,) = load_zoo(tmp_path / "out").values()
+    assert int(split.state_dict(0)["count"]) == kept
+    wanted = f"1 whole numbers of 'count' are rounded to float32, such as {number} to {kept}"
+    assert [r.reason for r in report.remarks] == ([] if kept == number else [wanted])
