@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..zoos.protocols.protocol import protocol_notes
 from ..zoos.strict_json import json_text
 from .published import PUBLISHED, UNPRINTED
 from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
@@ -374,7 +375,12 @@ def _zoo_table(result: Result) -> str:
         )
     head = ["zoo", "images", "architecture", "parameters", "train models / rows", "val", "test"]
     head += [f"mean {result['target']}", "deviation", "ceiling of τ_b"]
-    return table(head, rows)
+    notes = [
+        f"- {name}: {line}"
+        for name, zoo in result["zoos"].items()
+        for line in protocol_notes(zoo.get("splitting", {}))  # older results have none
+    ]
+    return "\n\n".join([table(head, rows), *(["\n".join(notes)] if notes else [])])
 
 
 def _refusals(result: Result) -> str:

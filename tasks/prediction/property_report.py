@@ -6,12 +6,13 @@ is the mean absolute error.
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ...zoos.protocols.protocol import protocol_notes
 from ..scoring.metrics import Scores, tau_share
 
 NOT_DEFINED = "–"
@@ -73,6 +74,7 @@ class PropertyReport:
         counts: size of each split.
         results: results of each predictor, in the given order.
         true: target on the test split, (N,).
+        splitting: description of the zoo's splits, with the name of a published protocol.
 
     Example:
         >>> import numpy as np
@@ -96,6 +98,7 @@ class PropertyReport:
     counts: dict[str, SplitCounts]
     results: tuple[PredictorResult, ...]
     true: np.ndarray
+    splitting: Mapping[str, Any] = field(default_factory=dict)
 
     def to_markdown(self) -> str:
         """A table with one line per predictor, and notes on data and scores."""
@@ -109,6 +112,7 @@ class PropertyReport:
         return {
             "target": self.target,
             "rows": self.rows,
+            "splitting": dict(self.splitting),
             "tau_ceiling": self.tau_ceiling,
             "counts": {split: asdict(counts) for split, counts in self.counts.items()},
             "predictors": [self._result_json(result) for result in self.results],
@@ -138,6 +142,7 @@ class PropertyReport:
             f"ties: {self.tau_ceiling:.3f}; a predictor with ties can exceed it.",
             "MAE: mean absolute error. Scores are means over fits with different seeds, ± their "
             "standard deviation.",
+            *(f"{line[0].upper()}{line[1:]}." for line in protocol_notes(self.splitting)),
         ]
         if any(math.isnan(result.mean("tau_b")) for result in self.results):
             notes.append(f"{NOT_DEFINED}: τ_b is undefined for equal predictions in all rows.")
