@@ -57,7 +57,7 @@ class Evaluation:
         baselines: scores by name of the constants that the model is compared with.
         seen: rows that the model saw in its training.
         unseen_scores: scores on the models it did not see, if it saw some but not all; else None.
-        splitting: how the splits of the zoo were made.
+        splitting: description of the splits of the zoo.
     """
 
     model: str

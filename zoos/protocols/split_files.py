@@ -53,7 +53,10 @@ def read_split_file(path: Path) -> SplitFile:
     try:
         data = path.read_bytes()
         text = data.decode("utf-8-sig")
-        about = {"name": path.name, "sha256": hashlib.sha256(data).hexdigest()}
+        about: dict[str, Any] = {
+            "name": path.name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
         if path.suffix == ".json":
             return SplitFile(**about, paths=_paths(json.loads(text), path))
         if text.split("\n", 1)[0].strip().isdecimal():
