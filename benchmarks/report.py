@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..zoos.protocols.protocol import protocol_notes
 from ..zoos.strict_json import json_text
 from .published import PUBLISHED, UNPRINTED
 from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
@@ -388,9 +389,17 @@ def _zoo_table(result: Result) -> str:
         )
     head = ["zoo", "images", "architecture", "parameters", "train models / rows", "val", "test"]
     head += [f"mean {result['target']}", "deviation", "ceiling of τ_b"]
-    made = table(head, rows)
+    notes = [
+        f"- {name}: {line}"
+        for name, zoo in result["zoos"].items()
+        for line in protocol_notes(zoo.get("splitting", {}))  # older results have none
+    ]
     ceilings = {n: zoo["accuracy"] for n, zoo in result["zoos"].items() if "accuracy" in zoo}
-    return f"{made}\n\n{_ceiling_table(ceilings)}" if ceilings else made
+    parts = [table(head, rows), _ceiling_table(ceilings) if ceilings else "", "
+".join(notes)]
+    return "
+
+".join(part for part in parts if part)
 
 
 def _ceiling_table(ceilings: Mapping[str, Mapping[str, Any]]) -> str:
@@ -404,7 +413,9 @@ def _ceiling_table(ceilings: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append([name, images, *shown])
     head = ["test rows of zoo", "test images", "measurement ceiling of τ_b"]
     head += ["τ_b of accuracy on val images", "share above chance"]
-    return f"{table(head, rows)}\n\n{CEILING_NOTE}"
+    return f"{table(head, rows)}
+
+{CEILING_NOTE}"
 
 
 def _refusals(result: Result) -> str:

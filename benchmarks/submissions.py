@@ -21,6 +21,7 @@ LEAST_SEEDS = 3
 RANGES = {
     "tau_b": (-1.0, 1.0),
     "accuracy": (0.0, 1.0),
+    "balanced_accuracy": (0.0, 1.0),
     "majority": (0.0, 1.0),
     "r2": (-math.inf, 1.0),
     "mae": (0.0, math.inf),

@@ -149,6 +149,7 @@ def describe_zoo(path: Path, target: str) -> dict[str, Any]:
         "architecture": header.architecture.name if header.architecture else "unknown",
         "parameters": first.layer_table.parameters,
         "images": (header.provenance.get("images") or {}).get("name"),
+        "splitting": dict(first.splitting),
         "built_by": {key: header.provenance.get(key) for key in ("weightzoo", "commit")},
         "models": {split: len(np.unique(rows.columns["model_id"])) for split, rows in zoo.items()},
         "rows": {split: len(rows) for split, rows in zoo.items()},

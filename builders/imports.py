@@ -23,11 +23,12 @@ from ..zoos.partial_folder import SCRATCH_NAME, PartialFolder, partial_folder
 from ..zoos.provenance import package_version
 from .checkpoints.archives import ArchiveError, open_source
 from .checkpoints.unreadable import UnreadableFileError, reading
-from .importing.children import read_parents, set_lineage
+from .importing.children import ParentRows, read_parents, set_lineage
 from .importing.groups import Group, folder_names, group_models
 from .importing.mixed_import import MixedImport
 from .importing.models import FoundModel, Reader, Remark, Scan, tidy_metrics
 from .importing.partial_import import Journal, PartialImport
+from .importing.protocols import apply_protocol
 from .importing.report import ImportedZoo, ImportReport
 from .importing.splits import assign_splits
 from .published.hub import HubReader
@@ -65,6 +66,7 @@ def import_zoo(
     out: Path,
     *,
     split_file: Path | None = None,
+    protocol: str | None = None,
     seed: int = 0,
     fractions: Sequence[float] = (0.7, 0.15, 0.15),
     overwrite: bool = False,
@@ -87,6 +89,9 @@ def import_zoo(
             per architecture, and the splits are drawn over all models together.
         split_file: CSV file with the columns model_name and split, or a published file (JSON of
             paths by split, or a CSV of image numbers); other models are refused.
+        protocol: name of a published protocol, see `weightzoo protocols`: it chooses the
+            checkpoints and their splits, in place of the stored ones, and tells which split file
+            it takes.
         seed: seed of the split, if neither a file nor the source gives one.
         fractions: shares of models for train, val and test.
         overwrite: replace a zoo at `out` when the new one is complete.
@@ -117,6 +122,7 @@ def import_zoo(
         "format": format,
         "source": str(source),
         "split_file": None if split_file is None else str(split_file),
+        "protocol": protocol,
         "seed": seed,
         "fractions": list(fractions),
         "strict": strict,
@@ -160,10 +166,9 @@ class _Import:
             scan = self.reader.scan()
         scan.models.sort(key=lambda model: model.name)
         scan.notes += tidy_metrics(scan.models)
-        fractions, seed = self.settings["fractions"], self.settings["seed"]
         parents = self.settings["parents"]
         known = read_parents(None if parents is None else Path(parents))
-        split = assign_splits(scan, fractions, seed, split_file, known)
+        split = self._splits(scan, split_file, known)
         groups = group_models(scan, self.reader)
         self._check_groups(scan, groups)
         names = [""] if len(groups) == 1 else folder_names(groups)
@@ -180,6 +185,15 @@ class _Import:
         report = self._report(scan, zoos, made, journal, started)
         self._write_report(zoos, made, report)
         return report
+
+    def _splits(self, scan: Scan, split_file: Path | None, known: ParentRows) -> dict[str, Any]:
+        """Assign the splits of a protocol, or those of the file, the source or a draw."""
+        fractions, seed = self.settings["fractions"], self.settings["seed"]
+        name = self.settings["protocol"]
+        if name is None:
+            return assign_splits(scan, fractions, seed, split_file, known)
+        assign_splits(scan, fractions, seed, None, known)
+        return apply_protocol(scan, name, self.settings["format"], split_file)
 
     def _check_groups(self, scan: Scan, groups: Sequence[Group]) -> None:
         if not groups:

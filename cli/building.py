@@ -145,6 +145,13 @@ def _add_import(commands: Any) -> None:
         "15 %% val, 15 %% test)",
     )
     import_.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="published protocol that chooses checkpoints and their splits, in place of the "
+        "source's, see `weightzoo protocols`; some take their published file as --split-file "
+        "(default: none)",
+    )
+    import_.add_argument(
         "--seed", type=whole(0), default=0, help="seed of a drawn split (default: 0)"
     )
     import_.add_argument(
@@ -381,6 +388,7 @@ def _import(options: argparse.Namespace) -> None:
         options.source,
         options.out,
         split_file=options.split_file,
+        protocol=options.protocol,
         seed=options.seed,
         overwrite=options.overwrite,
         strict=options.strict,

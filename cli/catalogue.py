@@ -1,4 +1,4 @@
-"""The commands on zoos that others published: `catalogue` and `fetch`."""
+"""The commands on zoos that others published: `catalogue`, `protocols` and `fetch`."""
 
 import argparse
 from dataclasses import asdict
@@ -9,7 +9,7 @@ from .arguments import add_command, print_result
 
 
 def add_catalogue_commands(commands: Any) -> None:
-    """Add `catalogue` and `fetch`."""
+    """Add `catalogue`, `protocols` and `fetch`."""
     add_command(
         commands,
         "catalogue",
@@ -17,6 +17,14 @@ def add_catalogue_commands(commands: Any) -> None:
         "list the zoos that others published; with address, size, licence, citation, commands and "
         "known defects",
         "weightzoo catalogue --json",
+    )
+    add_command(
+        commands,
+        "protocols",
+        _protocols,
+        "list the splits on which published figures compare; with rule, ceiling of ties, published "
+        "figures, and whether figures of yours compare with them",
+        "weightzoo protocols --json",
     )
     fetch = add_command(
         commands,
@@ -40,6 +48,21 @@ def _catalogue(options: argparse.Namespace) -> None:
         lines += [f"  {zoo.page}", *(f"  {command}" for command in zoo.commands)]
         lines += [f"  known: {zoo.defects}"] if zoo.defects else []
         blocks.append("\n".join(lines))
+    print_result(options, rows, "\n\n".join(blocks))
+
+
+def _protocols(options: argparse.Namespace) -> None:
+    from ..zoos.protocols.definitions import PROTOCOLS
+
+    blocks = []
+    for protocol in PROTOCOLS.values():
+        lines = [f"{protocol.name}: {protocol.zoo}", f"  rule: {protocol.rule}"]
+        lines += [f"  split file: {protocol.file_source}"] if protocol.file_source else []
+        lines += [f"  ceiling of ties: {protocol.tie_ceiling}"]
+        lines += [f"  comparable: {protocol.comparable}"]
+        lines += [f"  {figure.text}" for figure in protocol.published]
+        blocks.append("\n".join(lines))
+    rows = [protocol.to_json() for protocol in PROTOCOLS.values()]
     print_result(options, rows, "\n\n".join(blocks))
 
 

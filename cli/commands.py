@@ -28,6 +28,7 @@ COMMANDS = {
     },
     "catalogue.add_catalogue_commands": {
         "catalogue": "list the zoos that others published",
+        "protocols": "list the splits on which published figures compare",
         "fetch": "download a published zoo",
     },
     "zoos.add_zoo_commands": {
@@ -58,6 +59,10 @@ COMMANDS = {
         "takes",
         "decode": "write the networks of latent vectors as a zoo, measured on the train zoo's "
         "images",
+    },
+    "referees.add_referee_commands": {
+        "evaluate": "score a trained model on a zoo that it never saw, beside constants",
+        "memorisation": "say whether generated networks are copies of training networks",
     },
     "merging.add_merging_commands": {
         "families": "say which models can be merged with each other",

@@ -43,8 +43,8 @@ def add_model_commands(commands: Any) -> None:
         "autoencoder; prints one CSV line per row on stdout, and scores on stderr",
         "weightzoo predict model mlps --split test > predicted.csv",
     )
-    _add_model_and_zoo(predict)
-    _add_own_class(predict)
+    add_model_and_zoo(predict)
+    add_own_class(predict)
     predict.add_argument(
         "--target",
         metavar="COLUMN",
@@ -59,8 +59,8 @@ def add_model_commands(commands: Any) -> None:
         "weightzoo embed model mlps --out embeddings.npz",
     )
     _add_vector_file(embed)
-    _add_model_and_zoo(embed)
-    _add_own_class(embed)
+    add_model_and_zoo(embed)
+    add_own_class(embed)
     encode = add_command(
         commands,
         "encode",
@@ -69,7 +69,7 @@ def add_model_commands(commands: Any) -> None:
         "weightzoo encode ae mlps --split test --out latent.npz",
     )
     _add_vector_file(encode)
-    _add_model_and_zoo(encode)
+    add_model_and_zoo(encode)
     _add_decode(commands)
 
 
@@ -284,7 +284,8 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
 
 
-def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
+def add_model_and_zoo(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of a command that runs a trained model on a zoo."""
     command.add_argument(
         "model", help="folder of an encoder trained by `weightzoo train`, or org/name on the Hub"
     )
@@ -297,7 +298,8 @@ def _add_model_and_zoo(command: argparse.ArgumentParser) -> None:
     command.add_argument("--device", default="cpu", help="device: cpu or cuda (default: cpu)")
 
 
-def _add_own_class(command: argparse.ArgumentParser) -> None:
+def add_own_class(command: argparse.ArgumentParser) -> None:
+    """Add `--encoder`, the class of an encoder of the user."""
     command.add_argument(
         "--encoder",
         metavar="MODULE:CLASS",

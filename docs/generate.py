@@ -25,6 +25,8 @@ from weightzoo.zoos.card import LICENCE
 from weightzoo.zoos.images.catalog import IMAGE_SETS
 from weightzoo.zoos.images.glyphs import GLYPH_SETS
 from weightzoo.zoos.images.hub_images import HUB_SETS
+from weightzoo.zoos.protocols.definitions import PROTOCOLS
+from weightzoo.zoos.protocols.protocol import Figure
 from weightzoo.zoos.recipe import load_recipe, recipe_names
 from weightzoo.zoos.recipe_table import TABLE_PATH
 from weightzoo.zoos.strict_json import json_text
@@ -86,6 +88,7 @@ def pages() -> dict[str, str]:
     made = {
         "zoos.md": zoo_page,
         "published_zoos.md": published_page,
+        "protocols.md": protocol_page,
         "encoders.md": encoder_page,
         "image_sets.md": image_page,
         "reference.md": reference_page,
@@ -163,6 +166,51 @@ def published_page() -> str:
         "fine-tuning, DWSNet the deep weight-space network.\n\n"
         f"{table(head, published_rows())}\n"
     )
+
+
+def protocol_page() -> str:
+    """Published protocols with their figures, as `weightzoo protocols` lists them."""
+    rules = [
+        (f"`{one.name}`", one.zoo, one.rule, one.file_source or "none", one.tie_ceiling)
+        + (one.comparable,)
+        for one in PROTOCOLS.values()
+    ]
+    figures = [
+        (figure.data, figure.method, figure.metric, f"{figure.value:.3f}")
+        + (figure.source, "yes" if figure.quoted else "no", ", ".join(f"`{n}`" for n in names))
+        for figure, names in _figures().items()
+    ]
+    head = ("protocol", "zoo", "rule", "split file", "ceiling of ties", "comparable")
+    return (
+        "# Published splits\n\n"
+        "A protocol is the choice of rows and splits on which papers compare. "
+        "`weightzoo protocols` prints them; "
+        "`weightzoo import FORMAT SOURCE --protocol NAME --split-file FILE --out ZOO` "
+        "imports the rows of one, and `load_zoo(ZOO, protocol=NAME, split_file=FILE)` opens them "
+        "in a zoo that was imported whole. A protocol overrides the stored splits. Reports name "
+        "it, the checksum of its file decides whether that is the published one, and a published "
+        "split that puts checkpoints of one model in two splits is kept and said to leak.\n\n"
+        "The ceiling of ties is the largest rank correlation (Kendall's tau_b, here tau) that a "
+        "prediction without ties can reach on a target with ties. An INR is an implicit neural "
+        "representation, a CNN a convolutional network, GS the small CNN zoo on an image set. NFN "
+        "is the neural functional network, DWSNet the deep weight-space network, SANE the "
+        "sequential autoencoder for neural embeddings.\n\n"
+        f"{table(head, rules)}\n\n"
+        "## Published figures\n\n"
+        "tau is Kendall's rank correlation with the test accuracy; accuracy is the share of INRs "
+        "whose class is found. Quoted figures were taken from tables of later papers.\n\n"
+        f"{table(('data', 'method', 'metric', 'figure', 'source', 'quoted', 'protocols'), figures)}"
+        "\n"
+    )
+
+
+def _figures() -> dict[Figure, list[str]]:
+    """Names of the protocols of each published figure."""
+    found: dict[Figure, list[str]] = {}
+    for protocol in PROTOCOLS.values():
+        for figure in protocol.published:
+            found.setdefault(figure, []).append(protocol.name)
+    return found
 
 
 def encoder_page() -> str:

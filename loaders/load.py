@@ -1,16 +1,19 @@
 """`load_zoo` opens a zoo from disk or the Hub as a dataset."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from ..zoos.format import WEIGHTS
+from ..zoos.format import SPLITS, WEIGHTS
 from ..zoos.mixed_format import is_mixed_folder
 from .collections.mixed_zoo import open_mixed_zoo
 from .concatenation import concatenate_zoos
+from .dataset.table_edits import with_columns
 from .dataset.zoo_dataset import FORMATS, ZooDataset
 from .hub.fetching import fetch_zoo, is_hub_path
+from .protocols import Resplit, protocol_splits
 from .splits import SplitPart, parse_split
 from .storage.mounts import is_on_network
 from .storage.opening import OpenSplit, find_zoo, open_splits
@@ -35,6 +38,8 @@ def load_zoo(
     token: str | None = None,
     in_memory: bool = False,
     verify_on_read: bool | None = None,
+    protocol: str | None = None,
+    split_file: str | Path | None = None,
 ) -> ZooDict: ...
 @overload
 def load_zoo(
@@ -49,6 +54,8 @@ def load_zoo(
     token: str | None = None,
     in_memory: bool = False,
     verify_on_read: bool | None = None,
+    protocol: str | None = None,
+    split_file: str | Path | None = None,
 ) -> ZooDataset: ...
 @overload
 def load_zoo(
@@ -63,6 +70,8 @@ def load_zoo(
     token: str | None = None,
     in_memory: bool = False,
     verify_on_read: bool | None = None,
+    protocol: str | None = None,
+    split_file: str | Path | None = None,
 ) -> "datasets.IterableDataset | datasets.IterableDatasetDict": ...
 def load_zoo(
     path_or_repo: str | Path,
@@ -76,6 +85,8 @@ def load_zoo(
     token: str | None = None,
     in_memory: bool = False,
     verify_on_read: bool | None = None,
+    protocol: str | None = None,
+    split_file: str | Path | None = None,
 ) -> Any:
     """Open a zoo; weights are read only when they are needed.
 
@@ -105,6 +116,9 @@ def load_zoo(
             raises an error in these cases too. None reads without a map on network mounts only.
             Replace a zoo by renaming and never write into its files: a change made through another
             memory map is not always noticed.
+        protocol: name of a published protocol, see `weightzoo protocols`: it chooses rows and
+            their splits, in place of the stored ones.
+        split_file: published file of splits, for a protocol that needs one.
 
     Returns:
         The split's dataset, or with split None a `ZooDict` of every split that has rows. Datasets
@@ -114,7 +128,8 @@ def load_zoo(
         TypeError: if the path is no path, columns is a text, or split is none.
         ZooNotFoundError: if there is no zoo at the path.
         ZooFormatError: if a file is no zoo file, contradicts its index, or lacks a column.
-        ValueError: if there is no such name or split; the message lists those there are.
+        ValueError: if there is no such name, split or protocol (the message lists those there
+            are), or the protocol does not fit the zoo.
 
     Example:
         >>> from weightzoo import load_zoo
@@ -131,6 +146,7 @@ def load_zoo(
     if isinstance(columns, str):
         raise TypeError(f"columns must be a list of names, got the text {columns!r}: [{columns!r}]")
     parts = None if split is None else parse_split(split)
+    resplit = _resplit(protocol, split_file, streaming)
     if streaming:
         from .hub.streaming import stream_zoo
 
@@ -138,7 +154,7 @@ def load_zoo(
         return stream_zoo(path_or_repo, name, split, revision=revision, columns=wanted, token=token)
     if is_hub_path(path_or_repo):
         words = {part.split for part in parts or ()}
-        only = words.pop() if len(words) == 1 else None
+        only = words.pop() if len(words) == 1 and resplit is None else None
         path = fetch_zoo(
             str(path_or_repo), name, only, revision=revision, cache_dir=cache_dir, token=token
         )
@@ -146,7 +162,20 @@ def load_zoo(
         raise ValueError(f"a zoo on disk has no revision {revision!r}: leave it out")
     else:
         path = find_zoo(Path(path_or_repo), name)
-    return _load(path, parts, columns, in_memory, verify_on_read)
+    return _load(path, parts, columns, in_memory, verify_on_read, resplit)
+
+
+def _resplit(
+    protocol: str | None, split_file: str | Path | None, streaming: bool
+) -> Resplit | None:
+    """The function of a protocol, after checks of the arguments; None without a protocol."""
+    if protocol is None:
+        if split_file is not None:
+            raise ValueError(f"split_file {str(split_file)!r} is of a protocol: give protocol too")
+        return None
+    if streaming:
+        raise ValueError(f"protocol {protocol!r} reads all rows: leave out streaming")
+    return protocol_splits(protocol, split_file)
 
 
 def _load(
@@ -155,17 +184,41 @@ def _load(
     columns: Sequence[str] | None,
     in_memory: bool,
     verify_on_read: bool | None,
+    resplit: Resplit | None,
 ) -> Any:
     """The dataset of a split expression, or a dict of all splits, of a zoo on disk."""
     if path.is_dir() and is_mixed_folder(path):
         verify = is_on_network(path) if verify_on_read is None else verify_on_read
-        return open_mixed_zoo(path, parts, columns, in_memory, verify)
+        return open_mixed_zoo(path, parts, columns, in_memory, verify, resplit)
+    if resplit is not None:
+        opened = open_splits(path, None, None, in_memory, verify_on_read)
+        whole = concatenate_zoos([_dataset(one) for one in opened.values()])
+        return _resplit_zoo(whole, resplit, parts, columns)
     if parts is None:
         found = open_splits(path, None, columns, in_memory, verify_on_read)
         return ZooDict({split: _dataset(opened) for split, opened in found.items()})
     splits = list(dict.fromkeys(part.split for part in parts))
     found = open_splits(path, splits, columns, in_memory, verify_on_read)
     return concatenate_zoos([_sliced(_dataset(found[part.split]), part) for part in parts])
+
+
+def _resplit_zoo(
+    whole: ZooDataset,
+    resplit: Resplit,
+    parts: list[SplitPart] | None,
+    columns: Sequence[str] | None,
+) -> Any:
+    """The dataset of a split expression, or a dict of all splits, with the splits of a protocol."""
+    split, rule = resplit(whole.columns, whole.header.split)
+    table = with_columns(whole, {"split": split})
+    whole = replace(whole, table=table, split_rule=rule)
+    whole = whole if columns is None else whole.select_columns(columns)
+    found = {part: whole.select(split == part) for part in SPLITS if (split == part).any()}
+    if parts is None:
+        return ZooDict(found)
+    if missing := [part.split for part in parts if part.split not in found]:
+        raise ValueError(f"the protocol has no rows of split {missing}, it has {list(found)}")
+    return concatenate_zoos([_sliced(found[part.split], part) for part in parts])
 
 
 def _dataset(opened: OpenSplit) -> ZooDataset:

@@ -52,7 +52,7 @@ def test_layout_of_the_package_has_no_fault() -> None:
 
 
 def test_layout_reports_an_arrow_that_runs_up(copy: Path) -> None:
-    text = "def late():\n    from ..tasks.scoring.bootstrap import x\n"
+    text = "def late():\n    from ..tasks.merge_methods.linear_methods import x\n"
     (copy / "zoos" / "lineage.py").write_text(text)
     assert layout_faults(copy) == [
         "zoos/lineage.py:2 imports tasks, which does not stand below zoos"

@@ -112,14 +112,14 @@ class MixedImport:
             header: recipe and split, plain data.
         """
         models = sorted((m for group in groups for m in group.models), key=lambda m: m.name)
-        ids = {model.name: number for number, model in enumerate(models)}
+        ids = {(model.name, model.split): number for number, model in enumerate(models)}
         plans: dict[str, list[MixedRow]] = {}
         for split in SPLITS:
             rows, value = [], 0
             for number, group in enumerate(groups):
                 for model in (one for one in group.models if one.split == split):
                     for row in range(len(model.locations)):
-                        rows.append(MixedRow(ids[model.name], row, number, value))
+                        rows.append(MixedRow(ids[model.name, model.split], row, number, value))
                         value += group.table.width
             if rows:
                 plans[split] = rows

@@ -5,10 +5,6 @@ published with INRs (Navon et al. 2023) and the CNN Wild Park; or one image numb
 published by Zhou et al. 2023: the first 45 of 60 are train, the next 5 val, the last 10 test.
 """
 
-import csv
-import hashlib
-import io
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ...zoos.errors import BuildError
+from ...zoos.errors import BuildError, ZooFormatError
 from ...zoos.format import SPLITS
+from ...zoos.protocols.split_files import SplitFile, read_split_file, splits_by_path
 from ...zoos.splits import draw_splits
 from .children import ParentRows, inherit_splits, split_children
 from .models import Remark, Scan
@@ -73,81 +70,54 @@ def assign_splits(
 
 
 def _splits_from_file(scan: Scan, path: Path) -> dict[str, Any]:
-    wanted = _wanted_splits(scan, path)
+    try:
+        file = read_split_file(path)
+        wanted = _wanted_splits(scan, file)
+    except ZooFormatError as error:
+        raise BuildError(str(error)) from error
     for model in scan.models:
         model.split = wanted.pop(model.name, None)
         if model.split is None:
             scan.refused.append(Remark(model.name, f"not in the split file {path.name}"))
     scan.models = [model for model in scan.models if model.split is not None]
     scan.refused += [Remark(name, f"in {path.name}, but not in the source") for name in wanted]
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"by": "file", "file": path.name, "sha256": digest}
+    return {"by": "file", "file": file.name, "sha256": file.sha256}
 
 
-def _wanted_splits(scan: Scan, path: Path) -> dict[str, str]:
+def _wanted_splits(scan: Scan, file: SplitFile) -> dict[str, str]:
     """Split by model name, from a file of any supported kind."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix == ".json":
-            return _by_path(scan, json.loads(text), path)
-        first = text.split("\n", 1)[0].strip()
-        if first.isdecimal():
-            return _by_image(scan, [int(line) for line in text.split()], path)
-        return _by_name(list(csv.DictReader(io.StringIO(text))), path)
-    except (OSError, UnicodeDecodeError, csv.Error, ValueError, RecursionError) as error:
-        if isinstance(error, BuildError):
-            raise
-        raise BuildError(f"cannot read the split file {path}: {error}") from error
+    if file.paths is not None:
+        return _by_path(scan, file)
+    if file.numbers is not None:
+        return _by_image(scan, file.numbers, file.name)
+    return dict(file.names or {})
 
 
-def _by_path(scan: Scan, data: Any, path: Path) -> dict[str, str]:
-    """Split by model name, from JSON with lists of paths by split, or {"path": list} by split.
-
-    Paths are those of the authors' machine: as many of their last parts are compared as tell all
-    files of the source apart.
-    """
-    if not isinstance(data, dict) or not {*data} <= {*SPLITS, "validation"}:
-        raise BuildError(f"split file {path} must have paths under {SPLITS}, it has {list(data)}")
-    names = {
-        file if isinstance(file, str) else str(file[0]): model.name
+def _by_path(scan: Scan, file: SplitFile) -> dict[str, str]:
+    """Split by model name, from JSON with paths by split."""
+    models = {
+        location if isinstance(location, str) else str(location[0]): model.name
         for model in scan.models
-        for file in model.locations
+        for location in model.locations
     }
-    parts = next((n for n in range(1, 9) if len({_last(f, n) for f in names}) == len(names)), 9)
-    models = {_last(file, parts): name for file, name in names.items()}
-    splits: dict[str, str] = {}
-    for key, entry in data.items():
-        split = "val" if key == "validation" else key
-        for file in entry["path"] if isinstance(entry, dict) else entry:
-            name = models.get(_last(str(file), parts), str(file))
-            if splits.setdefault(name, split) != split:
-                raise BuildError(f"{path}: {name!r} is in two splits")
+    found, unknown = splits_by_path(list(models), file)
+    splits = dict.fromkeys(unknown, SPLITS[0])  # reported as missing in the source, by any split
+    for name, split in zip(models.values(), found, strict=True):
+        if split is not None and splits.setdefault(name, split) != split:
+            raise ZooFormatError(
+                f"{file.name}: {name!r} is in two splits; --protocol keeps published splits that "
+                "cut a model"
+            )
     return splits
 
 
-def _last(file: str, parts: int) -> str:
-    return "/".join(file.replace("\\", "/").split("/")[-parts:])
-
-
-def _by_image(scan: Scan, images: Sequence[int], path: Path) -> dict[str, str]:
+def _by_image(scan: Scan, images: Sequence[int], name: str) -> dict[str, str]:
     """Split by model name, from a shuffle of image numbers: 45/60 train, 5/60 val, 10/60 test."""
     edges = [len(images) * 45 // 60, len(images) * 50 // 60]
     of = {image: SPLITS[sum(place >= edge for edge in edges)] for place, image in enumerate(images)}
     found = {model.name: of.get(model.properties.get("image_id", -1)) for model in scan.models}
     if not any(found.values()):
-        raise BuildError(f"{path} lists image numbers, but no model of the source has one of them")
+        raise ZooFormatError(
+            f"{name} lists image numbers, but no model of the source has one of them"
+        )
     return {name: split for name, split in found.items() if split is not None}
-
-
-def _by_name(rows: Sequence[dict[str, str]], path: Path) -> dict[str, str]:
-    """Split by model name, from a CSV file with the columns model_name and split."""
-    if not rows or not {"model_name", "split"} <= set(rows[0]):
-        raise BuildError(f"split file {path} must have the columns model_name and split, and rows")
-    splits: dict[str, str] = {}
-    for row in rows:
-        name, split = row["model_name"], row["split"]
-        if split not in SPLITS:
-            raise BuildError(f"{path}: split of {name!r} must be one of {SPLITS}, got {split!r}")
-        if splits.setdefault(name, split) != split:
-            raise BuildError(f"{path}: {name!r} is in two splits")
-    return splits

@@ -282,7 +282,7 @@ def _model(
         epochs=np.array([row[0] for row in kept]),
         metrics=metrics,
         hyper_parameters=hyper_parameters,
-        properties=rest,
+        properties=rest | {"published_row": [row[1] for row in kept]},
         seed=seed,
         diverged=diverged,
     )

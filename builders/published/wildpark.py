@@ -146,6 +146,6 @@ def _model(name: str, rows: Sequence[_CheckpointRow]) -> FoundModel:
         epochs=np.array([row.iteration for row in rows]),
         metrics=metrics,
         hyper_parameters=hyper_parameters,
-        properties=rest,
+        properties=rest | {"published_file": [row.file for row in rows]},
         diverged=diverged,
     )

@@ -20,6 +20,7 @@ from ...zoos.networks.wild_park import wild_park_cnn
 from ..dataset.batch import Row
 from ..dataset.conditions import rows_where
 from ..dataset.zoo_dataset import ZooDataset
+from ..protocols import Resplit
 from ..splits import SplitPart
 from ..storage.columns import ColumnTable
 from ..storage.rows import WeightRows, positions
@@ -103,6 +104,7 @@ class MixedZoo:
         name: name of the zoo.
         source: open folder of the zoo.
         rows: row numbers in `source`, (N,).
+        split_rule: description of the splits, if they are not those of the files.
 
     Example:
         >>> from weightzoo.loaders import MixedZoo
@@ -113,11 +115,17 @@ class MixedZoo:
     name: str
     source: MixedFolder
     rows: np.ndarray
+    split_rule: Mapping[str, Any] | None = None
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """Scalar columns by name, (N,) each, numbers or str objects."""
         return {name: column[self.rows] for name, column in self.source.columns.items()}
+
+    @property
+    def splitting(self) -> Mapping[str, Any]:
+        """How the splits were made, as plain data: "by" names the kind, "protocol" a protocol."""
+        return self.source.index.header["split"] if self.split_rule is None else self.split_rule
 
     @property
     def architectures(self) -> dict[str, ZooDataset]:
@@ -285,6 +293,7 @@ def open_mixed_zoo(
     columns: Sequence[str] | None,
     in_memory: bool,
     verify: bool,
+    resplit: Resplit | None = None,
 ) -> Any:
     """Open a mixed zoo as `load_zoo` does.
 
@@ -294,14 +303,21 @@ def open_mixed_zoo(
         columns: scalar columns to read; None reads all.
         in_memory: copy the weights to memory.
         verify: read without a memory map.
+        resplit: function of all columns that returns the split of each row, "" for rows that are
+            left out, and a description; None keeps the stored splits.
 
     Raises:
         ValueError: if a split has no rows.
     """
-    source = MixedFolder(folder, columns, in_memory, verify)
+    source = MixedFolder(folder, columns if resplit is None else None, in_memory, verify)
+    rule = None
+    if resplit is not None:
+        source.columns["split"], rule = resplit(source.columns, source.index.header["split"])
+        kept = source.columns if columns is None else [*columns, "split", ARCHITECTURE]
+        source.columns = {name: source.columns[name] for name in dict.fromkeys(kept)}
     splits = source.columns["split"]
     found = {
-        split: MixedZoo(source.index.name, source, np.flatnonzero(splits == split))
+        split: MixedZoo(source.index.name, source, np.flatnonzero(splits == split), rule)
         for split in SPLITS
         if (splits == split).any()
     }
@@ -314,4 +330,4 @@ def open_mixed_zoo(
         whole = found[part.split]
         chosen = whole if part.whole else whole.select(part.rows(whole["model_id"]))
         rows.append(chosen.rows)
-    return MixedZoo(source.index.name, source, np.concatenate(rows))
+    return MixedZoo(source.index.name, source, np.concatenate(rows), rule)

@@ -59,6 +59,10 @@ class ZooRows(Protocol):
         """Root attributes of the first file."""
 
     @property
+    def splitting(self) -> Mapping[str, Any]:
+        """How the splits were made, as plain data."""
+
+    @property
     def layer_table(self) -> LayerTable:
         """Offset and shape of each tensor in the flat vector."""
 

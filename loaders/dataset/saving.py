@@ -36,7 +36,9 @@ def save_rows(
         ValueError: if there is no row, or a column that every zoo file has was not loaded.
     """
     path, header, table = Path(path), dataset.header, dataset.table
-    header = replace(header, hyper_parameters=kept_hyper_parameters(dataset))
+    header = replace(
+        header, hyper_parameters=kept_hyper_parameters(dataset), split=dict(dataset.splitting)
+    )
     if missing := [n for n in (*IDENTITY, *header.hyper_parameters) if n not in table.names]:
         raise ValueError(f"a zoo file needs the columns {missing}: load the zoo with them")
     if len(dataset) == 0:

@@ -63,6 +63,7 @@ class ZooDataset(Editable, Dataset[Row]):
         shown: names of the columns in the items.
         format: format of the items, one of `FORMATS`.
         tokenizer: tokenizer of the weights, in format "layer_sets".
+        split_rule: description of the splits, if they are not those of the files.
 
     Example:
         >>> from weightzoo import load_zoo
@@ -80,6 +81,7 @@ class ZooDataset(Editable, Dataset[Row]):
     shown: tuple[str, ...]
     format: str = "torch"
     tokenizer: WeightTokenizer | None = None
+    split_rule: Mapping[str, Any] | None = None
 
     @cached_property
     def columns(self) -> Columns:
@@ -90,6 +92,11 @@ class ZooDataset(Editable, Dataset[Row]):
     def header(self) -> ZooHeader:
         """Root attributes of the first file."""
         return self.source.files[0].header
+
+    @property
+    def splitting(self) -> Mapping[str, Any]:
+        """How the splits were made, as plain data: "by" names the kind, "protocol" a protocol."""
+        return self.header.split if self.split_rule is None else self.split_rule
 
     @cached_property
     def layer_table(self) -> LayerTable:

@@ -140,7 +140,7 @@ def _header(dataset: ZooRows, name: str, licence: str | None, description: str |
         first,
         hyper_parameters=kept_hyper_parameters(dataset),
         recipe=recipe,
-        split=first.split if len(headers) == 1 else {"by": "given"},
+        split=dict(dataset.splitting) if len(headers) == 1 else {"by": "given"},
         provenance=_provenance(headers, licence),
         checksums={},
     )

@@ -6,13 +6,14 @@ is the mean absolute error.
 
 import math
 import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..scoring.accuracy_ceilings import AccuracyCeilings
+from ...zoos.protocols.protocol import protocol_notes
 from ..scoring.metrics import Scores, tau_share
 
 NOT_DEFINED = "–"
@@ -75,6 +76,7 @@ class PropertyReport:
         results: results of each predictor, in the given order.
         true: target on the test split, (N,).
         accuracy: ceilings of test accuracy on the test split; None for another target.
+        splitting: description of the zoo's splits, with the name of a published protocol.
 
     Example:
         >>> import numpy as np
@@ -99,6 +101,7 @@ class PropertyReport:
     results: tuple[PredictorResult, ...]
     true: np.ndarray
     accuracy: AccuracyCeilings | None = None
+    splitting: Mapping[str, Any] = field(default_factory=dict)
 
     def to_markdown(self) -> str:
         """A table with one line per predictor, and notes on data and scores."""
@@ -112,6 +115,7 @@ class PropertyReport:
         return {
             "target": self.target,
             "rows": self.rows,
+            "splitting": dict(self.splitting),
             "tau_ceiling": self.tau_ceiling,
             "counts": {split: asdict(counts) for split, counts in self.counts.items()},
             "predictors": [self._result_json(result) for result in self.results],
@@ -142,6 +146,7 @@ class PropertyReport:
             *self._accuracy_notes(),
             "MAE: mean absolute error. Scores are means over fits with different seeds, ± their "
             "standard deviation.",
+            *(f"{line[0].upper()}{line[1:]}." for line in protocol_notes(self.splitting)),
         ]
         if any(math.isnan(result.mean("tau_b")) for result in self.results):
             notes.append(f"{NOT_DEFINED}: τ_b is undefined for equal predictions in all rows.")

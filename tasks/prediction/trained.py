@@ -21,6 +21,7 @@ from ..scoring.evaluator import Evaluator, evaluation_inputs
 from ..scoring.targets import is_category
 from ..training.encoder_making import SNE_CONFIG, EncoderSpec
 from ..training.encoder_training import train_encoder
+from ..training.fingerprints import fingerprints
 from ..training.pretrained import save_predictor
 from ..training.property_predictor import PropertyPredictor
 from ..training.settings import TrainingSettings, TrainOptions
@@ -63,6 +64,11 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
         options.out,
         options.resume,
     )
+    trained.training = {
+        **trained.training,
+        "train_constant": _constant(zoos, options.target),
+        "fingerprints": fingerprints([zoo[part] for zoo in zoos for part in ("train", "val")]),
+    }
     save_predictor(trained, options.out)
     scores = {}
     for index, zoo in enumerate(zoos):
@@ -255,7 +261,7 @@ def plain_lines(result: Mapping[str, Any]) -> list[str]:
             numbers = {key: one for key, one in value.items() if isinstance(one, int | float)}
             shown = ", ".join(f"{key} {one:.4g}" for key, one in numbers.items())
             nested = [] if numbers else [f"{name}, {line}" for line in plain_lines(value)]
-            lines += nested or [f"{name}: {shown}"]
+            lines += nested or [f"{name}: {shown}"] * bool(numbers)
         elif not isinstance(value, list):
             lines.append(f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}")
     return lines
@@ -338,6 +344,15 @@ def predicted_rows(model: Model, dataset: ZooDataset) -> ZooDataset:
         dataset: rows that it was given.
     """
     return model.rows_of(dataset) if isinstance(model, PropertyPredictor) else dataset
+
+
+def _constant(zoos: Sequence[Mapping[str, ZooDataset]], target: str) -> Any:
+    """The mean of the train rows, or their most frequent category: a guess without weights."""
+    true = np.concatenate([zoo["train"].columns[target] for zoo in zoos])
+    if not is_category(target, true):
+        return float(true.mean(dtype=np.float64))
+    values, counts = np.unique(true, return_counts=True)
+    return values.tolist()[int(counts.argmax())]
 
 
 def _split_name(dataset: ZooDataset) -> str:

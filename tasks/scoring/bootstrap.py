@@ -4,7 +4,7 @@ A bootstrap sample draws models with replacement. It holds all rows of a drawn m
 checkpoints of one model are not independent rows. A sample is stored as a count per row, so a
 score of all samples is one matrix product.
 
-Shape letters: N rows, R samples.
+Shape letters: N rows, R samples, C categories.
 """
 
 from collections.abc import Callable
@@ -98,12 +98,25 @@ def _r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarr
     return 1 - counts @ (true - predicted) ** 2 / rows / variance
 
 
+def _balanced(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Balanced accuracy in every sample, (R,), over the categories that the sample holds."""
+    right = (true == predicted).astype(np.float32)
+    shares = []
+    for category in np.unique(true):
+        own = true == category
+        shares.append((counts[:, own] @ right[own]) / counts[:, own].sum(axis=1))
+    shares_CR = np.array(shares)
+    held = np.isfinite(shares_CR)
+    return np.where(held, shares_CR, 0).sum(axis=0) / held.sum(axis=0)
+
+
 RESAMPLED: dict[str, Resampled] = {
     "tau_b": _tau_b,
     "r2": _r2,
     "mae": _mean_of(lambda true, predicted: np.abs(true - predicted)),
     "mse": _mean_of(lambda true, predicted: (true - predicted) ** 2),
     "accuracy": _mean_of(lambda true, predicted: (true == predicted).astype(np.float64)),
+    "balanced_accuracy": _balanced,
 }
 
 

@@ -12,7 +12,18 @@ import numpy as np
 from ...loaders import ZooDataset
 from .accuracy_ceilings import rows_above_chance
 from .bootstrap import bootstrap_intervals
-from .metrics import accuracy, kendall_tau, mae, majority_share, mse, r2, tau_ceiling, tau_share
+from .metrics import (
+    accuracy,
+    balanced_accuracy,
+    confusion,
+    kendall_tau,
+    mae,
+    majority_share,
+    mse,
+    r2,
+    tau_ceiling,
+    tau_share,
+)
 from .targets import CATEGORIES, is_text
 
 NUMBERS = ("test_accuracy", "generalization_gap", "epoch", "frequency")
@@ -22,7 +33,7 @@ MIN_STRATUM = 5  # rows; tau_b of fewer rows is too noisy
 Metric = Callable[[np.ndarray, np.ndarray], float]
 METRICS: dict[str, dict[str, Metric]] = {
     "number": {"tau_b": kendall_tau, "r2": r2, "mae": mae, "mse": mse},
-    "category": {"accuracy": accuracy},
+    "category": {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy},
 }
 
 
@@ -82,8 +93,9 @@ class Evaluator:
         """Description of the result of `eval`."""
         if self.kind == "category":
             return (
-                "{'accuracy', 'majority' (accuracy of the most frequent category), 'models', "
-                "'rows', 'intervals': {metric: [low, high]}}"
+                "{'accuracy', 'balanced_accuracy' (mean over the categories), 'majority' (accuracy "
+                "of the most frequent category), 'confusion' (counts by true and predicted "
+                "category), 'models', 'rows', 'intervals': {metric: [low, high]}}"
             )
         return (
             "{'tau_b' (Kendall's rank correlation with ties), 'tau_max' (the largest tau_b of "
@@ -128,6 +140,7 @@ class Evaluator:
                 scores["above_chance"] = scores_of_part(true, predicted, kept)
         else:
             scores["majority"] = majority_share(true)
+            scores["confusion"] = confusion(true, predicted)
         scores |= {"models": len(np.unique(models)), "rows": len(true)}
         if resamples:
             scores["intervals"] = bootstrap_intervals(

@@ -6,8 +6,11 @@ Shape letters: N predictions.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from ...zoos.protocols.ties import largest_tau
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,20 +66,16 @@ def kendall_tau(true: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def tau_ceiling(true: np.ndarray) -> float:
-    """Largest tau_b of predictors without ties, sqrt((n0 - n1) / n0).
+    """Largest tau_b of predictors without ties, see `largest_tau`.
 
-    Of the n0 pairs of values, n1 are tied. A prediction without ties agrees with at most the
-    n0 - n1 other pairs, and tau_b divides by sqrt((n0 - n1) * n0). Predictors with ties of their
-    own can exceed it: a predictor that repeats the truth has a tau_b of 1.
+    Predictors with ties of their own can exceed it: a predictor that repeats the truth has a tau_b
+    of 1.
 
     Raises:
         ValueError: for the reasons in `kendall_tau`.
     """
     true, _ = _checked(true, true)
-    _, counts = np.unique(true, return_counts=True)
-    pairs = len(true) * (len(true) - 1) / 2
-    tied = float((counts * (counts - 1) / 2).sum())
-    return float(np.sqrt((pairs - tied) / pairs))
+    return largest_tau(true)
 
 
 def tau_share(tau_b: float, ceiling: float) -> float:
@@ -157,6 +156,37 @@ def accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
             f"got shapes {true.shape} and {predicted.shape}"
         )
     return float((true == predicted).mean())
+
+
+def balanced_accuracy(true: np.ndarray, predicted: np.ndarray) -> float:
+    """Mean over the true categories of the share of their rows that is predicted correctly.
+
+    Args:
+        true: true categories, (N,).
+        predicted: predicted categories, (N,).
+
+    Raises:
+        ValueError: if the inputs are empty or differ in shape.
+    """
+    accuracy(true, predicted)  # checks both
+    true, right = np.asarray(true), np.asarray(true) == np.asarray(predicted)
+    return float(np.mean([right[true == category].mean() for category in np.unique(true)]))
+
+
+def confusion(true: np.ndarray, predicted: np.ndarray) -> dict[str, list[Any]]:
+    """Counts of rows by true (first index) and predicted category.
+
+    Args:
+        true: true categories, (N,).
+        predicted: predicted categories, (N,).
+
+    Returns:
+        The categories, and the counts, a list per true category.
+    """
+    every = np.unique(np.concatenate([np.asarray(true), np.asarray(predicted)]))
+    counts = np.zeros((len(every), len(every)), np.int64)
+    np.add.at(counts, (np.searchsorted(every, true), np.searchsorted(every, predicted)), 1)
+    return {"categories": every.tolist(), "counts": counts.tolist()}
 
 
 def majority_share(true: np.ndarray) -> float:

@@ -16,6 +16,7 @@ from ...zoos.errors import UnsuitableError
 
 LOSSES = ("auto", "bce", "mse", "cross_entropy")
 CATEGORIES = ("activation", "optimizer", "init", "dropout")  # never regression targets
+CLASSES = ("label",)  # nor are these: class of the image that a network stores
 MAX_CATEGORIES = 64
 
 
@@ -43,7 +44,7 @@ class TargetMapping:
     def of(cls, loss: str, target: str, true: np.ndarray) -> "TargetMapping":
         """Choose the mapping for a target column.
 
-        "auto" takes cross-entropy for text and `CATEGORIES`, "bce" for a target named
+        "auto" takes cross-entropy for text, `CATEGORIES` and `CLASSES`, "bce" for a target named
         "...accuracy" in [0, 1], and "mse" otherwise.
 
         Args:
@@ -57,7 +58,7 @@ class TargetMapping:
         """
         if loss not in LOSSES:
             raise ValueError(f"loss must be one of {LOSSES}, got {loss!r}")
-        if is_text(true) or loss == "cross_entropy" or loss == "auto" and target in CATEGORIES:
+        if loss == "cross_entropy" or is_text(true) or loss == "auto" and is_category(target, true):
             return cls._of_categories(loss, target, true)
         low, high = float(true.min()), float(true.max())
         if low == high:
@@ -147,7 +148,7 @@ def is_category(target: str, column: np.ndarray) -> bool:
         target: name of the column.
         column: values of the column, (N,).
     """
-    return target in CATEGORIES or is_text(column)
+    return target in (*CATEGORIES, *CLASSES) or is_text(column)
 
 
 def is_text(column: np.ndarray) -> bool:

@@ -323,7 +323,7 @@ def test_numbers_out_of_range_exit_2(
 def test_help_shows_an_example_that_parses() -> None:
     parser = _parser()
     commands = parser._actions[-1].choices
-    assert commands is not None and len(list(commands)) == 35
+    assert commands is not None and len(list(commands)) == 38
     for name, command in dict(commands).items():
         example = command.epilog.removeprefix("example: ").split(" > ")[0]
         program, *arguments = shlex.split(example)

@@ -371,3 +371,30 @@ def test_config_that_refers_to_itself_without_end_is_refused() -> None:
         node = parent
     with pytest.raises(UnreadableFileError, match="more than 100000 entries"):
         plain(node)
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_published_split_that_cuts_a_model_is_kept_and_said(
+    imported: bool, tmp_path: Path, omegaconf: Any
+) -> None:
+    park_of(tmp_path, omegaconf)
+    files = sorted((tmp_path / "park").rglob("checkpoint.pt"))
+    listed = {"train": files[:16], "val": files[16:24], "test": files[24:]}  # 16 = 5 models + 1
+    file = tmp_path / "cnn_park_splits.json"
+    file.write_text(json.dumps({s: {"path": [*map(str, own)]} for s, own in listed.items()}))
+    out, asked = tmp_path / "out", {"protocol": "wild-park", "split_file": file}
+    report = import_zoo(
+        "wildpark", tmp_path / "park", out, progress=False, **(asked if imported else {})
+    )
+    zoo = load_zoo(out, **({} if imported else asked))
+    for split, own in listed.items():
+        rows = zoo[split]
+        found = {*zip(rows["model_name"].tolist(), rows["epoch"].tolist(), strict=True)}
+        assert len(found) == len(own) == len(rows)
+        names = {path.parent.parent.name for path in own}
+        assert {name for name, _ in found} == names
+        for index in range(len(rows)):
+            assert rows["published_file"][index].startswith(rows["model_name"][index])
+            rows.state_dict(index)
+    assert zoo["test"].splitting["cut_models"] == 1
+    assert ("leaks: 1 models" in report.summary()) == imported
