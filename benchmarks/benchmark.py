@@ -48,6 +48,7 @@ class BenchmarkOptions:
         command: command line, for the report.
         progress: whether to show progress on stderr.
         encoders: names of further encoders to compare, or "package.module:Class".
+        images: image set beside the embedded ones, such as "idx:FOLDER"; "" for none.
     """
 
     out: Path
@@ -58,6 +59,7 @@ class BenchmarkOptions:
     command: str = ""
     progress: bool = True
     encoders: tuple[str, ...] = ()
+    images: str = ""
 
     def __post_init__(self) -> None:
         """Check the values.

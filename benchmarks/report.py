@@ -395,11 +395,8 @@ def _zoo_table(result: Result) -> str:
         for line in protocol_notes(zoo.get("splitting", {}))  # older results have none
     ]
     ceilings = {n: zoo["accuracy"] for n, zoo in result["zoos"].items() if "accuracy" in zoo}
-    parts = [table(head, rows), _ceiling_table(ceilings) if ceilings else "", "
-".join(notes)]
-    return "
-
-".join(part for part in parts if part)
+    parts = [table(head, rows), _ceiling_table(ceilings) if ceilings else "", "\n".join(notes)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _ceiling_table(ceilings: Mapping[str, Mapping[str, Any]]) -> str:
@@ -413,9 +410,7 @@ def _ceiling_table(ceilings: Mapping[str, Mapping[str, Any]]) -> str:
         rows.append([name, images, *shown])
     head = ["test rows of zoo", "test images", "measurement ceiling of τ_b"]
     head += ["τ_b of accuracy on val images", "share above chance"]
-    return f"{table(head, rows)}
-
-{CEILING_NOTE}"
+    return f"{table(head, rows)}\n\n{CEILING_NOTE}"
 
 
 def _refusals(result: Result) -> str:

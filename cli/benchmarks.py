@@ -97,6 +97,12 @@ def _add_benchmark(commands: Any) -> None:
         "working folder) or a registered name; may be repeated",
     )
     benchmark.add_argument(
+        "--images",
+        metavar="idx:FOLDER",
+        help="of the benchmark ranking: rank for this image set of 28x28 and its changed versions, "
+        "and for digits",
+    )
+    benchmark.add_argument(
         "--matrix",
         type=Path,
         help="of the benchmark ranking: judge rankers on this matrix, HDF5 or CSV, and build none",
@@ -122,6 +128,8 @@ def _benchmark(options: argparse.Namespace) -> None:
             f"benchmark {options.name!r} compares no encoders: leave out --encoder, or take one of "
             f"{known}"
         )
+    if options.images and (options.name != "ranking" or options.matrix):
+        raise ValueError("--images is of the benchmark 'ranking' without --matrix")
     if options.matrix or options.scores:
         _benchmark_matrix(options, out)
         return
@@ -129,6 +137,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     command = f"weightzoo benchmark {options.name}" + _size_option(size)
     command += "".join(f" --zoo {text}" for text in options.zoo)
     command += "".join(f" --encoder {text}" for text in options.encoder)
+    command += f" --images {options.images}" if options.images else ""
     outcome = benchmark(
         BenchmarkOptions(
             out=out,
@@ -137,6 +146,7 @@ def _benchmark(options: argparse.Namespace) -> None:
             zoos=zoos,
             workers=options.workers or os.cpu_count() or 1,
             encoders=tuple(options.encoder),
+            images=options.images or "",
             command=f"{command} --seeds {options.seeds}",
         )
     )

@@ -148,8 +148,9 @@ def _add_models(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "models",
         nargs="+",
-        help="zoo folders, FOLDER@EPOCH, or timm:NAME, torchvision:NAME, transformers:REPO; "
-        "?random after a name takes random weights",
+        help="zoo folders, FOLDER@EPOCH, or timm:NAME, torchvision:NAME, transformers:REPO, "
+        "python:MODULE:FUNCTION; @64 after a name scales images to 64x64, then ?random takes "
+        "random weights",
     )
     add_name(command, "take")
 

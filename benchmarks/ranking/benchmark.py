@@ -17,12 +17,13 @@ from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
 from ..zoos import provide_zoos
 from .claims import ACCURACY_CLAIMS, CLAIMS, OOD_CLAIMS, Claim, claims_text, compare
 from .features_of_targets import score_matrix
+from .new_models import new_models
 from .ood_table import Accuracies, baseline_rows, ood_table, table_text
 from .plans import GENERIC, OOD_RANKING, RANKING, RankingPlan, ranking_plan
 from .referee import Verdict, judge, plain
 from .referee_report import report_text
 from .spending import spending
-from .spider_rows import spider_rows
+from .spider_rows import spider_data, spider_rows
 
 FORMAT = "weightzoo-ranking-1"
 RESULT_NAME, REPORT_NAME, MATRIX_NAME = "result.json", "report.md", "matrix.h5"
@@ -93,7 +94,7 @@ def _benchmark(name: str, options: BenchmarkOptions) -> BenchmarkOutcome:
             "finetune-matrix` and `weightzoo benchmark ranking --matrix FILE`"
         )
     started = time.perf_counter()
-    plan = ranking_plan(name, options.small)
+    plan = ranking_plan(name, options.small, options.images)
     folder = options.out / "zoos"
     folder.mkdir(parents=True, exist_ok=True)
     built = provide_zoos(plan.zoos, folder, options.workers, options.progress)
@@ -106,9 +107,13 @@ def _benchmark(name: str, options: BenchmarkOptions) -> BenchmarkOutcome:
     notes = [_cost(matrix, zoo_seconds, seconds)]
     tables: dict[str, Any] = {"score_seconds": seconds}
     if name == RANKING:
-        spider = spider_rows(matrix, groups, features, GENERIC, plan.spider_tasks, options.progress)
+        data = spider_data(matrix, groups, features, GENERIC, plan.spider_tasks, options.progress)
+        spider = spider_rows(data, options.out / "spider")
         matrix = matrix.with_scores(spider.scores)
         notes.append(f"## Model Spider by its budget\n\n{spider.to_text()}")
+        new = new_models(data, zoos, groups, spider, options.progress)
+        notes.append(f"## Model Spider on new models\n\n{new.to_text()}")
+        tables["new_models"] = new.to_json()
         tables["model_spider"] = {
             "k": spider.k,
             "held_out": {str(k): tau for k, tau in spider.held_out.items()},
@@ -199,6 +204,7 @@ def _outcome(
         "format": FORMAT,
         "benchmark": name,
         "small": options.small,
+        "images": options.images,
         "command": options.command,
         "seconds": time.perf_counter() - started,
         "environment": environment(),

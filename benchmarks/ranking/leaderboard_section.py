@@ -28,7 +28,7 @@ def leaderboard_section(data: Mapping[str, Any]) -> str:
     families = sorted(set(verdict["families"].values()))
     ceiling = verdict["ceiling"]
     parts = [
-        f"## {data['benchmark']}: {QUESTIONS[data['benchmark']]}",
+        f"## {data['benchmark']}: {_question(data)}",
         "\n".join([*HEAD, *_rows(verdict["rows"])]),
         f"{verdict['models']} models, {len(verdict['families'])} targets in {len(families)} "
         f"families, {verdict['seeds']} seeds of {protocol['epochs']} epochs with "
@@ -45,6 +45,12 @@ def leaderboard_section(data: Mapping[str, Any]) -> str:
     machine = data["environment"]
     parts.append(f"`{data['command']}`; {machine['machine']}, torch {machine['torch']}.\n")
     return "\n\n".join(part for part in parts if part)
+
+
+def _question(data: Mapping[str, Any]) -> str:
+    """The question, with the image set of the user if there was one."""
+    images = data.get("images")
+    return QUESTIONS[data["benchmark"]] + (f" Targets of digits and {images}" if images else "")
 
 
 def _rows(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,15 +2,19 @@
 
 Models are pre-trained on the train split of a source set, targets take images of the val and test
 splits. A family of targets is one image set; no two families share classes of the same kind of
-images, and one family, `waves`, holds no images.
+images, and one family, `waves`, holds no images. A plan with an image set of the user, such as
+`idx:FOLDER`, has two families of real images: that set and handwritten digits.
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ...tasks.ranking.fine_tuning_matrix import Protocol
 from ...tasks.ranking.targets import DOMAINS
 from ...tasks.transferability.scores import SCORES
+from ...zoos.errors import RecipeError
+from ...zoos.images.catalog import load_images
 from ...zoos.networks.architectures import Architecture
 from ...zoos.networks.layers import Linear
 from ...zoos.recipe import load_recipe
@@ -46,6 +50,11 @@ SETS = (
     "waves",
 )
 CHANGES = ("", "+invert", "+noise", "+rotate+first")
+REAL_SOURCES = ("glyphs-latin", "glyphs-greek")
+"""Sources beside digits and the user's set; Model Spider's generic model is of the first."""
+REAL_CHANGES = ("", "+invert", "+noise", "+blur", "+rotate", "+first", "+second")
+SHAPE = (1, 28, 28)  # of all embedded sets
+TRAIN_IMAGES = 2_000  # of a source, as the drawn sets have them
 OOD_SETS = ("digits", "glyphs-digits", "glyphs-latin", "glyphs-greek")
 SMALL_SCORES = ("logme", "reg-h-score", "leep", "ncc", "knn", "sfda")
 GENERIC = "cnn-glyphs-latin/0"
@@ -85,29 +94,51 @@ class RankingPlan:
     spider_tasks: int
 
 
-def ranking_plan(name: str, small: bool) -> RankingPlan:
+def ranking_plan(name: str, small: bool, images: str = "") -> RankingPlan:
     """The plan of a benchmark.
 
     Args:
         name: `RANKING` or `OOD_RANKING`; targets of the second are unseen domains.
         small: whether to plan the variant for two cores and about ten minutes.
+        images: image set of the user that is a source and a family of targets; "" for none.
+
+    Raises:
+        RecipeError: if there is no such image set, or its images are not 1x28x28.
     """
     architectures = list(ARCHITECTURES)[:2] if small else list(ARCHITECTURES)
     sources: tuple[str, ...] = SMALL_SOURCES if small else SOURCES
+    share = 1.0
+    if images:
+        sources, share = ("digits", images, *REAL_SOURCES, CONTROL), _share_of_train(images)
     models = 1 if small or name == OOD_RANKING else 2
     pairs = [(source, architecture) for source in sources for architecture in architectures]
-    zoos = tuple(_zoo_plan(*pair, models, seed) for seed, pair in enumerate(pairs))
+    zoos = tuple(
+        _zoo_plan(*pair, models, seed, share if pair[0] == images else 1.0)
+        for seed, pair in enumerate(pairs)
+    )
     return RankingPlan(
         zoos=zoos,
         untrained=tuple(zoo.name for zoo in zoos[: len(architectures)]),
-        targets=_targets(name, small),
+        targets=_targets(name, small, images),
         protocol=_protocol(name, small),
         scores=_scores(name, small),
         spider_tasks=48 if small else 96,
     )
 
 
-def _targets(name: str, small: bool) -> tuple[str, ...]:
+def _share_of_train(images: str) -> float:
+    """Share of the train images that a model is pre-trained on."""
+    loaded = load_images(images)
+    if loaded.shape != SHAPE:
+        raise RecipeError(
+            f"images of {images!r} must be {SHAPE}, as digits are, got {loaded.shape}"
+        )
+    return min(1.0, TRAIN_IMAGES / len(loaded.train))
+
+
+def _targets(name: str, small: bool, images: str) -> tuple[str, ...]:
+    if images:
+        return tuple(f"{one}{change}" for one in ("digits", images) for change in REAL_CHANGES)
     if name == OOD_RANKING:
         chosen: tuple[str, ...] = OOD_SETS[:2] if small else OOD_SETS
         return tuple(f"{one}/{unseen}" for one in chosen for unseen in DOMAINS)
@@ -130,10 +161,11 @@ def _scores(name: str, small: bool) -> tuple[str, ...]:
     return tuple(key for key, entry in SCORES.items() if not entry.domains)
 
 
-def _zoo_plan(source: str, architecture: str, models: int, seed: int) -> ZooPlan:
+def _zoo_plan(source: str, architecture: str, models: int, seed: int, share: float) -> ZooPlan:
     recipe, width = ARCHITECTURES[architecture]
+    label = re.split(r"[:/\\]", source.rstrip("/"))[-1].removesuffix(".npz")  # the end of a path
     return plan(
-        f"{architecture}-{source}",
+        f"{architecture}-{label}",
         recipe,
         models,
         seed,
@@ -142,7 +174,7 @@ def _zoo_plan(source: str, architecture: str, models: int, seed: int) -> ZooPlan
         seeds=models,
         epochs=EPOCHS,
         checkpoints=(0, EPOCHS),
-        factors=TRAINING,
+        factors=TRAINING | {"train_fraction": share},
         split={"train": 1.0},
     )
 

@@ -24,6 +24,7 @@ from ...tasks.ranking.matrix import Matrix
 from ...tasks.ranking.model_spider import (
     SpiderConfig,
     SpiderSettings,
+    SpiderTask,
     choose_budget,
     save_spider,
     spider_scores,
@@ -31,7 +32,7 @@ from ...tasks.ranking.model_spider import (
 )
 from ...tasks.ranking.samples import image_samples, refuse_overlap
 from ...tasks.ranking.targets import make_target
-from ...tasks.ranking.training_tasks import MixtureSettings, mix_tasks, spider_task
+from ...tasks.ranking.training_tasks import MixtureSettings, labels_of, scored_tasks, spider_task
 from ...tasks.scoring.ranks import regret, weighted_tau
 from ...tasks.transferability.task_features import TaskFeatures
 from .features_of_targets import features_path, read_features
@@ -77,18 +78,50 @@ class SpiderRows:
         return "\n".join(lines)
 
 
-def spider_rows(
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpiderData:
+    """What Model Spider is trained on and asked for.
+
+    Attributes:
+        matrix: models and targets; its accuracies are read for curves and comparisons alone.
+        models: names of the models that have features on all images.
+        generic: name of the model whose features describe a task.
+        widths: number of features of each model.
+        tasks: training tasks, those that are held out at the end.
+        scores: (tasks, K, models) of the training tasks.
+        kept: number of tasks that are not held out.
+        asked: the targets.
+        seconds: seconds of extraction, of one model on one image set.
+    """
+
+    matrix: Matrix
+    models: tuple[str, ...]
+    generic: str
+    widths: tuple[int, ...]
+    tasks: Sequence[SpiderTask]
+    scores: np.ndarray
+    kept: int
+    asked: Sequence[SpiderTask]
+    seconds: float
+
+    @property
+    def rows(self) -> list[int]:
+        """Index of each model in the matrix."""
+        return [self.matrix.models.index(model) for model in self.models]
+
+
+def spider_data(
     matrix: Matrix,
     groups: Sequence[ModelGroup],
     folder: Path,
     generic: str,
     count: int,
     progress: bool = True,
-) -> SpiderRows:
-    """Train Model Spider without the matrix's accuracies, and rank for every target.
+) -> SpiderData:
+    """Features of the training tasks, mixed and scored, without the matrix's accuracies.
 
     Args:
-        matrix: models and targets; its accuracies are read for the curve alone.
+        matrix: models and targets.
         groups: the matrix's models.
         folder: holds the features of the targets; those of the training tasks are added.
         generic: name of the model whose features describe a task.
@@ -111,28 +144,46 @@ def spider_rows(
         [{m: one[m] for m in models} for one in many] for many in (sources, targets)
     )
     settings = MixtureSettings(count=count, sources=(1, 2), shots=shots)
-    tasks, labels = mix_tasks(sources, generic, settings)
-    kept = count - max(1, round(HELD_OUT * count))
-    widths = tuple(one.features.shape[1] for one in sources[0].values())
-    place = list(sources[0]).index(generic)
-    config = SpiderConfig(generic=widths[place], specific=widths)
-    scorer = train_spider(tasks[:kept], labels[:kept], config, SETTINGS)
-    budgets = sorted({0, 1, 3, len(models) // 4, len(models) // 2, len(models)})
-    k, taus = choose_budget(scorer, tasks[kept:], labels[kept:], budgets)
-    save_spider(scorer, folder.parent / "spider", models, k)
-    asked = [spider_task(zoo, generic) for zoo in targets]
-    rows = [matrix.models.index(model) for model in models]
+    tasks, scores = scored_tasks(sources, generic, settings)
+    return SpiderData(
+        matrix=matrix,
+        models=tuple(models),
+        generic=generic,
+        widths=tuple(one.features.shape[1] for one in sources[0].values()),
+        tasks=tasks,
+        scores=scores,
+        kept=count - max(1, round(HELD_OUT * count)),
+        asked=[spider_task(zoo, generic) for zoo in targets],
+        seconds=seconds,
+    )
+
+
+def spider_rows(data: SpiderData, folder: Path) -> SpiderRows:
+    """Train Model Spider, and rank for every target.
+
+    Args:
+        data: training tasks and targets.
+        folder: folder that the trained scorer is saved to.
+    """
+    kept, labels = data.kept, labels_of(data.scores)
+    config = SpiderConfig(
+        generic=data.widths[data.models.index(data.generic)], specific=data.widths
+    )
+    scorer = train_spider(data.tasks[:kept], labels[:kept], config, SETTINGS)
+    budgets = sorted({0, 1, 3, *(len(data.models) // part for part in (4, 2, 1))})
+    k, taus = choose_budget(scorer, data.tasks[kept:], labels[kept:], budgets)
+    save_spider(scorer, folder, data.models, k)
     by_budget = {
-        budget: _scattered(matrix, rows, [spider_scores(scorer, task, budget) for task in asked])
+        budget: _scattered(data, [spider_scores(scorer, task, budget) for task in data.asked])
         for budget in budgets
     }
-    mean = _scattered(matrix, rows, [labels[:kept].mean(axis=0)] * len(targets))
+    mean = _scattered(data, [labels[:kept].mean(axis=0)] * len(data.asked))
     return SpiderRows(
         scores={SPIDER: by_budget[k], TASK_ALONE: by_budget[0], MEAN_LABEL: mean},
         k=k,
         held_out=taus,
         curve=tuple(
-            (budget, *_agreement(matrix, found), seconds * budget)
+            (budget, *_agreement(data.matrix, found), data.seconds * budget)
             for budget, found in by_budget.items()
         ),
     )
@@ -172,10 +223,10 @@ def _read(path: Path, matrix: Matrix) -> dict[str, TaskFeatures]:
         return read_features(file, matrix.models)
 
 
-def _scattered(matrix: Matrix, rows: Sequence[int], columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Scores (M, T) of some of the models, NaN for the others."""
-    scores = np.full((len(matrix.models), len(columns)), np.nan)
-    scores[list(rows)] = np.stack(columns, axis=1)
+def _scattered(data: SpiderData, columns: Sequence[np.ndarray]) -> np.ndarray:
+    """Scores (M, T) of the models with features, NaN for the others."""
+    scores = np.full((len(data.matrix.models), len(columns)), np.nan)
+    scores[data.rows] = np.stack(columns, axis=1)
     return scores
 
 

@@ -1,42 +1,113 @@
 """Claim: scores are faster than their formulas written down, and so is extraction than a loop.
 
-    python benchmarks/speed/ranking.py [--images 10000] [--width 2048] [--classes 100] [--rounds 3]
-    python benchmarks/speed/ranking.py --peer FOLDER    also LogME and H-score of transformer-ranker
+    python benchmarks/speed/ranking.py [--images 10000] [--width 2048] [--classes 100]
+        [--rounds 3] [--minutes 13] [--scores NAME ...] [--peer FOLDER]
 
-Both sides get the same random features in float64 and must agree to 1e-6, the peer to 1e-2, before
-they are timed.
-Rounds alternate; the table gives medians of seconds by the clock and by the processor, and their
-ratios. The straightforward sides are
-what the papers' formulas say: a full SVD and a loop over classes for LogME, pseudo-inverses for
-the H-score, matrices of all pairs of images for LFC and the nearest neighbour, a generalised
-eigenproblem for SFDA. Extraction compares a zoo of CNN-s run as one population, 32 models at a
-time, with a loop over torch modules, on 1,000 images of 28x28.
+Every score gets the same random features in float64 on both sides: the package's, and the formula
+of its paper as `score_formulas` has it. The sides must agree to 1e-6 before a time is shown. Rows
+take turns: one round runs both sides of every row, and the next round begins anew. The first round
+is always whole; later on, a row is left out when its last time no longer fits into the minutes.
+The table gives medians of seconds of the processor and by the clock. 10,000 images of 2,048
+features take less than 4 GB.
+
+ZooD is one row of both its terms, with two domains. N-LEEP runs on 1,000 images and has no second
+side, since its mixture is that of scikit-learn either way. `--peer` takes a folder of `pip install
+--no-deps --target FOLDER transformer-ranker` and adds LogME and the H-score of that package, which
+must agree to 1e-2. Extraction compares a zoo of CNN-s run as one population, 32 models at a time,
+with a loop over torch modules, on 1,000 images of 28x28.
 """
 
 import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import score_formulas
 import torch
-from scipy import linalg
+from threadpoolctl import threadpool_limits
+from timing import machine
 
 from weightzoo.builders.population.population import Population
 from weightzoo.builders.training.initialization import initial_weights
 from weightzoo.tasks.ranking.backbones import with_features
 from weightzoo.tasks.ranking.extraction import BATCH, MODELS_AT_ONCE, population_outputs
-from weightzoo.tasks.transferability import class_scores, fisher_scores
-from weightzoo.tasks.transferability.task_features import TaskFeatures, softmax
+from weightzoo.tasks.transferability import class_scores, zood
+from weightzoo.tasks.transferability.scores import SCORES, score_parts
+from weightzoo.tasks.transferability.task_features import TaskFeatures
 from weightzoo.zoos.networks.presets import cnn_s
 from weightzoo.zoos.recipe import HyperParameters, Model
 
 TOLERANCE = 1e-6
 PEER_TOLERANCE = 1e-2  # the peer's fixed point stops early, and it shrinks by its own formula
-IMAGES_OF_EXTRACTION = 1_000
+IMAGES_OF_EXTRACTION = IMAGES_OF_MIXTURE = 1_000
+HEAD_CLASSES, DOMAINS = 100, 2
+ZOOD = "zood, both terms"
+FORMULAS = {
+    "reg-h-score": "regularised_h_score",
+    "ncc": "nearest_centroid",
+    "knn": "nearest_neighbour",
+}
+"""Functions of `score_formulas` that are not called as the score."""
+WARM_UP = (240, 16, 4)  # images, features and classes of a run that imports what is imported late
 
 Side = Callable[[], object]
+
+
+@dataclass
+class Row:
+    """One comparison.
+
+    Attributes:
+        name: name in the table.
+        own: the package's side.
+        other: the other side; None for none.
+        tolerance: largest relative difference of the results; None compares nothing.
+        processor: seconds of the processor of each side, by round.
+        clock: seconds by the clock.
+    """
+
+    name: str
+    own: Side
+    other: Side | None
+    tolerance: float | None = TOLERANCE
+    processor: list[list[float]] = field(default_factory=list)
+    clock: list[list[float]] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Time both sides once.
+
+        Raises:
+            SystemExit: if they differ.
+        """
+        results, clock, processor = [], [], []
+        for side in (self.own, self.other):
+            if side is not None:
+                started, used = time.perf_counter(), time.process_time()
+                results.append(side())
+                clock.append(time.perf_counter() - started)
+                processor.append(time.process_time() - used)
+        if self.tolerance is not None and len(results) == 2:
+            _check(self.name, *results, self.tolerance)
+        self.clock.append(clock)
+        self.processor.append(processor)
+
+    @property
+    def last(self) -> float:
+        """Seconds by the clock of the last round."""
+        return sum(self.clock[-1])
+
+    def text(self) -> str:
+        """The row of the table."""
+        cells = [self.name]
+        for seconds in (self.processor, self.clock):
+            medians = [statistics.median(side) for side in zip(*seconds, strict=True)]
+            both = len(medians) == 2
+            cells += [f"{medians[0]:.3g}", f"{medians[1]:.3g}" if both else "–"]
+            cells.append(f"{medians[1] / medians[0]:.2g}" if both else "–")
+        return f"| {' | '.join([*cells, str(len(self.clock))])} |"
 
 
 def main() -> None:
@@ -47,144 +118,91 @@ def main() -> None:
     """
     options = _options()
     torch.set_num_threads(1)
-    task = _made_task(options.images, options.width, options.classes)
+    threadpool_limits(1)
+    _take_turns(score_rows(_made_task(*WARM_UP), options.scores), 1, 0)
+    rows = score_rows(
+        _made_task(options.images, options.width, options.classes), options.scores, options.peer
+    )
+    rows.append(Row(f"extraction, {MODELS_AT_ONCE} models", *extraction_sides(), tolerance=None))
+    _take_turns(rows, options.rounds, 60 * options.minutes, sys.stderr.write)
     print(f"N = {options.images}, D = {options.width}, C = {options.classes}, one thread")
-    sides = [(score_sides(task), TOLERANCE)]
-    if options.peer:
-        sides.append((_peer_sides(task, options.peer), PEER_TOLERANCE))
-    for pairs, tolerance in sides:
-        for name, (own, other) in pairs.items():
-            first, second = own(), other()
-            if abs(first - second) > tolerance * max(1.0, abs(second)):
-                raise SystemExit(f"{name}: {first} and {second} differ: no time is compared")
-            _show(name, own, other, options.rounds)
-    population, loop = extraction_sides()
-    _show(f"extraction, {MODELS_AT_ONCE} models", population, loop, options.rounds)
+    print(machine())
+    print("| score | processor s | formula | ratio | clock s | formula | ratio | rounds |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    print("\n".join(row.text() for row in rows))
+
+
+def _take_turns(
+    rows: Sequence[Row], rounds: int, seconds: float, say: Callable[[str], object] | None = None
+) -> None:
+    """Run all rows once, and again in turn as long as there is time."""
+    started = time.perf_counter()
+    for round_ in range(rounds):
+        for row in rows:
+            if round_ and time.perf_counter() - started + row.last > seconds:
+                continue
+            row.run()
+            if say:
+                say(f"{time.perf_counter() - started:5.0f} s, round {round_ + 1}: {row.text()}\n")
 
 
 def _made_task(images: int, width: int, classes: int) -> TaskFeatures:
-    """Random features with class means."""
+    """Random features with class means, logits of a head of other classes, and domains."""
     rng = np.random.default_rng(0)
     labels = np.arange(images) % classes
     means = rng.normal(size=(classes, width)) * 0.3
-    return TaskFeatures(means[labels] + rng.normal(size=(images, width)), labels)
+    features = means[labels] + rng.normal(size=(images, width))
+    head = rng.normal(size=(width, HEAD_CLASSES)) / np.sqrt(width)
+    return TaskFeatures(features, labels, features @ head, np.arange(images) // classes % DOMAINS)
 
 
-def score_sides(task: TaskFeatures) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
-    """Ours and the straightforward formula, by score."""
-    features, classes = task.features, task.classes
-    return {
-        "logme": (lambda: class_scores.logme(task), lambda: _plain_logme(features, task.one_hot)),
-        "h-score": (lambda: class_scores.h_score(task), lambda: _plain_h_score(features, classes)),
-        "lfc": (lambda: class_scores.lfc(task), lambda: _plain_lfc(features, classes)),
-        "knn": (
-            lambda: class_scores.nearest_neighbour(task),
-            lambda: _plain_neighbour(features, classes),
-        ),
-        "sfda": (lambda: fisher_scores.sfda(task), lambda: _plain_sfda(features, task.one_hot)),
-    }
+def score_rows(task: TaskFeatures, names: Sequence[str], peer: str | None = None) -> list[Row]:
+    """A row of every score.
+
+    Args:
+        task: features and labels of both sides.
+        names: names of the scores; ZooD's are one row.
+        peer: folder of the peer, or None.
+    """
+    rows = [_score_row(name, task) for name in names if not SCORES[name].domains]
+    if any(SCORES[name].domains for name in names):
+        rows.append(
+            Row(ZOOD, lambda: sum(zood.term_parts(task)[:2]), lambda: score_formulas.zood(task))
+        )
+    return [*rows, *(_peer_rows(task, peer) if peer else [])]
 
 
-def _plain_logme(features: np.ndarray, one_hot: np.ndarray) -> float:
-    """LogME by a full SVD and a loop over classes."""
-    left, values, _ = np.linalg.svd(features, full_matrices=False)
-    images, width = features.shape
-    squares, evidences = values**2, []
-    for target in one_hot.T:
-        along = (left.T @ target) ** 2
-        rest = target @ target - along.sum()
-        a = b = 1.0
-        for _ in range(100):
-            ratio = a / b
-            used = (squares / (squares + ratio)).sum()
-            weights = (squares * along / (squares + ratio) ** 2).sum()
-            errors = (along * (ratio / (ratio + squares)) ** 2).sum() + rest
-            new_a, new_b = used / weights, (images - used) / errors
-            done = abs(np.log(new_a / a)) + abs(np.log(new_b / b)) < 1e-10
-            a, b = new_a, new_b
-            if done:
-                break
-        ratio = a / b
-        weights = (squares * along / (squares + ratio) ** 2).sum()
-        errors = (along * (ratio / (ratio + squares)) ** 2).sum() + rest
-        determinant = np.log(a + b * squares).sum() + (width - len(squares)) * np.log(a)
-        constant = width * np.log(a) + images * np.log(b / (2 * np.pi))
-        evidences.append((constant - determinant - b * errors - a * weights) / 2)
-    return float(np.mean(evidences) / images)
+def _score_row(name: str, task: TaskFeatures) -> Row:
+    """The row of one score; of a transductive one, its parts are added."""
+    if name == "n-leep":
+        few = task.rows(np.arange(min(IMAGES_OF_MIXTURE, len(task.features))))
+        return Row(
+            f"{name}, {len(few.features)} images", lambda: score_parts(name, few).sum(), None
+        )
+    formula = getattr(score_formulas, FORMULAS.get(name, name.replace("-", "_")))
+    return Row(name, lambda: score_parts(name, task).sum(), lambda: formula(task))
 
 
-def _plain_h_score(features: np.ndarray, classes: np.ndarray) -> float:
-    """The trace of its definition."""
-    means = np.stack([features[classes == c].mean(axis=0) for c in np.unique(classes)])[classes]
-    return float(np.trace(np.linalg.pinv(np.cov(features.T)) @ np.cov(means.T)))
-
-
-def _plain_lfc(features: np.ndarray, classes: np.ndarray) -> float:
-    """The correlation of two matrices of all pairs."""
-    gram = features @ features.T
-    labels = np.where(classes[:, None] == classes[None], 1.0, -1.0)
-    gram -= gram.mean()
-    labels -= labels.mean()
-    return float((gram * labels).sum() / np.sqrt((gram**2).sum() * (labels**2).sum()))
-
-
-def _plain_neighbour(features: np.ndarray, classes: np.ndarray) -> float:
-    """The nearest other image in a matrix of all distances."""
-    squares = (features**2).sum(axis=1)
-    distances = squares[:, None] + squares[None] - 2 * features @ features.T
-    np.fill_diagonal(distances, np.inf)
-    return float((classes[distances.argmin(axis=1)] == classes).mean())
-
-
-def _plain_sfda(features: np.ndarray, one_hot: np.ndarray) -> float:
-    """SFDA by a generalised eigenproblem, twice."""
-    classes = one_hot.argmax(axis=1)
-    first, shrinkage = _plain_discriminant(features, one_hot, None)
-    sure = softmax(first)[np.arange(len(classes)), classes][:, None]
-    means = one_hot.T @ features / one_hot.sum(axis=0)[:, None]
-    others = (means.sum(axis=0) - means) / (len(means) - 1)
-    moved = sure * features + (1 - sure) * others[classes]
-    second, _ = _plain_discriminant(moved, one_hot, shrinkage)
-    return float(second[np.arange(len(classes)), classes].mean())
-
-
-def _plain_discriminant(
-    features: np.ndarray, one_hot: np.ndarray, shrinkage: float | None
-) -> tuple[np.ndarray, float]:
-    counts = one_hot.sum(axis=0)
-    means = one_hot.T @ features / counts[:, None]
-    centred = features - one_hot @ means
-    within = centred.T @ centred / len(features)
-    if shrinkage is None:
-        shrinkage = max(float(np.exp(-5 * np.linalg.eigvalsh(within)[-1])), 1e-10)
-    width = len(within)
-    shrunk = (1 - shrinkage) * within + shrinkage * np.trace(within) / width * np.eye(width)
-    total = np.cov(features.T, bias=True)
-    _, vectors = linalg.eigh(total - within, shrunk)
-    directions = means @ vectors @ vectors.T
-    offsets = np.log(counts / len(features)) - (directions * means).sum(axis=1) / 2
-    return softmax(features @ directions.T + offsets), shrinkage
-
-
-def _peer_sides(
-    task: TaskFeatures, folder: str
-) -> dict[str, tuple[Callable[[], float], Callable[[], float]]]:
+def _peer_rows(task: TaskFeatures, folder: str) -> list[Row]:
     """LogME and H-score of transformer-ranker, installed without dependencies into a folder."""
     sys.path.insert(0, f"{folder}/transformer_ranker")  # past its __init__, which needs more
     from estimators import HScore, LogME
 
-    features = torch.from_numpy(task.features)
-    labels = torch.from_numpy(task.classes)
-    return {
-        "logme, transformer-ranker": (
+    features, labels = torch.from_numpy(task.features), torch.from_numpy(task.classes)
+    return [
+        Row(
+            "logme, transformer-ranker",
             lambda: class_scores.logme(task),
             lambda: float(LogME().fit(features, labels)),
+            PEER_TOLERANCE,
         ),
-        "reg-h-score, transformer-ranker": (
+        Row(
+            "reg-h-score, transformer-ranker",
             lambda: class_scores.regularised_h_score(task),
             lambda: float(HScore().fit(features, labels)),
+            PEER_TOLERANCE,
         ),
-    }
+    ]
 
 
 def extraction_sides() -> tuple[Side, Side]:
@@ -219,24 +237,10 @@ def extraction_sides() -> tuple[Side, Side]:
     return together, one_by_one
 
 
-def _show(name: str, own: Side, other: Side, rounds: int) -> None:
-    """Time both sides in turn and print a row: by the clock, and by the processor of this process.
-
-    On a busy machine the second says more.
-    """
-    clock: tuple[list[float], list[float]] = ([], [])
-    processor: tuple[list[float], list[float]] = ([], [])
-    for _ in range(rounds):
-        for index, side in enumerate((own, other)):
-            started, used = time.perf_counter(), time.process_time()
-            side()
-            clock[index].append(time.perf_counter() - started)
-            processor[index].append(time.process_time() - used)
-    cells = [f"{name:34}"]
-    for seconds in (clock, processor):
-        first, second = (statistics.median(one) for one in seconds)
-        cells.append(f"{first:9.3f} s  other {second:9.3f} s  {second / first:6.2f} x")
-    print(" | ".join(cells), flush=True)
+def _check(name: str, own: object, other: object, tolerance: float) -> None:
+    first, second = float(own), float(other)  # type: ignore[arg-type]
+    if not abs(first - second) <= tolerance * max(1.0, abs(second)):
+        raise SystemExit(f"{name}: {first} and {second} differ: no time is compared")
 
 
 def _options() -> argparse.Namespace:
@@ -244,7 +248,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=10_000, help="N (default: 10000)")
     parser.add_argument("--width", type=int, default=2_048, help="D (default: 2048)")
     parser.add_argument("--classes", type=int, default=100, help="C (default: 100)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each pair (default: 3)")
+    parser.add_argument("--rounds", type=int, default=3, help="most rounds (default: 3)")
+    parser.add_argument(
+        "--minutes", type=float, default=13, help="no row begins that would end later (default: 13)"
+    )
+    parser.add_argument(
+        "--scores", nargs="+", choices=list(SCORES), default=list(SCORES), metavar="NAME"
+    )
     parser.add_argument("--peer", help="folder of `pip install --no-deps --target` of the peer")
     return parser.parse_args()
 

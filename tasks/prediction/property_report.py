@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..scoring.accuracy_ceilings import AccuracyCeilings
 from ...zoos.protocols.protocol import protocol_notes
+from ..scoring.accuracy_ceilings import AccuracyCeilings
 from ..scoring.metrics import Scores, tau_share
 
 NOT_DEFINED = "–"

@@ -1,7 +1,12 @@
 """Backbones by name: `torchvision:NAME`, `timm:NAME`, `transformers:REPO_OR_FOLDER`.
 
 Each library is an extra that is imported when a name asks for it. Pre-trained weights are fetched
-by the library itself; `?random` after a name takes random ones, without a network.
+by the library itself; `?random` after a name takes random ones, without a network. `NAME@SIDE`
+scales images to SIDE x SIDE pixels.
+
+`python:MODULE:FUNCTION` is a function without arguments that gives any callable of pixels
+(B, 3, H, W), such as a network with weights from a package; it returns features (B, D), or
+features and logits.
 
 Shape letters: B images, C channels, H height, W width, D features, Z classes.
 """
@@ -15,9 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...zoos.errors import UnsuitableError
+from ...zoos.named_objects import named_object
 from .extraction import ModelGroup, Outputs, as_outputs, zoo_groups
 
 RANDOM = "?random"
+PYTHON = "python"
+SIDE = 224  # pixels, what most backbones were trained with
 Net = Callable[[Tensor], Any]
 
 
@@ -42,22 +50,32 @@ def is_backbone(name: str) -> bool:
     return name.partition(":")[0] in LOADERS
 
 
-def backbone_group(name: str, side: int = 224) -> ModelGroup:
+def backbone_group(name: str, side: int = SIDE) -> ModelGroup:
     """A backbone as a group of one model.
 
     Args:
-        name: LIBRARY:NAME, `?random` at its end for random weights.
+        name: LIBRARY:NAME, then `@SIDE` for another side, then `?random` for random weights.
         side: height and width that images are scaled to; grey images are repeated to 3 channels.
 
     Raises:
-        ValueError: if the library is unknown.
+        ValueError: if the library is unknown, or a Python name leads to nothing.
         UnsuitableError: if the library is not installed; the message says how to install it.
     """
     library, _, rest = name.partition(":")
     if library not in LOADERS:
         raise ValueError(f"backbone must start with one of {list(LOADERS)}, got {name!r}")
-    _library(library)
     pretrained, model = not rest.endswith(RANDOM), rest.removesuffix(RANDOM)
+    start, mark, pixels_of_side = model.rpartition("@")
+    if mark and pixels_of_side.isdigit():
+        model, side = start, int(pixels_of_side)
+    if side < 1:
+        raise ValueError(f"the side of images must be at least 1 pixel, got {name!r}")
+    if library != PYTHON:
+        _library(library)
+    elif not pretrained:
+        raise ValueError(f"{name!r}: the function chooses the weights, so leave out {RANDOM!r}")
+    else:
+        named_object(model)
 
     def prepare() -> Callable[[Tensor], list[Outputs]]:
         net = LOADERS[library](model, pretrained)
@@ -139,10 +157,22 @@ def _transformers(name: str, pretrained: bool) -> Net:
     return run
 
 
+def _python(name: str, pretrained: bool) -> Net:
+    net = named_object(name)()
+    if not callable(net):
+        raise UnsuitableError(
+            f"{name} must return a callable of pixels (B, 3, H, W), it returned a "
+            f"{type(net).__name__}"
+        )
+    given: Net = net.eval() if isinstance(net, nn.Module) else net
+    return given
+
+
 LOADERS: dict[str, Callable[[str, bool], Net]] = {
     "torchvision": _torchvision,
     "timm": _timm,
     "transformers": _transformers,
+    PYTHON: _python,
 }
 
 

@@ -4,7 +4,7 @@ Source: Model Spider (Zhang et al. 2023, arXiv 2306.03900) mixes 2 to 4 data set
 classes with 50 images each and labels the models by aggregated scores. Here the numbers are
 settings.
 
-Shape letters: M models, N images, C classes.
+Shape letters: M models, N images, C classes, K scores.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,19 +61,48 @@ def mix_tasks(
         UnsuitableError: if the sources have other models, or the generic model is not among them.
     """
     settings = settings or MixtureSettings()
+    tasks, scores = scored_tasks(sources, generic, settings)
+    return tasks, labels_of(scores, settings.rule)
+
+
+def labels_of(scores: np.ndarray, rule: str = MixtureSettings.rule) -> np.ndarray:
+    """Labels (tasks, M) of the models on each task.
+
+    Args:
+        scores: (tasks, K, M), of all models or of those that may be compared.
+        rule: name of the aggregation of the scores, see `aggregation`.
+    """
+    return np.stack([aggregate_scores(one, rule) for one in scores])
+
+
+def scored_tasks(
+    sources: Sequence[Zoo], generic: str, settings: MixtureSettings
+) -> tuple[list[SpiderTask], np.ndarray]:
+    """Draw tasks from source sets and score the models on each.
+
+    Args:
+        sources: features of the same models on each source set.
+        generic: the model whose features are the generic ones.
+        settings: number and mixture of the tasks, and names of the scores.
+
+    Returns:
+        The tasks, and the scores (tasks, K, M).
+
+    Raises:
+        UnsuitableError: if the sources have other models, or the generic model is not among them.
+    """
     names = list(sources[0])
     if any(list(source) != names for source in sources) or generic not in names:
         raise UnsuitableError(
             f"all sources need features of the same models, the generic one ({generic!r}) too"
         )
     rng = np.random.default_rng(settings.seed)
-    tasks, labels = [], []
+    tasks, scores = [], []
     for _ in range(settings.count):
         zoo = _mixture(sources, settings, rng)
-        scores = np.stack([score_models(name, zoo) for name in settings.scores])
+        scores.append(np.stack([score_models(name, zoo) for name in settings.scores]))
         tasks.append(spider_task(zoo, generic))
-        labels.append(aggregate_scores(scores, settings.rule))
-    return tasks, np.stack(labels)
+    return tasks, np.stack(scores)
 
 
 def spider_task(zoo: Zoo, generic: str) -> SpiderTask:

@@ -53,9 +53,10 @@ def regularised_h_score(task: TaskFeatures) -> float:
     centred = task.features - task.features.mean(axis=0)
     counts = task.one_hot.sum(axis=0)
     means = task.one_hot.T @ centred / counts[:, None]
-    between = (means.T * counts) @ means / (len(centred) - 1)
-    solved = np.linalg.lstsq(fitted.covariance_, between, rcond=None)[0]
-    return float((1 - fitted.shrinkage_) * np.trace(solved))
+    values, vectors = np.linalg.eigh(fitted.covariance_)
+    kept = values > values[-1] * len(values) * np.finfo(float).eps
+    squares = counts @ (means @ vectors[:, kept]) ** 2 / (len(centred) - 1)
+    return float((1 - fitted.shrinkage_) * (squares / values[kept]).sum())
 
 
 def gbc(task: TaskFeatures, covariance: str = "diagonal") -> float:
@@ -166,6 +167,9 @@ def parc(task: TaskFeatures, components: int = PARC_COMPONENTS, seed: int = 0) -
 def principal_components(features: np.ndarray, count: int) -> np.ndarray:
     """Features along their leading directions, (N, P); fewer where the others are constant.
 
+    Of each direction the sign is that which makes the value of largest size positive, as in
+    scikit-learn when the scores were published: PARC depends on signs, an eigenvector has none.
+
     Args:
         features: (N, D).
         count: largest number of directions.
@@ -176,9 +180,11 @@ def principal_components(features: np.ndarray, count: int) -> np.ndarray:
     values, vectors = np.linalg.eigh(gram)
     kept = np.flatnonzero(values > values[-1] * max(images, width) * np.finfo(float).eps)
     kept = kept[::-1][:count]
-    if width <= images:
-        return centred @ vectors[:, kept]
-    return vectors[:, kept] * np.sqrt(values[kept])
+    along = vectors[:, kept]
+    reduced = centred @ along if width <= images else along * np.sqrt(values[kept])
+    largest = reduced[np.abs(reduced).argmax(axis=0), np.arange(reduced.shape[1])]
+    signed: np.ndarray = reduced * np.sign(largest)
+    return signed
 
 
 def _class_moments(features: np.ndarray, one_hot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -68,6 +68,7 @@ def predictive_evidence(
     new_features: np.ndarray,
     new_targets: np.ndarray,
     precisions: Precisions,
+    known: np.ndarray | None = None,
 ) -> np.ndarray:
     """Log density of new targets given seen ones, (C,).
 
@@ -80,11 +81,14 @@ def predictive_evidence(
         new_features: (Q, D).
         new_targets: (Q, C).
         precisions: prior and noise precisions of `features` and `targets`, see `fit_precisions`.
+        known: log evidence (C,) of the seen targets at these precisions; None computes it.
     """
     both = np.concatenate([features, new_features])
     all_targets = np.concatenate([targets, new_targets])
     joint = log_evidence(both, all_targets, precisions.a, precisions.b)
-    return joint - log_evidence(features, targets, precisions.a, precisions.b)
+    if known is None:
+        known = log_evidence(features, targets, precisions.a, precisions.b)
+    return joint - known
 
 
 def log_evidence(

@@ -179,8 +179,8 @@ def _left_out(task: TaskFeatures, out: np.ndarray) -> tuple[float, float, float,
     there = task.one_hot[~out].any(axis=0)
     labels, new_labels = task.one_hot[~out][:, there], task.one_hot[out][:, there]
     fitted = fit_precisions(seen, labels)
-    evidence = predictive_evidence(seen, labels, new, new_labels, fitted).mean()
+    evidence = predictive_evidence(seen, labels, new, new_labels, fitted, fitted.evidence).mean()
     variance = task.features.var(axis=0).mean()  # above 0, even if these domains' features are dead
-    stability = gaussian_log_density(seen, new, variance).sum()
-    own = gaussian_log_density(seen, seen, variance).sum()
+    densities = gaussian_log_density(seen, np.concatenate([new, seen]), variance)
+    stability, own = densities[: len(new)].sum(), densities[len(new) :].sum()
     return evidence, stability, own, len(new), len(seen)

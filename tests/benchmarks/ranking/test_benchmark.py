@@ -15,7 +15,8 @@ from weightzoo.benchmarks.registry import BENCHMARKS, load_benchmark
 from weightzoo.tasks.ranking.extraction import zoo_groups
 from weightzoo.tasks.ranking.fine_tuning_matrix import Protocol, finetune_matrix
 from weightzoo.tasks.ranking.targets import DOMAINS
-from weightzoo.zoos.errors import UnsuitableError
+from weightzoo.zoos.errors import RecipeError, UnsuitableError
+from weightzoo.zoos.images.catalog import load_images
 
 
 def test_plans_cover_what_a_referee_needs() -> None:
@@ -27,6 +28,24 @@ def test_plans_cover_what_a_referee_needs() -> None:
     assert len(plan.targets) >= 24 and len({name.split("+")[0] for name in plan.targets}) >= 6
     assert len({zoo.recipe.seed for zoo in plan.zoos}) == len(plan.zoos)
     assert len(plan.untrained) == 3 and GENERIC.split("/")[0] in {zoo.name for zoo in plan.zoos}
+
+
+def test_plan_of_an_image_set_of_the_user_ranks_for_it_and_for_digits(tmp_path: Path) -> None:
+    labels = np.arange(4_000) % 3
+    pixels = np.random.default_rng(0).integers(256, size=(4_000, 28, 28), dtype=np.uint8)
+    np.savez(tmp_path / "own.npz", train_images=pixels, train_labels=labels,
+             test_images=pixels[:9], test_labels=labels[:9])  # fmt: skip
+    name = f"arrays:{tmp_path / 'own.npz'}"
+    plan = ranking_plan(RANKING, small=True, images=name)
+    assert {target.split("+")[0] for target in plan.targets} == {"digits", name}
+    assert GENERIC.split("/")[0] in {zoo.name for zoo in plan.zoos}
+    own = {zoo.name: zoo.recipe for zoo in plan.zoos}["cnn-own"]
+    train = own.factors["train_fraction"] * len(load_images(name).train)
+    assert own.images == name and train == pytest.approx(2_000)
+    np.savez(tmp_path / "small.npz", train_images=pixels[:, :9], train_labels=labels,
+             test_images=pixels[:9, :9], test_labels=labels[:9])  # fmt: skip
+    with pytest.raises(RecipeError, match=r"must be \(1, 28, 28\).*got \(1, 9, 28\)"):
+        ranking_plan(RANKING, small=True, images=f"arrays:{tmp_path / 'small.npz'}")
 
 
 @pytest.mark.parametrize("small", [True, False])

@@ -89,6 +89,26 @@ def test_backbones_of_libraries_that_are_missing_say_how_to_install_them(
         backbone_group("keras:resnet")
 
 
+def test_function_of_a_module_is_a_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_backbones.py").write_text(
+        "def rows():\n    return lambda pixels: pixels.mean((1, 2))\ndef number():\n    return 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    names = ["python:own_backbones:rows", "python:own_backbones:rows@16"]
+    groups, out = backbones.model_groups(names), tmp_path / "f.h5"
+    extract_features(groups, DIGITS, "test", out, limit=80, progress=False)
+    with FeatureFile(out) as file:
+        assert [file.read(name).features.shape for name in names] == [(80, 224), (80, 16)]
+    with pytest.raises(UnsuitableError, match="must return a callable of pixels"):
+        backbone_group("python:own_backbones:number").prepare()
+    with pytest.raises(ValueError, match="has no 'row', it has .*did you mean 'rows'"):
+        backbone_group("python:own_backbones:row")
+    with pytest.raises(ValueError, match="leave out '.random'"):
+        backbone_group("python:own_backbones:rows?random")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["timm:resnet10t?random", "torchvision:resnet18?random"])
 def test_random_backbones_give_features_and_logits(name: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from weightzoo.builders.build import build_zoo
 from weightzoo.builders.children.fine_tuning import with_head
 from weightzoo.builders.children.parents import choose_parents
-from weightzoo.tasks.ranking import fine_tuning_matrix
+from weightzoo.tasks.ranking import fine_tuning_matrix, targets
 from weightzoo.tasks.ranking.fine_tuning_matrix import Protocol, fine_tune, finetune_matrix
 from weightzoo.tasks.ranking.matrix import read_matrix
 from weightzoo.tasks.ranking.model_sources import model_source
@@ -49,6 +49,22 @@ def test_changes_of_targets_do_what_they_say() -> None:
         make_target("digits+mirror")
     with pytest.raises(RecipeError, match="shots must be below that, got 40"):
         make_target("digits", shots=40)
+
+
+def test_targets_of_files_may_have_changes_and_few_of_many_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    pixels, labels = rng.integers(256, size=(300, 5, 4), dtype=np.uint8), np.arange(300) % 3
+    np.savez(tmp_path / "own.npz", train_images=pixels[:200], train_labels=labels[:200],
+             test_images=pixels[200:], test_labels=labels[200:])  # fmt: skip
+    name = f"arrays:{tmp_path}/own.npz"
+    target = make_target(f"{name}+invert", shots=4)
+    assert target.family == name and len(target.images.train) == 12
+    assert len(target.images.test) == 100
+    monkeypatch.setattr(targets, "MOST_MEASURED", 15)
+    few = make_target(f"{name}+first", shots=4).images
+    assert (len(few.train), len(few.val), len(few.test)) == (8, 12, 15)
 
 
 def test_unseen_domains_are_in_the_test_images_alone() -> None:

@@ -122,6 +122,13 @@ def test_parc_is_the_rank_correlation_of_distances() -> None:
     assert class_scores.parc(TASK) == pytest.approx(wanted, rel=1e-9)
 
 
+def test_parc_ignores_rotations_and_reflections_of_the_features() -> None:
+    for seed in range(5):
+        turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(7, 7)))[0]
+        turned = TASK.with_features(F @ turn)
+        assert class_scores.parc(turned) == pytest.approx(class_scores.parc(TASK), rel=1e-6)
+
+
 def test_discriminant_equals_that_of_scikit_learn() -> None:
     for shrinkage in (0.3, 1e-10):
         own = fisher_scores.Discriminant.fit(F, TASK.one_hot, shrinkage)
