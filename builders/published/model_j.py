@@ -1,4 +1,4 @@
-"""Indexes of repositories on the Hugging Face Hub, of which one layer each is fetched.
+"""Indexes of repositories on the Hugging Face Hub, with one fetched layer each.
 
 Source: Model-J (Kahana et al. 2025, ProbeX, arXiv 2410.13569): parquet files, by subset and split,
 with one line per repository: `hf_model_id` and hyper-parameters. Here an index may be .parquet,
@@ -127,7 +127,11 @@ class ModelJReader(Reader):
     takes_layer: ClassVar[bool] = True
 
     def scan(self) -> Scan:
-        """Read the index, and the header of every repository's weights."""
+        """Read the index, and the header of every repository's weights.
+
+        Raises:
+            BuildError: if no layer is named.
+        """
         if not self.layer:
             raise BuildError("a layer is needed: give --layer NAME (in Python layer=NAME)")
         scan = Scan()

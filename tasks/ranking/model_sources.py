@@ -56,7 +56,7 @@ def weight_embeddings(zoo: Path | str, embed: Embed = pooled_statistics) -> dict
         embed: embeds rows; by default statistics that are defined for any architecture.
 
     Raises:
-        ZooError: as `model_source`.
+        ZooError: if the zoo cannot be read, see `model_source`.
     """
     label, parents = model_source(zoo)
     folder = str(zoo).rpartition("@")[0] or str(zoo)
