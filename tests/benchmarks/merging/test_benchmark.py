@@ -11,7 +11,15 @@ from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.leaderboard import leaderboard_text
 from weightzoo.benchmarks.merging import benchmark, rows
 from weightzoo.benchmarks.merging.benchmark import merging_benchmark
-from weightzoo.benchmarks.merging.plan import CLASS_GROUPS, FULL, Size, children, image_file
+from weightzoo.benchmarks.merging.plan import (
+    CLASS_GROUPS,
+    FULL,
+    SMALL,
+    Size,
+    check_size,
+    children,
+    image_file,
+)
 from weightzoo.benchmarks.merging.report import (
     SINGLE,
     _overfitting,
@@ -59,6 +67,13 @@ def test_children_of_classes_see_one_image_of_every_other_class(tmp_path: Path) 
     assert (counts[list(CLASS_GROUPS[1])] == 200).all() and sorted(counts)[:7] == [1] * 7
     assert len(images.val) == 500 and images.classes == 10
     assert len({child.name for group in children(FULL).values() for child in group}) == 13
+
+
+def test_run_of_another_size_is_not_continued(tmp_path: Path) -> None:
+    check_size(tmp_path, SMALL)
+    check_size(tmp_path, SMALL)
+    with pytest.raises(ValueError, match="holds a run of another size, .*choose another --out"):
+        check_size(tmp_path, FULL)
 
 
 @pytest.mark.slow
