@@ -14,6 +14,7 @@ from weightzoo.benchmarks.merging.benchmark import merging_benchmark
 from weightzoo.benchmarks.merging.plan import (
     CLASS_GROUPS,
     FULL,
+    SCENARIOS,
     SMALL,
     Size,
     check_size,
@@ -81,13 +82,14 @@ def test_benchmark_compares_all_methods_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmark, "SMALL", Size(1, 1, (1e-3,), 4, 1, 0, 2))
+    monkeypatch.setattr(benchmark, "SCENARIOS", {"classes": SCENARIOS["classes"]})
     monkeypatch.setattr(rows, "SCALES", (0.5,))
     monkeypatch.setattr(rows, "FEW_IMAGES", (20,))
     monkeypatch.setattr(calibration, "EXAMPLES", 16)
     options = BenchmarkOptions(out=tmp_path, small=True, seeds=(0,), command="x", progress=False)
     outcome = merging_benchmark(options)
     found = outcome.data["units"][0]["rows"]
-    assert {"base", "wudi", "search: cma", "regmean++"} <= set(found)
+    assert {"base", "wudi", "search: cma", "regmean++", "rule, base known"} <= set(found)
     gated, oracle = found["mixture of members: trained gate"], found["oracle over members"]
     assert oracle["test"] >= gated["test"]
     assert "| fisher |" in outcome.text and (tmp_path / "plot.png").stat().st_size > 5000
