@@ -18,7 +18,18 @@ from ...tasks.processes import threads, worker_pool
 from ...zoos.strict_json import json_text
 from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
 from .networks import Judges, Networks, Unit
-from .plan import BASE_IMAGES, BASES, FULL, SCENARIOS, SMALL, Child, Size, children, train_networks
+from .plan import (
+    BASE_IMAGES,
+    BASES,
+    FULL,
+    SCENARIOS,
+    SMALL,
+    Child,
+    Size,
+    check_size,
+    children,
+    train_networks,
+)
 from .report import FORMAT, merging_markdown, plot_merging
 from .rows import family_rows
 from .rule import rule_rows
@@ -28,13 +39,15 @@ def merging_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     """Run the benchmark, or what of it is left.
 
     Raises:
-        ValueError: if zoos are given: the benchmark needs the lineage of those that it builds.
+        ValueError: if zoos are given: the benchmark needs the lineage of those that it builds; or
+            if the folder holds a run of another size.
         ZooError: if a zoo cannot be built.
     """
     if options.zoos:
         raise ValueError("benchmark 'merging' builds its own families: leave out --zoo")
     start, size = time.perf_counter(), SMALL if options.small else FULL
     (options.out / "units").mkdir(parents=True, exist_ok=True)
+    check_size(options.out, size)
     zoos = train_networks(options, size)
     built = time.perf_counter() - start
     work = partial(_unit, options.out, zoos, size)

@@ -29,6 +29,7 @@ from .language_zoo import (
     provide_family,
     transformers_classes,
 )
+from .plan import check_size
 from .rule import hindsight_row, rule_rows
 
 
@@ -36,8 +37,9 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     """Run the benchmark, or what of it is left.
 
     Raises:
-        ValueError: if zoos are given: the benchmark trains its own models; or if there is one
-            seed, because the control is a merge with the family of another.
+        ValueError: if zoos are given: the benchmark trains its own models; if there is one
+            seed, because the control is a merge with the family of another; or if the folder holds
+            a run of another size.
         UnsuitableError: if transformers is not installed.
     """
     if options.zoos:
@@ -51,6 +53,7 @@ def language_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     size, folder = SMALL if options.small else FULL, options.out / "models"
     for made in (folder, options.out / "units"):
         made.mkdir(parents=True, exist_ok=True)
+    check_size(options.out, size)
     domains = {name: read_domain(name, size.most_bytes) for name in DOMAINS}
     seeds = options.seeds
     families = {

@@ -8,8 +8,9 @@ letters, all images of some classes and one image of every other class.
 Shape letters: N images.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from torch import Tensor
 
 from ...builders.build import Engine
 from ...builders.children.fine_tuning import fine_tune_zoo
+from ...tasks.merging.output import write_text
 from ...tasks.ranking.targets import CHANGES
 from ...zoos.images.catalog import load_images
 from ...zoos.images.image_set import ImageSet
 from ...zoos.networks.architectures import Architecture
 from ...zoos.recipe import load_recipe
+from ...zoos.strict_json import json_text
 from ..benchmark import BenchmarkOptions
 from ..zoos import build_once
 
@@ -60,6 +63,25 @@ class Size:
 
 SMALL = Size(8, 4, (1e-3,), 40, 10, 3000, 8)
 FULL = Size(25, 12, (1e-3, 3e-4), 120, 30, 2000, 16)
+
+
+def check_size(out: Path, size: Any) -> None:
+    """Refuse to go on with a run of another size: its finished parts would be taken over.
+
+    Args:
+        out: folder of the benchmark.
+        size: amount of work, a dataclass.
+
+    Raises:
+        ValueError: if the folder holds a run of another size.
+    """
+    path, text = out / "size.json", json_text(asdict(size), sort_keys=True)
+    if path.exists() and path.read_text() != text:
+        raise ValueError(
+            f"{out} holds a run of another size, {path.read_text()}: choose another --out, or "
+            "delete the folder"
+        )
+    write_text(path, text)
 
 
 @dataclass(frozen=True)

@@ -133,26 +133,37 @@ def random_gate(features: int, experts: int, seed: int) -> Gate:
     return Gate(F.normalize(weight, dim=1), torch.zeros(experts))
 
 
-def trained_gate(features_NF: Tensor, experts_N: Tensor, experts: int) -> Gate:
+def trained_gate(
+    features_NF: Tensor,
+    experts_N: Tensor,
+    experts: int,
+    *,
+    bias: bool = True,
+    balanced: bool = False,
+) -> Gate:
     """Softmax regression from features to the expert, trained on val images.
 
     Args:
         features_NF: features of val images.
         experts_N: the expert that each should go to.
         experts: E.
+        bias: whether the gate has a bias; without one its bias is zero.
+        balanced: whether experts with few features count as much as those with many.
     """
-    mean, scale = features_NF.mean(0), features_NF.std(0).clamp_min(1e-6)
+    mean, scale = features_NF.mean(0) * bias, features_NF.std(0).clamp_min(1e-6)
     inputs = (features_NF - mean) / scale
     weight = torch.zeros(experts, inputs.shape[1], requires_grad=True)
-    bias = torch.zeros(experts, requires_grad=True)
-    optimizer = torch.optim.Adam([weight, bias], lr=0.05, weight_decay=GATE_DECAY)
+    offset = torch.zeros(experts, requires_grad=bias)
+    learned = [weight, offset] if bias else [weight]
+    shares = 1 / experts_N.bincount(minlength=experts).clamp_min(1) if balanced else None
+    optimizer = torch.optim.Adam(learned, lr=0.05, weight_decay=GATE_DECAY)
     with torch.enable_grad():
         for _ in range(GATE_STEPS):
             optimizer.zero_grad()
-            F.cross_entropy(inputs @ weight.T + bias, experts_N).backward()
+            F.cross_entropy(inputs @ weight.T + offset, experts_N, shares).backward()
             optimizer.step()
     own = weight.detach() / scale
-    return Gate(own, bias.detach() - own @ mean)
+    return Gate(own, offset.detach() - own @ mean)
 
 
 def fitted_gates(experts: Experts, val: Images, seed: int = 0) -> dict[str, Gate]:

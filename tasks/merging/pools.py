@@ -231,9 +231,9 @@ class CheckpointPool:
             MergeError: if the command fails or prints no number.
         """
         recipe = self.recipe(members, candidate)
-        alone = len(recipe.members) == 1 and recipe.settings.weights == (1.0,)
-        if alone and not is_adapter(Path(recipe.members[0])):
-            return self._run(Path(recipe.members[0]), split)
+        single, whole = Path(recipe.members[0]), recipe.settings.weights == (1.0,)
+        if len(recipe.members) == 1 and whole and single.exists() and not is_adapter(single):
+            return self._run(single, split)  # a member on the Hub is copied as any merge
         folder = self.scratch / "candidate"
         shutil.rmtree(folder, ignore_errors=True)
         merge_checkpoints(recipe, folder, overwrite=True)

@@ -23,8 +23,9 @@ from ...zoos.tensors.safetensors_file import SafetensorsWriter
 from ..merging.merge import check_mergeable
 from ..merging.output import MERGE_NAME, merge_folder, write_text
 from ..merging.recipe import read_merge_recipe
+from .token_gates import fit_token_gates, shared_model, shared_values
 
-GATES = ("random", "prompts")
+GATES = ("random", "prompts", "trained")
 _FFN = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 _EMBEDDING = "model.embed_tokens.weight"
 RANDOM_GATE_STD = 0.02
@@ -47,15 +48,18 @@ def assemble_experts(
         members: Llama checkpoints of one shape, E of them.
         out: the folder to make.
         base: what attention, norms, embeddings and head are taken from; None averages them.
-        gate: "random", or "prompts": every layer's gate is the mean embedding of an expert's
-            tokens, less that of the others', scaled to unit length.
+        gate: "random"; "prompts", where every layer's gate is the mean embedding of an expert's
+            tokens, less that of the others', scaled to unit length; or "trained", a regression
+            from what enters a layer's feed-forward block on the prompts to their expert, for which
+            `transformers` runs the base or the mean of the members.
         prompts: E lists of token numbers that are typical of each expert.
         experts_per_token: experts that a token is sent to.
         seed: seed of random gates.
         overwrite: replace an earlier result there.
 
     Raises:
-        MergeError: if members are no Llamas of one shape, or prompts do not fit them.
+        MergeError: if members are no Llamas of one shape, prompts do not fit them, or
+            `transformers` is missing for trained gates.
     """
     collection = open_collection(members, base)
     recipe = read_merge_recipe({"method": "mean", "members": [str(path) for path in members]})
@@ -69,8 +73,8 @@ def assemble_experts(
             f"{experts_per_token!r}"
         )
     layers = int(first.folder.config["num_hidden_layers"])
-    gate_EW = _gate(collection, gate, prompts)
-    kinds, reads = _plan(collection, layers, gate_EW, seed)
+    gates = _gates(collection, gate, prompts, layers, seed)
+    kinds, reads = _plan(collection, gates)
     size_bytes = sum(kind.size_bytes for kind in kinds.values())
     state = {
         "mixture": "ffn",
@@ -103,30 +107,40 @@ def _prompt_gate(embedding_TW: Tensor, prompts: Sequence[Sequence[int]]) -> Tens
     return F.normalize(means - others, dim=1)
 
 
-def _gate(
-    collection: ModelCollection, gate: str, prompts: Sequence[Sequence[int]]
-) -> Tensor | None:
+def _gates(
+    collection: ModelCollection,
+    gate: str,
+    prompts: Sequence[Sequence[int]],
+    layers: int,
+    seed: int,
+) -> list[Tensor]:
+    """(E, W) for every layer."""
     if gate not in GATES:
         raise MergeError(f"gate must be one of {GATES}, got {gate!r}")
+    kind = collection.members[0].tensors[_EMBEDDING]
     if gate == "random":
-        return None
-    embedding = (collection.base or collection.members[0]).read(_EMBEDDING)
+        shape = (len(collection.members), kind.shape[1])
+        draws = [torch.Generator().manual_seed(seed + layer) for layer in range(layers)]
+        return [RANDOM_GATE_STD * torch.randn(shape, generator=one) for one in draws]
     fits = len(prompts) == len(collection.members) and all(
-        tokens and all(0 <= token < len(embedding) for token in tokens) for tokens in prompts
+        tokens and all(0 <= token < kind.shape[0] for token in tokens) for tokens in prompts
     )
     if not fits:
         raise MergeError(
-            f"gate 'prompts' needs {len(collection.members)} lists of token numbers below "
-            f"{len(embedding)}, one per expert"
+            f"gate {gate!r} needs {len(collection.members)} lists of token numbers below "
+            f"{kind.shape[0]}, one per expert"
         )
-    return _prompt_gate(embedding, prompts)
+    if gate == "trained":
+        return fit_token_gates(shared_model(collection), prompts)
+    embedding = (collection.base or collection.members[0]).read(_EMBEDDING)
+    return [_prompt_gate(embedding, prompts)] * layers
 
 
 def _plan(
-    collection: ModelCollection, layers: int, gate_EW: Tensor | None, seed: int
+    collection: ModelCollection, gates: Sequence[Tensor]
 ) -> tuple[dict[str, TensorType], dict[str, Callable[[], Tensor]]]:
     """Type of every tensor of the mixture, and how its values are got."""
-    first, experts = collection.members[0], len(collection.members)
+    first = collection.members[0]
     kinds, reads = dict[str, TensorType](), dict[str, Callable[[], Tensor]]()
     for name, kind in first.tensors.items():
         role = name.rsplit(".", 2)[-2]
@@ -138,25 +152,12 @@ def _plan(
                 reads[new] = lambda member=member, name=name: member.read(name)  # type: ignore[misc]
         else:
             kinds[name] = kind
-            reads[name] = lambda name=name: _shared(collection, name)  # type: ignore[misc]
-    width = first.tensors[_EMBEDDING].shape[1]
-    for layer in range(layers):
+            reads[name] = lambda name=name: shared_values(collection, name)  # type: ignore[misc]
+    for layer, gate_EW in enumerate(gates):
         name = f"model.layers.{layer}.block_sparse_moe.gate.weight"
-        kinds[name] = TensorType(first.tensors[_EMBEDDING].dtype, (experts, width))
-        reads[name] = lambda layer=layer: _layer_gate(gate_EW, (experts, width), seed + layer)  # type: ignore[misc]
+        kinds[name] = TensorType(first.tensors[_EMBEDDING].dtype, tuple(gate_EW.shape))
+        reads[name] = lambda gate_EW=gate_EW: gate_EW  # type: ignore[misc]
     return kinds, reads
-
-
-def _shared(collection: ModelCollection, name: str) -> Tensor:
-    if collection.base is not None:
-        return collection.base.read(name)
-    return torch.stack([values.float() for values in collection.read(name)]).mean(0)
-
-
-def _layer_gate(gate_EW: Tensor | None, shape: tuple[int, int], seed: int) -> Tensor:
-    if gate_EW is not None:
-        return gate_EW
-    return RANDOM_GATE_STD * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def _config(first: FolderMember, experts: int, experts_per_token: int) -> Mapping[str, object]:

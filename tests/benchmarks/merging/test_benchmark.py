@@ -11,7 +11,16 @@ from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.leaderboard import leaderboard_text
 from weightzoo.benchmarks.merging import benchmark, rows
 from weightzoo.benchmarks.merging.benchmark import merging_benchmark
-from weightzoo.benchmarks.merging.plan import CLASS_GROUPS, FULL, Size, children, image_file
+from weightzoo.benchmarks.merging.plan import (
+    CLASS_GROUPS,
+    FULL,
+    SCENARIOS,
+    SMALL,
+    Size,
+    check_size,
+    children,
+    image_file,
+)
 from weightzoo.benchmarks.merging.report import (
     SINGLE,
     _overfitting,
@@ -61,18 +70,26 @@ def test_children_of_classes_see_one_image_of_every_other_class(tmp_path: Path) 
     assert len({child.name for group in children(FULL).values() for child in group}) == 13
 
 
+def test_run_of_another_size_is_not_continued(tmp_path: Path) -> None:
+    check_size(tmp_path, SMALL)
+    check_size(tmp_path, SMALL)
+    with pytest.raises(ValueError, match="holds a run of another size, .*choose another --out"):
+        check_size(tmp_path, FULL)
+
+
 @pytest.mark.slow
 def test_benchmark_compares_all_methods_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmark, "SMALL", Size(1, 1, (1e-3,), 4, 1, 0, 2))
+    monkeypatch.setattr(benchmark, "SCENARIOS", {"classes": SCENARIOS["classes"]})
     monkeypatch.setattr(rows, "SCALES", (0.5,))
     monkeypatch.setattr(rows, "FEW_IMAGES", (20,))
     monkeypatch.setattr(calibration, "EXAMPLES", 16)
     options = BenchmarkOptions(out=tmp_path, size="small", seeds=(0,), command="x", progress=False)
     outcome = merging_benchmark(options)
     found = outcome.data["units"][0]["rows"]
-    assert {"base", "wudi", "search: cma", "regmean++"} <= set(found)
+    assert {"base", "wudi", "search: cma", "regmean++", "rule, base known"} <= set(found)
     gated, oracle = found["mixture of members: trained gate"], found["oracle over members"]
     assert oracle["test"] >= gated["test"]
     assert "| fisher |" in outcome.text and (tmp_path / "plot.png").stat().st_size > 5000

@@ -1,6 +1,7 @@
 """Checkpoints on the Hub: header first, tensors by ranges, faults told or survived."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,16 @@ from weightzoo.tasks.merging.families import find_families
 result = find_families(open_collection(members)).to_json()["families"]
 """
     assert [len(family) for family in client.run(code, members=members)] == [2]
+
+
+def test_repositories_are_glued(client: HubClient, members: list[str], tmp_path: Path) -> None:
+    score = tmp_path / "score.py"
+    score.write_text("import os, sys\nprint(os.path.getsize(sys.argv[1] + '/config.json'))")
+    command = f"{sys.executable} {score} {{model}}"
+    arguments = ["glue", *members, "--out", str(tmp_path / "out"), "--strategies", "average"]
+    arguments += ["--evaluate", command, "--test", command]
+    assert client.run(COMMAND, arguments=arguments) == 0
+    assert len(json.loads((tmp_path / "out" / "report.json").read_text())["families"]) == 1
 
 
 def test_broken_connection_is_tried_again(

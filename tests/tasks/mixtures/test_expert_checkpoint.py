@@ -69,7 +69,10 @@ def test_gate_from_prompts_prefers_the_experts_own_tokens(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("prompts", [[], [[1]], [[1], []], [[1], [TOKENS]]])
-def test_prompts_that_do_not_fit_are_refused(tmp_path: Path, prompts: list[list[int]]) -> None:
-    with pytest.raises(MergeError, match="needs 2 lists of token numbers below 12"):
-        assemble_experts(pool(tmp_path), tmp_path / "out", gate="prompts", prompts=prompts)
+@pytest.mark.parametrize("gate", ["prompts", "trained"])
+def test_prompts_that_do_not_fit_are_refused(
+    tmp_path: Path, prompts: list[list[int]], gate: str
+) -> None:
+    with pytest.raises(MergeError, match=f"'{gate}' needs 2 lists of token numbers below 12"):
+        assemble_experts(pool(tmp_path), tmp_path / "out", gate=gate, prompts=prompts)
     assert not (tmp_path / "out").exists()
