@@ -42,9 +42,9 @@ class NewModels:
     """How well models are ranked that were not trained with.
 
     Attributes:
-        rows: results by way: the mean of weighted tau over all models with one group new, over
-            the models of that group, and with every model new in turn; and regret of the first
-            pick of the last.
+        rows: three means of weighted tau and one of regret, by way: over all models with one group
+            new, over the models of that group, over all with every model new in turn; regret of
+            the first pick of the last.
         claims: comparisons by weighted tau with every model new in turn.
         families: family of each target.
         groups: number of models by group.

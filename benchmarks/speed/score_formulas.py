@@ -220,6 +220,7 @@ def potential_energy_descent(task: TaskFeatures) -> TaskFeatures:
 
 def zood(task: TaskFeatures) -> float:
     """Sum of discriminability and stability per image: SVDs, and SciPy's normal density."""
+    assert task.domains is not None
     terms = []
     for name in np.unique(task.domains):
         out = task.domains == name

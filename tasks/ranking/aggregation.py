@@ -8,6 +8,8 @@ Shape letters: K scores, M models.
 
 import numpy as np
 
+from ..scoring.ranks import is_constant
+
 RULES = ("copeland", "borda", "mean-z")
 
 
@@ -37,12 +39,12 @@ def aggregate_scores(scores: np.ndarray, rule: str = "copeland") -> np.ndarray:
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:
-    """Rows in deviations from their mean; a constant row, which says nothing, is 0.
+    """Rows in deviations from their mean; a row that is constant up to rounding is 0.
 
     Args:
         scores: (..., M), finite.
     """
     centred = scores - scores.mean(axis=-1, keepdims=True)
     deviation = scores.std(axis=-1, keepdims=True)
-    flat = np.ptp(scores, axis=-1, keepdims=True) == 0
+    flat = is_constant(scores)[..., None]
     return np.where(flat, 0, centred / np.where(flat, 1, deviation))

@@ -56,7 +56,7 @@ def weight_embeddings(zoo: Path | str, embed: Embed = pooled_statistics) -> dict
         embed: embeds rows; by default statistics that are defined for any architecture.
 
     Raises:
-        ZooError: if the zoo cannot be read, see `model_source`.
+        ZooError: if there is no zoo, or no checkpoint is finite.
     """
     label, parents = model_source(zoo)
     folder = str(zoo).rpartition("@")[0] or str(zoo)

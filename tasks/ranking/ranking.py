@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...zoos.errors import UnsuitableError
+from ..scoring.ranks import is_constant
 from ..transferability.scores import SCORES, score_entry, score_models
 from ..transferability.task_features import TaskFeatures
 from .aggregation import standardised
@@ -123,7 +124,7 @@ def rank_models(
     seconds = time.perf_counter() - started
     prior, cost, notes = _history(history, task, list(tasks))
     for name, value in values.items():
-        if np.ptp(value) == 0 and len(value) > 1:
+        if is_constant(value) and len(value) > 1:
             notes.append(f"{name} is equal for all models: it counts as no information")
     known = np.isfinite(prior)
     z = np.zeros(len(prior))

@@ -17,6 +17,7 @@ from .metrics import kendall_tau
 CONVENTIONS = ("truth", "both")
 LEVEL = 0.95
 RESAMPLES = 10_000
+ROUNDING = 1e-10  # relative; the H-score of more features than images differs by 1e-15 at most
 
 Statistic = Callable[[np.ndarray, np.ndarray], float]
 
@@ -55,6 +56,8 @@ def agreement(truth: np.ndarray, scores: np.ndarray) -> Agreement:
         ValueError: if a value is not finite, the lengths differ, or there are fewer than 2 models.
     """
     truth, scores = _checked(truth, scores)
+    constant = bool(is_constant(scores))
+    scores = np.zeros(len(scores)) if constant else scores
     return Agreement(
         tau_w=weighted_tau(truth, scores),
         tau_w_both=weighted_tau(truth, scores, "both"),
@@ -62,8 +65,14 @@ def agreement(truth: np.ndarray, scores: np.ndarray) -> Agreement:
         pearson=pearson(truth, scores),
         regret_1=regret(truth, scores, 1),
         regret_3=regret(truth, scores, 3),
-        constant=bool(np.ptp(scores) == 0),
+        constant=constant,
     )
+
+
+def is_constant(scores: np.ndarray) -> np.ndarray:
+    """Whether scores (..., M) of the M models are equal up to rounding."""
+    equal: np.ndarray = np.ptp(scores, axis=-1) <= ROUNDING * np.abs(scores).max(axis=-1)
+    return equal
 
 
 def weighted_tau(truth: np.ndarray, scores: np.ndarray, convention: str = "truth") -> float:
@@ -84,7 +93,7 @@ def weighted_tau(truth: np.ndarray, scores: np.ndarray, convention: str = "truth
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be one of {CONVENTIONS}, got {convention!r}")
     truth, scores = _checked(truth, scores)
-    if np.ptp(truth) == 0 or np.ptp(scores) == 0:
+    if is_constant(truth) or is_constant(scores):
         return 0.0
     by_truth = _hyperbolic_tau(truth, scores)
     return by_truth if convention == "truth" else (by_truth + _hyperbolic_tau(scores, truth)) / 2
@@ -125,7 +134,7 @@ def pearson(truth: np.ndarray, scores: np.ndarray) -> float:
         ValueError: if `agreement` would raise.
     """
     truth, scores = _checked(truth, scores)
-    if np.ptp(truth) == 0 or np.ptp(scores) == 0:
+    if is_constant(truth) or is_constant(scores):
         return 0.0
     return float(np.corrcoef(truth, scores)[0, 1])
 

@@ -14,6 +14,7 @@ from ...zoos.errors import UnsuitableError
 from .task_features import TaskFeatures, softmax
 
 KEPT_VARIANCE = 0.8
+MOST_BYTES = 2**31  # of the mixture's covariances; scikit-learn holds three such arrays
 
 
 def leep(task: TaskFeatures) -> float:
@@ -49,6 +50,9 @@ def n_leep(task: TaskFeatures, components: int | None = None, seed: int = 0) -> 
         components: number of components; by default the number of classes, at least a tenth and
             at most a fifth of the images, as Model Spider's baselines have it.
         seed: seed of the mixture's first guess.
+
+    Raises:
+        UnsuitableError: if the covariances of the mixture take more than `MOST_BYTES`.
     """
     from sklearn.decomposition import PCA
     from sklearn.exceptions import ConvergenceWarning
@@ -57,6 +61,12 @@ def n_leep(task: TaskFeatures, components: int | None = None, seed: int = 0) -> 
     images, classes = task.one_hot.shape
     count = components or max(1, int(max(min(classes, 0.2 * images), 0.1 * images)))
     reduced = PCA(KEPT_VARIANCE, svd_solver="full").fit_transform(task.features)
+    if (needed := 8 * count * reduced.shape[1] ** 2) > MOST_BYTES:
+        raise UnsuitableError(
+            f"a mixture of {count} components on {reduced.shape[1]} principal components takes "
+            f"{needed / 1e9:.1f} GB for its covariances, and at most {MOST_BYTES / 1e9:.1f} GB are "
+            "allowed: give fewer images, or another score of features, such as 'logme'"
+        )
     reduced /= reduced.std()  # so that the mixture's constant ridge means the same for all models
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # an early stop is part of the score

@@ -9,7 +9,10 @@ import pytest
 from published_tables import needs_tables
 from scipy.stats import weightedtau
 
+from weightzoo.tasks.ranking.aggregation import standardised
 from weightzoo.tasks.scoring import ranks
+from weightzoo.tasks.transferability import class_scores
+from weightzoo.tasks.transferability.task_features import TaskFeatures
 
 SPIDER = {  # weighted tau as printed in Model Spider's README (MIT, Yi-Kai Zhang), commit d2a53e4
     "H-Score": (0.328, 0.738, 0.616, 0.797, 0.784, 0.395, 0.610, 0.918),
@@ -127,6 +130,18 @@ def test_constant_score_counts_as_no_information() -> None:
     found = ranks.agreement(np.array([0.1, 0.5, 0.3]), np.zeros(3))
     assert found.constant and found.tau_w == found.tau_b == found.pearson == 0
     assert found.regret_1 == pytest.approx(0.5 - 0.3)  # a random pick, not the first model
+
+
+def test_score_that_differs_by_rounding_alone_counts_as_no_information() -> None:
+    labels = np.arange(40) % 4
+    tasks = [
+        TaskFeatures(np.random.default_rng(seed).normal(size=(40, 90)), labels) for seed in range(6)
+    ]
+    scores = np.array([class_scores.h_score(task) for task in tasks])  # more features than images
+    assert 0 < np.ptp(scores) < 1e-12
+    found = ranks.agreement(np.linspace(0, 1, 6), scores)
+    assert found.constant and found.tau_w == found.tau_b == found.pearson == 0
+    assert not standardised(scores).any() and not ranks.is_constant(np.array([1.0, 1 + 1e-6]))
 
 
 def test_regret_with_ties_is_the_mean_over_their_orders() -> None:

@@ -64,6 +64,14 @@ def test_leep_and_nce_count_as_their_definitions_do() -> None:
     assert head_scores.nce(TASK) == pytest.approx(entropy, rel=1e-12)
 
 
+def test_mixture_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_scores, "MOST_BYTES", 10_000)
+    wide = made(images=90, width=60)
+    with pytest.raises(UnsuitableError, match="9 components on .*give fewer images, or another"):
+        head_scores.n_leep(wide)
+    assert np.isfinite(head_scores.n_leep(TASK))
+
+
 def test_gbc_is_the_sum_of_overlaps() -> None:
     for kind in ("diagonal", "spherical"):
         total = 0.0
