@@ -35,6 +35,8 @@ from .parts.weight_graph import Edges, kind_index, value_places, weight_graph
 class FourierEdges(nn.Module):
     """Maps the values between two units, through Fourier features of each, to width H."""
 
+    frequencies: Tensor
+
     def __init__(self, width: int, max_values: int, frequencies: int) -> None:
         """Make one matrix per place of a value, and one code per kind of tensor.
 
