@@ -1,7 +1,9 @@
 """Predictors that the benchmarks compare, with their training settings.
 
-Settings were chosen on val splits; `LOG.md` lists what was tried. SNE is the set-based neural
-network encoder, NFN a neural functional network, INR an implicit neural representation.
+Settings were chosen on val splits; `LOG.md` lists what was tried. Those of DNG (directed neural
+graph) and of the encoders that run networks are first choices without a search. SNE is the
+set-based neural network encoder, NFN a neural functional network, INR an implicit neural
+representation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,6 +55,7 @@ def encoders(size: str) -> list[Predictor]:
         trained("NFN-HNP", "nfn-hnp", lr=3e-3, epochs=2 * epochs),
         trained("NFN-NP", "nfn-np", lr=3e-3, epochs=2 * epochs),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs),
+        trained("DNG", "dng", lr=3e-3, epochs=2 * epochs),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs),
         *probing(size),
     ]
@@ -85,6 +88,7 @@ def crossing(size: str) -> list[Predictor]:
         trained("padded MLP", "padded-mlp", lr=1e-3, epochs=2 * epochs, **ACROSS),
         trained("DeepSets", "deepsets", lr=1e-2, epochs=2 * epochs, **ACROSS),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
+        trained("DNG", "dng", lr=3e-3, epochs=2 * epochs, **ACROSS),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs, **ACROSS),
         *probing(size),
         *oracles(),

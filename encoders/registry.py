@@ -127,6 +127,7 @@ ENCODERS: dict[str, EncoderEntry] = {
     "neural-graph": _entry(
         "neural_graph", "NeuralGraph", "messages between units; any architecture with a graph"
     ),
+    "dng": _entry("dng", "DNG", "one pass along the graph of units; any architecture with a graph"),
     "probegen": _entry(
         "probe_gen", "ProbeGen", "outputs on learned probes; any architecture that weightzoo runs"
     ),

@@ -242,6 +242,21 @@ def _middle(pairs: Tensor, spec: TensorSpec, most: int) -> Tensor:
     return F.pad(image.flatten(-2), (0, most - side * side))
 
 
+@lru_cache(maxsize=CACHED_TABLES)
+def value_places(edges: Edges, most: int) -> Tensor:
+    """Places (K,) of the values of a pair of units among `most`, where `Edges.values` pads them.
+
+    Args:
+        edges: edges of one tensor.
+        most: largest number of values per pair of units.
+
+    Raises:
+        UnsuitableError: if a pair has more values.
+    """
+    values = torch.arange(1, edges.shape[2] + 1).view(1, 1, 1, -1)
+    return _middle(values, edges.spec, most).flatten().nonzero()[:, 0]
+
+
 def kind_index(spec: TensorSpec) -> int:
     """Return the number of a tensor's kind and role, below 2 * len(KINDS)."""
     return 2 * KINDS.index(spec.kind) + (spec.role == "bias")

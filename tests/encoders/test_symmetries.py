@@ -15,13 +15,14 @@ Reorder = Callable[[LayerTable, Tensor, bool], Tensor]
 INVARIANT = [
     *(
         (name, chain)
-        for name in ("nfn-hnp", "nfn-np", "nft", "neural-graph")
+        for name in ("nfn-hnp", "nfn-np", "nft", "neural-graph", "dng")
         for chain in ("mlp", "cnn")
     ),
     ("nfn-hnp", "gap"),
     ("nft", "gap"),
     ("nft", "inr"),
     ("neural-graph", "gap"),
+    ("dng", "gap"),
     *((name, chain) for name in ("probegen", "hidden-probe") for chain in ("mlp", "cnn", "gap")),
     ("probegen", "inr"),
     ("hidden-probe", "inr"),
