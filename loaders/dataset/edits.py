@@ -238,9 +238,11 @@ class Editable:
         return cast(Self, replace(cast(Any, self), **changes))
 
     def _edited(self, columns: Mapping[str, np.ndarray]) -> Self:
-        """With new or replaced columns, which are shown."""
+        """With new or replaced columns, which are shown; new splits are those of no protocol."""
         table = with_columns(self._own, columns)
-        return self._changed(table=table, shown=tuple(dict.fromkeys([*self.shown, *columns])))
+        changes = {"split_rule": {"by": "given"}} if "split" in columns else {}
+        shown = tuple(dict.fromkeys([*self.shown, *columns]))
+        return self._changed(table=table, shown=shown, **changes)
 
     def _run(
         self, function: Callable[[Batch], Mapping[str, Any]], rows: slice, weights: bool

@@ -110,7 +110,7 @@ def train_editor(
                 outputs = render(architecture, editor(train.weights(rows)), points)
                 loss = (outputs - targets[rows]).square().mean()
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 optimizer.step()
                 schedule.step()
     return editor.eval()

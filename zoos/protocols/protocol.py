@@ -46,7 +46,7 @@ class Figure:
     @property
     def text(self) -> str:
         """The figure and its source in one line."""
-        quoted = ", quoted in later papers" if self.quoted else ""
+        quoted = ", quoted" if self.quoted else ""
         return (
             f"{self.method} on {self.data}: {self.metric} {self.value:.3f} ({self.source}{quoted})"
         )

@@ -102,6 +102,16 @@ def test_report_names_the_protocol(tmp_path: Path) -> None:
     assert set(zoo["test"].columns["epoch"]) == {22, 25}
 
 
+def test_splits_that_are_drawn_anew_are_those_of_no_protocol(tmp_path: Path) -> None:
+    source, file, _ = small_cnn(tmp_path)
+    import_zoo(
+        "smallcnn", source, tmp_path / "out", protocol="nfn", split_file=file, progress=False
+    )
+    train = load_zoo(tmp_path / "out", split="train")
+    assert train.splitting["protocol"] == "nfn"
+    assert train.train_test_split(0.5)["test"].splitting == {"by": "given"}
+
+
 def test_navon_split_is_the_published_file(tmp_path: Path) -> None:
     listed: dict[str, dict[str, list[str]]] = {}
     for index, split in enumerate(["train", "train", "val", "test"]):

@@ -22,12 +22,15 @@ from weightzoo.zoos.images.signals import load_signals
 from weightzoo.zoos.recipe import load_recipe
 
 
-@pytest.fixture(scope="module")
-def inrs(tmp_path_factory: pytest.TempPathFactory) -> ZooDict:
-    recipe = replace(load_recipe("digits-inr"), epochs=60, checkpoints=(60,), seeds=32)
-    folder = tmp_path_factory.mktemp("zoos") / "inrs"
+def built(folder: Path, seeds: int, epochs: int) -> ZooDict:
+    recipe = replace(load_recipe("digits-inr"), epochs=epochs, checkpoints=(epochs,), seeds=seeds)
     build_zoo(recipe, folder, workers=1, progress=False)
     return load_zoo(folder)
+
+
+@pytest.fixture(scope="module")
+def inrs(tmp_path_factory: pytest.TempPathFactory) -> ZooDict:
+    return built(tmp_path_factory.mktemp("zoos") / "inrs", seeds=16, epochs=2)
 
 
 def test_dilation_takes_the_largest_value_around_each_pixel() -> None:
@@ -63,9 +66,11 @@ def test_editor_reorders_its_output_with_its_input(inrs: ZooDict) -> None:
     assert change.abs().max() > 1e-4  # a negative control: the network is another one
 
 
+@pytest.mark.slow
 def test_trained_editors_dilate_better_than_no_edit_and_their_average_than_one(
-    inrs: ZooDict,
+    tmp_path: Path,
 ) -> None:
+    inrs = built(tmp_path / "inrs", seeds=32, epochs=60)
     settings = EditingSettings(epochs=30, batch_size=8, lr=3e-3, width=4)
     editors = [train_editor(inrs["train"], settings, seed) for seed in (0, 1)]
     learned = editing_error(editors, inrs["train"])

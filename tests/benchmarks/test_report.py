@@ -1,0 +1,18 @@
+"""The Markdown report of a benchmark, from parts of a result."""
+
+from weightzoo.benchmarks.report import _zoo_table
+
+
+def test_zoo_table_names_the_protocol_of_a_zoo_and_its_leak() -> None:
+    split = {"train": 4, "val": 2, "test": 2}
+    zoo = {"models": split, "rows": split, "target": None, "images": None, "parameters": 71}
+    zoo |= {"architecture": "cnn"}
+    rule = {"by": "protocol", "protocol": "wild-park", "cut_models": 3, "rows": split}
+    result = {
+        "target": "test_accuracy",
+        "zoos": {"park": zoo | {"splitting": rule | {"left_out_rows": 0}}, "older": zoo},
+    }
+    text = _zoo_table(result)
+    assert "- park: protocol wild-park: train 4, val 2, test 2 rows, 0 left out" in text
+    assert "- park: the published split leaks: 3 models" in text
+    assert "- older" not in text
