@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .disk import sync, sync_tree, write_whole
-from .errors import BuildError
+from .errors import BuildError, FolderBusyError
 from .folder_identity import (
     IDENTITY_NAME,
     LOCK_NAME,
@@ -298,7 +298,7 @@ def _lock(path: Path, out: Path) -> int | None:
         pass
     except BlockingIOError as error:
         os.close(handle)
-        raise BuildError(f"another command is writing {out}: wait until it ends") from error
+        raise FolderBusyError(f"another command is writing {out}: wait until it ends") from error
     os.close(handle)
     return None
 
