@@ -111,6 +111,12 @@ def _add_push(commands: Any) -> None:
         help="replace a zoo in the repository that has the same name and other data",
     )
     push.add_argument(
+        "--licence",
+        metavar="ID",
+        help="licence of the publishers of an imported zoo, as the Hub names it, such as mit; "
+        "needed where the zoo states none",
+    )
+    push.add_argument(
         "zoo",
         type=Path,
         help="zoo folder, folder of zoo folders, or folder of an encoder that `weightzoo train` "
@@ -189,6 +195,7 @@ def _push(options: argparse.Namespace) -> None:
             options.repo,
             private=options.private,
             plot=plot,
+            licence=options.licence,
             overwrite=options.overwrite,
         )
     print_result(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")

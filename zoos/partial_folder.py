@@ -312,8 +312,8 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def _is_collection(folder: Path) -> bool:
-    """Whether a folder holds only zoos and, if any, the report of their import."""
-    entries = [path for path in folder.iterdir() if path.name != REPORT_NAME]
+    """Whether a folder holds only zoos and, if any, the report of their import and a card."""
+    entries = [path for path in folder.iterdir() if path.name not in (REPORT_NAME, "README.md")]
     return bool(entries) and all((path / INDEX_NAME).is_file() for path in entries)
 
 
