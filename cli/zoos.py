@@ -182,13 +182,15 @@ def _push(options: argparse.Namespace) -> None:
     from ..loaders.hub.publishing import push_to_hub
     from ..loaders.load import load_zoo
     from ..tasks.inspection.plots import has_measure, plot_zoo
+    from ..zoos.mixed_format import is_mixed_folder
 
     if _is_trained_model(options.zoo):
         _push_model(options)
         return
     with tempfile.TemporaryDirectory() as scratch:
         plot = None
-        if (options.zoo / "zoo.json").is_file() and has_measure(zoo := load_zoo(options.zoo)):
+        single = (options.zoo / "zoo.json").is_file() and not is_mixed_folder(options.zoo)
+        if single and has_measure(zoo := load_zoo(options.zoo)):
             plot_zoo(zoo, plot := Path(scratch) / "plot.png")
         commit = push_to_hub(
             options.zoo,

@@ -24,6 +24,7 @@ from ...zoos.card import (
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
+from ...zoos.mixed_format import is_mixed_folder
 from .requests import HubError, hub_errors, patiently
 from .sums import SUMS_NAME, damaged_by_sums, read_sums
 
@@ -242,7 +243,8 @@ class _LocalZoo:
 def _local_zoos(folder: Path, plot: str | Path | None) -> list[_LocalZoo]:
     """The zoos of a folder, after a check of all their files."""
     if (folder / INDEX_NAME).is_file():
-        folders = {ZooIndex.read(folder).name: folder}
+        named = folder.resolve().name if is_mixed_folder(folder) else ZooIndex.read(folder).name
+        folders = {named: folder}
     else:
         folders = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX_NAME}"))}
     if not folders:
@@ -262,6 +264,12 @@ def _local_zoo(folder: Path, name: str, plot: Path | None) -> _LocalZoo:
     if not re.fullmatch(r"\w[\w.-]*", name, re.ASCII):
         raise ValueError(
             f"a zoo's name on the Hub must be of letters, digits, '_', '-' and '.', got {name!r}"
+        )
+    if is_mixed_folder(folder):
+        raise ValueError(
+            f"{folder} is a mixed zoo of many architectures, which push does not publish: upload "
+            f"the folder with `hf upload ORG/NAME {folder} --repo-type dataset`, and users load it "
+            "from their download, load_zoo(snapshot_download('ORG/NAME', repo_type='dataset'))"
         )
     index = ZooIndex.read(folder)
     index.open(folder)
