@@ -1,4 +1,4 @@
-"""Indexes of repositories on the Hugging Face Hub, of which one layer each is fetched.
+"""One layer of each repository that an index names, fetched from the Hugging Face Hub.
 
 Source: Model-J (Kahana et al. 2025, ProbeX, arXiv 2410.13569): parquet files, by subset and split,
 with one line per repository: `hf_model_id` and hyper-parameters. Here an index may be .parquet,
