@@ -115,7 +115,8 @@ class ShardFolder:
         partial = path.with_suffix(f".{os.getpid()}.tmp")
         with partial.open("wb") as file:
             arrays = {"positions": np.array(positions), "weights": weights}
-            np.savez(file, **arrays, **{f"metric_{k}": v for k, v in metrics.items()})
+            arrays |= {f"metric_{name}": values for name, values in metrics.items()}
+            np.savez(file, **arrays)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)

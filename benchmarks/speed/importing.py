@@ -86,7 +86,7 @@ def _time_format(format: str, folder: Path, models: int, rounds: int) -> None:
     case = FORMATS[format]
     case.write(folder / "one", models)
     rows = _import_format(format, folder / "one")
-    sides = {
+    sides: dict[str, Callable[[], object]] = {
         case.alone: lambda: case.load(folder / "one"),
         "import, whole": lambda: _import_format(format, folder / "one"),
     }

@@ -63,6 +63,9 @@ class LoraReader(StateDictReader):
         Args:
             model: model of the source.
             row: index of the checkpoint in `model.locations`.
+
+        Raises:
+            UnreadableFileError: if it holds no factors, half a pair, or two tensors of one name.
         """
         state = super().open_state(model, row)
         named: dict[str, Leaf] = {}

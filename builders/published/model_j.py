@@ -127,7 +127,11 @@ class ModelJReader(Reader):
     takes_layer: ClassVar[bool] = True
 
     def scan(self) -> Scan:
-        """Read the index, and the header of every repository's weights."""
+        """Read the index, and the header of every repository's weights.
+
+        Raises:
+            BuildError: if no layer is named, or there is no readable index.
+        """
         if not self.layer:
             raise BuildError("a layer is needed: give --layer NAME (in Python layer=NAME)")
         scan = Scan()

@@ -60,7 +60,12 @@ def test_shard_goes_on_after_a_kill_and_trains_nothing_twice(
     with pytest.raises(KeyboardInterrupt):
         build_shard(small_recipe(), tmp_path / "zoo", (1, 2), **given)
     first = written.pop()
-    monkeypatch.setattr(ShardFolder, "write", lambda *a: (written.append(min(a[1])), real(*a)))
+
+    def log(self: ShardFolder, positions: Any, *rest: Any) -> None:
+        written.append(min(positions))
+        real(self, positions, *rest)
+
+    monkeypatch.setattr(ShardFolder, "write", log)
     assert build_shard(small_recipe(), tmp_path / "zoo", (1, 2), **given) is None
     assert written and first not in written
     assert build_shard(small_recipe(), tmp_path / "zoo", (2, 2), **given) is not None
