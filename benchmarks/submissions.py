@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..tasks.inspection.verification import Check
+from ..tasks.inspection.checks import Check
 from ..zoos.errors import ZooError
 from .leaderboard import BENCHMARK_FORMAT, section
 from .plots import BASELINE

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from ..zoos.card import write_collection_card
 from ..zoos.errors import BuildError
 from ..zoos.folder_identity import Identity
 from ..zoos.partial_folder import SCRATCH_NAME, PartialFolder, partial_folder
@@ -320,6 +321,9 @@ class _Import:
             if result is not None and len(zoos) > 1:
                 own = {model.name for model in zoo.models}
                 report.of(result, own).write(zoo.finished)
+        if len(zoos) > 1:
+            names = [zoo.finished.name for zoo, one in zip(zoos, made, strict=True) if one]
+            write_collection_card(self.held.finished, names, self.out.resolve().name)
         report.write(self.held.finished)
 
 

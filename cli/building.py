@@ -57,6 +57,12 @@ def _add_build(commands: Any) -> None:
         action="store_true",
         help="print the number of models, bytes and seconds of the build, and stop",
     )
+    build.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="train part I of N only, on any machine; when the folders of all N shards lie beside "
+        "--out, the command that ends last writes the zoo",
+    )
     _add_engine(build)
 
 
@@ -261,9 +267,12 @@ def _build(options: argparse.Namespace) -> None:
         print_result(options, plan, plan_text(plan))
         return
     check_device(options.device, here=options.engine == "process")
+    out = options.out or Path(recipe.name)
+    if options.shard is not None:
+        _build_shard(options, recipe, out)
+        return
     from ..builders.build import build_zoo
 
-    out = options.out or Path(recipe.name)
     index = build_zoo(
         recipe,
         out,
@@ -277,6 +286,34 @@ def _build(options: argparse.Namespace) -> None:
         approve=_approval(options),
     )
     _print_built(options, out, index)
+
+
+def _build_shard(options: argparse.Namespace, recipe: Any, out: Path) -> None:
+    from ..builders.shard_build import ShardFolder, build_shard
+
+    number, mark, count = options.shard.partition("/")
+    if not (mark and number.isdecimal() and count.isdecimal()):
+        raise BuildError(f"--shard takes I/N, such as 3/8, got {options.shard!r}")
+    if options.engine != "process":
+        raise BuildError(f"a shard trains with the engine 'process', got {options.engine!r}")
+    shard = int(number), int(count)
+    index = build_shard(
+        recipe,
+        out,
+        shard,
+        models=options.models,
+        device=options.device,
+        workers=options.workers,
+        overwrite=options.overwrite,
+    )
+    if index is not None:
+        _print_built(options, out, index)
+        return
+    folders = [ShardFolder.beside(out, one, shard[1]) for one in range(1, shard[1] + 1)]
+    missing = [one for one, folder in enumerate(folders, start=1) if not folder.is_whole]
+    own = folders[shard[0] - 1].path
+    result = {"path": str(own), "missing_shards": missing}
+    print_result(options, result, f"{own}: whole; shards that are missing: {missing or 'none'}")
 
 
 def _slurm_options(given: Sequence[str]) -> dict[str, Any]:

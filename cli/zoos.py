@@ -111,6 +111,12 @@ def _add_push(commands: Any) -> None:
         help="replace a zoo in the repository that has the same name and other data",
     )
     push.add_argument(
+        "--licence",
+        metavar="ID",
+        help="licence of the publishers of an imported zoo, as the Hub names it, such as mit; "
+        "needed where the zoo states none",
+    )
+    push.add_argument(
         "zoo",
         type=Path,
         help="zoo folder, folder of zoo folders, or folder of an encoder that `weightzoo train` "
@@ -176,19 +182,22 @@ def _push(options: argparse.Namespace) -> None:
     from ..loaders.hub.publishing import push_to_hub
     from ..loaders.load import load_zoo
     from ..tasks.inspection.plots import has_measure, plot_zoo
+    from ..zoos.mixed_format import is_mixed_folder
 
     if _is_trained_model(options.zoo):
         _push_model(options)
         return
     with tempfile.TemporaryDirectory() as scratch:
         plot = None
-        if (options.zoo / "zoo.json").is_file() and has_measure(zoo := load_zoo(options.zoo)):
+        single = (options.zoo / "zoo.json").is_file() and not is_mixed_folder(options.zoo)
+        if single and has_measure(zoo := load_zoo(options.zoo)):
             plot_zoo(zoo, plot := Path(scratch) / "plot.png")
         commit = push_to_hub(
             options.zoo,
             options.repo,
             private=options.private,
             plot=plot,
+            licence=options.licence,
             overwrite=options.overwrite,
         )
     print_result(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")

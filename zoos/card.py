@@ -140,6 +140,7 @@ def repo_card(repo_id: str, zoos: Sequence[CardZoo], existing: str | None = None
     card = _new_card(title, _OPENING.format(title=title, licence=licence), licence)
     if existing is not None:
         card = _parsed(existing)
+        card.data.license = _joint_licence(card, zoos)
     for zoo in zoos:
         _enter(card.data, zoo, f"{zoo.name}/")
         use = _HUB_USE.format(repo=repo_id, name=zoo.name)
@@ -148,6 +149,39 @@ def repo_card(repo_id: str, zoos: Sequence[CardZoo], existing: str | None = None
         text = re.sub(f"\n*{re.escape(start)}.*?{re.escape(end)}", "", card.text, flags=re.DOTALL)
         card.text = f"{text.rstrip()}\n\n{start}\n{section}{end}\n"
     return _text(card)
+
+
+def write_collection_card(folder: Path, names: Sequence[str], title: str) -> None:
+    """Write `README.md` of a folder of zoos, so that `load_dataset(folder, name)` works.
+
+    Args:
+        folder: folder of zoo folders.
+        names: names of the zoo folders, under which users load them; the first is the default.
+        title: name of the folder, when it is at its place.
+    """
+    zoos = [read_card_zoo(folder / name, ZooIndex.read(folder / name), name) for name in names]
+    card = _new_card(title, "", _licence(zoos))
+    for zoo in zoos:
+        _enter(card.data, zoo, f"{zoo.name}/")
+    lines = [f"- `{zoo.name}`: {_size_line(zoo)}" for zoo in zoos]
+    card.text = _COLLECTION.format(title=title, lines="\n".join(lines), name=zoos[0].name)
+    (folder / CARD_NAME).write_text(_text(card))
+
+
+def lacks_licence(zoo: CardZoo) -> bool:
+    """Whether others hold rights in a zoo and no licence is stated."""
+    return _own_licence(zoo) == UNKNOWN_LICENCE
+
+
+def under_licence(zoo: CardZoo, licence: str) -> CardZoo:
+    """The same facts with a licence that the publisher states.
+
+    Args:
+        zoo: zoo of a card.
+        licence: licence as the Hub names it.
+    """
+    provenance = dict(zoo.header.provenance) | {"licence": licence}
+    return replace(zoo, header=replace(zoo.header, provenance=provenance))
 
 
 def collection_card(
@@ -214,6 +248,25 @@ def _licence(zoos: Sequence[CardZoo]) -> str:
     if len(licences) > 1 and UNKNOWN_LICENCE not in licences:
         return MIXED_LICENCES
     return UNKNOWN_LICENCE if UNKNOWN_LICENCE in licences else licences.pop()
+
+
+def _joint_licence(card: Any, zoos: Sequence[CardZoo]) -> str:
+    """The licence of a repository's card with further zoos; that of others is never hidden."""
+    current, added = str(card.data.license), _licence(zoos)
+    if current == added or not any("licence" in zoo.header.provenance for zoo in zoos):
+        return current
+    names = {zoo.name for zoo in zoos}
+    others = [one for one in card.data.get("configs") or [] if one.get("config_name") not in names]
+    if not others:
+        return added
+    return UNKNOWN_LICENCE if UNKNOWN_LICENCE in (current, added) else MIXED_LICENCES
+
+
+def _size_line(zoo: CardZoo) -> str:
+    rows = sum(shard.rows for shard in zoo.index.shards)
+    models = sum(shard.models for shard in zoo.index.shards)
+    parameters = zoo.header.layer_table.parameters
+    return f"{rows:,} rows of {models:,} networks with {parameters:,} parameters"
 
 
 def _own_licence(zoo: CardZoo) -> str:
@@ -455,4 +508,19 @@ Populations of trained networks: each row is one checkpoint of one model, with i
 vector, its hyper-parameters and its measured properties. One config is one zoo, of one
 architecture. The files are plain HDF5: `h5py`, `datasets` and weightzoo read them.
 Licence: {licence}.
+"""
+
+_COLLECTION = """
+# {title}
+
+Zoos of several architectures, one folder each, made by
+[weightzoo](https://pypi.org/project/weightzoo/):
+
+{lines}
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("{title}", "{name}")
+```
 """

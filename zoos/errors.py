@@ -23,6 +23,10 @@ class BuildError(ZooError, RuntimeError):
     """A build cannot start or go on; what existed before is untouched."""
 
 
+class FolderBusyError(BuildError):
+    """Another command is writing the same zoo."""
+
+
 class UnsuitableError(ZooError, ValueError):
     """An encoder or a predictor cannot take an architecture, a zoo or a target, by its nature.
 

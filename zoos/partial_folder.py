@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .disk import sync, sync_tree, write_whole
-from .errors import BuildError
+from .errors import BuildError, FolderBusyError
 from .folder_identity import (
     IDENTITY_NAME,
     LOCK_NAME,
@@ -298,7 +298,7 @@ def _lock(path: Path, out: Path) -> int | None:
         pass
     except BlockingIOError as error:
         os.close(handle)
-        raise BuildError(f"another command is writing {out}: wait until it ends") from error
+        raise FolderBusyError(f"another command is writing {out}: wait until it ends") from error
     os.close(handle)
     return None
 
@@ -312,8 +312,8 @@ def _remove_if_unused(folder: Path) -> None:
 
 
 def _is_collection(folder: Path) -> bool:
-    """Whether a folder holds only zoos and, if any, the report of their import."""
-    entries = [path for path in folder.iterdir() if path.name != REPORT_NAME]
+    """Whether a folder holds only zoos and, if any, the report of their import and a card."""
+    entries = [path for path in folder.iterdir() if path.name not in (REPORT_NAME, "README.md")]
     return bool(entries) and all((path / INDEX_NAME).is_file() for path in entries)
 
 

@@ -1,12 +1,17 @@
-"""Claim: importing a ray-tune tree is no slower than `torch.load` of its files, in flat memory.
+"""Claim: an import is no slower than `torch.load` of its files, in flat memory.
 
     python benchmarks/speed/importing.py [--models 20] [--checkpoints 50] [--rounds 5]
+    python benchmarks/speed/importing.py --format lora [--models 200] [--rounds 5]
 
 Both sides read the same small CNNs (2,464 parameters) from a warm page cache with one thread:
 `torch.load` alone, which gives state dicts and nothing else, and the whole import, which also
 reads the properties, checks, writes, syncs and checksums the zoo. Rounds alternate; the table
 gives medians. Memory is measured in fresh processes on trees two and eight times as large: buffers
 take about 25 MB, so that a smaller tree would not fill them.
+
+`--format` times another format in processor time, with its memory at one and ten times the rows:
+`lora` (PEFT folders of rank 8, 98,304 values), `small-transformers` (MNIST networks with their
+table), `nino` (float16 memory maps of 14,378 values, against one `torch.from_file` of each map).
 """
 
 import argparse
@@ -21,11 +26,13 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from weightzoo.builders.imports import import_zoo
+from weightzoo.builders.published import nino
 from weightzoo.zoos.networks.presets import cnn_s
 
 
@@ -33,6 +40,10 @@ def main() -> None:
     """Run the rounds and print the table."""
     options = _options()
     torch.set_num_threads(1)
+    if options.format != "modelzoos-raw":
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+            _time_format(options.format, Path(folder), options.models, options.rounds)
+        return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         tree = Path(folder) / "tree"
         _write_tree(tree, options.models, options.checkpoints)
@@ -53,6 +64,132 @@ def main() -> None:
                 f"above the start {traced / 1e6:.1f} MB traced by Python, "
                 f"{resident / 1e6:.1f} MB anonymous"
             )
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How files of a format are written and loaded without an import.
+
+    Attributes:
+        write: function that writes a number of models into a new folder.
+        load: function that loads all files of a folder.
+        alone: name of `load` in the table.
+    """
+
+    write: Callable[[Path, int], None]
+    load: Callable[[Path], None]
+    alone: str = "torch.load, weights_only"
+
+
+def _time_format(format: str, folder: Path, models: int, rounds: int) -> None:
+    """Print rates of processor time of one format, and the memory of its import."""
+    case = FORMATS[format]
+    case.write(folder / "one", models)
+    rows = _import_format(format, folder / "one")
+    sides: dict[str, Callable[[], object]] = {
+        case.alone: lambda: case.load(folder / "one"),
+        "import, whole": lambda: _import_format(format, folder / "one"),
+    }
+    _report(_measure(sides, rounds, time.process_time), rows)
+    case.write(folder / "ten", 10 * models)
+    for name in ("one", "ten"):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            peak, rows = pool.submit(_peak_of_format, format, folder / name, folder).result()
+        print(f"{rows} rows: peak above the start {peak / 1e6:.1f} MB anonymous")
+
+
+def _import_format(format: str, source: Path) -> int:
+    out = source.with_name("out")
+    report = import_zoo(format, source, out, progress=False)
+    shutil.rmtree(out)
+    return report.rows
+
+
+def _peak_of_format(format: str, source: Path, folder: Path) -> tuple[int, int]:
+    """(peak of anonymous bytes above the start of an import, rows)."""
+    FORMATS[format].write(folder / "small", 4)
+    _import_format(format, folder / "small")  # imports of libraries do not count
+    shutil.rmtree(folder / "small")
+    rows, before, peak, ended = [0], _anonymous_bytes(), [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            peak[0] = max(peak[0], _anonymous_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    rows[0] = _import_format(format, source)
+    ended.set()
+    watcher.join()
+    return peak[0] - before, rows[0]
+
+
+def _write_adapters(folder: Path, models: int) -> None:
+    """Write PEFT folders: query and value of four layers of width 768, rank 8."""
+    from safetensors.torch import save_file
+
+    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "org/base"}
+    shapes = {"A": (8, 768), "B": (768, 8)}
+    for index in range(models):
+        state = {
+            f"base_model.model.layers.{layer}.{name}.lora_{side}.weight": torch.randn(shape)
+            for layer in range(4)
+            for name in ("q_proj", "v_proj")
+            for side, shape in shapes.items()
+        }
+        path = folder / f"adapter-{index:06d}"
+        path.mkdir(parents=True)
+        save_file(state, path / "adapter_model.safetensors")
+        (path / "adapter_config.json").write_text(json.dumps(config))
+
+
+def _load_adapters(folder: Path) -> None:
+    from safetensors.torch import load_file
+
+    for path in sorted(folder.glob("*/adapter_model.safetensors")):
+        load_file(path)
+
+
+def _write_transformers(folder: Path, models: int) -> None:
+    """Write networks of the Small Transformer Zoo with its table."""
+    shapes = {"embedding.conv1.weight": (32, 1, 4, 4), "embedding.conv1.bias": (32,)}
+    shapes["embedding.pos_embedding"] = (49, 32)
+    for layer in range(2):
+        for name in ("queries", "keys", "values", "out_projection"):
+            shapes[f"encoder.{layer}.attention.{name}.weight"] = (32, 32)
+        shapes |= {f"encoder.{layer}.fc1.weight": (64, 32), f"encoder.{layer}.fc1.bias": (64,)}
+        shapes |= {f"encoder.{layer}.fc2.weight": (32, 64), f"encoder.{layer}.fc2.bias": (32,)}
+    shapes |= {"classifier.fc1.weight": (32, 32), "classifier.fc1.bias": (32,)}
+    shapes |= {"classifier.fc2.weight": (10, 32), "classifier.fc2.bias": (10,)}
+    (folder / "mnist").mkdir(parents=True)
+    (folder / "metadata").mkdir()
+    lines = ["ckpt_file,ckpt_epoch,seed,optimizer,learning_rate,test_top1_accuracy"]
+    for index in range(models):
+        name = f"run{index:06d}_75_9000.pt"
+        torch.save(
+            {key: torch.randn(shape) for key, shape in shapes.items()}, folder / "mnist" / name
+        )
+        lines.append(f"mnist/{name},75,{index},adam,0.001,0.9")
+    (folder / "metadata" / "mnist.csv").write_text("\n".join(lines) + "\n")
+
+
+def _load_files(folder: Path) -> None:
+    for path in sorted(folder.rglob("*.pt")):
+        torch.load(path, weights_only=True)
+
+
+def _write_maps(folder: Path, models: int) -> None:
+    """Write memory maps of 20 states each, in place of the published 2,688."""
+    nino.SHAPES["fm-16"] = (models, 20, 14_378)
+    folder.mkdir(parents=True)
+    with (folder / "fm-16.dat").open("wb") as file:
+        for _ in range(models):
+            file.write(torch.randn(20, 14_378).half().numpy().tobytes())
+
+
+def _load_maps(folder: Path) -> None:
+    path = folder / "fm-16.dat"
+    torch.from_file(str(path), size=path.stat().st_size // 2, dtype=torch.float16).float()
 
 
 def _write_tree(folder: Path, models: int, checkpoints: int) -> None:
@@ -91,15 +228,19 @@ def _import_once(tree: Path) -> None:
     shutil.rmtree(out)
 
 
-def _measure(sides: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def _measure(
+    sides: dict[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of every side in every round; a first round warms up and does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
-            started = time.perf_counter()
+            started = clock()
             side()
             if number:
-                seconds[name].append(time.perf_counter() - started)
+                seconds[name].append(clock() - started)
     return seconds
 
 
@@ -155,6 +296,9 @@ def _in_new_process(function: Callable[[Path], tuple[int, int]], path: Path) -> 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument(
+        "--format", default="modelzoos-raw", choices=("modelzoos-raw", *FORMATS), help="format"
+    )
     parser.add_argument("--models", type=int, default=20, help="models in the tree (default 20)")
     parser.add_argument(
         "--checkpoints", type=int, default=50, help="checkpoints of each model (default 50)"
@@ -162,6 +306,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
     parser.add_argument("--folder", type=Path, default=None, help="folder for the trees")
     return parser.parse_args()
+
+
+FORMATS = {
+    "lora": _Format(_write_adapters, _load_adapters, "safetensors load_file"),
+    "small-transformers": _Format(_write_transformers, _load_files),
+    "nino": _Format(_write_maps, _load_maps, "torch.from_file, float"),
+}
 
 
 if __name__ == "__main__":

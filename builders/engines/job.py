@@ -1,10 +1,11 @@
 """The training job of a build; any worker, here or on another machine, can train a part."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 
 from ...zoos.errors import BuildError
@@ -15,7 +16,6 @@ from ...zoos.recipe import Model, Recipe, hyper_parameter_names
 from ..training.cohort import CohortResult, train_cohort
 from ..training.cohort_size import train_within_memory
 from ..training.objectives import DataSet, output_size
-from ..writing.partial_zoo import PartialZoo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,9 +101,24 @@ class TrainingJob:
             )
 
 
+class RowWriter(Protocol):
+    """What the rows of a trained cohort are written to."""
+
+    def write(
+        self, positions: Sequence[int], weights: np.ndarray, metrics: Mapping[str, np.ndarray]
+    ) -> None:
+        """Write the rows of some models.
+
+        Args:
+            positions: positions of M models in the population.
+            weights: weights of their checkpoints, (M, K, D), float32.
+            metrics: values by metric name, (M, K).
+        """
+
+
 def train_and_write(
     job: TrainingJob,
-    zoo: PartialZoo,
+    zoo: RowWriter,
     positions: Sequence[int],
     image_set: DataSet,
     device: str,
@@ -125,7 +140,7 @@ def train_and_write(
     write_result(zoo, positions, result)
 
 
-def write_result(zoo: PartialZoo, positions: Sequence[int], result: CohortResult) -> None:
+def write_result(zoo: RowWriter, positions: Sequence[int], result: CohortResult) -> None:
     """Write the rows of a trained cohort.
 
     Args:

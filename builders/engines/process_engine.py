@@ -9,8 +9,7 @@ import torch
 
 from ...zoos.errors import BuildError
 from ..training.objectives import load_data
-from ..writing.partial_zoo import PartialZoo
-from .job import TrainingJob, train_and_write
+from .job import RowWriter, TrainingJob, train_and_write
 from .worker_processes import Worker, WorkerError, answering, started_workers
 
 
@@ -21,7 +20,7 @@ def core_count() -> int:
 
 def run_here(
     job: TrainingJob,
-    zoo: PartialZoo,
+    zoo: RowWriter,
     cohorts: Sequence[Sequence[int]],
     device: str,
     workers: int | None,
@@ -48,7 +47,7 @@ def run_here(
 
 
 def _run_in_this_process(
-    job: TrainingJob, zoo: PartialZoo, cohorts: Sequence[Sequence[int]], device: str, bar: Any
+    job: TrainingJob, zoo: RowWriter, cohorts: Sequence[Sequence[int]], device: str, bar: Any
 ) -> None:
     image_set = load_data(job.recipe.images)
     threads = torch.get_num_threads()
@@ -61,7 +60,7 @@ def _run_in_this_process(
 
 
 def _run_in_processes(
-    job: TrainingJob, zoo: PartialZoo, cohorts: Sequence[Sequence[int]], workers: int, bar: Any
+    job: TrainingJob, zoo: RowWriter, cohorts: Sequence[Sequence[int]], workers: int, bar: Any
 ) -> None:
     """Train in processes with one thread each: two threads spin more than they work on tiny steps.
 
@@ -99,7 +98,7 @@ def _trained(worker: Worker) -> int:
     return int(message)
 
 
-def _work(pipe: Connection, job: TrainingJob, zoo: PartialZoo) -> None:
+def _work(pipe: Connection, job: TrainingJob, zoo: RowWriter) -> None:
     """Train the cohorts that come through a pipe, and send what `_trained` reads."""
     try:
         image_set = load_data(job.recipe.images)

@@ -27,7 +27,7 @@ import numpy as np
 
 from ...zoos.strict_json import json_text
 from ...zoos.tensors.lora_names import PEFT_PREFIX, factor_of, stored_factor
-from ..checkpoints.opening import natural_order
+from ..checkpoints.opening import find_state_dict, natural_order
 from ..checkpoints.tensors import Leaf
 from ..checkpoints.unreadable import UnreadableFileError, reading, shown
 from ..importing.model_texts import NO_LICENCE, adapter_columns, card_licence, common_licence
@@ -65,7 +65,7 @@ class LoraReader(StateDictReader):
             row: index of the checkpoint in `model.locations`.
 
         Raises:
-            UnreadableFileError: if two tensors stand for one factor.
+            UnreadableFileError: if it holds no factors, half a pair, or two tensors of one name.
         """
         state = super().open_state(model, row)
         named: dict[str, Leaf] = {}
@@ -89,7 +89,12 @@ class LoraReader(StateDictReader):
             raise UnreadableFileError(f"an adapter of kind {kind!r}: only LORA is read")
         checkpoint = self.open_file(file)
         metadata = _metadata(checkpoint.metadata)
-        state = super().open_state(model, len(model.locations) - 1)
+        whole = len(model.locations[-1]) == 1  # adapters in several files are opened together
+        state = (
+            OpenState(find_state_dict(checkpoint.root), checkpoint.read)
+            if whole
+            else super().open_state(model, len(model.locations) - 1)
+        )
         ranks = _ranks(state.tensors)
         alphas = {
             _module(name): float(np.asarray(state.read(leaf)).reshape(-1)[0])

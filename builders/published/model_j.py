@@ -1,4 +1,4 @@
-"""Indexes of repositories on the Hugging Face Hub, with one fetched layer each.
+"""One layer of each repository that an index names, fetched from the Hugging Face Hub.
 
 Source: Model-J (Kahana et al. 2025, ProbeX, arXiv 2410.13569): parquet files, by subset and split,
 with one line per repository: `hf_model_id` and hyper-parameters. Here an index may be .parquet,
@@ -130,7 +130,7 @@ class ModelJReader(Reader):
         """Read the index, and the header of every repository's weights.
 
         Raises:
-            BuildError: if no layer is named.
+            BuildError: if no layer is named, or there is no readable index.
         """
         if not self.layer:
             raise BuildError("a layer is needed: give --layer NAME (in Python layer=NAME)")

@@ -5,7 +5,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,18 @@ from typing import Any
 from ...zoos.card import (
     CARD_NAME,
     PLOT_NAME,
+    UNKNOWN_LICENCE,
     CardZoo,
+    lacks_licence,
     read_card_zoo,
     repo_card,
     stated_licence,
+    under_licence,
 )
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
+from ...zoos.mixed_format import is_mixed_folder
 from .requests import HubError, hub_errors, patiently
 from .sums import SUMS_NAME, damaged_by_sums, read_sums
 
@@ -35,6 +39,7 @@ def push_to_hub(
     private: bool = False,
     message: str | None = None,
     plot: str | Path | None = None,
+    licence: str | None = None,
     overwrite: bool = False,
 ) -> str:
     """Publish a zoo, or a folder of zoos, so that stock `load_dataset(repo_id, name)` works too.
@@ -53,6 +58,8 @@ def push_to_hub(
         private: visibility of a new repository; True shows it to its owners only.
         message: commit message; None names the zoos.
         plot: a PNG file for the card, if the folder is one zoo.
+        licence: licence of the publishers of an imported zoo, as the Hub names it, such as "mit";
+            needed where the zoo states none.
         overwrite: replace a zoo of the same name that holds other data.
 
     Returns:
@@ -63,11 +70,11 @@ def push_to_hub(
         ZooFormatError: if a file differs from `zoo.json`.
         ValueError: if a name is not allowed on the Hub, `repo_id` is not "org/name", the repository
             is one flat zoo folder, is public despite `private`, or holds other data under the same
-            name.
+            name; or an imported zoo states no licence and none is given.
         HubError: if the Hub cannot be reached or refuses a request.
     """
     check_repo_name(repo_id)
-    zoos = _local_zoos(Path(folder), plot)
+    zoos = [_with_licence(zoo, licence) for zoo in _local_zoos(Path(folder), plot)]
     upload = _Upload(
         zoos={zoo.card.name: zoo.folder for zoo in zoos},
         files={path: file for zoo in zoos for path, file in _files(zoo).items()},
@@ -236,7 +243,8 @@ class _LocalZoo:
 def _local_zoos(folder: Path, plot: str | Path | None) -> list[_LocalZoo]:
     """The zoos of a folder, after a check of all their files."""
     if (folder / INDEX_NAME).is_file():
-        folders = {ZooIndex.read(folder).name: folder}
+        named = folder.resolve().name if is_mixed_folder(folder) else ZooIndex.read(folder).name
+        folders = {named: folder}
     else:
         folders = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX_NAME}"))}
     if not folders:
@@ -257,6 +265,12 @@ def _local_zoo(folder: Path, name: str, plot: Path | None) -> _LocalZoo:
         raise ValueError(
             f"a zoo's name on the Hub must be of letters, digits, '_', '-' and '.', got {name!r}"
         )
+    if is_mixed_folder(folder):
+        raise ValueError(
+            f"{folder} is a mixed zoo of many architectures, which push does not publish: upload "
+            f"the folder with `hf upload ORG/NAME {folder} --repo-type dataset`, and users load it "
+            "from their download, load_zoo(snapshot_download('ORG/NAME', repo_type='dataset'))"
+        )
     index = ZooIndex.read(folder)
     index.open(folder)
     damaged = [
@@ -268,6 +282,19 @@ def _local_zoo(folder: Path, name: str, plot: Path | None) -> _LocalZoo:
         )
     card = read_card_zoo(folder, index, name, has_plot=plot is not None)
     return _LocalZoo(folder=folder, card=card, plot=plot)
+
+
+def _with_licence(zoo: _LocalZoo, licence: str | None) -> _LocalZoo:
+    """The zoo with its licence, which must be known if others hold rights in it."""
+    if not lacks_licence(zoo.card):
+        return zoo
+    if not licence or licence == UNKNOWN_LICENCE:
+        raise ValueError(
+            f"the zoo {zoo.card.name!r} holds networks of others and states no licence, and data "
+            "without one may not be used: ask its publishers, and give their licence as the Hub "
+            'names it, licence="mit" (on the command line --licence mit)'
+        )
+    return replace(zoo, card=under_licence(zoo.card, licence))
 
 
 def _files(zoo: _LocalZoo) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ...loaders.collections.mixed_zoo import MixedZoo
 from ...loaders.load import ZooDataset
 
 MOST_WORDS = 8  # distinct texts that are listed; if there are more, they are only counted
@@ -18,9 +19,12 @@ def summarise_zoo(zoo: Mapping[str, ZooDataset]) -> dict[str, Any]:
 
     Returns:
         Plain data: name, architecture, parameters, tensors, splits {rows, models, diverged_rows},
-        epochs, columns (see `_describe`), hyper_parameters, provenance.
+        epochs, columns (see `_describe`), hyper_parameters, provenance. A mixed zoo has
+        architectures in place of architecture, and the largest parameters and tensors.
     """
     first = next(iter(zoo.values()))
+    if isinstance(first, MixedZoo):
+        return _summarise_mixed(zoo, first)
     header = first.header
     names = list(first.columns)
     columns = {
@@ -39,10 +43,33 @@ def summarise_zoo(zoo: Mapping[str, ZooDataset]) -> dict[str, Any]:
     }
 
 
+def _summarise_mixed(zoo: Mapping[str, Any], first: MixedZoo) -> dict[str, Any]:
+    index = first.source.index
+    rows = np.concatenate([split.rows for split in zoo.values()])
+    columns = {name: column[rows] for name, column in first.source.columns.items()}
+    tables = [part.layer_table for part in index.parts]
+    return {
+        "name": first.name,
+        "architecture": f"{len(tables)} architectures",
+        "architectures": len(tables),
+        "parameters": max(table.parameters for table in tables),
+        "tensors": max(map(len, tables)),
+        "splits": {
+            name: _count_rows({n: column[split.rows] for n, column in first.source.columns.items()})
+            for name, split in zoo.items()
+        },
+        "epochs": sorted(set(columns["epoch"].tolist())),
+        "columns": {name: _describe(column) for name, column in columns.items()},
+        "hyper_parameters": list(index.header["hyper_parameters"]),
+        "provenance": dict(index.header["provenance"]),
+    }
+
+
 def summary_text(summary: Mapping[str, Any]) -> str:
     """The summary as text for a terminal."""
+    most = "at most " if "architectures" in summary else ""
     lines = [
-        f"{summary['name']}: {summary['architecture']}, {summary['parameters']:,} parameters "
+        f"{summary['name']}: {summary['architecture']}, {most}{summary['parameters']:,} parameters "
         f"in {summary['tensors']} tensors",
         f"epochs: {', '.join(map(str, summary['epochs']))}",
         "",
@@ -59,10 +86,14 @@ def summary_text(summary: Mapping[str, Any]) -> str:
 
 
 def _count(split: ZooDataset) -> dict[str, int]:
+    return _count_rows({name: split.columns[name] for name in ("model_id", "status")})
+
+
+def _count_rows(columns: Mapping[str, np.ndarray]) -> dict[str, int]:
     return {
-        "models": len(np.unique(split.columns["model_id"])),
-        "rows": len(split),
-        "diverged_rows": int((split.columns["status"] == "diverged").sum()),
+        "models": len(np.unique(columns["model_id"])),
+        "rows": len(columns["model_id"]),
+        "diverged_rows": int((columns["status"] == "diverged").sum()),
     }
 
 

@@ -1,7 +1,6 @@
 """Checks that a zoo is intact and reproducible, the command `weightzoo verify`."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,27 +11,13 @@ from ...zoos.errors import RecipeError, ZooError, ZooFormatError
 from ...zoos.format import SPLITS, STATUSES, WEIGHTS, ZooFile, checksum, open_zoo_file
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
 from ...zoos.lineage import LINEAGE, check_lineage
+from ...zoos.mixed_format import is_mixed_folder
 from ...zoos.progress import progress_bar
+from .checks import Check, check
+from .mixed_verification import verify_mixed_zoo
 from .rebuilt_models import rebuilt_differences, training_data
 
 Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Check:
-    """Result of one check.
-
-    Attributes:
-        name: name of the check, as a statement.
-        passed: whether the statement is true; None if it could not be checked.
-        detail: findings of the check.
-        numbers: findings that are numbers, by name.
-    """
-
-    name: str
-    passed: bool | None
-    detail: str
-    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def verify_zoo(
@@ -58,6 +43,8 @@ def verify_zoo(
     if models < 1:
         raise ValueError(f"models must be a whole number from 1, got {models!r}")
     path = Path(path)
+    if is_mixed_folder(path):
+        return verify_mixed_zoo(path, progress)
     checks = []
     if path.is_dir():  # before a file is opened: damaged heaps can hang HDF5
         checks.append(_check_digests(path, index := ZooIndex.read(path), progress))
@@ -85,7 +72,7 @@ def _check_digests(folder: Path, index: ZooIndex, progress: bool) -> Check:
     listed = {shard.path for shard in index.shards}
     unlisted = sorted(file.name for file in folder.glob("*.h5") if file.name not in listed)
     bad += [f"{name} is not listed" for name in unlisted]
-    return _check(
+    return check(
         f"files match {INDEX_NAME}", bad, f"{len(index.shards)} files", files=len(index.shards)
     )
 
@@ -96,7 +83,7 @@ def _check_counts(files: list[ZooFile], index: ZooIndex) -> Check:
         models = len(np.unique(file.read_columns(["model_id"])["model_id"]))
         if models != shard.models:
             bad.append(f"{shard.path} holds {models} models, {INDEX_NAME} says {shard.models}")
-    return _check(f"files hold the models that {INDEX_NAME} counts", bad, f"{len(files)} files")
+    return check(f"files hold the models that {INDEX_NAME} counts", bad, f"{len(files)} files")
 
 
 def _check_checksums(files: list[ZooFile], progress: bool) -> Check:
@@ -110,7 +97,7 @@ def _check_checksums(files: list[ZooFile], progress: bool) -> Check:
             if checksum(column) != expected.get(name)
         ]
     count = len(files[0].columns) + 1
-    return _check("columns match their checksums", bad, f"{count} columns", columns=count)
+    return check("columns match their checksums", bad, f"{count} columns", columns=count)
 
 
 def _check_words(files: list[ZooFile]) -> Check:
@@ -126,7 +113,7 @@ def _check_words(files: list[ZooFile]) -> Check:
             check_lineage(file.read_columns([name for name in LINEAGE if name in file.columns]))
         except ZooFormatError as error:
             bad.append(f"{file.path.name}: {error}")
-    return _check("splits, statuses and lineage are known words", bad, "")
+    return check("splits, statuses and lineage are known words", bad, "")
 
 
 def _check_splits(files: list[ZooFile]) -> Check:
@@ -139,7 +126,7 @@ def _check_splits(files: list[ZooFile]) -> Check:
     bad = [
         f"model {model} is in {sorted(splits)}" for model, splits in seen.items() if len(splits) > 1
     ]
-    return _check("splits share no model", bad, f"{len(seen)} models", models=len(seen))
+    return check("splits share no model", bad, f"{len(seen)} models", models=len(seen))
 
 
 def _check_finite(files: list[ZooFile], progress: bool) -> Check:
@@ -152,7 +139,7 @@ def _check_finite(files: list[ZooFile], progress: bool) -> Check:
             if status[row] == "ok" and not np.isfinite(weights).all():
                 bad.append(f"{file.path.name} row {row}")
     name = "weights are finite where status is ok"
-    return _check(name, bad, f"{diverged} rows diverged", diverged_rows=diverged)
+    return check(name, bad, f"{diverged} rows diverged", diverged_rows=diverged)
 
 
 def _check_rebuilt(path: Path, models: int, seed: int, progress: bool) -> Check:
@@ -178,7 +165,7 @@ def _check_rebuilt(path: Path, models: int, seed: int, progress: bool) -> Check:
                 bad.append(f"{found.row}: difference {found.size:.4g}")
             bar.update()
     detail = f"{models} rows, largest difference {worst:.4g}"
-    return _check(name, bad, detail, rows=models, largest_difference=worst)
+    return check(name, bad, detail, rows=models, largest_difference=worst)
 
 
 def _each(items: Sequence[Item], description: str, unit: str, progress: bool) -> Iterator[Item]:
@@ -187,12 +174,3 @@ def _each(items: Sequence[Item], description: str, unit: str, progress: bool) ->
         for item in items:
             yield item
             bar.update()
-
-
-def _check(name: str, bad: list[str], detail: str, **numbers: float) -> Check:
-    """A passed check if nothing is bad, else a failed one that names the first five faults."""
-    numbers |= {"faults": len(bad)}
-    if not bad:
-        return Check(name, True, detail, numbers)
-    more = f"; {len(bad)} in all" if len(bad) > 5 else ""
-    return Check(name, False, "; ".join(bad[:5]) + more, numbers)

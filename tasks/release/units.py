@@ -24,8 +24,9 @@ from ...zoos.errors import BuildError
 from ...zoos.format import checksum
 from ...zoos.index import ZooIndex, file_sha256
 from ...zoos.strict_json import json_text
+from ..inspection.checks import Check
 from ..inspection.plots import plot_zoo
-from ..inspection.verification import Check, verify_zoo
+from ..inspection.verification import verify_zoo
 from ..ranking.matrix import Matrix, read_matrix
 from .matrix_table import plot_matrix
 from .members import MATRIX_NAME, WORK_NAME, Member, Population, RankingMatrix

@@ -53,3 +53,26 @@ def test_stock_load_dataset_of_the_folder_equals_load_zoo(
     assert list(stock) == list(FILE_SPLITS.values())
     for split in stock:
         assert_equal_columns(stock[split], load_zoo(sharded_zoo, split=split))
+
+
+def test_folder_of_imported_zoos_opens_by_name(tmp_path: Path, offline: None) -> None:
+    """The card of the folder has one config per architecture, and the licence of the source."""
+    import torch
+    from datasets import load_dataset
+
+    from weightzoo.builders.imports import import_zoo
+    from weightzoo.zoos.card import stated_licence
+
+    (tmp_path / "nets").mkdir()
+    for seed in range(8):
+        state = torch.nn.Linear(3, 2 + seed % 2).state_dict()
+        torch.save(state, tmp_path / f"nets/net{seed}.pt")
+    report = import_zoo("state-dicts", tmp_path / "nets", tmp_path / "zoos", progress=False)
+    for zoo in report.zoos:
+        name, cache = Path(zoo.path).name, str(tmp_path / "cache")
+        stock = load_dataset(str(tmp_path / "zoos"), name, cache_dir=cache)
+        ours = load_zoo(tmp_path / "zoos", name)
+        for split, rows in ours.items():
+            assert_equal_columns(stock[FILE_SPLITS[split]], rows)
+    assert len(report.zoos) == 2 and not stated_licence((tmp_path / "zoos/README.md").read_text())
+    import_zoo("state-dicts", tmp_path / "nets", tmp_path / "zoos", overwrite=True, progress=False)

@@ -52,7 +52,7 @@ def write_run(root: Path, images: str, seed: int, outputs: int) -> dict[int, CNN
             checkpoint.mkdir()
             torch.save(networks[epoch].state_dict(), checkpoint / "checkpoints")
             torch.save({"state": {}}, checkpoint / "optimizer")
-    params = {"seed": seed, "batch_size": 128, "lr": 0.001, "weight_decay": 0.01}
+    params: dict[str, Any] = {"seed": seed, "batch_size": 128, "lr": 0.001, "weight_decay": 0.01}
     params |= {"best_test_acc": 26.0, "model::type": "CNN3", "model::channels_in": 3}
     params |= {"model::o_dim": outputs, "model::nlin": "gelu", "model::dropout": 0.0}
     (folder / "params.json").write_text(json.dumps(params | {"model::init_type": "uniform"}))

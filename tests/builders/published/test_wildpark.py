@@ -19,7 +19,9 @@ from weightzoo.builders.checkpoints.unreadable import UnreadableFileError
 from weightzoo.builders.importing import mixed_import, partial_import
 from weightzoo.builders.imports import import_zoo
 from weightzoo.builders.published.wildpark import WildParkReader, plain
+from weightzoo.cli.main import main
 from weightzoo.loaders import load_zoo
+from weightzoo.tasks.inspection.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError, ZooError
 from weightzoo.zoos.index import ZooIndex
 
@@ -235,6 +237,32 @@ def test_commands_say_that_a_zoo_is_mixed(tmp_path: Path, omegaconf: Any) -> Non
     import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
     with pytest.raises(ZooError, match="is a mixed zoo of many architectures"):
         ZooIndex.read(tmp_path / "out")
+
+
+def test_mixed_zoo_is_summed_up_verified_and_not_pushed(
+    tmp_path: Path, omegaconf: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    park_of(tmp_path, omegaconf)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    assert main(["info", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "2 architectures, at most" in text and "architecture_name" in text
+    assert main(["verify", str(tmp_path / "out"), "--json"]) == 0
+    checks = json.loads(capsys.readouterr().out)
+    assert len(checks) == 5 and "24" not in str(checks[0])
+    assert main(["push", str(tmp_path / "out"), "org/park"]) == 1
+    assert "mixed zoo of many architectures, which push does not publish" in capsys.readouterr().err
+
+
+def test_verify_finds_a_changed_value_of_a_mixed_zoo(tmp_path: Path, omegaconf: Any) -> None:
+    park_of(tmp_path, omegaconf)
+    import_zoo("wildpark", tmp_path / "park", tmp_path / "out", progress=False)
+    path = next((tmp_path / "out").glob("train-*.f32"))
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(data)
+    (failed,) = verify_zoo(tmp_path / "out")
+    assert not failed.passed and path.name in failed.detail
 
 
 def published_forward(state: dict[str, Tensor], config: dict[str, Any], x: Tensor) -> Tensor:
