@@ -23,13 +23,13 @@ from tqdm import tqdm
 from ..zoos.disk import sync, write_whole
 from ..zoos.errors import BuildError, FolderBusyError
 from ..zoos.index import INDEX_NAME, ZooIndex
+from ..zoos.networks.convolution_c import convolution_code
 from ..zoos.partial_folder import check_target
 from ..zoos.recipe import Recipe
 from ..zoos.strict_json import json_text
 from .build import Engine, run_job
 from .engines.job import TrainingJob
 from .engines.process_engine import run_here
-from .population.convolution_c import convolution_code
 from .training.cohort import cut_cohorts
 from .training.objectives import DataSet, load_data, training_size
 from .writing.partial_zoo import PartialZoo

@@ -51,6 +51,7 @@ MODULES = (
     "zoos.networks.tracing",
     "zoos.recipe",
     "zoos.tokens.chunks",
+    "zoos.tokens.lora_sets",
     "zoos.tokens.mixed_sets",
     "zoos.tokens.neurons",
     "zoos.tokens.windows",
