@@ -4,7 +4,7 @@ A bootstrap sample draws models with replacement. It holds all rows of a drawn m
 checkpoints of one model are not independent rows. A sample is stored as a count per row, so a
 score of all samples is one matrix product.
 
-Shape letters: N rows, R samples, C categories.
+Shape letters: N rows, R samples.
 """
 
 from collections.abc import Callable
@@ -101,13 +101,13 @@ def _r2(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarr
 def _balanced(true: np.ndarray, predicted: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Balanced accuracy in every sample, (R,), over the categories that the sample holds."""
     right = (true == predicted).astype(np.float32)
-    shares = []
+    total, held = np.zeros(len(counts)), np.zeros(len(counts))
     for category in np.unique(true):
         own = true == category
-        shares.append((counts[:, own] @ right[own]) / counts[:, own].sum(axis=1))
-    shares_CR = np.array(shares)
-    held = np.isfinite(shares_CR)
-    return np.where(held, shares_CR, 0).sum(axis=0) / held.sum(axis=0)
+        rows = counts[:, own].sum(axis=1)
+        total += counts[:, own] @ right[own] / np.maximum(rows, 1)  # 0 where there is no such row
+        held += rows > 0
+    return total / held
 
 
 RESAMPLED: dict[str, Resampled] = {

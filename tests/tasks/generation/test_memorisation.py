@@ -53,6 +53,7 @@ def copies(trained_zoo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_reordered_copies_are_memorised(trained_zoo: Path, copies: Path) -> None:
     train, val, test = splits(trained_zoo)
     drawn = concatenate_zoos(list(load_zoo(copies).values()))
@@ -64,6 +65,7 @@ def test_reordered_copies_are_memorised(trained_zoo: Path, copies: Path) -> None
     assert sorted(likeness.nearest.tolist()) == tanh[: len(drawn)].tolist()
 
 
+@pytest.mark.slow
 def test_networks_that_no_generator_saw_are_not_memorised(trained_zoo: Path) -> None:
     train, val, test = splits(trained_zoo)
     found = judge_generated(train, [val.select([])], test, models=12)
