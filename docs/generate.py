@@ -53,7 +53,7 @@ IMPORTS = {
     "wildpark": "CNN Wild Park, arXiv 2403.12143",
     "small-transformers": "Small Transformer Zoo, arXiv 2410.04209",
     "nino": "training trajectories of NiNo, arXiv 2409.04434",
-    "lora": "low-rank adapters (LoRA) of the libraries PEFT and diffusers, of kohya and PADBench",
+    "lora": "low-rank adapters of the formats that diffusers, kohya and PADBench use",
     "model-j": "one layer of each repository of an index on the Hub, such as Model-J",
     "mother": "graphs of models with their parents, arXiv 2405.18432",
     "state-dicts": "any folder of state dicts with a table of properties",
