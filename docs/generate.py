@@ -25,8 +25,6 @@ from weightzoo.zoos.card import LICENCE
 from weightzoo.zoos.images.catalog import IMAGE_SETS
 from weightzoo.zoos.images.glyphs import GLYPH_SETS
 from weightzoo.zoos.images.hub_images import HUB_SETS
-from weightzoo.zoos.protocols.definitions import PROTOCOLS
-from weightzoo.zoos.protocols.protocol import Figure
 from weightzoo.zoos.recipe import load_recipe, recipe_names
 from weightzoo.zoos.recipe_table import TABLE_PATH
 from weightzoo.zoos.strict_json import json_text
@@ -55,8 +53,7 @@ IMPORTS = {
     "wildpark": "CNN Wild Park, arXiv 2403.12143",
     "small-transformers": "Small Transformer Zoo, arXiv 2410.04209",
     "nino": "training trajectories of NiNo, arXiv 2409.04434",
-    "lora": "adapters of LoRA (low-rank adaptation) of PEFT (parameter-efficient fine-tuning), "
-    "diffusers, kohya and PADBench",
+    "lora": "low-rank adapters of the formats that diffusers, kohya and PADBench use",
     "model-j": "one layer of each repository of an index on the Hub, such as Model-J",
     "mother": "graphs of models with their parents, arXiv 2405.18432",
     "state-dicts": "any folder of state dicts with a table of properties",
@@ -92,7 +89,6 @@ def pages() -> dict[str, str]:
     made = {
         "zoos.md": zoo_page,
         "published_zoos.md": published_page,
-        "protocols.md": protocol_page,
         "encoders.md": encoder_page,
         "image_sets.md": image_page,
         "reference.md": reference_page,
@@ -172,51 +168,6 @@ def published_page() -> str:
     )
 
 
-def protocol_page() -> str:
-    """Published protocols with their figures, as `weightzoo protocols` lists them."""
-    rules = [
-        (f"`{one.name}`", one.zoo, one.rule, one.file_source or "none", one.tie_ceiling)
-        + (one.comparable,)
-        for one in PROTOCOLS.values()
-    ]
-    figures = [
-        (figure.data, figure.method, figure.metric, f"{figure.value:.3f}")
-        + (figure.source, "yes" if figure.quoted else "no", ", ".join(f"`{n}`" for n in names))
-        for figure, names in _figures().items()
-    ]
-    head = ("protocol", "zoo", "rule", "split file", "ceiling of ties", "comparable")
-    return (
-        "# Published splits\n\n"
-        "A protocol is the choice of rows and splits on which papers compare. "
-        "`weightzoo protocols` prints them; "
-        "`weightzoo import FORMAT SOURCE --protocol NAME --split-file FILE --out ZOO` "
-        "imports the rows of one, and `load_zoo(ZOO, protocol=NAME, split_file=FILE)` opens them "
-        "in a zoo that was imported whole. A protocol overrides the stored splits. Reports name "
-        "it, the checksum of its file decides whether that is the published one, and a published "
-        "split that puts checkpoints of one model in two splits is kept and said to leak.\n\n"
-        "The ceiling of ties is the largest rank correlation (Kendall's tau_b, here tau) that a "
-        "prediction without ties can reach on a target with ties. An INR is an implicit neural "
-        "representation, a CNN a convolutional network, GS the small CNN zoo on an image set. NFN "
-        "is the neural functional network, DWSNet the deep weight-space network, SANE the "
-        "sequential autoencoder for neural embeddings.\n\n"
-        f"{table(head, rules)}\n\n"
-        "## Published figures\n\n"
-        "tau is Kendall's rank correlation with the test accuracy; accuracy is the share of INRs "
-        "whose class is found. Quoted figures were taken from tables of later papers.\n\n"
-        f"{table(('data', 'method', 'metric', 'figure', 'source', 'quoted', 'protocols'), figures)}"
-        "\n"
-    )
-
-
-def _figures() -> dict[Figure, list[str]]:
-    """Names of the protocols of each published figure."""
-    found: dict[Figure, list[str]] = {}
-    for protocol in PROTOCOLS.values():
-        for figure in protocol.published:
-            found.setdefault(figure, []).append(protocol.name)
-    return found
-
-
 def encoder_page() -> str:
     """Catalogue of the encoders."""
     rows = [
@@ -237,10 +188,8 @@ def encoder_page() -> str:
         "networks.\n\n"
         "Training, prediction and embedding hand each encoder what it declares "
         "([your own encoder](your_encoder.md)): `sne` and `hyper-representation` layer sets "
-        "(a layer set is the weights as a set of chunks), `sane` windows of tokens, `probegen` and "
-        "`hidden-probe` the networks themselves, the others flat weights. Encoders that run "
-        "networks need the architecture in the zoo and the column `activation`; their probes are "
-        "made from noise and never hold an image of the zoo's image set.\n\n"
+        "(a layer set is the weights as a set of chunks), `sane` windows of tokens, the others "
+        "flat weights.\n\n"
         f"{table(head, rows)}\n"
     )
 
