@@ -289,7 +289,7 @@ def test_leaderboard_counts_the_rows_that_were_scored(finished: Finished) -> Non
         run["reused"] = index == 0
     text = section(result)
     assert "first 12 models / 36 rows, second 12 models / 36 rows, deep" in text
-    assert "`a command`, seeds 0, 1; 8 fits (1 from an earlier start)" in text
+    assert "`a command`, seeds 0, 1; 10 fits (1 from an earlier start)" in text
 
 
 def test_shipped_leaderboard_is_that_of_the_shipped_results(

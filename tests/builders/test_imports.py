@@ -273,7 +273,7 @@ def test_mixed_architectures_become_a_collection(tmp_path: Path) -> None:
         own = json.loads((tmp_path / "out" / name / REPORT_NAME).read_text())
         assert [Path(zoo["path"]).name for zoo in own["zoos"]] == [name]
     files = {path.name for path in (tmp_path / "out").iterdir()}
-    assert files == {*found, REPORT_NAME}
+    assert files == {*found, REPORT_NAME, "README.md"}
 
 
 def test_collection_is_overwritten_unless_it_holds_more_than_zoos(tmp_path: Path) -> None:
@@ -483,6 +483,9 @@ def test_stray_archive_entries_are_in_the_report(tmp_path: Path) -> None:
 
 def test_all_published_formats_are_there() -> None:
     assert set(FORMATS) == {
+        "lora",
+        "model-j",
+        "mother",
         "modelzoos-raw",
         "modelzoos-pt",
         "smallcnn",

@@ -63,7 +63,10 @@ def test_resolve_takes_layers_too() -> None:
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "name": ({"preset": "vgg"}, r"preset must be one of \['cnn-s', .*got 'vgg'"),
-    "key": ({"preset": "cnn-s", "side": 9}, r"'cnn-s' takes \['channels'\], got \['side'\]"),
+    "key": (
+        {"preset": "cnn-s", "side": 9},
+        r"'cnn-s' takes \['channels', 'classes'\], got \['side'\]",
+    ),
     "value": ({"preset": "cnn-l", "channels": 0}, "channels must be a whole number from 1: 0"),
     "heads": ({"preset": "vit", "heads": 5}, "5 heads do not divide the width 36"),
 }
