@@ -17,12 +17,15 @@ from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import Reader, machine, measure
 from torch import nn
 
 from weightzoo.encoders.registry import ENCODERS, EncoderEntry
+from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.batched import NetworkBatch
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.networks.presets import preset
 
@@ -58,10 +61,10 @@ def _memories(name: str, batch: int) -> dict[str, float]:
     linear = nn.Linear(1, 1)  # torch loads parts of itself at the first step
     linear(torch.zeros(1, 1)).sum().backward()
     torch.optim.AdamW(linear.parameters()).step()
-    layer_table = preset(name).layer_table()
+    architecture = preset(name)
     return {
-        encoder: _step_megabytes(make, layer_table, batch)
-        for encoder, make in _makers(layer_table).items()
+        encoder: _step_megabytes(make, architecture, batch)
+        for encoder, make in _makers(architecture.layer_table()).items()
     }
 
 
@@ -69,12 +72,12 @@ def _measured(
     name: str, memory: dict[str, float], batch: int, rounds: int, seconds: float
 ) -> dict[str, dict[str, float]]:
     """Rates, ratios and memory of every encoder that accepts the architecture."""
-    layer_table = preset(name).layer_table()
-    encoders = _makers(layer_table)
+    architecture = preset(name)
+    encoders = _makers(architecture.layer_table())
     rates = {}
     for mode in ("forward", "step"):
         readers = [
-            Reader(encoder, _batches(make, layer_table, batch, mode == "step"))
+            Reader(encoder, _batches(make, architecture, batch, mode == "step"))
             for encoder, make in encoders.items()
         ]
         rates[mode] = measure(readers, batch, rounds, seconds)
@@ -108,15 +111,17 @@ def _make(entry: EncoderEntry, layer_table: LayerTable) -> nn.Module:
 
 
 def _batches(
-    make: Callable[[], nn.Module], layer_table: LayerTable, batch: int, train: bool
+    make: Callable[[], nn.Module], architecture: Architecture, batch: int, train: bool
 ) -> Iterator[None]:
     """Endless steps, or passes without gradient, on one batch."""
-    encoder = make().train(train)
-    weights = SCALE * torch.randn(batch, layer_table.width)
+    encoder, layer_table = make().train(train), architecture.layer_table()
+    given: Any = SCALE * torch.randn(batch, layer_table.width)
+    if getattr(encoder, "reads", None) == "networks":
+        given = NetworkBatch(architecture, ("relu",) * batch, given)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
     while True:
         with torch.set_grad_enabled(train):
-            outputs = encoder(weights, layer_table)
+            outputs = encoder(given, layer_table)
         if train:
             optimizer.zero_grad()
             outputs.square().mean().backward()
@@ -124,11 +129,11 @@ def _batches(
         yield
 
 
-def _step_megabytes(make: Callable[[], nn.Module], layer_table: LayerTable, batch: int) -> float:
+def _step_megabytes(make: Callable[[], nn.Module], architecture: Architecture, batch: int) -> float:
     """Peak of a training step above what the process held before it, in a process of its own."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure_step, args=(sender, make, layer_table, batch))
+    process = context.Process(target=_measure_step, args=(sender, make, architecture, batch))
     process.start()
     megabytes: float = receiver.recv()
     process.join()
@@ -136,11 +141,11 @@ def _step_megabytes(make: Callable[[], nn.Module], layer_table: LayerTable, batc
 
 
 def _measure_step(
-    sender: Connection, make: Callable[[], nn.Module], layer_table: LayerTable, batch: int
+    sender: Connection, make: Callable[[], nn.Module], architecture: Architecture, batch: int
 ) -> None:
     before = _resident_kilobytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-    next(_batches(make, layer_table, batch, True))
+    next(_batches(make, architecture, batch, True))
     sender.send((_resident_kilobytes("VmHWM") - before) / 1024)
 
 

@@ -23,6 +23,7 @@ from weightzoo.builders.training.objectives import DataSet, load_data, training_
 from weightzoo.builders.training.one_by_one import train_one
 from weightzoo.encoders.registry import ENCODERS
 from weightzoo.zoos.images.image_set import cut, make_image_set
+from weightzoo.zoos.networks.batched import NetworkBatch
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 
@@ -155,7 +156,7 @@ def _encoder_row(name: str, encoder: str, batch: int, device: str, tiny: bool) -
             return {}
         weights = WEIGHT_SCALE * torch.randn(batch, table.width, device=device)
         try:
-            step = _encoder_step(made, weights, table, mode, device)
+            step = _encoder_step(made, weights, name, mode, device)
             seconds = _in_turns({mode: step}, device, 1 if tiny else ROUNDS)[mode]
             row[mode] = batch / statistics.median(seconds)
         except (RuntimeError, TypeError) as error:  # what fails on a device belongs in the table
@@ -164,14 +165,18 @@ def _encoder_row(name: str, encoder: str, batch: int, device: str, tiny: bool) -
 
 
 def _encoder_step(
-    encoder: torch.nn.Module, weights: torch.Tensor, table: Any, mode: str, device: str
+    encoder: torch.nn.Module, weights: torch.Tensor, name: str, mode: str, device: str
 ) -> Callable[[], None]:
+    table = preset(name).layer_table()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
     forward = torch.compile(encoder) if mode == "compiled" else encoder
+    given: Any = weights
+    if getattr(encoder, "reads", None) == "networks":
+        given = NetworkBatch(preset(name), ("relu",) * len(weights), weights)
 
     def step() -> None:
         with torch.autocast(torch.device(device).type, torch.bfloat16, mode == "bfloat16"):
-            loss = forward(weights, table).float().square().mean()
+            loss = forward(given, table).float().square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
