@@ -1,6 +1,7 @@
 """Claim: a mean of LLM checkpoints costs little more than reading them once and writing one.
 
-    python benchmarks/speed/merging.py [--layers 22] [--rounds 3] [--mergekit PATH/TO/mergekit-yaml]
+    python benchmarks/speed/merging.py [--layers 22] [--rounds 3] [--methods NAME ...]
+        [--mergekit PATH/TO/mergekit-yaml]
 
 Four Llama-shaped checkpoints and their base, bfloat16 (1.1 B parameters with 22 layers), are made
 on the spot. Every contender runs in a process of its own, in turns, so that what else the machine
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -63,7 +64,7 @@ def main() -> None:
         folder = Path(name)
         for member in range(MEMBERS + 1):
             _make_checkpoint(folder / f"m{member}", member, options.layers)
-        commands = _contenders(folder, options.mergekit)
+        commands = _contenders(folder, options.mergekit, options.methods)
         rows: dict[str, list[Figures]] = {label: [] for label in commands}
         for round_ in range(options.rounds):
             for label, command in commands.items():
@@ -122,7 +123,9 @@ def shapes(layers: int) -> dict[str, tuple[int, ...]]:
     return found | {"model.norm.weight": (WIDTH,), "lm_head.weight": (TOKENS, WIDTH)}
 
 
-def _contenders(folder: Path, mergekit: Path | None) -> dict[str, list[str]]:
+def _contenders(
+    folder: Path, mergekit: Path | None, methods: Sequence[str]
+) -> dict[str, list[str]]:
     """Commands by name, for the table."""
     members = [str(folder / f"m{index}") for index in range(1, MEMBERS + 1)]
     files = [f"{member}/model.safetensors" for member in members]
@@ -130,7 +133,8 @@ def _contenders(folder: Path, mergekit: Path | None) -> dict[str, list[str]]:
         FLOOR: [sys.executable, "-c", COPY_CODE, str(folder / "out-one"), *files],
         COPY: [sys.executable, "-c", COPY_CODE, str(folder / "out-copy"), *files],
     }
-    for name, (ours, settings, theirs, common, own) in RECIPES.items():
+    for name in methods:
+        ours, settings, theirs, common, own = RECIPES[name]
         base = [] if name == "mean" else ["--base", str(folder / "m0")]
         merge = ["merge", *members, "--method", ours, *base, *settings, "--out"]
         commands[f"weightzoo {name}"] = [
@@ -206,6 +210,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--layers", type=int, default=22, help="of the checkpoints (default: 22)")
     parser.add_argument("--rounds", type=int, default=3, help="of all contenders (default: 3)")
+    parser.add_argument("--methods", nargs="+", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--mergekit", type=Path, help="the command mergekit-yaml of a peer")
     parser.add_argument("--folder", type=Path, help="for the checkpoints (default: the system's)")
     return parser.parse_args()
