@@ -13,7 +13,7 @@ from ..zoos.errors import BuildError
 from ..zoos.folder_identity import Identity
 from ..zoos.index import ZooIndex
 from ..zoos.networks.convolution_c import convolution_code
-from ..zoos.networks.devices import device_name
+from ..zoos.networks.devices import device_name, hardware_name
 from ..zoos.partial_folder import partial_folder
 from ..zoos.recipe import Recipe
 from ..zoos.zoo_folder import plan_shards
@@ -119,28 +119,16 @@ class Engine:
         """
         if self.name == "process":
             run_here(job, zoo, cohorts, self.device, self.workers, bar)
-            return "cpu" if self.device == "cpu" else torch.cuda.get_device_name(self.device)
+            return hardware_name(self.device)
+        common: dict[str, Any] = {
+            "fingerprint": image_set.fingerprint,
+            "device": self.device,
+            "workers": self.workers,
+            "bar": bar,
+        }
         if self.name == "slurm":
-            return run_on_slurm(
-                job,
-                zoo,
-                cohorts,
-                fingerprint=image_set.fingerprint,
-                device=self.device,
-                workers=self.workers,
-                options=self.slurm,
-                bar=bar,
-            )
-        return run_on_ray(
-            job,
-            zoo,
-            cohorts,
-            fingerprint=image_set.fingerprint,
-            device=self.device,
-            workers=self.workers,
-            address=self.ray_address,
-            bar=bar,
-        )
+            return run_on_slurm(job, zoo, cohorts, options=self.slurm, **common)
+        return run_on_ray(job, zoo, cohorts, address=self.ray_address, **common)
 
 
 def build_zoo(

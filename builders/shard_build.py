@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ..zoos.disk import sync, write_whole
 from ..zoos.errors import BuildError, FolderBusyError
 from ..zoos.index import INDEX_NAME, ZooIndex
 from ..zoos.networks.convolution_c import convolution_code
+from ..zoos.networks.devices import hardware_name
 from ..zoos.partial_folder import check_target
 from ..zoos.recipe import Recipe
 from ..zoos.strict_json import json_text
@@ -281,8 +281,7 @@ def _train(
     options = {"unit": "model-epoch", "desc": folder.path.name, "disable": not engine.progress}
     with tqdm(total=total, initial=total - todo, **options) as bar:
         run_here(job, folder, left, engine.device, engine.workers, bar)
-    is_cpu = engine.device == "cpu"
-    folder.finish("cpu" if is_cpu else torch.cuda.get_device_name(engine.device))
+    folder.finish(hardware_name(engine.device))
 
 
 def _check_equal(folders: Sequence[ShardFolder], settings: Mapping[str, Any]) -> None:

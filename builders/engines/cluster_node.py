@@ -9,6 +9,7 @@ import torch
 
 from ...zoos.errors import BuildError
 from ...zoos.networks import convolution_c
+from ...zoos.networks.devices import hardware_name
 from ...zoos.provenance import package_version
 from ..training.cohort import CohortResult
 from ..training.cohort_size import train_within_memory
@@ -37,6 +38,18 @@ class SharedTask:
     expected: tuple[str, ...]
     folder: str
 
+    @classmethod
+    def of(cls, job: TrainingJob, zoo: PartialZoo, device: str, fingerprint: str) -> "SharedTask":
+        """What the driver shares, with its own versions and working folder.
+
+        Args:
+            job: training job.
+            zoo: unfinished zoo that the rows are written to; it is signed.
+            device: training device of every task.
+            fingerprint: fingerprint of the image set that the nodes must load.
+        """
+        return cls(job, zoo, zoo.sign(), device, (fingerprint, *node_versions()), os.getcwd())
+
 
 def train_on_node(shared: SharedTask, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
     """Train one cohort, and write its rows if this node sees the build folder.
@@ -60,7 +73,7 @@ def node_versions() -> tuple[str, ...]:
 
 def _train_here(shared: SharedTask, cohort: Sequence[int]) -> tuple[CohortResult | None, str]:
     job, zoo, device = shared.job, shared.zoo, shared.device
-    name = "cpu" if device == "cpu" else torch.cuda.get_device_name(device)
+    name = hardware_name(device)
     here = zoo.signature() == shared.signature
     if here and zoo.holds(cohort):
         return None, name  # an earlier worker was lost after it had written

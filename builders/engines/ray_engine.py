@@ -9,7 +9,6 @@ bytes: no row is lost or doubled, and the files equal those of the process engin
 
 import importlib.util
 import logging
-import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from ...zoos.errors import BuildError
 from ..training.cohort import CohortResult
 from ..writing.partial_zoo import PartialZoo
-from .cluster_node import SharedTask, node_versions, train_on_node
+from .cluster_node import SharedTask, train_on_node
 from .job import TrainingJob, write_result
 from .worker_processes import ALLOCATOR
 
@@ -63,7 +62,6 @@ def run_on_ray(
     if importlib.util.find_spec("ray") is None:
         raise BuildError("the engine 'ray' needs Ray: pip install 'weightzoo[ray]'")
     devices: set[str] = set()
-    expected = (fingerprint, *node_versions())
     with _cluster(address, workers) as ray:
         options = {
             "max_retries": RUNS_AGAIN,
@@ -72,7 +70,7 @@ def run_on_ray(
             "runtime_env": {"env_vars": ALLOCATOR},
         }
         task = ray.remote(**options)(train_on_node)
-        shared = ray.put(SharedTask(job, zoo, zoo.sign(), device, expected, os.getcwd()))
+        shared = ray.put(SharedTask.of(job, zoo, device, fingerprint))
         with closing(_results(ray, task, shared, cohorts)) as results:
             for cohort, (result, name) in results:
                 if result is not None:

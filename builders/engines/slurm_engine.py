@@ -8,7 +8,6 @@ are written. If the driver is stopped, its tasks are cancelled, and the same com
 """
 
 import importlib.util
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import Any
 
 from ...zoos.errors import BuildError
 from ..writing.partial_zoo import PartialZoo
-from .cluster_node import SharedTask, node_versions, train_on_node
+from .cluster_node import SharedTask, train_on_node
 from .job import TrainingJob
 
 RUNS_AGAIN = 5  # repetitions of cohorts whose tasks were lost
@@ -96,8 +95,7 @@ def run_on_slurm(
     if importlib.util.find_spec("submitit") is None:
         raise BuildError("the engine 'slurm' needs submitit: pip install 'weightzoo[slurm]'")
     executor = _executor(zoo, device, workers, options)
-    expected = (fingerprint, *node_versions())
-    shared = SharedTask(job, zoo, zoo.sign(), device, expected, os.getcwd())
+    shared = SharedTask.of(job, zoo, device, fingerprint)
     devices: set[str] = set()
     for _ in range(RUNS_AGAIN + 1):
         left = [cohort for cohort in cohorts if not zoo.holds(cohort)]

@@ -44,5 +44,18 @@ def device_name(device: str, here: bool = True) -> str:
     return "cpu" if known.type == "cpu" else str(known)
 
 
+def hardware_name(device: str) -> str:
+    """Name of the hardware behind a device, for provenance: "cpu", or the model of the GPU.
+
+    Args:
+        device: "cpu", "cuda" or "cuda:NUMBER", as `device_name` returns it.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    return torch.cuda.get_device_name(device)
+
+
 def _unknown(device: object) -> str:
     return f"device must be cpu, cuda or cuda:NUMBER, got {device!r}"
