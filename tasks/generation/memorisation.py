@@ -163,7 +163,8 @@ def judge_generated(
         )
     generator = torch.Generator().manual_seed(seed)
     whole = generated.select(last_rows(generated))
-    drawn = _some(_finite(whole), models, generator)
+    finite = _finite(whole)
+    drawn = _some(finite, models, generator)
     learned = _finite(train.select(last_rows(train)))
     if min(len(drawn), len(learned)) < LEAST_MODELS:
         raise UnsuitableError(
@@ -194,7 +195,7 @@ def judge_generated(
         generated=generated.name,
         images=images.name,
         training_models=len(learned),
-        not_finite=len(whole) - len(_finite(whole)),
+        not_finite=len(whole) - len(finite),
         sets=sets,
         reference=reference,
         settings={"models": models, "sigmas": list(sigmas), "seed": seed},

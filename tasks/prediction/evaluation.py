@@ -21,9 +21,8 @@ from ..scoring.evaluator import Evaluator, evaluation_inputs
 from ..scoring.metrics import accuracy, balanced_accuracy, mae, mse, r2
 from ..scoring.targets import is_category
 from ..training.fingerprints import row_fingerprints
-from ..training.property_predictor import PropertyPredictor
 from .property_prediction import usable_rows
-from .trained import datasets_of
+from .trained import best_constant, datasets_of, predicted_rows
 
 LEAST_ROWS = 3
 _DASH = "–"
@@ -156,8 +155,7 @@ def evaluate_model(
             "needed"
         )
     predicted = predictor.predict(kept, progress)
-    if isinstance(predictor, PropertyPredictor):
-        kept = predictor.rows_of(kept)
+    kept = predicted_rows(predictor, kept)
     return _evaluation(predictor, kept, target, predicted, str(model), len(whole))
 
 
@@ -185,7 +183,7 @@ def _evaluation(
         target=target,
         dropped_rows=whole_rows - len(kept),
         scores=scores(np.arange(len(kept))),
-        baselines=_baselines(training.get("train_constant"), kept.columns[target], kind),
+        baselines=_baselines(training.get("train_constant"), kept.columns[target], target, kind),
         seen=seen,
         unseen_scores=scores(fresh) if partly else None,
         splitting=kept.splitting,
@@ -204,23 +202,21 @@ def _seen(training: Mapping[str, Any], kept: ZooDataset) -> tuple[np.ndarray, Se
     return np.isin(models, hit), Seen(is_known=True, rows=int(is_row.sum()), models=len(hit))
 
 
-def _baselines(constant: Any, true: np.ndarray, kind: str) -> dict[str, dict[str, float]]:
+def _baselines(
+    constant: Any, true: np.ndarray, target: str, kind: str
+) -> dict[str, dict[str, float]]:
     """Scores of a constant from the training, and of the best constant for this zoo."""
+    guess, metrics = "mean", dict[str, Any](r2=r2, mae=mae, mse=mse)
     if kind == "category":
-        values, counts = np.unique(true, return_counts=True)
-        guesses = {"most frequent class here": values.tolist()[int(counts.argmax())]}
-        if constant is not None:
-            guesses = {"most frequent class of the training": constant, **guesses}
-        metrics: Any = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
+        guess = "most frequent class"
+        metrics = {"accuracy": accuracy, "balanced_accuracy": balanced_accuracy}
     else:
         true = np.asarray(true, np.float64)
-        guesses = {"mean here": float(true.mean())}
-        if constant is not None:
-            guesses = {"mean of the training": constant, **guesses}
-        metrics = {"r2": r2, "mae": mae, "mse": mse}
+    guesses = {} if constant is None else {f"{guess} of the training": constant}
+    guesses[f"{guess} here"] = best_constant(true, target)
     made = {}
-    for name, guess in guesses.items():
-        filled = np.full(len(true), guess, true.dtype)
+    for name, value in guesses.items():
+        filled = np.full(len(true), value, true.dtype)
         made[name] = {metric: score(true, filled) for metric, score in metrics.items()}
     return made
 

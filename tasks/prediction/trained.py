@@ -66,7 +66,9 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     )
     trained.training = {
         **trained.training,
-        "train_constant": _constant(zoos, options.target),
+        "train_constant": best_constant(
+            np.concatenate([zoo["train"].columns[options.target] for zoo in zoos]), options.target
+        ),
         "fingerprints": fingerprints([zoo[part] for zoo in zoos for part in ("train", "val")]),
     }
     save_predictor(trained, options.out)
@@ -346,9 +348,13 @@ def predicted_rows(model: Model, dataset: ZooDataset) -> ZooDataset:
     return model.rows_of(dataset) if isinstance(model, PropertyPredictor) else dataset
 
 
-def _constant(zoos: Sequence[Mapping[str, ZooDataset]], target: str) -> Any:
-    """The mean of the train rows, or their most frequent category: a guess without weights."""
-    true = np.concatenate([zoo["train"].columns[target] for zoo in zoos])
+def best_constant(true: np.ndarray, target: str) -> Any:
+    """The mean of a column, or its most frequent category: a guess without weights.
+
+    Args:
+        true: values of the column, (N,).
+        target: name of the column.
+    """
     if not is_category(target, true):
         return float(true.mean(dtype=np.float64))
     values, counts = np.unique(true, return_counts=True)
