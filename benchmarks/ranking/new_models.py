@@ -24,9 +24,8 @@ from ...tasks.ranking.model_sources import weight_embeddings
 from ...tasks.ranking.model_spider import SpiderConfig, spider_scores, train_spider
 from ...tasks.ranking.prior import prior_of_new_models
 from ...tasks.ranking.training_tasks import labels_of
-from ...tasks.scoring.ranks import regret, weighted_tau
 from .claims import Claim, claims_text, compare
-from .spider_rows import MEAN_LABEL, SETTINGS, TASK_ALONE, SpiderData, SpiderRows
+from .spider_rows import MEAN_LABEL, SETTINGS, TASK_ALONE, SpiderData, SpiderRows, agreements
 
 WEIGHTS, RANDOM, KIND = "token from weights", "random token", "architecture as token"
 AT_MEAN, GUESSED = "mean label, new at the mean", "mean label, new guessed from columns"
@@ -118,18 +117,19 @@ def new_models(
     rows = {
         way: (
             *_with_one_new(scores, kinds, names, truth),
-            float(_taus(crossed[way], truth).mean()),
-            _regret(crossed[way], truth),
+            *agreements(truth, crossed[way]).mean(axis=0).tolist(),
         )
         for way, scores in found.items()
     }
     nothing = float("nan")
     for name in (TASK_ALONE, MEAN_LABEL):
         scores = known.scores[name][data.rows]
-        tau = float(_taus(scores, truth).mean())
+        tau, lost = agreements(truth, scores).mean(axis=0).tolist()
         own = _with_one_new([scores] * len(names), kinds, names, truth)[1]
-        rows[f"{name}, trained with all"] = (tau, own, nothing, _regret(scores, truth))
-    values = {("each model new", way): _taus(scores, truth) for way, scores in crossed.items()}
+        rows[f"{name}, trained with all"] = (tau, own, nothing, lost)
+    values = {
+        ("each model new", way): agreements(truth, scores)[:, 0] for way, scores in crossed.items()
+    }
     families = data.matrix.families
     return NewModels(
         rows=rows,
@@ -225,25 +225,7 @@ def _with_one_new(
     over_all, over_new = [], []
     for name, scores in zip(names, found, strict=True):
         new = kinds == name
-        over_all.append(_taus(scores, truth).mean())
+        over_all.append(agreements(truth, scores)[:, 0].mean())
         if new.sum() > 1:
-            over_new.append(_taus(scores[new], truth[new]).mean())
+            over_new.append(agreements(truth[new], scores[new])[:, 0].mean())
     return float(np.mean(over_all)), float(np.mean(over_new)) if over_new else float("nan")
-
-
-def _taus(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Weighted tau of each target, (T,), on the models that were run on it."""
-    pairs = [
-        (own[np.isfinite(own)], one[np.isfinite(own)])
-        for own, one in zip(truth.T, scores.T, strict=True)
-    ]
-    return np.array([weighted_tau(own, one) for own, one in pairs])
-
-
-def _regret(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Mean regret of the first pick over targets."""
-    values = []
-    for own, one in zip(truth.T, scores.T, strict=True):
-        run = np.isfinite(own)
-        values.append(regret(own[run], one[run], 1))
-    return float(np.mean(values))

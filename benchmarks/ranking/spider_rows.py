@@ -232,9 +232,19 @@ def _scattered(data: SpiderData, columns: Sequence[np.ndarray]) -> np.ndarray:
 
 def _agreement(matrix: Matrix, scores: np.ndarray) -> tuple[float, float]:
     """Mean weighted tau and regret of the first pick over targets."""
-    pairs = []
-    for truth, score in zip(matrix.accuracy.T, scores.T, strict=True):
-        run = np.isfinite(truth) & np.isfinite(score)
-        pairs.append((weighted_tau(truth[run], score[run]), regret(truth[run], score[run], 1)))
-    tau, lost = np.mean(pairs, axis=0)
+    tau, lost = agreements(matrix.accuracy, scores).mean(axis=0)
     return float(tau), float(lost)
+
+
+def agreements(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Weighted tau, and regret of the first pick, of each target, (T, 2).
+
+    Args:
+        truth: accuracies, (M, T); NaN where a model was not run.
+        scores: scores of the models, (M, T); NaN for models without a score.
+    """
+    pairs = []
+    for own, score in zip(truth.T, scores.T, strict=True):
+        run = np.isfinite(own) & np.isfinite(score)
+        pairs.append((weighted_tau(own[run], score[run]), regret(own[run], score[run], 1)))
+    return np.array(pairs)

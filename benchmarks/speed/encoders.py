@@ -24,8 +24,8 @@ from timing import Reader, machine, measure
 from torch import nn
 
 from weightzoo.encoders.registry import ENCODERS, EncoderEntry
+from weightzoo.tasks.training.encoder_reader import declared_input, network_batch
 from weightzoo.zoos.networks.architectures import Architecture
-from weightzoo.zoos.networks.batched import NetworkBatch
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.networks.presets import preset
 
@@ -115,9 +115,7 @@ def _batches(
 ) -> Iterator[None]:
     """Endless steps, or passes without gradient, on one batch."""
     encoder, layer_table = make().train(train), architecture.layer_table()
-    given: Any = SCALE * torch.randn(batch, layer_table.width)
-    if getattr(encoder, "reads", None) == "networks":
-        given = NetworkBatch(architecture, ("relu",) * batch, given)
+    given = encoder_input(encoder, architecture, SCALE * torch.randn(batch, layer_table.width))
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
     while True:
         with torch.set_grad_enabled(train):
@@ -127,6 +125,19 @@ def _batches(
             outputs.square().mean().backward()
             optimizer.step()
         yield
+
+
+def encoder_input(encoder: nn.Module, architecture: Architecture, weights: torch.Tensor) -> Any:
+    """Networks, if the encoder runs networks; else their flat weights.
+
+    Args:
+        encoder: encoder that reads them.
+        architecture: architecture of the networks.
+        weights: flat weights, (B, D).
+    """
+    if declared_input(encoder) == "networks":
+        return network_batch(architecture, weights, None)
+    return weights
 
 
 def _step_megabytes(make: Callable[[], nn.Module], architecture: Architecture, batch: int) -> float:

@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from population_training import random_images
 
+from encoders import encoder_input
 from weightzoo.builders.training.cohort import Cohort
 from weightzoo.builders.training.objectives import DataSet, load_data, training_size
 from weightzoo.builders.training.one_by_one import train_one
 from weightzoo.encoders.registry import ENCODERS
-from weightzoo.zoos.images.image_set import cut, make_image_set
-from weightzoo.zoos.networks.batched import NetworkBatch
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 
-SEED, TEN = 0, 10
+SEED = 0
 ROUNDS, STEPS = 3, 60
 WEIGHT_SCALE = 0.1
 WHOLE_MODELS, WHOLE_EPOCHS, WHOLE_IMAGES = 1000, 50, 50_000
@@ -170,9 +170,7 @@ def _encoder_step(
     table = preset(name).layer_table()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
     forward = torch.compile(encoder) if mode == "compiled" else encoder
-    given: Any = weights
-    if getattr(encoder, "reads", None) == "networks":
-        given = NetworkBatch(preset(name), ("relu",) * len(weights), weights)
+    given = encoder_input(encoder, preset(name), weights)
 
     def step() -> None:
         with torch.autocast(torch.device(device).type, torch.bfloat16, mode == "bfloat16"):
@@ -215,11 +213,8 @@ def _data(net: Net, images: int) -> DataSet:
     shape = preset(net.preset).input_shape
     if len(shape) == 1:
         return load_data("sine")
-    generator, held = torch.Generator().manual_seed(SEED), min(images, 10_000)
-    total = images + 2 * held
-    pixels = torch.randint(0, 256, (total, *shape), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, TEN, (total,), generator=generator)
-    return make_image_set("random", cut(pixels, labels, (images, held, held)), TEN)
+    held = min(images, 10_000)
+    return random_images(shape, (images, held, held))
 
 
 def _models(net: Net, count: int) -> list[Model]:

@@ -178,10 +178,20 @@ def _data(name: str) -> DataSet:
     shape = _recipe(name).architecture.input_shape
     if len(shape) == 1:
         return load_data("sine")
+    return random_images(shape, SPLITS)
+
+
+def random_images(shape: Sequence[int], sizes: tuple[int, int, int]) -> ImageSet:
+    """Random images with ten random labels.
+
+    Args:
+        shape: shape of an image, (C, H, W).
+        sizes: numbers of train, val and test images.
+    """
     generator = torch.Generator().manual_seed(SEED)
-    pixels = torch.randint(0, 256, (sum(SPLITS), *shape), generator=generator, dtype=torch.uint8)
-    labels = torch.randint(0, 10, (sum(SPLITS),), generator=generator)
-    return make_image_set("random", cut(pixels, labels, SPLITS), 10)
+    pixels = torch.randint(0, 256, (sum(sizes), *shape), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, 10, (sum(sizes),), generator=generator)
+    return make_image_set("random", cut(pixels, labels, sizes), 10)
 
 
 def _models(net: Net) -> list[Model]:
