@@ -16,6 +16,7 @@ from ..zoos.networks.convolution_c import convolution_code
 from ..zoos.networks.devices import device_name, hardware_name
 from ..zoos.partial_folder import partial_folder
 from ..zoos.recipe import Recipe
+from ..zoos.texts.text_set import TextSet
 from ..zoos.zoo_folder import plan_shards
 from .engines.job import TrainingJob
 from .engines.process_engine import run_here
@@ -287,9 +288,12 @@ def _provenance(
     job: TrainingJob, image_set: DataSet, devices: str, started: datetime
 ) -> dict[str, Any]:
     """Code, device, images and times of the build."""
+    images = {"name": image_set.name, "fingerprint": image_set.fingerprint}
+    if isinstance(image_set, TextSet):
+        images["packages"] = image_set.packages
     return job.provenance() | {
         "device": devices,
-        "images": {"name": image_set.name, "fingerprint": image_set.fingerprint},
+        "images": images,
         "started": started.isoformat(timespec="seconds"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -18,14 +18,16 @@ from ..zoos.images.glyphs import SIZES as GLYPH_SIZES
 from ..zoos.images.hub_images import HUB_SETS
 from ..zoos.images.image_set import make_image_set
 from ..zoos.images.signals import IMAGE_SUFFIX, SignalSet, is_signal_set, load_signals
+from ..zoos.networks.layers import Shape
 from ..zoos.recipe import Model, Recipe
+from ..zoos.texts.text_set import TextSet, Windows, is_text_set, load_texts
 from .engines.process_engine import core_count
 from .training.cohort import Cohort, cut_cohorts, steps_per_epoch
 from .training.cohort_size import cohort_size
 from .training.objectives import DataSet
 
 PROBE_SECONDS = 3.0  # longest duration of three steps for which the whole cohort is probed
-SMALL_BATCH, EVALUATED = 8, 64
+SMALL_BATCH, EVALUATED, PROBE_WINDOWS = 8, 64, 16
 STEPS, EVALUATIONS = 3, 2  # the first step warms up
 PROBE_PIXELS = "digits" + IMAGE_SUFFIX  # signal set that replaces other grey images of 28x28
 TEST_IMAGES = {
@@ -171,6 +173,9 @@ def part_sizes(name: str) -> Sizes | None:
     """Number of train, val and test images, or points; None if unknown without fetching the set."""
     if is_signal_set(name):
         return _signal_sizes(name)
+    if is_text_set(name):
+        texts = load_texts(name)
+        return len(texts.train), len(texts.val), len(texts.test)
     if name in HUB_SETS:
         hub_set = HUB_SETS[name]
         test = TEST_IMAGES.get(hub_set.repo)
@@ -286,12 +291,23 @@ def _probe_data(recipe: Recipe, images: int = SMALL_BATCH) -> DataSet | None:
         data = load_signals(name)
         fits = _signal_sizes(recipe.images) == _signal_sizes(name)
         return data if fits and shapes[-1] == (data.outputs,) else None
+    if is_text_set(recipe.images):
+        return _probe_texts(shapes[0], images)
     generator = torch.Generator().manual_seed(0)
     splits = []
     for count in (images, 1, EVALUATED):
         pixels = torch.randint(0, 256, (count, *shapes[0]), generator=generator)
         splits.append((pixels.to(torch.uint8), torch.zeros(count, dtype=torch.int64)))
     return make_image_set("probe", splits, shapes[-1][0])
+
+
+def _probe_texts(shape: Shape, windows: int) -> TextSet:
+    """Windows of one byte."""
+    train, val, test = (
+        Windows(*torch.zeros(2, count, *shape, dtype=torch.uint8))
+        for count in (windows, 1, PROBE_WINDOWS)
+    )
+    return TextSet("probe", "", train, val, test)
 
 
 def _signal_sizes(name: str) -> Sizes | None:

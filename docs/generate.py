@@ -28,6 +28,7 @@ from weightzoo.zoos.images.hub_images import HUB_SETS
 from weightzoo.zoos.recipe import load_recipe, recipe_names
 from weightzoo.zoos.recipe_table import TABLE_PATH
 from weightzoo.zoos.strict_json import json_text
+from weightzoo.zoos.texts.text_set import TEXT_SETS
 
 HERE = Path(__file__).parent
 CARD = HERE.parent / "DATASET_CARD.md"
@@ -205,7 +206,12 @@ def image_page() -> str:
         "Besides these, `hub:ORG/NAME` names any image set of the Hub, `folder:PATH` a folder of "
         "images by class, `arrays:FILE.npz` arrays of NumPy and `idx:FOLDER` the four files of a "
         "set like MNIST; see [Your own image set](your_images.md).\n\n"
-        f"{table(head, rows)}\n"
+        f"{table(head, rows)}\n\n"
+        "Language models read texts instead, as windows of 128 bytes: `packages` (text of "
+        "installed packages, so it depends on their versions), one of its domains "
+        + ", ".join(f"`{name}`" for name in TEXT_SETS if name != "packages")
+        + ", or `text:PATH`, a file or a folder of files; see "
+        "[Language models](building.md#language-models).\n"
     )
 
 

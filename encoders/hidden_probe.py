@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import LayerTable
 from .parts.blocks import encoding, normalized_perceptron
-from .parts.probes import Probes
+from .parts.probes import Probes, probed_shape
 from .parts.set_functions import MAB, PMA
 
 FROM_INPUT, FROM_OUTPUT, NUMBER = range(3)  # indices of the encodings, each with its own start
@@ -117,8 +117,11 @@ class HiddenProbe(nn.Module):
 
         Returns:
             Embeddings, (B, 2 H): one half pools hidden units, the other outputs.
+
+        Raises:
+            UnsuitableError: if the networks read token numbers.
         """
-        probes = self.input(networks.architecture.input_shape).to(networks.weights)
+        probes = self.input(probed_shape(networks.architecture)).to(networks.weights)
         found, hidden = networks.responses(probes)
         sets = [*hidden, found]
         units = torch.cat([self._units(values, n, len(sets)) for n, values in enumerate(sets)], 1)

@@ -23,7 +23,7 @@ from ..zoos.errors import UnsuitableError
 from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import LayerTable
 from .parts.blocks import normalized_perceptron
-from .parts.probes import Probes
+from .parts.probes import Probes, probed_shape
 
 
 class ProbeGen(nn.Module):
@@ -92,9 +92,11 @@ class ProbeGen(nn.Module):
             Embeddings, (B, H).
 
         Raises:
-            UnsuitableError: if a network has more outputs than `values`.
+            UnsuitableError: if a network has more outputs than `values`, or reads token numbers.
         """
-        found = networks.outputs(self.input(networks.architecture.input_shape).to(networks.weights))
+        found = networks.outputs(
+            self.input(probed_shape(networks.architecture)).to(networks.weights)
+        )
         return self.trunk(output_features(found, self.values).flatten(1))
 
     def forward(self, networks: NetworkBatch, layer_table: LayerTable) -> Tensor:

@@ -55,6 +55,8 @@ MODULES = (
     "zoos.tokens.mixed_sets",
     "zoos.tokens.neurons",
     "zoos.tokens.windows",
+    "zoos.texts.corpus",
+    "zoos.texts.text_set",
 )
 PUBLIC = ("", ".loaders", ".loaders.collections", ".encoders", ".tasks")
 GUIDES = (

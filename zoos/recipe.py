@@ -23,6 +23,7 @@ from .networks.architectures import Architecture
 from .networks.layers import ACTIVATIONS
 from .networks.presets import resolve
 from .splits import draw_splits
+from .texts.text_set import is_text_set
 
 LONGEST_NAME = 200  # bytes; most file systems allow 255
 RECIPE_FOLDER = Path(__file__).parent / "recipes"
@@ -131,8 +132,9 @@ class Recipe:
         name: name of the zoo and of its folder.
         description: description in one line.
         architecture: architecture that all models share.
-        images: name of the training data: an image set of `images.load_images`, or a signal set
-            of `signals.load_signals`, where each model fits one signal.
+        images: name of the training data: an image set of `images.load_images`, a text set of
+            `text_set.load_texts`, or a signal set of `signals.load_signals`, where each model
+            fits one signal.
         factors: value by field of `HyperParameters`: a plain value is fixed, a list is a grid,
             a table {choice | uniform | log_uniform = [...]} is drawn for every model.
         seeds: number of models per combination of the grid.
@@ -171,7 +173,7 @@ class Recipe:
             if not isinstance(getattr(self, key), str):
                 raise RecipeError(f"{key} must be a text, got {getattr(self, key)!r}")
         _folder_name("name", self.name)
-        if not is_signal_set(self.images):
+        if not is_signal_set(self.images) and not is_text_set(self.images):
             check_image_set(self.images)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("seed_kind", self.seed_kind, ("fixed", "random"))

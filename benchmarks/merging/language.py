@@ -17,8 +17,8 @@ from ...loaders.collections import open_collection
 from ...tasks.merging.families import find_families
 from ...tasks.merging.output import write_text
 from ...zoos.strict_json import json_text
+from ...zoos.texts.corpus import DOMAINS, read_domain
 from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
-from .corpus import DOMAINS, read_domain
 from .language_report import FORMAT, language_markdown
 from .language_rows import language_rows
 from .language_zoo import (

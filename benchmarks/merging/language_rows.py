@@ -20,7 +20,7 @@ from ...tasks.merging.settings import METHODS, read_settings
 from ...tasks.merging.zoo_rows import StateMember
 from ...tasks.mixtures.block_mixture import fit_routers, mix_layers
 from ...tasks.mixtures.expert_checkpoint import assemble_experts
-from .corpus import DOMAINS, Domain
+from ...zoos.texts.corpus import DOMAINS, Domain
 from .language_scores import PREFIX, Losses, bits, cloze_windows, row_of
 from .language_zoo import MORE_RATE, LanguageSize, load_model, token_losses, train_model
 from .report import PICK, SINGLE

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...zoos.errors import UnsuitableError
-from .corpus import DOMAINS, Domain
+from ...zoos.texts.corpus import DOMAINS, Domain
 
 VOCABULARY = 256
 ARCHITECTURES = ("llama", "gpt_neox")

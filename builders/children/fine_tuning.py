@@ -12,7 +12,6 @@ from torch import Tensor
 
 from ...zoos.errors import BuildError
 from ...zoos.format import ZooHeader
-from ...zoos.images.catalog import load_images
 from ...zoos.index import ZooIndex
 from ...zoos.lineage import Lineage
 from ...zoos.networks.architectures import Architecture
@@ -21,7 +20,7 @@ from ...zoos.recipe import Model, Recipe
 from ..build import Engine, run_job
 from ..engines.job import TrainingJob
 from ..training.cohort import Cohort, CohortResult, run_cohort
-from ..training.objectives import DataSet
+from ..training.objectives import DataSet, load_data, output_size
 from .inheritance import inherited_weights, shared_tensors
 from .parents import Condition, Parents, choose_parents
 
@@ -152,7 +151,7 @@ def fine_tune_zoo(
     """
     out, source = Path(out), Path(source)
     parents = choose_parents(source, where, overrides)
-    architecture = with_head(parents.architecture, load_images(images).classes)
+    architecture = with_head(parents.architecture, output_size(load_data(images)))
     kept = shared_tensors(architecture, parents.architecture)
     redrawn = [tensor.name for tensor in architecture.layer_table() if tensor.name not in kept]
     recipe = child_recipe(

@@ -15,7 +15,7 @@ from ...zoos.provenance import commit, package_version
 from ...zoos.recipe import Model, Recipe, hyper_parameter_names
 from ..training.cohort import CohortResult, train_cohort
 from ..training.cohort_size import train_within_memory
-from ..training.objectives import DataSet, output_size
+from ..training.objectives import DataSet, output_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,12 +92,12 @@ class TrainingJob:
         Raises:
             BuildError: if shapes or numbers of outputs differ; the message gives both.
         """
-        shapes, outputs = self.recipe.architecture.shapes(), output_size(image_set)
-        if shapes[0] != image_set.shape or shapes[-1] != (outputs,):
+        shapes, wanted = self.recipe.architecture.shapes(), output_shape(image_set)
+        if shapes[0] != image_set.shape or shapes[-1] != wanted:
             raise BuildError(
                 f"architecture {self.recipe.architecture.name!r} takes {shapes[0]} and gives "
-                f"{shapes[-1]}, {image_set.name!r} has shape {image_set.shape} and {outputs} "
-                "classes or values: choose an architecture and images that fit"
+                f"{shapes[-1]}, {image_set.name!r} has inputs of {image_set.shape} and needs "
+                f"outputs of {wanted}: choose an architecture and images that fit"
             )
 
 

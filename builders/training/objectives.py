@@ -1,7 +1,8 @@
-"""Training objectives: image classification, or regression of one signal per model.
+"""Training objectives: image classification, prediction of the next byte, regression of a signal.
 
-Shape letters: M models, N images or points, B of them in a batch, F coordinates of a point,
-O outputs (classes, or values of a signal). The layout of inputs is that of `population`.
+Shape letters: M models, N images, windows or points, B of them in a batch, F coordinates of a
+point, T tokens of a window, O outputs (classes, tokens, or values of a signal). The layout of
+inputs is that of `population`.
 """
 
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from ...zoos.images.catalog import load_images
 from ...zoos.images.image_set import Images, ImageSet
 from ...zoos.images.signals import SignalSet, is_signal_set, load_signals
 from ...zoos.recipe import Model
+from ...zoos.texts.text_set import TextSet, Windows, is_text_set, load_texts
 from ..population.population import Population
 from .image_augmentation import Augmentation
 
@@ -23,23 +25,33 @@ EVALUATION_BATCH = {"cpu": 64, "cuda": 1024}  # activations of 64 images fit a c
 EVALUATION_SHARE, COPIES = 0.25, 4  # of a GPU's memory; values held per output, patches included
 PARTS = ("train", "val", "test")
 
-DataSet = ImageSet | SignalSet
+WINDOW_BATCH = 16  # windows of an evaluation
+
+DataSet = ImageSet | SignalSet | TextSet
 Batch = tuple[Tensor, Tensor]
 
 
 def load_data(name: str) -> DataSet:
-    """Load the image set or signal set of a recipe."""
+    """Load the image set, text set or signal set of a recipe."""
+    if is_text_set(name):
+        return load_texts(name)
     return load_signals(name) if is_signal_set(name) else load_images(name)
 
 
 def training_size(data: DataSet) -> int:
-    """Number of training images, or of training points."""
+    """Number of training images, windows or points."""
     return len(data.inputs) if isinstance(data, SignalSet) else len(data.train)
 
 
 def output_size(data: DataSet) -> int:
-    """Number of outputs of a model: one logit per class, or the values of a signal."""
+    """Number of outputs of a model: one logit per class or token, or the values of a signal."""
     return data.outputs if isinstance(data, SignalSet) else data.classes
+
+
+def output_shape(data: DataSet) -> tuple[int, ...]:
+    """Shape of a model's output for one input; a language model has logits at every token."""
+    size = output_size(data)
+    return (*data.shape, size) if isinstance(data, TextSet) else (size,)
 
 
 def signal_columns(data: DataSet, models: Sequence[Model]) -> dict[str, np.ndarray]:
@@ -118,6 +130,71 @@ class Classification:
         return evaluate(population, self._parts[part], subsets)
 
 
+class NextByte:
+    """Prediction of every next byte of a text by mean cross-entropy, in nats per byte."""
+
+    def __init__(
+        self, data: TextSet, models: Sequence[Model], device: torch.device | str = "cpu"
+    ) -> None:
+        """Copy the windows to the device.
+
+        Args:
+            data: text set.
+            models: M models of one cohort.
+            device: training device.
+
+        Raises:
+            ValueError: if a model asks for an augmentation, which texts lack.
+        """
+        odd = {model.hyper_parameters.augmentation for model in models} - {"none"}
+        if odd:
+            raise ValueError(f"augmentation of a text must be 'none', got {sorted(odd)}")
+        self._parts = {
+            name: Windows(part.tokens.to(device), part.labels.to(device))
+            for name, part in zip(PARTS, (data.train, data.val, data.test), strict=True)
+        }
+
+    def batch(self, positions: Tensor) -> Batch:
+        """Each model's train windows: (tokens (M, T, B), next bytes (M, B, T))."""
+        return self._windows("train", positions)
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of each model, (M,).
+
+        Args:
+            outputs: logits, (M, B, T, O).
+            labels: next bytes, (M, B, T).
+        """
+        losses = F.cross_entropy(outputs.flatten(0, 2), labels.flatten(), reduction="none")
+        return losses.view(len(labels), -1).mean(1)
+
+    def evaluate(self, population: Population, part: str, subsets: Tensor | None) -> Tensor:
+        """Loss and share of bytes that are predicted right of each model, (2, M).
+
+        Args:
+            population: M models.
+            part: "train", "val" or "test".
+            subsets: window numbers of each model, (M, n); None takes all windows.
+        """
+        if subsets is None:
+            subsets = torch.arange(len(self._parts[part])).expand(len(population), -1)
+        sums = torch.zeros(2, len(population), device=population.flat.device)
+        with torch.no_grad():
+            for positions in subsets.split(WINDOW_BATCH, dim=1):
+                x, labels = self._windows(part, positions)
+                logits = population.outputs(x)
+                sums[0] += self.losses(logits, labels) * positions.shape[1]
+                sums[1] += (logits.argmax(-1) == labels).float().mean(2).sum(1)
+        sums /= subsets.shape[1]
+        sums[:, ~sums[0].isfinite()] = torch.nan
+        return sums
+
+    def _windows(self, part: str, positions: Tensor) -> Batch:
+        windows = self._parts[part]
+        positions = positions.to(windows.tokens.device)
+        return windows.tokens[positions].mT.contiguous(), windows.labels[positions].long()
+
+
 class SignalRegression:
     """Regression of each model's own signal by mean squared error."""
 
@@ -177,16 +254,18 @@ class SignalRegression:
 
 def make_objective(
     data: DataSet, models: Sequence[Model], device: torch.device | str
-) -> Classification | SignalRegression:
-    """Make the objective of a cohort: classification of images or regression of signals.
+) -> Classification | NextByte | SignalRegression:
+    """Make the objective of a cohort, by the kind of its data.
 
     Args:
-        data: image set or signal set.
+        data: image set, text set or signal set.
         models: M models of one cohort.
         device: training device.
     """
     if isinstance(data, SignalSet):
         return SignalRegression(data, models, device)
+    if isinstance(data, TextSet):
+        return NextByte(data, models, device)
     return Classification(data, models, device)
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...zoos.images.image_set import ImageSet
 from ...zoos.images.signals import SignalSet
 from ...zoos.recipe import HyperParameters, Model, Recipe
+from ...zoos.texts.text_set import TextSet
 from .cohort import DataOrder, steps_per_epoch
 from .image_augmentation import Augmentation
 from .initialization import initial_weights
@@ -33,7 +33,7 @@ def train_one(
     Args:
         recipe: recipe with architecture, epochs and precision.
         model: model of its population.
-        data: image set or signal set of the recipe.
+        data: image set, text set or signal set of the recipe.
         device: training device.
 
     Returns:
@@ -57,7 +57,7 @@ def train_one(
         for positions in order.batches(batch_size):
             optimizer.zero_grad(set_to_none=True)
             x, y = inputs, targets
-            if isinstance(data, ImageSet) or positions.shape[1] < len(inputs):
+            if not isinstance(data, SignalSet) or positions.shape[1] < len(inputs):
                 chosen = positions[0].to(device)
                 x, y = augment(inputs[chosen]), targets[chosen]
             loss = loss_function(_outputs(module, x, precision), y)
@@ -86,11 +86,17 @@ def _data(data: DataSet, model: Model) -> tuple[Tensor, Tensor, Any, Any]:
     if isinstance(data, SignalSet):
         targets = data.targets([data.draw(model.seed)], "train")[0]
         return data.inputs, targets, lambda points: points, F.mse_loss
+    if isinstance(data, TextSet):
+        return data.train.tokens, data.train.labels, lambda windows: windows, _next_byte_loss
     black = [-m / d for m, d in zip(data.mean, data.deviation, strict=True)]
     augment = Augmentation(
         model.hyper_parameters.augmentation, [model.seed], black or [0.0] * data.shape[0]
     )
     return data.train.pixels, data.train.labels, augment, F.cross_entropy
+
+
+def _next_byte_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits.flatten(0, 1), labels.long().flatten())
 
 
 def _optimizer(module: nn.Module, values: HyperParameters) -> torch.optim.Optimizer:

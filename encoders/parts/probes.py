@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...zoos.networks.layers import Shape
+from ...zoos.errors import UnsuitableError
+from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.layers import Embedding, Shape
 
 SIDE, CHANNELS = 32, 3
 MOST_COORDINATES = 16  # inputs of more features are images laid flat
@@ -72,6 +74,20 @@ class Probes(nn.Module):
             side = math.isqrt(shape[0] - 1) + 1
             return _resized(images, (1, side, side)).flatten(1)[:, : shape[0]]
         return _resized(images, shape)
+
+
+def probed_shape(architecture: Architecture) -> Shape:
+    """Input shape of networks that can be run on probes.
+
+    Raises:
+        UnsuitableError: if their inputs are token numbers, which have no gradient.
+    """
+    if isinstance(architecture.layers[0], Embedding):
+        raise UnsuitableError(
+            f"networks of {architecture.name!r} read token numbers, and probes are images or "
+            "points: take an encoder of weights, such as SNE"
+        )
+    return architecture.input_shape
 
 
 def _resized(images: Tensor, shape: Shape) -> Tensor:

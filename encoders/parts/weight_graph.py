@@ -175,11 +175,17 @@ class _Builder:
             self.queries[attention] = edges
 
     def add_positions(self, spec: TensorSpec) -> None:
-        """Join numbered positions with the units that they are added to."""
+        """Join numbered positions with the units that they are added to.
+
+        A table that is looked up before any weight makes these units, which weights then read.
+        """
         positions, units = spec.size // spec.shape[-1], spec.shape[-1]
         source = self._new(UnitSet(positions, numbered=True))
         target = self._latest(units)
-        if target is None:
+        if target is None and spec.name.endswith(".weight"):
+            target = self._new(UnitSet(units))
+            self.readable.append(target)
+        elif target is None:
             target = self.awaited[units] = self._new(UnitSet(units))
         self.edges.append(Edges(spec, source, target, (units, positions, 1), "positions"))
 

@@ -131,6 +131,8 @@ class _Walk:
             "layer_norm": self._norm,
             "position_embedding": self._position,
             "attention": self._attention,
+            "causal_attention": self._attention,
+            "embedding": self._embedding,
             "residual": self._residual,
             **dict.fromkeys(PASSING, self._passing),
         }
@@ -175,6 +177,11 @@ class _Walk:
         units.follow(name, ["position"], "in")
         units.follow(name, ["class_token"] if layer.class_token else [], "out")
         return units
+
+    def _embedding(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
+        made = self._new(name, layer.width)
+        made.follow(name, ["weight"], "in")
+        return made
 
     def _attention(self, layer: Any, before: Shape, units: _Units, name: str) -> _Units:
         width, heads = before[-1], layer.heads

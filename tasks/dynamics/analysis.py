@@ -17,6 +17,7 @@ from ...zoos.errors import BuildError, RecipeError, UnsuitableError, ZooFormatEr
 from ...zoos.format import checksum
 from ...zoos.images.signals import SignalSet
 from ...zoos.progress import progress_bar
+from ...zoos.texts.text_set import TextSet
 from ..inspection.rebuilt_models import training_data
 from ..processes import threads, worker_pool
 from .agreement import pair_agreement, population_agreement
@@ -155,6 +156,8 @@ def _missing(
         return None
     if data is None:
         return reason
+    if isinstance(data, TextSet):
+        return "its networks read text, and networks are run on images or signals only"
     if family.name == "agreement" and isinstance(data, SignalSet):
         return "its networks fit signals and predict no classes"
     return None

@@ -1,6 +1,7 @@
 """Rebuilds models of a zoo and compares them with their recorded test measures.
 
-The measure of a classifier is its accuracy on the test images. The measure of an implicit neural
+The measure of a classifier is its accuracy on the test images, that of a language model the share
+of test bytes that it predicts. The measure of an implicit neural
 representation (INR) is its squared error on the test coordinates of its own signal.
 """
 
@@ -17,9 +18,12 @@ from ...loaders.load import ZooDataset
 from ...zoos.errors import RecipeError, ZooFormatError
 from ...zoos.format import ZooHeader
 from ...zoos.images.signals import SignalSet
+from ...zoos.texts.text_set import TextSet
 
 # A rebuilt model may change its class of an image whose two best logits differ in the last digits.
 FLIPPED_IMAGES = 1
+FLIPPED_SHARE = 1e-3  # of the bytes of a text
+WINDOW_BATCH = 64
 RELATIVE_LOSS, ABSOLUTE_LOSS = 1e-2, 1e-6  # of an INR: another order of sums, omega 30 twice
 
 
@@ -87,7 +91,7 @@ def measured_difference(
     Args:
         module: network in eval mode.
         columns: value of its row by column.
-        data: image set or signal set to measure it on.
+        data: image set, text set or signal set to measure it on.
 
     Returns:
         The absolute difference, and the largest difference that rounding explains.
@@ -98,7 +102,23 @@ def measured_difference(
         loss = float(F.mse_loss(module(data.test_inputs), target))
         recorded = float(columns["test_loss"])  # type: ignore[arg-type]
         return abs(loss - recorded), RELATIVE_LOSS * recorded + ABSOLUTE_LOSS
+    if isinstance(data, TextSet):
+        return _text_difference(module, columns, data)
     predicted = module(data.test.pixels).argmax(1)
     accuracy = float((predicted == data.test.labels).double().mean())
     recorded = float(columns["test_accuracy"])  # type: ignore[arg-type]
     return abs(accuracy - recorded), FLIPPED_IMAGES / len(data.test)
+
+
+def _text_difference(
+    module: nn.Module, columns: Mapping[str, object], data: TextSet
+) -> tuple[float, float]:
+    """Difference of the share of bytes that are predicted right, and the allowed one."""
+    right = [
+        (module(tokens).argmax(-1) == labels).double().mean(1)
+        for tokens, labels in zip(
+            data.test.tokens.split(WINDOW_BATCH), data.test.labels.split(WINDOW_BATCH), strict=True
+        )
+    ]
+    recorded = float(columns["test_accuracy"])  # type: ignore[arg-type]
+    return abs(float(torch.cat(right).mean()) - recorded), FLIPPED_SHARE

@@ -34,7 +34,7 @@ def test_sine_zoo_knows_the_frequency_of_every_model(tmp_path: Path) -> None:
 
 def test_architecture_must_fit_the_signal(tmp_path: Path) -> None:
     recipe = replace(load_recipe("sine-inr"), images="digits-inr")
-    with pytest.raises(BuildError, match=r"takes \(1,\) and gives \(1,\), .* has shape \(2,\)"):
+    with pytest.raises(BuildError, match=r"takes \(1,\) and gives \(1,\), .* has inputs of \(2,\)"):
         build_zoo(recipe, tmp_path / "zoo", models=10, workers=1, progress=False)
 
 

@@ -65,7 +65,14 @@ def test_every_parameter_enters_the_graph() -> None:
             assert weights.grad[:, spec.offset : spec.offset + spec.size].any(), spec.name
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("resnet18", {"width": 2}), ("vit", {"blocks": 2})])
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("resnet18", {"width": 2}),
+        ("vit", {"blocks": 2}),
+        ("transformer", {"tokens": 9, "vocabulary": 8, "width": 8}),
+    ],
+)
 def test_neural_graph_sees_uncoupled_reorderings_of_a_residual_network_alone(
     name: str, sizes: dict[str, int]
 ) -> None:

@@ -6,6 +6,7 @@ import torch
 from weightzoo.encoders.hidden_probe import HiddenProbe
 from weightzoo.encoders.parts.probes import Probes
 from weightzoo.encoders.probe_gen import ProbeGen, output_features
+from weightzoo.encoders.registry import ENCODERS
 from weightzoo.zoos.errors import UnsuitableError
 from weightzoo.zoos.networks.batched import NetworkBatch
 from weightzoo.zoos.networks.presets import preset
@@ -77,3 +78,12 @@ def test_encoders_reject_bad_options(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         encoder(**options)
+
+
+@pytest.mark.parametrize("name", ["probegen", "hidden-probe"])
+def test_networks_of_token_numbers_cannot_be_probed(name: str) -> None:
+    language = preset("transformer", tokens=5, vocabulary=7, width=4, heads=2, blocks=1)
+    table = language.layer_table()
+    networks = NetworkBatch(language, ("relu",), torch.zeros(1, table.width))
+    with pytest.raises(UnsuitableError, match="'transformer' read token numbers.*such as SNE"):
+        ENCODERS[name].make(table).eval()(networks, table)

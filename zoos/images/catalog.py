@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import RecipeError, did_you_mean
+from ..texts.text_set import TEXT_SETS, is_text_set
 from .array_files import ARRAYS, load_arrays
 from .glyphs import GLYPH_SETS, load_glyphs
 from .hub_images import HUB_SETS, HubSet, load_hub_images
@@ -63,10 +64,12 @@ def _loader(name: str) -> Callable[[], ImageSet]:
     for prefix, load in LOCAL_SETS.items():
         if text.startswith(prefix) and text != prefix:
             return partial(load, text)
+    if is_text_set(text):
+        raise RecipeError(f"{name!r} is a text, which only language models read: name images")
     raise RecipeError(
         f"image set must be one of {list(IMAGE_SETS)}, 'hub:ORG/NAME[@REVISION][:CONFIG]', "
         f"'folder:PATH', 'arrays:FILE.npz' or 'idx:FOLDER', got {name!r}"
-        + did_you_mean(text, [*IMAGE_SETS, *LOCAL_SETS])
+        + did_you_mean(text, [*IMAGE_SETS, *LOCAL_SETS, *TEXT_SETS])
     )
 
 

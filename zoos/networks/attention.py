@@ -13,7 +13,11 @@ MOST_SETS = 2**15  # sets per call, half of what a grid dimension holds
 
 
 def fused_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Scaled dot-product attention, in several calls if there are many sets.
 
@@ -24,6 +28,7 @@ def fused_attention(
         key: keys, (S, H, K, C).
         value: values, (S, H, K, C).
         mask: whether a key takes part, (S, 1, 1, K); None lets all keys take part.
+        causal: whether a query sees only the keys up to its own place, without `mask`.
 
     Returns:
         (S, H, Q, C).
@@ -36,12 +41,10 @@ def fused_attention(
         torch.Size([3, 2, 5, 4])
     """
     if len(query) <= MOST_SETS:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
     found = []
     for start in range(0, len(query), MOST_SETS):
         part = slice(start, start + MOST_SETS)
         masked = None if mask is None else mask[part]
-        found.append(
-            F.scaled_dot_product_attention(query[part], key[part], value[part], attn_mask=masked)
-        )
+        found.append(fused_attention(query[part], key[part], value[part], masked, causal))
     return torch.cat(found)

@@ -22,7 +22,15 @@ from torch import Tensor
 from . import layers
 from .activations import Runs, activate, runs_of
 from .architectures import Architecture
-from .batched_layers import attend, batch_norm, embed_positions, layer_norm, linear, pool_tokens
+from .batched_layers import (
+    attend,
+    batch_norm,
+    embed_positions,
+    layer_norm,
+    linear,
+    look_up,
+    pool_tokens,
+)
 from .convolution import conv2d, max_pool2d
 from .layer_table import LayerTable
 from .layers import Layer, layer_names
@@ -77,10 +85,11 @@ class NetworkBatch:
         """Run every network on the same inputs; dropout is off, batch norms use their statistics.
 
         Args:
-            inputs: images (P, C, H, W) or points (P, F).
+            inputs: images (P, C, H, W), points (P, F) or token numbers (P, T).
 
         Returns:
-            Logits, or values at the points, (M, P, O).
+            Logits, or values at the points, (M, P, O); those of a language model of every token,
+            (M, P, T, O).
 
         Raises:
             ValueError: if the inputs are not of the architecture's shape.
@@ -118,11 +127,13 @@ class NetworkBatch:
         places = torch.tensor(order, device=self.weights.device)
         tensors = _tensors(self.architecture, self.weights[places])
         forward = BatchedPass(tensors.__getitem__, runs, hidden)
-        outputs = forward.run(self.architecture.layers, "", _laid_out(inputs)).mT
+        outputs = forward.run(self.architecture.layers, "", _laid_out(inputs))
+        if outputs.dim() < TOKEN_DIMENSIONS:
+            outputs = outputs.mT
         back = places.argsort()
         if hidden is not None:
             hidden[:] = [values[back] for values in hidden]
-        return outputs.expand(len(self), -1, -1)[back]
+        return outputs.expand(len(self), *outputs.shape[1:])[back]
 
 
 class BatchedPass:
@@ -183,6 +194,8 @@ class BatchedPass:
                 return x.permute(0, 4, 1, 3, 2).flatten(2, 3)
             case layers.TokenPool():
                 return pool_tokens(x, layer.mode)
+            case layers.Embedding():
+                return look_up(x, self.tensor(f"{name}.weight"))
         return self.same_shape(layer, name, x.expand(self._models, *x.shape[1:]))
 
     def same_shape(self, layer: Layer, name: str, x: Tensor) -> Tensor:
@@ -216,7 +229,8 @@ class BatchedPass:
                 projections = [
                     self._weights(f"{name}.{part}") for part in ("query", "key", "value", "out")
                 ]
-                return attend(x, projections, layer.heads)
+                causal = isinstance(layer, layers.CausalAttention)
+                return attend(x, projections, layer.heads, causal)
             case layers.Residual():
                 shortcut = self.run(layer.shortcut, f"{name}.shortcut.", x)
                 return self.run(layer.body, f"{name}.body.", x) + shortcut

@@ -36,13 +36,16 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias[:, :, None], weight, x.expand(models, -1, -1))
 
 
-def attend(x: Tensor, projections: Sequence[tuple[Tensor, Tensor]], heads: int) -> Tensor:
+def attend(
+    x: Tensor, projections: Sequence[tuple[Tensor, Tensor]], heads: int, causal: bool = False
+) -> Tensor:
     """Multi-head self-attention.
 
     Args:
         x: tokens, (M, B, T, E).
         projections: weight (M, E, E) and bias (M, E) of query, key, value and output.
         heads: number of heads, a divisor of E.
+        causal: whether a token sees only itself and the tokens before it.
 
     Returns:
         (M, B, T, E).
@@ -52,17 +55,32 @@ def attend(x: Tensor, projections: Sequence[tuple[Tensor, Tensor]], heads: int) 
     mapped = linear(x, torch.cat(weights, 1), torch.cat(biases, 1))  # one product for all three
     parts = mapped.flatten(0, 1).unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     query, key, value = parts.contiguous()
-    attended = _attended(query, key, value)  # (M * B, heads, T, E / heads)
+    attended = _attended(query, key, value, causal)  # (M * B, heads, T, E / heads)
     tokens = attended.transpose(1, 2).flatten(2).unflatten(0, (models, batch))
     return linear(tokens, *projections[3])
 
 
-def _attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _attended(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
     """Attention by two matrix products on a CPU, where torch's fused kernel is slower."""
-    if query.is_cuda or query.shape[2] > FEW_TOKENS:
-        return fused_attention(query, key, value)
+    if causal or query.is_cuda or query.shape[2] > FEW_TOKENS:
+        return fused_attention(query, key, value, causal=causal)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
     return scores.softmax(-1) @ value
+
+
+def look_up(x: Tensor, weight: Tensor) -> Tensor:
+    """Replace token numbers by each model's own vectors.
+
+    Args:
+        x: token numbers of any type, (M or 1, T, B); 1 if all models share them.
+        weight: vectors of the vocabulary, (M, V, E).
+
+    Returns:
+        (M, B, T, E).
+    """
+    models, vocabulary = weight.shape[:2]
+    numbers = x.mT.long() + vocabulary * torch.arange(models, device=x.device)[:, None, None]
+    return F.embedding(numbers, weight.flatten(0, 1))
 
 
 def embed_positions(x: Tensor, position: Tensor, class_token: Tensor | None) -> Tensor:

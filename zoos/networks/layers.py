@@ -345,6 +345,52 @@ class Attention(_Same):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CausalAttention(Attention):
+    """Multi-head self-attention in which a token sees itself and the tokens before it."""
+
+    kind: ClassVar[str] = "causal_attention"
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
+        return modules.Attention(shape[1], self.heads, causal=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """A learned vector of every token of a vocabulary; the input holds the tokens' numbers."""
+
+    kind: ClassVar[str] = "embedding"
+    vocabulary: int
+    width: int
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """(tokens, width).
+
+        Raises:
+            ZooFormatError: if the input is no row of token numbers.
+        """
+        if len(shape) != 1:
+            raise ZooFormatError(f"embedding needs token numbers (tokens,), got shape {shape}")
+        return shape[0], self.width
+
+    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
+        """Make the torch module of the layer.
+
+        Args:
+            shape: input shape, without the batch.
+            activation: name of the model's activation, a key of `ACTIVATIONS`.
+            dropout: rate of the model's dropout layers, in [0, 1).
+        """
+        return modules.TokenEmbedding(self.vocabulary, self.width)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TokenPool:
     """The mean of all tokens, or the first one (the class token)."""
 
@@ -419,6 +465,8 @@ Layer = (
     | Tokens
     | PositionEmbedding
     | Attention
+    | CausalAttention
+    | Embedding
     | TokenPool
     | Residual
 )

@@ -92,6 +92,14 @@ class PositionEmbedding(nn.Module):
         return x + self.position
 
 
+class TokenEmbedding(nn.Embedding):
+    """A learned vector of every token of a vocabulary; takes numbers of any type."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map token numbers (B, T) to (B, T, W)."""
+        return super().forward(x.long())
+
+
 class Projection(nn.Linear):
     """A linear layer of an attention; its class marks it in the layer table."""
 
@@ -99,15 +107,16 @@ class Projection(nn.Linear):
 class Attention(nn.Module):
     """Multi-head self-attention; head h owns rows h * W / heads and on of query, key and value."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, causal: bool = False) -> None:
         """Make the four projections.
 
         Args:
             width: width of a token.
             heads: number of heads, a divisor of `width`.
+            causal: whether a token sees only itself and the tokens before it.
         """
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.query = Projection(width, width)
         self.key = Projection(width, width)
         self.value = Projection(width, width)
@@ -119,7 +128,7 @@ class Attention(nn.Module):
             layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
         )
-        attended = fused_attention(query, key, value)
+        attended = fused_attention(query, key, value, causal=self.causal)
         return self.out(attended.transpose(1, 2).flatten(2))
 
 

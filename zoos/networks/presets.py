@@ -172,6 +172,35 @@ def vit(
     return _make("vit", [channels, side, side], layers)
 
 
+def transformer(
+    tokens: int = 128,
+    vocabulary: int = 256,
+    width: int = 64,
+    blocks: int = 2,
+    heads: int = 4,
+) -> Architecture:
+    """A small decoder-only transformer, our own: pre-norm blocks, feed-forward width 4 W.
+
+    It gives the logits of the next token at every token. Embedding and head are not tied.
+
+    Args:
+        tokens: number of tokens of a window.
+        vocabulary: number of different tokens; 256 for bytes.
+        width: width W of a token.
+        blocks: number of blocks.
+        heads: number of attention heads.
+    """
+    layers: LayerRows = [{"kind": "embedding", "vocabulary": vocabulary, "width": width}]
+    layers += [{"kind": "position_embedding"}]
+    norm = {"kind": "layer_norm"}
+    for _ in range(blocks):
+        attention = [norm, {"kind": "causal_attention", "heads": heads}, _DROPOUT]
+        feed_forward = [norm, _linear(4 * width), _ACTIVATION, _linear(width), _DROPOUT]
+        layers += [{"kind": "residual", "body": body} for body in (attention, feed_forward)]
+    layers += [norm, _linear(vocabulary)]
+    return _make("transformer", [tokens], layers)
+
+
 PRESETS: dict[str, Callable[..., Architecture]] = {
     "cnn-s": cnn_s,
     "cnn-l": cnn_l,
@@ -180,6 +209,7 @@ PRESETS: dict[str, Callable[..., Architecture]] = {
     "inr": inr,
     "sne-cnn": sne_cnn,
     "vit": vit,
+    "transformer": transformer,
 }
 
 

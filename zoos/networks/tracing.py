@@ -25,8 +25,10 @@ from .layers import (
     Activation,
     Attention,
     BatchNorm,
+    CausalAttention,
     Conv,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAvgPool,
     Layer,
@@ -51,6 +53,7 @@ _OWN = (
     modules.GlobalAvgPool,
     modules.Residual,
     modules.Tokens,
+    modules.TokenEmbedding,
     modules.PositionEmbedding,
     modules.Attention,
     modules.TokenPool,
@@ -365,6 +368,16 @@ def _position(child: Any, owner: str) -> _Step:
     return _Step(layer=layer, owner=owner)
 
 
+def _attention(child: Any, owner: str) -> _Step:
+    made = CausalAttention if child.causal else Attention
+    return _Step(layer=made(heads=child.heads), owner=owner)
+
+
+def _embedding(child: Any, owner: str) -> _Step:
+    layer = Embedding(vocabulary=child.num_embeddings, width=child.embedding_dim)
+    return _Step(layer=layer, owner=owner)
+
+
 _MAKERS: dict[type[nn.Module], Callable[[Any, str], _Step]] = {
     nn.Conv2d: _conv,
     nn.Linear: _linear,
@@ -379,7 +392,8 @@ _MAKERS: dict[type[nn.Module], Callable[[Any, str], _Step]] = {
     modules.GlobalAvgPool: lambda child, owner: _Step(layer=GlobalAvgPool(), owner=owner),
     modules.Tokens: lambda child, owner: _Step(layer=Tokens(), owner=owner),
     modules.TokenPool: lambda child, owner: _Step(layer=TokenPool(mode=child.mode), owner=owner),
-    modules.Attention: lambda child, owner: _Step(layer=Attention(heads=child.heads), owner=owner),
+    modules.Attention: _attention,
+    modules.TokenEmbedding: _embedding,
     modules.PositionEmbedding: _position,
     modules.Residual: _residual,
 }
@@ -407,7 +421,7 @@ def _input_shape(
     if given is not None:
         return tuple(int(side) for side in given)
     first = next((s for s in _all_steps(steps) if s.features or s.channels), None)
-    if first is None:
+    if first is None or isinstance(layers[0], Embedding):
         raise UnsuitableError("no layer says how many features it takes: give input_shape")
     if first.channels is None:
         return (int(first.features or 0),)
@@ -484,17 +498,25 @@ def _prove(module: nn.Module, traced: TracedModule) -> None:
     state = module.state_dict()
     rebuilt.load_state_dict({ours: state[theirs] for ours, theirs in traced.names.items()})
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randn((_BATCH, *traced.architecture.input_shape), generator=generator)
+    inputs = _random_inputs(traced.architecture, generator)
     original = copy.deepcopy(module).float().cpu().eval()
     with torch.no_grad():
         try:
             wanted, found = original(inputs), rebuilt.float().eval()(inputs)
-        except RuntimeError as error:
+        except (RuntimeError, IndexError) as error:
             raise UnsuitableError(
                 f"the module cannot take an input of {traced.architecture.input_shape}: {error}"
             ) from error
     if not _agree(wanted, found):
         raise UnsuitableError("the rebuilt network computes something else than the module")
+
+
+def _random_inputs(architecture: Architecture, generator: torch.Generator) -> Tensor:
+    """Normal values, or token numbers where the first layer looks them up."""
+    shape, first = (_BATCH, *architecture.input_shape), architecture.layers[0]
+    if isinstance(first, Embedding):
+        return torch.randint(first.vocabulary, shape, generator=generator)
+    return torch.randn(shape, generator=generator)
 
 
 def _agree(wanted: Tensor, found: Tensor) -> bool:

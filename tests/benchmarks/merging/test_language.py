@@ -1,4 +1,4 @@
-"""The language benchmark: its corpus, its routers, and a run in miniature."""
+"""The language benchmark: its routers, and a run in miniature."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,6 @@ import torch
 from weightzoo.benchmarks.benchmark import BenchmarkOptions
 from weightzoo.benchmarks.leaderboard import leaderboard_text
 from weightzoo.benchmarks.merging import language
-from weightzoo.benchmarks.merging.corpus import read_domain
 from weightzoo.benchmarks.merging.language_rows import _routed
 from weightzoo.benchmarks.merging.language_scores import (
     BITS,
@@ -21,24 +20,6 @@ from weightzoo.benchmarks.merging.language_scores import (
     cloze_windows,
 )
 from weightzoo.benchmarks.merging.language_zoo import LanguageSize
-
-
-def test_corpus_is_the_same_each_time_and_its_splits_share_no_paragraph() -> None:
-    one, two = read_domain("python", 100_000), read_domain("python", 100_000)
-    assert one.fingerprint == two.fingerprint and "numpy" in one.packages
-    assert one.fingerprint != read_domain("python", 90_000).fingerprint
-    splits = [bytes(part.tolist()).split(b"\n\n") for part in (one.train, one.val, one.test)]
-    assert all(len(part) > 10 for part in splits)
-    assert not set(splits[0]) & set(splits[1]) and not set(splits[1]) & set(splits[2])
-
-
-def test_windows_do_not_overlap_and_are_spread_over_the_split() -> None:
-    domain = read_domain("headers", 100_000)
-    windows = domain.windows("test", 8, 50)
-    assert windows.shape == (8, 50)
-    text = domain.test.long()
-    starts = [int((text.unfold(0, 50, 1) == row).all(1).nonzero()[0]) for row in windows]
-    assert starts == sorted(starts) and starts[-1] > len(text) / 2
 
 
 def test_bits_count_bytes_after_the_prefix() -> None:

@@ -38,6 +38,7 @@ ROWS = [
 ARCHITECTURES = {
     "resnet18": preset("resnet18", width=3, side=8, classes=4),
     "vit": preset("vit", side=8, patch=4, width=8, blocks=2, heads=2, classes=4),
+    "transformer": preset("transformer", tokens=5, vocabulary=7, width=8, blocks=1, heads=2),
     "small-cnn": preset("small-cnn", width=5),
     "inr": preset("inr", width=6),
     "normed": Architecture.from_json(
@@ -70,6 +71,8 @@ def logits(architecture: Architecture, weights: Tensor) -> Tensor:
     """(models, images, classes), in float64."""
     shape = (2, *architecture.input_shape)
     images = torch.randn(shape, generator=generator(1), dtype=torch.float64)
+    if architecture.name == "transformer":
+        images = torch.randint(7, shape, generator=generator(1))
     table, module = TABLES[architecture], MODULES[architecture]
     return torch.stack([functional_call(module, table.split(row), (images,)) for row in weights])
 
@@ -177,7 +180,7 @@ def test_align_undoes_permutations(name: str) -> None:
     assert (near <= far).all() and (near < 1e-9).any()
     before = logits(architecture, reference)
     torch.testing.assert_close(
-        logits(architecture, aligned), before.expand(4, -1, -1), rtol=0, atol=1e-10
+        logits(architecture, aligned), before.expand(4, *before.shape[1:]), rtol=0, atol=1e-10
     )
 
 

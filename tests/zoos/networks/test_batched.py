@@ -127,3 +127,28 @@ def test_batch_rejects_what_does_not_fit() -> None:
         NetworkBatch(networks.architecture, networks.activations, torch.zeros(12, 7))
     with pytest.raises(ValueError, match="got \\['step'\\]"):
         NetworkBatch(networks.architecture, ("step",) * 12, networks.weights)
+
+
+TRANSFORMER = preset("transformer", tokens=9, vocabulary=11, width=8, blocks=2, heads=2)
+
+
+def test_language_models_give_logits_at_every_token() -> None:
+    networks, modules = networks_of(TRANSFORMER)
+    tokens = torch.randint(11, (5, 9), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = torch.stack([module(tokens) for module in modules])
+        found = networks.outputs(tokens)
+    assert found.shape == (len(modules), 5, 9, 11)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_a_token_does_not_see_later_ones() -> None:
+    networks, _ = networks_of(TRANSFORMER)
+    tokens = torch.arange(9)[None]
+    with torch.no_grad():
+        before, after = (
+            networks.outputs(one)
+            for one in (tokens, tokens.clone().index_fill_(1, torch.tensor([6]), 0))
+        )
+    torch.testing.assert_close(before[:, :, :6], after[:, :, :6], atol=1e-6, rtol=0)
+    assert ((before - after)[:, :, 6:].abs().amax((1, 3)) > 1e-4).all()

@@ -40,7 +40,7 @@ def test_functional_network_is_rebuilt_with_the_same_outputs() -> None:
     assert traced.names["batch_norm1.running_mean"] == "norm.running_mean"
 
 
-@pytest.mark.parametrize("recipe", ["digits-vit", "sine-inr", "digits-mlp"])
+@pytest.mark.parametrize("recipe", ["digits-vit", "sine-inr", "digits-mlp", "packages-transformer"])
 def test_own_architectures_are_traced_to_themselves(recipe: str) -> None:
     architecture = load_recipe(recipe).architecture
     module = architecture.module("tanh", 0.1)

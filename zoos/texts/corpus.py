@@ -8,12 +8,14 @@ Shape letters: N windows, T bytes of a window.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackagePath, distribution
+from importlib.metadata import PackageNotFoundError, PackagePath, distribution
 
 import torch
 from torch import Tensor
+
+from ..errors import RecipeError
 
 PACKAGES = {
     "python": ("numpy",),
@@ -22,6 +24,7 @@ PACKAGES = {
 }
 DOMAINS = tuple(PACKAGES)
 LONGEST_FILE, LEAST_PARAGRAPH = 200_000, 40  # bytes
+PARAGRAPH_END = b"\n\n"
 HELD_OUT = {"val": range(0, 10), "test": range(10, 20)}  # of a hundred
 
 
@@ -62,10 +65,31 @@ def read_domain(name: str, most_bytes: int) -> Domain:
     Args:
         name: one of `DOMAINS`.
         most_bytes: number of bytes after which no more files are read.
+
+    Raises:
+        RecipeError: if one of the packages is not installed.
+
+    Example:
+        >>> from weightzoo.zoos.texts.corpus import read_domain
+        >>> sorted(read_domain("python", 10_000).packages)
+        ['numpy']
+    """
+    return cut_domain(_paragraphs(name), most_bytes, _versions(name))
+
+
+def cut_domain(
+    paragraphs: Iterable[bytes], most_bytes: int, packages: Mapping[str, str] | None = None
+) -> Domain:
+    """Put every paragraph into one split, by its digest; those that occur twice are kept once.
+
+    Args:
+        paragraphs: paragraphs in a fixed order.
+        most_bytes: number of bytes after which no more are taken.
+        packages: packages that they come from, with their versions.
     """
     parts: dict[str, list[bytes]] = {"train": [], "val": [], "test": []}
     seen, size = set[bytes](), 0
-    for paragraph in _paragraphs(name):
+    for paragraph in paragraphs:
         digest = hashlib.sha256(paragraph).digest()
         if digest in seen:
             continue
@@ -76,15 +100,32 @@ def read_domain(name: str, most_bytes: int) -> Domain:
         size += len(paragraph)
         if size >= most_bytes:
             break
-    texts = {split: b"\n\n".join(own) for split, own in parts.items()}
+    texts = {split: PARAGRAPH_END.join(own) for split, own in parts.items()}
     return Domain(
-        **{
-            split: torch.frombuffer(bytearray(text), dtype=torch.uint8)
-            for split, text in texts.items()
-        },
+        **{split: _bytes(text) for split, text in texts.items()},
         fingerprint=hashlib.sha256(b"\0".join(texts.values())).hexdigest(),
-        packages={package: distribution(package).version for package in PACKAGES[name]},
+        packages=dict(packages or {}),
     )
+
+
+def paragraphs_of(text: bytes) -> Iterator[bytes]:
+    """The paragraphs of a text, without very short ones."""
+    yield from (part for part in text.split(PARAGRAPH_END) if len(part) >= LEAST_PARAGRAPH)
+
+
+def _bytes(text: bytes) -> Tensor:
+    """(len(text),), uint8."""
+    return torch.frombuffer(bytearray(text), dtype=torch.uint8) if text else torch.empty(0).byte()
+
+
+def _versions(name: str) -> dict[str, str]:
+    try:
+        return {package: distribution(package).version for package in PACKAGES[name]}
+    except PackageNotFoundError as error:
+        raise RecipeError(
+            f"text {name!r} is that of the packages {list(PACKAGES[name])}: {error.args[0]!r} is "
+            "not installed, install it with pip"
+        ) from error
 
 
 def _paragraphs(name: str) -> Iterator[bytes]:
@@ -95,7 +136,7 @@ def _paragraphs(name: str) -> Iterator[bytes]:
                 continue
             data = path.read_bytes()  # type: ignore[attr-defined]
             if len(data) <= LONGEST_FILE or name == "prose":
-                yield from (part for part in data.split(b"\n\n") if len(part) >= LEAST_PARAGRAPH)
+                yield from paragraphs_of(data)
 
 
 def _belongs(name: str, file: PackagePath) -> bool:

@@ -1,0 +1,77 @@
+"""Language models as zoos: built, verified, fine-tuned on one domain, merged by family."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.zoos.texts.test_text_set import write_text
+from weightzoo.builders.build import Engine, build_zoo
+from weightzoo.builders.children.fine_tuning import fine_tune_zoo
+from weightzoo.builders.training.cohort import train_cohort
+from weightzoo.builders.training.one_by_one import train_one
+from weightzoo.loaders import load_zoo
+from weightzoo.tasks.inspection.verification import verify_zoo
+from weightzoo.zoos.errors import BuildError
+from weightzoo.zoos.networks.presets import preset
+from weightzoo.zoos.recipe import Recipe, load_recipe
+from weightzoo.zoos.texts.text_set import load_texts
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    return replace(
+        load_recipe("packages-transformer"),
+        architecture=preset("transformer", width=8, blocks=1, heads=2),
+        images=f"text:{write_text(tmp_path / 'own.txt')}",
+        epochs=2,
+        checkpoints=(0, 2),
+        seeds=3,
+    )
+
+
+def test_population_of_language_models_equals_one_by_one(recipe: Recipe) -> None:
+    texts, models = load_texts(recipe.images), recipe.models()
+    together = train_cohort(recipe, models, texts)
+    for row, model in enumerate(models):
+        module, losses = train_one(recipe, model, texts)
+        flat = recipe.architecture.layer_table().flatten(module.state_dict())
+        torch.testing.assert_close(together.weights[row, -1], flat, atol=1e-4, rtol=1e-3)
+        assert losses[-1] < losses[0]
+
+
+def test_weights_do_not_depend_on_the_cohort(recipe: Recipe) -> None:
+    texts, models = load_texts(recipe.images), recipe.models()
+    together = train_cohort(recipe, models, texts)
+    alone = train_cohort(recipe, models[1:2], texts)
+    assert torch.equal(together.weights[1:2], alone.weights)
+    assert torch.equal(together.metrics["test_loss"][1:2], alone.metrics["test_loss"])
+
+
+def test_zoo_of_language_models_is_verified_and_fine_tuned(recipe: Recipe, tmp_path: Path) -> None:
+    build_zoo(recipe, tmp_path / "bases", workers=1, progress=False)
+    other = write_text(tmp_path / "other.txt", 450)
+    fine_tune_zoo(
+        tmp_path / "bases",
+        tmp_path / "children",
+        images=f"text:{other}",
+        epochs=1,
+        engine=Engine(workers=1, progress=False),
+    )
+    for name in ("bases", "children"):
+        checks = verify_zoo(tmp_path / name)
+        assert all(check.passed for check in checks), checks
+    bases, children = (load_zoo(tmp_path / name)["train"] for name in ("bases", "children"))
+    last = bases.columns["epoch"] == 2
+    np.testing.assert_array_equal(bases.weights()[last], children.weights()[::2])
+    loss = bases.columns["test_loss"]
+    assert (loss[last] < loss[~last]).all() and (loss[~last] > 5).all()
+    assert children.header.recipe["fine_tuning"]["redrawn"] == []
+
+
+def test_an_image_architecture_does_not_fit_a_text(recipe: Recipe, tmp_path: Path) -> None:
+    wrong = replace(recipe, architecture=preset("cnn-s"))
+    with pytest.raises(BuildError, match=r"needs outputs of \(128, 256\)"):
+        build_zoo(wrong, tmp_path / "zoo", workers=1, progress=False)
