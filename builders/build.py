@@ -288,7 +288,7 @@ def _provenance(
     job: TrainingJob, image_set: DataSet, devices: str, started: datetime
 ) -> dict[str, Any]:
     """Code, device, images and times of the build."""
-    images = {"name": image_set.name, "fingerprint": image_set.fingerprint}
+    images: dict[str, Any] = {"name": image_set.name, "fingerprint": image_set.fingerprint}
     if isinstance(image_set, TextSet):
         images["packages"] = image_set.packages
     return job.provenance() | {

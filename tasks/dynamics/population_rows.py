@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ...builders.training.objectives import DataSet
 from ...loaders.load import ZooDataset, concatenate_zoos
+from ...zoos.errors import UnsuitableError
 from ...zoos.images.signals import SignalSet
+from ...zoos.texts.text_set import TextSet
 from .networks import EvaluationSet, Networks
 
 NO_PARTNER = -1
@@ -88,7 +90,12 @@ class PopulationRows:
             part: "train", "val" or "test".
             count: number of inputs at most.
             seed: seed of the choice.
+
+        Raises:
+            UnsuitableError: if the networks read text.
         """
+        if isinstance(data, TextSet):
+            raise UnsuitableError(f"networks are run on images or signals, {data.name!r} is a text")
         if isinstance(data, SignalSet):
             inputs = data.part_inputs(part)
             chosen = _chosen(len(inputs), count, seed)

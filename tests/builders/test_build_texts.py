@@ -13,6 +13,7 @@ from weightzoo.builders.children.fine_tuning import fine_tune_zoo
 from weightzoo.builders.training.cohort import train_cohort
 from weightzoo.builders.training.one_by_one import train_one
 from weightzoo.loaders import load_zoo
+from weightzoo.tasks.dynamics.analysis import analyse_zoo
 from weightzoo.tasks.inspection.verification import verify_zoo
 from weightzoo.zoos.errors import BuildError
 from weightzoo.zoos.networks.presets import preset
@@ -75,3 +76,12 @@ def test_an_image_architecture_does_not_fit_a_text(recipe: Recipe, tmp_path: Pat
     wrong = replace(recipe, architecture=preset("cnn-s"))
     with pytest.raises(BuildError, match=r"needs outputs of \(128, 256\)"):
         build_zoo(wrong, tmp_path / "zoo", workers=1, progress=False)
+
+
+def test_analysis_measures_paths_and_spectra_and_says_what_a_text_lacks(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    build_zoo(recipe, tmp_path / "bases", workers=1, progress=False)
+    found = analyse_zoo(tmp_path / "bases", tmp_path / "analysed", progress=False)
+    assert "path_length" in found.data["measures"]
+    assert any("its networks read text" in note for note in found.data["notes"])
