@@ -8,6 +8,7 @@ from typing import Any
 
 from ..zoos.errors import ZooError
 from . import generation_report
+from .leaderboard_summary import summary
 from .merging import language_report
 from .merging import report as merging_report
 from .ranking.leaderboard_section import leaderboard_section as ranking_section
@@ -67,10 +68,13 @@ def leaderboard_text(results: Path, out: Path) -> str:
     """
     command = f"weightzoo leaderboard {results} --out {out}"
     found = _read_results(results, RESULT_NAME)
+    own = _own_results(found)
     sections = [
-        *_own_sections(found),
+        *filter(None, [summary(own)]),
+        *map(section, own),
         *_generation_sections(results),
         *_sections_of_other_formats(found),
+        *filter(None, [_pages(results, out)]),
     ]
     if not sections:
         raise ZooError(
@@ -86,12 +90,23 @@ def _read_results(folder: Path, name: str) -> list[dict[str, Any]]:
     return [data for data in found if isinstance(data, dict)]
 
 
-def _own_sections(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sections of the benchmarks of property prediction, by name."""
+def _pages(results: Path, out: Path) -> str:
+    """Links to the reports of all benchmarks; empty without a report."""
+    reports = sorted(path for path in results.glob("**/*.md") if path.resolve() != out.resolve())
+    links = [
+        f"- [{path.parent.name}]({os.path.relpath(path, out.parent)})"
+        for path in reports
+        if path.parent != results
+    ]
+    return "\n".join(["## All tables and plots", "", *links, ""]) if links else ""
+
+
+def _own_results(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Results of the benchmarks of property prediction, by name."""
     own = [data for data in results if data.get("format") == BENCHMARK_FORMAT]
     ours = [data for data in own if data.get("layout") in LAYOUTS]
     ours.sort(key=lambda data: (data["benchmark"], data["command"]))
-    return [section(data) for data in ours]
+    return ours
 
 
 def section(result: Mapping[str, Any]) -> str:

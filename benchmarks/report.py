@@ -229,10 +229,10 @@ def summary_table(result: Result) -> str:
         single = [run for run in own if len(run["sources"]) == 1]
         several = [run for run in own if len(run["sources"]) > 1]
         seen, others = _transfer_cells(single, list(result["zoos"]))
-        row = [predictor, *(_mean_text(cells, metric) for cells in (seen, others))]
-        row += [_mean_text(others, "r2"), _mean_text(others, "mae"), str(sum(map(_count, others)))]
+        row = [predictor, *(mean_text(cells, metric) for cells in (seen, others))]
+        row += [mean_text(others, "r2"), mean_text(others, "mae"), str(sum(map(_count, others)))]
         if left_out:
-            row.append(_mean_text(_transfer_cells(several, list(result["zoos"]))[1], metric))
+            row.append(mean_text(_transfer_cells(several, list(result["zoos"]))[1], metric))
         rows.append(row)
     head = ["predictor", f"{HEADS[metric]}, same zoo", f"{HEADS[metric]}, other zoos"]
     head += ["R², other zoos", "MAE, other zoos", "scores on other zoos"]
@@ -257,7 +257,29 @@ def _transfer_cells(
     return seen, others
 
 
-def _mean_text(cells: Sequence[Cell], metric: str) -> str:
+def main_cells(result: Result, predictor: str) -> list[Cell]:
+    """The cells of a predictor that the benchmark asks for.
+
+    These are the main target in the layout of rows, all models in that of curves, and the zoos
+    that a predictor was not trained on in that of matrices.
+
+    Args:
+        result: result of a benchmark.
+        predictor: name of the predictor.
+    """
+    runs = [
+        run
+        for run in result["runs"]
+        if value_of(run, "predictor") == predictor and run["target"] == result["target"]
+    ]
+    zoos = list(result["zoos"])
+    if result["layout"] == "matrix":
+        return _transfer_cells([run for run in runs if len(run["sources"]) == 1], zoos)[1]
+    most = max((run["fraction"] for run in runs), default=1.0)
+    return [cell(runs, zoos[0], fraction=most)]
+
+
+def mean_text(cells: Sequence[Cell], metric: str) -> str:
     """Mean over cells ± the deviation of that mean over seeds.
 
     Where fits diverged, the seeds have no means over the same cells. The text is then the mean of

@@ -13,12 +13,16 @@ REPOSITORY_LINK = re.compile(r"\[([^\]]+)\]\(\.\./[^)]+\)")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the commands, which are made from the parser alone, and two files of the repository."""
+    """Add the commands, made from the parser alone, and results and files of the repository."""
     made = {"commands.md": _generator().command_page()}
     for name in ("LEADERBOARD.md", "CHANGELOG.md"):
         made[name.lower()] = (HERE.parent / name).read_text(encoding="utf-8")
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
+    results = HERE.parent / "benchmarks" / "results"
+    for path in sorted([*results.glob("*/*.md"), *results.glob("*/*.png")]):
+        name = path.relative_to(HERE.parent).as_posix()  # where the leaderboard links to
+        files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 
 
