@@ -30,7 +30,7 @@ def plot_result(result: Mapping[str, Any], path: Path) -> None:
 def _matrices(result: Mapping[str, Any], path: Path) -> None:
     """One heat map per predictor."""
     runs, metric, zoos = result["runs"], result["metric"], list(result["zoos"])
-    predictors = distinct(runs, "predictor")
+    predictors = [name for name in distinct(runs, "predictor") if _is_scored(runs, name, metric)]
     drawing, axes = figure(len(predictors))
     for axis, predictor in zip(axes, predictors, strict=True):
         own = [run for run in runs if value_of(run, "predictor") == predictor]
@@ -48,6 +48,15 @@ def _matrices(result: Mapping[str, Any], path: Path) -> None:
         axis.set_yticks(range(len(sources)), labels, fontsize=7)
         axis.set_title(predictor, fontsize=8)
     save(drawing, path, grid=False)
+
+
+def _is_scored(runs: Sequence[Mapping[str, Any]], predictor: str, metric: str) -> bool:
+    """Whether a predictor has a score or diverged; a constant ranks nothing."""
+    own = [run for run in runs if value_of(run, "predictor") == predictor]
+    scores = [score for run in own for score in run["scores"].values()]
+    return any(run.get("diverged") for run in own) or any(
+        score.get(metric) is not None for score in scores
+    )
 
 
 def _bars(result: Mapping[str, Any], path: Path) -> None:

@@ -10,6 +10,7 @@ from ...loaders.load import ZooDataset
 
 TRAJECTORIES = 60  # models drawn; the curves of more would overlap
 INCHES, DPI = (9.0, 3.6), 130
+MOST_IN_ROW = 5  # panels of a figure
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
@@ -154,12 +155,20 @@ def _spread(
 
 
 def figure(panels: int) -> tuple[Any, Any]:
-    """A figure and its axes, made without pyplot to leave the user's backend unchanged."""
+    """A figure and its axes, made without pyplot to leave the user's backend unchanged.
+
+    Many panels lie in rows of `MOST_IN_ROW`.
+    """
     from matplotlib.figure import Figure
 
-    width = INCHES[0] * max(1.0, panels / 2.5)
-    drawing = Figure(figsize=(width, INCHES[1]), layout="constrained")
-    return drawing, drawing.subplots(1, panels, squeeze=False)[0]
+    columns = min(panels, MOST_IN_ROW)
+    rows = -(-panels // columns)
+    size = INCHES[0] * max(1.0, columns / 2.5), INCHES[1] * rows
+    drawing = Figure(figsize=size, layout="constrained")
+    axes = drawing.subplots(rows, columns, squeeze=False).ravel()
+    for unused in axes[panels:]:
+        unused.remove()
+    return drawing, axes[:panels]
 
 
 def save(drawing: Any, path: Path, grid: bool = True) -> None:

@@ -12,7 +12,13 @@ from weightzoo import write_zoo
 from weightzoo.loaders.load import load_zoo
 from weightzoo.tasks.inspection import column_plot, plots
 from weightzoo.tasks.inspection.column_plot import plot_columns
-from weightzoo.tasks.inspection.plots import has_measure, plot_predictions, plot_zoo
+from weightzoo.tasks.inspection.plots import (
+    MOST_IN_ROW,
+    figure,
+    has_measure,
+    plot_predictions,
+    plot_zoo,
+)
 
 
 def _pixels(path: Path) -> np.ndarray:
@@ -118,3 +124,9 @@ def test_plot_columns_refuses_unknown_columns_and_lone_colours(tiny_zoo: Path) -
         plot_columns(zoo, Path("unused.png"), "epoch", "test_los")
     with pytest.raises(ValueError, match="colour 'split' needs two columns"):
         plot_columns(zoo, Path("unused.png"), "epoch", colour="split")
+
+
+def test_many_panels_lie_in_rows() -> None:
+    drawing, axes = figure(MOST_IN_ROW + 2)
+    assert len(axes) == len(drawing.axes) == MOST_IN_ROW + 2
+    assert len({axis.get_subplotspec().rowspan.start for axis in axes}) == 2
