@@ -24,6 +24,7 @@ from ..zoos.errors import UnsuitableError
 from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
 from ..zoos.recipe import load_recipe, recipe_names
+from .comparisons import comparisons, without_predictions
 from .plots import plot_result
 from .report import PLOT_NAME, to_markdown, write_result
 from .runs import Run, describe_predictor, execute
@@ -165,8 +166,9 @@ class Benchmark:
             "zoos": described,
             "left_out": left_out,
             "predictors": predictors,
-            "runs": done,
+            "runs": [without_predictions(run) for run in done],
         }
+        result["comparisons"] = comparisons(result, done)
         plot_result(result, options.out / PLOT_NAME)
         path = write_result(options.out, result)
         return BenchmarkOutcome(result, to_markdown(result), path)

@@ -8,11 +8,12 @@ from typing import Any
 
 from ..zoos.errors import ZooError
 from . import generation_report
+from .comparisons import comparison_table
 from .leaderboard_summary import summary
 from .merging import language_report
 from .merging import report as merging_report
 from .ranking.leaderboard_section import leaderboard_section as ranking_section
-from .report import LAYOUTS, RESULT_NAME, summary_table, target_table
+from .report import HEADS, LAYOUTS, RESULT_NAME, summary_table, target_table
 
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
 RANKING_FORMAT = "weightzoo-ranking-1"
@@ -117,9 +118,11 @@ def section(result: Mapping[str, Any]) -> str:
     }.get(result["layout"], LAYOUTS[result["layout"]])
     environment, seeds = result["environment"], ", ".join(map(str, result["seeds"]))
     reused = sum(run["reused"] for run in result["runs"])
+    pairs = comparison_table(result, HEADS[result["metric"]])
+    pairs = f"{pairs}\n\n" if pairs else ""
     earlier = f" ({reused} from an earlier start)" if reused else ""
     return (
-        f"## {result['benchmark']}: {result['question']}\n\n{main(result)}\n\n"
+        f"## {result['benchmark']}: {result['question']}\n\n{main(result)}\n\n{pairs}"
         f"`{result['command']}`, seeds {seeds}; {len(result['runs'])} fits{earlier}; tested on "
         f"{_tested(result)}; {environment['machine']}, torch {environment['torch']}.\n"
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..zoos.protocols.protocol import protocol_notes
 from ..zoos.strict_json import json_text
+from .comparisons import comparison_table
 from .published import PUBLISHED, UNPRINTED
 from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 
@@ -164,6 +165,7 @@ def to_markdown(result: Result) -> str:
         f"# {result['benchmark']}: {result['question']}",
         _circumstances(result),
         LAYOUTS[result["layout"]](result),
+        _comparisons(result),
         _refusals(result),
         _divergences(result),
         f"![{result['benchmark']}]({PLOT_NAME})",
@@ -284,6 +286,10 @@ def mean_text(cells: Sequence[Cell], metric: str) -> str:
 
     Where fits diverged, the seeds have no means over the same cells. The text is then the mean of
     the remaining cells' means, without a deviation.
+
+    Args:
+        cells: cells of a predictor.
+        metric: metric of the cells.
     """
     note = diverged_note(cells)
     cells = [found for found in cells if found.scores]
@@ -433,6 +439,12 @@ def _ceiling_table(ceilings: Mapping[str, Mapping[str, Any]]) -> str:
     head = ["test rows of zoo", "test images", "measurement ceiling of τ_b"]
     head += ["τ_b of accuracy on val images", "share above chance"]
     return f"{table(head, rows)}\n\n{CEILING_NOTE}"
+
+
+def _comparisons(result: Result) -> str:
+    """Section with the paired comparisons; empty where the result has none."""
+    made = comparison_table(result, HEADS[result["metric"]])
+    return f"## Compared in pairs\n\n{made}" if made else ""
 
 
 def _refusals(result: Result) -> str:

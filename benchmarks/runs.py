@@ -33,6 +33,7 @@ from ..zoos.errors import DivergedError, UnsuitableError
 from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
 from ..zoos.strict_json import json_text
+from .comparisons import kept_predictions
 
 NOT_IN_FILE_NAMES = re.compile(r"[^\w.+-]+")
 INVARIANCE_DRAWS, INVARIANCE_ROWS = 5, 64  # the paper's E.3 has 5 permutations
@@ -104,8 +105,8 @@ def execute(
     Returns:
         The results in the order of the runs. A result holds the run, its `code` (version and
         commit, without uncommitted changes) and the `seconds` of the fit. For each tested zoo it
-        holds `scores`, or the reason in `refused` if the predictor does not accept the zoo, or the
-        reason in `diverged` if the fit or its predictions are not finite.
+        holds `scores` and `predictions`, or the reason in `refused` if the predictor does not
+        accept the zoo, or the reason in `diverged` if the fit or its predictions are not finite.
 
     Raises:
         Exception: if a predictor fails in any other way, because that is a bug and no result.
@@ -172,6 +173,7 @@ def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
         "train_models": sum(len(np.unique(rows.columns["model_id"])) for rows in train),
         "train_rows": sum(map(len, train)),
         "scores": {},
+        "predictions": {},
         "refused": {},
         "diverged": {},
     }
@@ -186,7 +188,8 @@ def _fit_and_score(run: Run, zoos: Mapping[str, Path]) -> dict[str, Any]:
     result["seconds"] = time.perf_counter() - started
     for name in run.tested:
         try:
-            result["scores"][name] = _scores(run, kept[name, "test"])
+            result["scores"][name], predictions = _scores(run, kept[name, "test"])
+            result["predictions"] |= {name: predictions} if predictions else {}
         except (UnsuitableError, DivergedError) as error:
             result[_failure_kind(error)][name] = str(error)
     return result
@@ -196,15 +199,17 @@ def _failure_kind(error: UnsuitableError | DivergedError) -> str:
     return "diverged" if isinstance(error, DivergedError) else "refused"
 
 
-def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
+def _scores(run: Run, test: ZooDataset) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    """Scores on a test split, and the predictions of a number."""
     predicted = run.predictor.predict(test)
     kind = "category" if is_category(run.target, test.columns[run.target]) else "number"
     if kind == "number" and (odd := int((~np.isfinite(predicted)).sum())):
         raise DivergedError(f"{odd} of {len(predicted)} predictions are not finite")
-    scores = Evaluator(run.target, kind).eval(evaluation_inputs(test, run.target, predicted))
+    inputs = evaluation_inputs(test, run.target, predicted)
+    scores = Evaluator(run.target, kind).eval(inputs)
     if run.measure_invariance and isinstance(run.predictor, EncoderRegressor):
         scores["invariance"] = _invariance(run.predictor, test)
-    return scores
+    return scores, kept_predictions(inputs) if kind == "number" else {}
 
 
 def _invariance(regressor: EncoderRegressor, test: ZooDataset) -> dict[str, Any] | None:
