@@ -6,6 +6,7 @@ from typing import Any
 from ..tasks.baselines.regressors import Predictor
 from ..tasks.scoring.targets import CATEGORIES
 from ..tasks.training.encoder_training import EncoderRegressor
+from ..zoos.images.glyphs import LARGE_TEST
 from .benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
 from .predictors import (
     ACROSS,
@@ -73,8 +74,9 @@ def _within_runs(
 
 
 def _dataset_plans(size: str) -> list[ZooPlan]:
-    images = ["digits", "glyphs-latin", "glyphs-textured"]
+    images = ["glyphs-latin", "glyphs-textured"]
     images += [] if size != "full" else ["glyphs-greek", "glyphs-cyrillic", "glyphs-digits"]
+    images = ["digits", *(f"{name}{LARGE_TEST}" if size != "small" else name for name in images)]
     models = {"small": 80, "medium": 400, "full": 1000}[size]
     return [
         plan(name, "digits-cnn", models, seed=21 + index, images=name, seeds=1000)

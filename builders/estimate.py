@@ -14,7 +14,6 @@ import torch
 
 from ..zoos.images.catalog import LOCAL_SETS, load_images
 from ..zoos.images.glyphs import GLYPH_SETS
-from ..zoos.images.glyphs import SIZES as GLYPH_SIZES
 from ..zoos.images.hub_images import HUB_SETS
 from ..zoos.images.image_set import make_image_set
 from ..zoos.images.signals import IMAGE_SUFFIX, SignalSet, is_signal_set, load_signals
@@ -187,7 +186,8 @@ def part_sizes(name: str) -> Sizes | None:
             test,
         )  # without val, test takes its role
     if name in GLYPH_SETS:
-        return GLYPH_SIZES["train"], GLYPH_SIZES["val"], GLYPH_SIZES["test"]
+        sizes = GLYPH_SETS[name].sizes
+        return sizes["train"], sizes["val"], sizes["test"]
     if name in ("digits", "digits-shuffled", "waves") or name.startswith(tuple(LOCAL_SETS)):
         image_set = load_images(name)
         return len(image_set.train), len(image_set.val), len(image_set.test)

@@ -19,6 +19,7 @@ ENCODERS = (
 IMAGE_SETS = (
     "digits digits-shuffled waves glyphs glyphs-latin glyphs-latin-sans glyphs-latin-serif "
     "glyphs-latin-mono glyphs-greek glyphs-cyrillic glyphs-digits glyphs-textured glyphs-color "
+    "glyphs-latin-5k glyphs-greek-5k glyphs-cyrillic-5k glyphs-digits-5k glyphs-textured-5k "
     "mnist mnist-unit fashion-mnist fashion-mnist-unit svhn svhn-grey-28 svhn-grey usps-28 "
     "cifar10 cifar10-28 cifar10-40k cifar10-grey cifar100 stl10 stl10-28 stl10-32 "
     "tiny-imagenet eurosat eurosat-28 eurosat-32"

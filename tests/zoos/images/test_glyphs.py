@@ -25,7 +25,18 @@ FINGERPRINTS = {
 }
 
 
-@pytest.mark.parametrize("name", GLYPH_SETS)
+PLAIN = [name for name in GLYPH_SETS if not name.endswith(glyphs.LARGE_TEST)]
+
+
+def test_large_test_split_leaves_train_and_val_as_they_are() -> None:
+    plain, large = load_glyphs("glyphs-greek"), load_glyphs("glyphs-greek-5k")
+    for split in ("train", "val"):
+        assert torch.equal(getattr(plain, split).pixels, getattr(large, split).pixels)
+    assert len(large.test) == 5000 and large.fingerprint != plain.fingerprint
+    assert torch.bincount(large.test.labels).tolist() == [500] * 10
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_glyph_sets_have_their_shapes_and_balanced_classes(name: str) -> None:
     glyph_set, images = GLYPH_SETS[name], load_images(name)
     assert images.shape == (glyph_set.channels, glyph_set.side, glyph_set.side)
@@ -37,7 +48,7 @@ def test_glyph_sets_have_their_shapes_and_balanced_classes(name: str) -> None:
         assert torch.bincount(part.labels).tolist() == [size // 10] * 10
 
 
-@pytest.mark.parametrize("name", GLYPH_SETS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_glyph_sets_draw_no_missing_glyph(name: str) -> None:
     """Each font knows the character, and draws it unlike the box it draws for none."""
     from matplotlib.ft2font import FT2Font
@@ -53,7 +64,7 @@ def test_glyph_sets_draw_no_missing_glyph(name: str) -> None:
             assert box is None or not np.allclose(mask, box), (font, character)
 
 
-@pytest.mark.parametrize("name", GLYPH_SETS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_glyph_splits_share_no_shape(name: str) -> None:
     rng = np.random.default_rng(0)
     for shapes in GLYPH_SETS[name].shapes():
@@ -69,7 +80,7 @@ def test_scripts_share_no_look() -> None:
     assert likeness.max() < glyphs.LIKENESS + 1e-6
 
 
-@pytest.mark.parametrize("name", GLYPH_SETS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_glyph_fingerprints_are_stable(name: str) -> None:
     assert load_glyphs(name).fingerprint.startswith(f"sha256:{FINGERPRINTS[name]}")
 
@@ -96,7 +107,7 @@ REACHED = {  # lowest test accuracy of seeds 0 to 2, as measured when the sets w
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", GLYPH_SETS)
+@pytest.mark.parametrize("name", PLAIN)
 def test_glyph_sets_are_learned_by_small_networks(name: str) -> None:
     """Test accuracy within 0.05 (over two standard errors) of what the docstring states."""
     images = load_glyphs(name)
