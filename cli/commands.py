@@ -64,9 +64,11 @@ COMMANDS = {
         "evaluate": "score a trained model on a zoo that it never saw, beside constants",
         "memorisation": "say whether generated networks are copies of training networks",
     },
-    "merging.add_merging_commands": {
-        "families": "say which models can be merged with each other",
+    "merging.add_merge_command": {
         "merge": "merge models into one",
+    },
+    "gluing.add_gluing_commands": {
+        "families": "say which models can be merged with each other",
         "glue": "find the families of a pool, merge inside each, and mix the merges",
     },
     "ranking.add_ranking_commands": {

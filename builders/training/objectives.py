@@ -156,7 +156,7 @@ class NextByte:
 
     def batch(self, positions: Tensor) -> Batch:
         """Each model's train windows: (tokens (M, T, B), next bytes (M, B, T))."""
-        return self._windows("train", positions)
+        return _gather_windows(self._parts["train"], positions)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of each model, (M,).
@@ -165,8 +165,7 @@ class NextByte:
             outputs: logits, (M, B, T, O).
             labels: next bytes, (M, B, T).
         """
-        losses = F.cross_entropy(outputs.flatten(0, 2), labels.flatten(), reduction="none")
-        return losses.view(len(labels), -1).mean(1)
+        return _byte_losses(outputs, labels)
 
     def evaluate(self, population: Population, part: str, subsets: Tensor | None) -> Tensor:
         """Loss and share of bytes that are predicted right of each model, (2, M).
@@ -176,23 +175,7 @@ class NextByte:
             part: "train", "val" or "test".
             subsets: window numbers of each model, (M, n); None takes all windows.
         """
-        if subsets is None:
-            subsets = torch.arange(len(self._parts[part])).expand(len(population), -1)
-        sums = torch.zeros(2, len(population), device=population.flat.device)
-        with torch.no_grad():
-            for positions in subsets.split(WINDOW_BATCH, dim=1):
-                x, labels = self._windows(part, positions)
-                logits = population.outputs(x)
-                sums[0] += self.losses(logits, labels) * positions.shape[1]
-                sums[1] += (logits.argmax(-1) == labels).float().mean(2).sum(1)
-        sums /= subsets.shape[1]
-        sums[:, ~sums[0].isfinite()] = torch.nan
-        return sums
-
-    def _windows(self, part: str, positions: Tensor) -> Batch:
-        windows = self._parts[part]
-        positions = positions.to(windows.tokens.device)
-        return windows.tokens[positions].mT.contiguous(), windows.labels[positions].long()
+        return evaluate_windows(population, self._parts[part], subsets)
 
 
 class SignalRegression:
@@ -312,6 +295,42 @@ def evaluate(population: Population, images: Images, subsets: Tensor | None) -> 
                 raise
         torch.cuda.empty_cache()  # here, where the failed batch's tensors are gone
         population.evaluation_batch = size // 2
+
+
+def evaluate_windows(population: Population, windows: Windows, subsets: Tensor | None) -> Tensor:
+    """Mean cross-entropy of each model, and the share of bytes that it predicts.
+
+    Args:
+        population: M language models.
+        windows: N windows.
+        subsets: window numbers that each model is evaluated on, (M, n); None takes all windows.
+
+    Returns:
+        (2, M): loss and accuracy; both NaN for a model whose logits are not finite.
+    """
+    if subsets is None:
+        subsets = torch.arange(len(windows)).expand(len(population), -1)
+    sums = torch.zeros(2, len(population), device=population.flat.device)
+    with torch.no_grad():
+        for positions in subsets.split(WINDOW_BATCH, dim=1):
+            x, labels = _gather_windows(windows, positions)
+            logits = population.outputs(x)
+            sums[0] += _byte_losses(logits, labels) * positions.shape[1]
+            sums[1] += (logits.argmax(-1) == labels).float().mean(2).sum(1)
+    sums /= subsets.shape[1]
+    sums[:, ~sums[0].isfinite()] = torch.nan
+    return sums
+
+
+def _gather_windows(windows: Windows, positions: Tensor) -> Batch:
+    """Tokens (M, T, B) and next bytes (M, B, T)."""
+    positions = positions.to(windows.tokens.device)
+    return windows.tokens[positions].mT.contiguous(), windows.labels[positions].long()
+
+
+def _byte_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    losses = F.cross_entropy(logits.flatten(0, 2), labels.flatten(), reduction="none")
+    return losses.view(len(labels), -1).mean(1)
 
 
 def _evaluation_size(population: Population) -> int:

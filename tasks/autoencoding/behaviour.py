@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from ...builders.population.population import Population
-from ...builders.training.objectives import evaluate
+from ...builders.training.objectives import evaluate, evaluate_windows
 from ...zoos.images.catalog import Images
 from ...zoos.networks.architectures import Architecture
+from ...zoos.texts.text_set import Windows
 
 MODELS_AT_ONCE = {"cpu": 8, "cuda": 128}
 
@@ -44,7 +45,10 @@ def logits(
 
 
 def accuracies(
-    architecture: Architecture, weights: Tensor, activations: Sequence[str], images: Images
+    architecture: Architecture,
+    weights: Tensor,
+    activations: Sequence[str],
+    images: Images | Windows,
 ) -> Tensor:
     """Mean loss and accuracy of every model.
 
@@ -52,16 +56,19 @@ def accuracies(
         architecture: architecture of the models.
         weights: flat weights, (M, D).
         activations: activation of each model, M names.
-        images: Q labelled images.
+        images: Q labelled images, or windows of text.
 
     Returns:
         (2, M), on the CPU; NaN where not finite.
     """
     step = MODELS_AT_ONCE[weights.device.type]
-    parts = [
-        evaluate(Population(architecture, part, activations[start : start + step]), images, None)
-        for start, part in zip(range(0, len(weights), step), weights.split(step), strict=True)
-    ]
+    parts = []
+    for start, part in zip(range(0, len(weights), step), weights.split(step), strict=True):
+        models = Population(architecture, part, activations[start : start + step])
+        if isinstance(images, Windows):
+            parts.append(evaluate_windows(models, images, None))
+        else:
+            parts.append(evaluate(models, images, None))
     return torch.cat(parts, 1).cpu()
 
 

@@ -19,6 +19,7 @@ import torch
 from ...zoos.errors import MergeError
 from ...zoos.provenance import package_version
 from ...zoos.strict_json import json_text
+from ...zoos.texts.text_set import TextSet
 from .families_report import plot_families
 from .glue_family import GlueSettings, Steps, family_step
 from .glue_report import glue_markdown, plot_glue
@@ -115,7 +116,8 @@ def _write_merges(pool: Pool, out: Path, rows: Sequence[Mapping[str, Any]]) -> l
     if isinstance(pool, ZooPool):
         folder = out / "merged"
         if mixed and not folder.exists():
-            write_merged_zoo(folder, [_merged_model(pool, row) for row in mixed], pool.zoo)
+            models = [_merged_model(pool, row) for row in mixed]
+            write_merged_zoo(folder, models, pool.zoo, images=pool.images.name)
         return [folder] if mixed else []
     assert isinstance(pool, CheckpointPool)
     paths = []
@@ -142,16 +144,17 @@ def _merged_model(pool: ZooPool, row: Mapping[str, Any]) -> MergedModel:
 
 def _mixture(pool: Pool, rows: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any] | None:
     """Test accuracies of mixtures of the families' merges; None where there is nothing to mix."""
-    if not isinstance(pool, ZooPool) or len(rows) < 2:
+    if not isinstance(pool, ZooPool) or len(rows) < 2 or isinstance(pool.images, TextSet):
         return None
+    images = pool.images
     order = sorted(rows, key=lambda row: -row["candidates"][row["chosen"]]["val"])[:MOST_EXPERTS]
     experts = Experts(
         pool.architecture,
         torch.stack([pool.merged(row["kept"], _chosen_merge(row)) for row in order]),
         tuple(pool.activations[row["kept"][0]] for row in order),
     )
-    gates = fitted_gates(experts, pool.images.val, seed)
+    gates = fitted_gates(experts, images.val, seed)
     return {
-        "val": mixture_accuracies(experts, gates, pool.images.val),
-        "test": mixture_accuracies(experts, gates, pool.images.test),
+        "val": mixture_accuracies(experts, gates, images.val),
+        "test": mixture_accuracies(experts, gates, images.test),
     }

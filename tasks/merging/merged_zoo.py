@@ -19,11 +19,13 @@ from ...loaders import HiddenPermutations, ZooDataset, align
 from ...loaders.collections import ModelCollection, ZooMember
 from ...zoos.folder_identity import Identity
 from ...zoos.format import METRICS, SPLITS, checksum
+from ...zoos.images.catalog import ImageSet, load_images
 from ...zoos.index import ZooIndex
 from ...zoos.lineage import Lineage, lineage_columns
 from ...zoos.partial_folder import partial_folder
 from ...zoos.provenance import commit, package_version, rows_provenance
 from ...zoos.strict_json import json_text
+from ...zoos.texts.text_set import TextSet, is_text_set, load_texts
 from ...zoos.zoo_folder import write_zoo_folder
 from ..autoencoding.behaviour import accuracies
 from ..generation.batch_norms import condition
@@ -113,29 +115,56 @@ def merge_rows(
     return MergedModel(weights, plain, fingerprint, activation)
 
 
+def measured_on(zoo: ZooDataset, images: str = "") -> ImageSet | TextSet:
+    """The images or text that merges of a zoo's models are measured on.
+
+    Args:
+        zoo: rows of the zoo.
+        images: name of an image set or text set; "" takes what the zoo records.
+
+    Raises:
+        RecipeError: if the name is unknown.
+        ValueError: if no name is given and the zoo records none.
+    """
+    name = images or zoo.header.recipe.get("images")
+    if isinstance(name, str):
+        return load_texts(name) if is_text_set(name) else load_images(name)
+    raise ValueError(
+        f"zoo {zoo.name!r} names no images or text that all its models were trained on: say what "
+        "merges are measured on, with --images NAME (in Python images=NAME)"
+    )
+
+
 def write_merged_zoo(
-    folder: Path, models: Sequence[MergedModel], parent: ZooDataset, *, overwrite: bool = False
+    folder: Path,
+    models: Sequence[MergedModel],
+    parent: ZooDataset,
+    *,
+    images: str = "",
+    overwrite: bool = False,
 ) -> ZooIndex:
-    """Measure merged models on the parent's image set and write them as a zoo folder.
+    """Measure merged models and write them as a zoo folder.
 
     Args:
         folder: the zoo folder to make; its name is the zoo's.
         models: M merged models of the parent's architecture.
         parent: rows of the zoo whose models were merged.
+        images: name of the images or text to measure on; "" takes the parent's.
         overwrite: replace a zoo that is there.
 
     Raises:
         BuildError: if the folder is taken.
-        ValueError: if the parent does not name its image set or architecture.
+        RecipeError: if the name of the images is unknown.
+        ValueError: if there is no name of images, or the parent names no architecture.
     """
     weights = torch.stack([model.weights for model in models])
-    columns = _columns(models, weights, parent)
-    images = zoo_images(parent)
+    data = measured_on(parent, images)
+    columns = _columns(models, weights, parent, data)
     header = replace(
         parent.header,
         recipe={
             "merges": [model.fingerprint for model in models],
-            "images": images.name,
+            "images": data.name,
         },
         split={"by": "model", "fractions": {}, "seed": 0},
         provenance={
@@ -143,7 +172,7 @@ def write_merged_zoo(
             "commit": commit(),
             "torch": torch.__version__,
             "parent": rows_provenance(parent.name, parent.source.files),
-            "images": {"name": images.name, "fingerprint": images.fingerprint},
+            "images": {"name": data.name, "fingerprint": data.fingerprint},
         },
         checksums={},
     )
@@ -183,7 +212,10 @@ def _modules(
 
 
 def _columns(
-    models: Sequence[MergedModel], weights: Tensor, parent: ZooDataset
+    models: Sequence[MergedModel],
+    weights: Tensor,
+    parent: ZooDataset,
+    data: ImageSet | TextSet,
 ) -> dict[str, np.ndarray]:
     count = len(models)
     splits = {str(split) for split in parent.hidden_column("split", "merging")}
@@ -200,19 +232,21 @@ def _columns(
         columns[name] = np.repeat(parent.table.column(name, parent.rows[:1]), count)
     if "activation" in columns:
         columns["activation"] = np.array([model.activation for model in models], object)
-    columns |= _metrics(weights, parent, [model.activation for model in models])
+    columns |= _metrics(weights, parent, [model.activation for model in models], data)
     finite = np.isfinite(weights.numpy()).all(1) & np.isfinite(columns["train_loss"])
     columns["status"][~finite] = "diverged"
     return columns
 
 
-def _metrics(weights: Tensor, parent: ZooDataset, activations: list[str]) -> dict[str, np.ndarray]:
-    architecture, images = parent.header.architecture, zoo_images(parent)
+def _metrics(
+    weights: Tensor, parent: ZooDataset, activations: list[str], data: ImageSet | TextSet
+) -> dict[str, np.ndarray]:
+    architecture = parent.header.architecture
     if architecture is None:
         raise ValueError(f"zoo {parent.name!r} holds no architecture to measure models with")
     metrics = {}
     for name in SPLITS:
-        loss, accuracy = accuracies(architecture, weights, activations, getattr(images, name))
+        loss, accuracy = accuracies(architecture, weights, activations, getattr(data, name))
         metrics[f"{name}_loss"], metrics[f"{name}_accuracy"] = loss.numpy(), accuracy.numpy()
     metrics["generalization_gap"] = metrics["train_accuracy"] - metrics["test_accuracy"]
     return {name: metrics[name].astype(np.float32) for name in METRICS}

@@ -23,9 +23,9 @@ from ...loaders.collections import ModelCollection, ZooMember
 from ...zoos.errors import MergeError
 from ...zoos.tensors.adapters import is_adapter
 from ..autoencoding.behaviour import accuracies
-from ..generation.generated_zoo import zoo_images
 from .families import Families, find_families, find_zoo_families
 from .merge import merge_checkpoints
+from .merged_zoo import measured_on
 from .methods import merged
 from .recipe import MergeRecipe, read_merge_recipe
 from .settings import read_settings
@@ -98,6 +98,7 @@ class ZooPool:
         evaluator: str = "accuracy",
         aligned: bool = False,
         base: ZooMember | None = None,
+        images: str = "",
     ) -> None:
         """Take rows.
 
@@ -106,6 +107,7 @@ class ZooPool:
             evaluator: "accuracy", or "loss", whose negative is the score.
             aligned: reorder the hidden units of a family's members to its first one.
             base: row that the members were trained from, if it is known.
+            images: name of the images or text to measure on; "" takes the zoo's.
 
         Raises:
             MergeError: if the evaluator is unknown or the architecture is not known, or a base is
@@ -118,7 +120,7 @@ class ZooPool:
         if aligned and base is not None:
             raise MergeError("children of one base need no alignment: leave out --align or --base")
         self.zoo, self.evaluator, self.aligned, self.base = zoo, evaluator, aligned, base
-        self.architecture, self.images = zoo.header.architecture, zoo_images(zoo)
+        self.architecture, self.images = zoo.header.architecture, measured_on(zoo, images)
         ids = zoo.hidden_column("model_id", "glue").tolist()
         epochs = zoo.hidden_column("epoch", "glue").tolist()
         self.names = tuple(f"{zoo.name}:{i}@{e}" for i, e in zip(ids, epochs, strict=True))

@@ -1,5 +1,6 @@
 """Language models as zoos: built, verified, fine-tuned on one domain, merged by family."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from weightzoo.builders.build import Engine, build_zoo
 from weightzoo.builders.children.fine_tuning import fine_tune_zoo
 from weightzoo.builders.training.cohort import train_cohort
 from weightzoo.builders.training.one_by_one import train_one
+from weightzoo.cli.main import main
 from weightzoo.loaders import load_zoo
 from weightzoo.tasks.dynamics.analysis import analyse_zoo
 from weightzoo.tasks.inspection.verification import verify_zoo
@@ -85,3 +87,30 @@ def test_analysis_measures_paths_and_spectra_and_says_what_a_text_lacks(
     found = analyse_zoo(tmp_path / "bases", tmp_path / "analysed", progress=False)
     assert "path_length" in found.data["measures"]
     assert any("its networks read text" in note for note in found.data["notes"])
+
+
+def test_children_of_a_text_zoo_are_found_and_merged(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_zoo(recipe, tmp_path / "bases", workers=1, progress=False)
+    texts = [f"text:{write_text(tmp_path / name, 450)}" for name in ("one.txt", "two.txt")]
+    for number, text in enumerate(texts):
+        fine_tune_zoo(
+            tmp_path / "bases",
+            tmp_path / f"children-{number}",
+            images=text,
+            epochs=1,
+            engine=Engine(workers=1, progress=False),
+        )
+    pool, merged = str(tmp_path / "pool"), str(tmp_path / "merged")
+    children = [str(tmp_path / f"children-{number}") for number in range(2)]
+    assert main(["concat", *children, "--same-ids", "renumber", "--out", pool]) == 0
+    capsys.readouterr()
+    assert main(["families", pool, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["families"]) == 3  # one per base
+    chosen = ["merge", pool, "--where", "epoch == 1 and seed == 1", "--out", merged]
+    assert main(chosen) == 1
+    assert "say what merges are measured on, with --images NAME" in capsys.readouterr().err
+    assert main([*chosen, "--images", texts[0]]) == 0
+    [zoo] = load_zoo(merged).values()
+    assert np.isfinite(zoo.columns["test_loss"]).all()
