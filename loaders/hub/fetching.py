@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
+from ...zoos.hub.requests import HubError, hub_errors, patiently
 from ...zoos.index import FILE_SPLITS, INDEX_NAME, SPLIT_WORDS, Shard, ZooIndex, file_sha256
 from ...zoos.strict_json import json_text
-from .requests import HubError, hub_errors, patiently
 
 MAJOR = FORMAT_VERSION.split(".")[0]
 THREADS = 8  # number of files downloaded at once

@@ -23,9 +23,9 @@ from ...zoos.card import (
 )
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
+from ...zoos.hub.requests import HubError, hub_errors, patiently
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
 from ...zoos.mixed_format import is_mixed_folder
-from .requests import HubError, hub_errors, patiently
 from .sums import SUMS_NAME, damaged_by_sums, read_sums
 
 FILES_PER_COMMIT = 1000  # largest commit of the client's own uploads; the Hub rejects 25,000
