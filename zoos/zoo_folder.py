@@ -22,6 +22,7 @@ from .errors import BuildError, ZooFormatError, ZooNotFoundError
 from .format import (
     SPLITS,
     Column,
+    ZooFile,
     ZooHeader,
     create_zoo_file,
     finish_zoo_file,
@@ -138,7 +139,7 @@ def mend_files(
             )
 
 
-def write_rows(path: Path, firsts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
+def write_rows(file: ZooFile | Path, firsts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
     """Write blocks of rows and wait until they are on the disk.
 
     Rows are written with pwrite, not through a memory map: machines that map one file over a
@@ -146,12 +147,12 @@ def write_rows(path: Path, firsts: Sequence[int], blocks: Sequence[np.ndarray]) 
     needed because without it Linux's NFS client may extend a write to the page.
 
     Args:
-        path: path of a file with space for every row.
+        file: file with space for every row; an open one is not checked again.
         firsts: number of the first row of each block.
         blocks: weights of each block, (rows, D).
     """
-    file = open_zoo_file(path)
-    handle = os.open(path, os.O_WRONLY | os.O_DSYNC)
+    file = file if isinstance(file, ZooFile) else open_zoo_file(file)
+    handle = os.open(file.path, os.O_WRONLY | os.O_DSYNC)
     try:
         for first, rows in zip(firsts, blocks, strict=True):
             data = np.ascontiguousarray(rows, "<f4").data
