@@ -209,7 +209,7 @@ def _open(repository: str, commit: str) -> HubBytes:
         found = patiently(get)
     if not found:
         raise UnreadableFileError(f"{repository} holds no {FILE_NAME}")
-    size = int(found[0].size)
+    size = int(getattr(found[0], "size", 0))
     return HubBytes(repository, commit, FILE_NAME, size, window_bytes=HEAD_BYTES)
 
 

@@ -4,7 +4,7 @@ Shape letters: N rows of the dataset, n rows of one architecture.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,12 @@ class MixedFolder:
     """
 
     def __init__(
-        self, folder: Path, names: Sequence[str] | None, in_memory: bool, verify: bool
+        self,
+        folder: Path,
+        names: Sequence[str] | None,
+        in_memory: bool,
+        verify: bool,
+        splits: Collection[str] | None = None,
     ) -> None:
         """Read the index and the columns.
 
@@ -51,12 +56,15 @@ class MixedFolder:
             names: scalar columns to keep; None keeps all.
             in_memory: copy the weights of an architecture to memory when it is first read.
             verify: read without a memory map, see `load_zoo`.
+            splits: splits to open, whose files alone are read; None opens all.
 
         Raises:
+            ValueError: if a split has no rows.
             ZooFormatError: if a file contradicts the index.
             KeyError: if a name is no column.
         """
-        self.folder, self.index = folder, MixedIndex.read(folder)
+        index = MixedIndex.read(folder)
+        self.folder, self.index = folder, index if splits is None else index.of_splits(splits)
         self._in_memory, self._verify = in_memory, verify
         columns = self.index.read_columns(folder)
         self.part_of_row = np.zeros(len(columns["split"]), np.int64)
@@ -309,7 +317,9 @@ def open_mixed_zoo(
     Raises:
         ValueError: if a split has no rows.
     """
-    source = MixedFolder(folder, columns if resplit is None else None, in_memory, verify)
+    named = columns if resplit is None else None
+    wanted = None if parts is None or resplit else {part.split for part in parts}
+    source = MixedFolder(folder, named, in_memory, verify, wanted)
     rule = None
     if resplit is not None:
         source.columns["split"], rule = resplit(source.columns, source.index.header["split"])
