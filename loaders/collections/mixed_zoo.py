@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ...zoos.errors import did_you_mean
+from ...zoos.errors import ZooError, did_you_mean
 from ...zoos.format import SPLITS
 from ...zoos.mixed_format import MixedIndex
 from ...zoos.networks.wild_park import wild_park_cnn
@@ -29,6 +29,10 @@ from ..zoo_dict import ZooDict
 
 ARCHITECTURE = "architecture_name"
 WILD_PARK = "wildpark"  # import format whose networks are rebuilt from their columns
+
+
+class OneArchitectureError(ZooError, AttributeError):
+    """Something needs rows of one architecture, and a mixed zoo has many."""
 
 
 class MixedFolder:
@@ -143,6 +147,21 @@ class MixedZoo:
             self.source.index.parts[number].name: self._part(number, parts)
             for number in np.unique(parts).tolist()
         }
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what to do instead of what only a `ZooDataset` has.
+
+        Raises:
+            OneArchitectureError: if a `ZooDataset` has the name.
+            AttributeError: for any other name.
+        """
+        if name.startswith("_") or not hasattr(ZooDataset, name):
+            raise AttributeError(f"'MixedZoo' object has no attribute {name!r}")
+        known = [part.name for part in self.source.index.parts]
+        raise OneArchitectureError(
+            f"{self.name} is a mixed zoo of many architectures, and {name!r} needs rows of one: "
+            f"take one of zoo['train'].architectures, such as {known[0]!r}"
+        )
 
     def __len__(self) -> int:
         """N, number of rows."""
