@@ -1,9 +1,10 @@
 """Builds one shard of a zoo, for schedulers without a driver; the last shard merges all.
 
 `weightzoo build RECIPE --shard 3/8 --out zoo` trains every eighth cohort and keeps its rows in
-`zoo.shard-3-of-8`. Each shard is a command of its own, which continues after a kill. When all
-folders of shards lie beside each other, the command that finds them whole writes the zoo. The rows
-are those of a build in one process, because they are a function of recipe and seed.
+`zoo.shard-3-of-8`; `finetune` and `sparsify` take `--shard` too. Each shard is a command of its
+own, which continues after a kill. When all folders of shards lie beside each other, the command
+that finds them whole writes the zoo. The rows are those of a build in one process, because they
+are a function of recipe and seed.
 """
 
 import json
@@ -233,8 +234,35 @@ def build_shard(
         >>> sum(shard.models for shard in build_shard(recipe, out, (2, 2), **given).shards)
         4
     """
+    job = TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))
+    engine = Engine(device=device, workers=workers, cohort_size=cohort_size, progress=progress)
+    return run_shard(job, out, shard, engine, overwrite)
+
+
+def run_shard(
+    job: TrainingJob,
+    out: Path | str,
+    shard: tuple[int, int],
+    engine: Engine,
+    overwrite: bool = False,
+) -> ZooIndex | None:
+    """Train one shard of a job; write the zoo when all shards are there; see `build_shard`.
+
+    Args:
+        job: training job, such as one of `fine_tuning_job` or `sparsification_job`.
+        out: path of the new zoo folder; the folders of the shards lie beside it.
+        shard: number of the shard, from 1, and number of shards.
+        engine: device and workers of this machine.
+        overwrite: replace a zoo at `out`, and discard shards of other builds.
+
+    Returns:
+        The index of the zoo, or None while other shards are missing or merge.
+
+    Raises:
+        BuildError: if `out` exists, there are no such shards, or shards differ in their settings.
+    """
     number, count = shard
-    out, job = Path(out), TrainingJob(recipe=recipe, models=tuple(recipe.models(models)))
+    out = Path(out)
     if not 1 <= number <= count <= len(job.models):
         raise BuildError(
             f"shard must be I/N with I from 1 to N, and N at most {len(job.models)} (one model "
@@ -242,16 +270,15 @@ def build_shard(
         )
     existed = (out / INDEX_NAME).exists()
     check_target(out, overwrite)
-    engine = Engine(device=device, workers=workers, cohort_size=cohort_size, progress=progress)
     engine.check_device()
-    image_set = load_data(recipe.images)
+    image_set = load_data(job.recipe.images)
     job.check_fit(image_set)
     size = min(engine.models_in_step(job), math.ceil(len(job.models) / count))
     folders = [ShardFolder.beside(out, one, count) for one in range(1, count + 1)]
     own, settings = folders[number - 1], _settings(job, image_set, size, engine, count)
     own.claim(settings, overwrite)
     if not own.is_whole:
-        cohorts = cut_cohorts(recipe, job.models, training_size(image_set), size)
+        cohorts = cut_cohorts(job.recipe, job.models, training_size(image_set), size)
         _train(job, own, cohorts[number - 1 :: count], engine)
     if not all(folder.is_whole for folder in folders):
         return None

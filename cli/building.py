@@ -57,12 +57,6 @@ def _add_build(commands: Any) -> None:
         action="store_true",
         help="print the number of models, bytes and seconds of the build, and stop",
     )
-    build.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="train part I of N only, on any machine; when the folders of all N shards lie beside "
-        "--out, the command that ends last writes the zoo",
-    )
     _add_engine(build)
 
 
@@ -209,6 +203,12 @@ def _add_engine(command: argparse.ArgumentParser) -> None:
         type=whole(1),
         help="number of worker processes on the CPU (default: one per core)",
     )
+    command.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="train part I of N only, on any machine; when the folders of all N shards lie beside "
+        "--out, the command that ends last writes the zoo",
+    )
     command.add_argument("--overwrite", action="store_true", help="replace an existing zoo")
     command.add_argument(
         "--yes",
@@ -269,7 +269,10 @@ def _build(options: argparse.Namespace) -> None:
     check_device(options.device, here=options.engine == "process")
     out = options.out or Path(recipe.name)
     if options.shard is not None:
-        _build_shard(options, recipe, out)
+        from ..builders.engines.job import TrainingJob
+
+        job = TrainingJob(recipe=recipe, models=tuple(recipe.models(options.models)))
+        _train_shard(options, job, out)
         return
     from ..builders.build import build_zoo
 
@@ -288,8 +291,9 @@ def _build(options: argparse.Namespace) -> None:
     _print_built(options, out, index)
 
 
-def _build_shard(options: argparse.Namespace, recipe: Any, out: Path) -> None:
-    from ..builders.shard_build import ShardFolder, build_shard
+def _train_shard(options: argparse.Namespace, job: Any, out: Path) -> None:
+    from ..builders.build import Engine
+    from ..builders.shard_build import ShardFolder, run_shard
 
     number, mark, count = options.shard.partition("/")
     if not (mark and number.isdecimal() and count.isdecimal()):
@@ -297,15 +301,8 @@ def _build_shard(options: argparse.Namespace, recipe: Any, out: Path) -> None:
     if options.engine != "process":
         raise BuildError(f"a shard trains with the engine 'process', got {options.engine!r}")
     shard = int(number), int(count)
-    index = build_shard(
-        recipe,
-        out,
-        shard,
-        models=options.models,
-        device=options.device,
-        workers=options.workers,
-        overwrite=options.overwrite,
-    )
+    engine = Engine(device=options.device, workers=options.workers)
+    index = run_shard(job, out, shard, engine, options.overwrite)
     if index is not None:
         _print_built(options, out, index)
         return
@@ -360,39 +357,52 @@ def _print_built(options: argparse.Namespace, out: Path, index: Any) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from ..builders.children.fine_tuning import fine_tune_zoo
+    from ..builders.children.fine_tuning import fine_tuning_job
 
-    index = fine_tune_zoo(
+    job = fine_tuning_job(
         zoo_folder(options.zoo, options.name),
-        options.out,
+        options.out.name,
         images=options.images,
         epochs=options.epochs,
         **_from_parents(options),
     )
-    _print_built(options, options.out, index)
+    _train_children(options, job)
 
 
 def _sparsify(options: argparse.Namespace) -> None:
-    from ..builders.children.sparsification import sparsify_zoo
+    from ..builders.children.sparsification import sparsification_job
 
-    index = sparsify_zoo(
+    job = sparsification_job(
         zoo_folder(options.zoo, options.name),
-        options.out,
+        options.out.name,
         method=options.method,
         epochs=options.epochs,
         sparsity=options.sparsity,
         images=options.images,
         **_from_parents(options),
     )
-    _print_built(options, options.out, index)
+    _train_children(options, job)
 
 
 def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
-    """Arguments shared by the builders that train a zoo's models further."""
-    from ..builders.build import Engine
+    """Arguments shared by the jobs that train a zoo's models further."""
     from ..builders.children.parents import parse_overrides
 
     check_device(options.device, here=options.engine == "process")
+    return {
+        "checkpoints": options.checkpoints,
+        "where": _condition(options.where),
+        "overrides": parse_overrides(options.set),
+    }
+
+
+def _train_children(options: argparse.Namespace, job: Any) -> None:
+    """Train a job, or one shard of it, and print the zoo."""
+    from ..builders.build import Engine, run_job
+
+    if options.shard is not None:
+        _train_shard(options, job, options.out)
+        return
     engine = Engine(
         name=options.engine,
         device=options.device,
@@ -401,13 +411,8 @@ def _from_parents(options: argparse.Namespace) -> dict[str, Any]:
         slurm=_slurm_options(options.slurm),
         approve=_approval(options),
     )
-    return {
-        "checkpoints": options.checkpoints,
-        "where": _condition(options.where),
-        "overrides": parse_overrides(options.set),
-        "engine": engine,
-        "overwrite": options.overwrite,
-    }
+    index = run_job(job, options.out, engine, options.overwrite)
+    _print_built(options, options.out, index)
 
 
 def _condition(text: str | None) -> Any:

@@ -221,11 +221,10 @@ def _push_model(options: argparse.Namespace) -> None:
 def _card(options: argparse.Namespace) -> None:
     from ..loaders.storage.opening import find_zoo
     from ..zoos.card import CARD_NAME, write_card
-    from ..zoos.index import ZooIndex
+    from ..zoos.mixed_format import read_index
 
     folder = find_zoo(Path(options.zoo), options.name)
-    index = ZooIndex.read(folder)
-    write_card(folder, index, index.open(folder)[0].header)
+    write_card(folder, read_index(folder))
     path = folder / CARD_NAME
     print_result(options, {"path": str(path)}, str(path))
 

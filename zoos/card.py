@@ -12,8 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from .format import SPLITS, WEIGHTS, ZooFile, ZooHeader, open_zoo_file
+from .format import (
+    SPLITS,
+    WEIGHTS,
+    Column,
+    ZooHeader,
+    open_zoo_file,
+    read_columns_file,
+)
 from .index import FILE_SPLITS, Shard, ZooIndex, shard_name
+from .mixed_format import MixedHeader, MixedIndex
+from .networks.layer_table import LayerTable
 from .strict_json import json_text
 
 CARD_NAME = "README.md"
@@ -62,7 +71,7 @@ class CardZoo:
 
     Attributes:
         name: name of the config under which users load it.
-        index: index of its files.
+        index: index of its files; a `MixedIndex` of a zoo of many architectures.
         header: root attributes of any of its files.
         columns: numpy dtype of each scalar column, `object` for text, in file order.
         num_bytes: size of the rows of each split in Arrow's memory layout.
@@ -70,15 +79,46 @@ class CardZoo:
     """
 
     name: str
-    index: ZooIndex
-    header: ZooHeader
+    index: ZooIndex | MixedIndex
+    header: ZooHeader | MixedHeader
     columns: dict[str, np.dtype]
     num_bytes: dict[str, int]
     has_plot: bool = False
 
+    @property
+    def tables(self) -> tuple[Shard, ...]:
+        """The files that stock `datasets` reads."""
+        return self.index.column_shards if isinstance(self.index, MixedIndex) else self.index.shards
+
+    @property
+    def models(self) -> int:
+        """Number of models."""
+        return sum(shard.models for shard in self.tables)
+
+    @property
+    def rows(self) -> int:
+        """Number of checkpoints."""
+        return sum(shard.rows for shard in self.tables)
+
+    @property
+    def networks(self) -> str:
+        """Size of the networks, in words."""
+        if isinstance(self.index, MixedIndex):
+            sizes = [part.layer_table.parameters for part in self.index.parts]
+            count = f"{len(sizes):,} architectures" if len(sizes) > 1 else "1 architecture"
+            return f"{count} with {min(sizes):,} to {max(sizes):,} parameters"
+        table = self.layer_table
+        assert table is not None
+        return f"{table.parameters:,} parameters each (rows of {table.width:,} values with buffers)"
+
+    @property
+    def layer_table(self) -> LayerTable | None:
+        """Layer table of all rows; None in a zoo of many architectures."""
+        return self.header.layer_table if isinstance(self.header, ZooHeader) else None
+
 
 def read_card_zoo(
-    folder: Path, index: ZooIndex, name: str | None = None, has_plot: bool = False
+    folder: Path, index: ZooIndex | MixedIndex, name: str | None = None, has_plot: bool = False
 ) -> CardZoo:
     """Read the facts of a zoo for its card.
 
@@ -92,10 +132,14 @@ def read_card_zoo(
         ZooNotFoundError: if a file of the index is missing.
         ZooFormatError: if one of them is not a zoo file.
     """
+    if isinstance(index, MixedIndex):
+        return _read_mixed(folder, index, name or index.name, has_plot)
     files = [open_zoo_file(folder / shard.path) for shard in index.shards]
     sizes = dict.fromkeys((shard.split for shard in index.shards), 0)
     for shard, file in zip(index.shards, files, strict=True):
-        sizes[shard.split] += _arrow_bytes(file)
+        texts = file.read_columns([name for name in file.columns if file.columns[name].kind == "O"])
+        row_bytes = _row_bytes(file.columns) + 4 * file.width
+        sizes[shard.split] += file.rows * row_bytes + _text_bytes(texts)
     return CardZoo(
         name=name or index.name,
         index=index,
@@ -106,18 +150,38 @@ def read_card_zoo(
     )
 
 
-def write_card(folder: Path, index: ZooIndex, header: ZooHeader) -> None:
+def _read_mixed(folder: Path, index: MixedIndex, name: str, has_plot: bool) -> CardZoo:
+    """Facts of a zoo of many architectures."""
+    kinds: dict[str, np.dtype] = {}
+    sizes = {}
+    for shard in index.column_shards:
+        columns = read_columns_file(folder / shard.path)
+        kinds = {column: values.dtype for column, values in columns.items()}
+        sizes[shard.split] = shard.rows * _row_bytes(kinds) + _text_bytes(columns)
+    header = MixedHeader(
+        hyper_parameters=tuple(index.header["hyper_parameters"]),
+        recipe=index.header["recipe"],
+        provenance=index.header["provenance"],
+    )
+    return CardZoo(
+        name=name, index=index, header=header, columns=kinds, num_bytes=sizes, has_plot=has_plot
+    )
+
+
+def write_card(folder: Path, index: ZooIndex | MixedIndex, header: ZooHeader | None = None) -> None:
     """Write `README.md` in the Hub's conventions, so that `load_dataset(folder)` works.
 
     Args:
         folder: zoo folder with the files of the index.
         index: index of the zoo.
-        header: header of any of its files.
+        header: header of any of its files; None reads it.
     """
-    zoo = replace(read_card_zoo(folder, index), header=header)
+    zoo = read_card_zoo(folder, index)
+    zoo = zoo if header is None else replace(zoo, header=header)
     card = _new_card(index.name, "", _licence([zoo]))
     _enter(card.data, zoo, "")
-    card.text = f"\n{_section(zoo, '#', _LOCAL_USE.format(name=zoo.name), '')}"
+    use = (_LOCAL_USE if zoo.layer_table else _LOCAL_MIXED_USE).format(name=zoo.name)
+    card.text = f"\n{_section(zoo, '#', use, '')}"
     (folder / CARD_NAME).write_text(_text(card))
 
 
@@ -143,7 +207,8 @@ def repo_card(repo_id: str, zoos: Sequence[CardZoo], existing: str | None = None
         card.data.license = _joint_licence(card, zoos)
     for zoo in zoos:
         _enter(card.data, zoo, f"{zoo.name}/")
-        use = _HUB_USE.format(repo=repo_id, name=zoo.name)
+        template = _HUB_USE if zoo.layer_table else _HUB_MIXED_USE
+        use = template.format(repo=repo_id, name=zoo.name)
         section = _section(zoo, "##", use, f"https://huggingface.co/datasets/{repo_id}")
         start, end = f"<!-- zoo: {zoo.name} -->", f"<!-- end of zoo: {zoo.name} -->"
         text = re.sub(f"\n*{re.escape(start)}.*?{re.escape(end)}", "", card.text, flags=re.DOTALL)
@@ -181,7 +246,8 @@ def under_licence(zoo: CardZoo, licence: str) -> CardZoo:
         licence: licence as the Hub names it.
     """
     provenance = dict(zoo.header.provenance) | {"licence": licence}
-    return replace(zoo, header=replace(zoo.header, provenance=provenance))
+    header: Any = replace(zoo.header, provenance=provenance)
+    return replace(zoo, header=header)
 
 
 def collection_card(
@@ -263,10 +329,9 @@ def _joint_licence(card: Any, zoos: Sequence[CardZoo]) -> str:
 
 
 def _size_line(zoo: CardZoo) -> str:
-    rows = sum(shard.rows for shard in zoo.index.shards)
-    models = sum(shard.models for shard in zoo.index.shards)
-    parameters = zoo.header.layer_table.parameters
-    return f"{rows:,} rows of {models:,} networks with {parameters:,} parameters"
+    size = f"with {zoo.layer_table.parameters:,} parameters" if zoo.layer_table else "of "
+    size += "" if zoo.layer_table else zoo.networks
+    return f"{zoo.rows:,} rows of {zoo.models:,} networks {size}"
 
 
 def _own_licence(zoo: CardZoo) -> str:
@@ -340,7 +405,7 @@ def _files(zoo: CardZoo, folder: str) -> list[dict[str, Any]]:
     """The files of every split that is not empty."""
     files = []
     for split in SPLITS:
-        names = [shard.path for shard in zoo.index.shards if shard.split == split]
+        names = [shard.path for shard in zoo.tables if shard.split == split]
         count = len(names)
         if count > LISTED_SHARDS and names == [shard_name(split, i, count) for i in range(count)]:
             names = [shard_name(split, 0, count).replace("-00000-of-", "-*-of-")]
@@ -352,12 +417,13 @@ def _files(zoo: CardZoo, folder: str) -> list[dict[str, Any]]:
 
 def _facts(zoo: CardZoo) -> dict[str, Any]:
     """Columns and sizes, which `datasets` checks when it loads the files."""
-    table, shards = zoo.header.layer_table, zoo.index.shards
+    table, shards = zoo.layer_table, zoo.tables
     features: list[dict[str, Any]] = [
         {"name": name, "dtype": "string" if kind.kind == "O" else kind.name}
         for name, kind in zoo.columns.items()
     ]
-    features.append({"name": WEIGHTS, "list": "float32", "length": table.width})
+    if table is not None:
+        features.append({"name": WEIGHTS, "list": "float32", "length": table.width})
     splits = [
         {"name": FILE_SPLITS[split], "num_examples": _rows(shards, split), "num_bytes": size}
         for split, size in zoo.num_bytes.items()
@@ -371,38 +437,38 @@ def _facts(zoo: CardZoo) -> dict[str, Any]:
     }
 
 
-def _arrow_bytes(file: ZooFile) -> int:
-    """Size of the values, and of the bytes and the int32 offset of each text."""
-    texts = [name for name, kind in file.columns.items() if kind.kind == "O"]
-    size = sum(kind.itemsize for kind in file.columns.values() if kind.kind != "O")
-    row_bytes = size + 4 * len(texts) + 4 * file.width
-    columns = file.read_columns(texts).values()
-    return file.rows * row_bytes + sum(len(text.encode()) for c in columns for text in c)
+def _row_bytes(kinds: Mapping[str, np.dtype]) -> int:
+    """Size of a row's scalars in Arrow's memory layout: values, and the int32 offset of a text."""
+    return sum(4 if kind.kind == "O" else kind.itemsize for kind in kinds.values())
+
+
+def _text_bytes(columns: Mapping[str, Column]) -> int:
+    """Size of all texts of columns."""
+    texts = [column for column in columns.values() if column.dtype.kind == "O"]
+    return sum(len(text.encode()) for column in texts for text in column)
 
 
 def _section(zoo: CardZoo, level: str, use: str, url: str) -> str:
     """The part of a card that describes one zoo to a reader."""
-    table, recipe, shards = zoo.header.layer_table, zoo.header.recipe, zoo.index.shards
-    models = sum(shard.models for shard in shards)
-    counts = f"{models} models, {sum(shard.rows for shard in shards)} checkpoints"
+    recipe = zoo.header.recipe
+    counts = f"{zoo.models} models, {zoo.rows} checkpoints"
     plot = f"\n![test accuracy of {zoo.name}]({zoo.name}/{PLOT_NAME})\n" if zoo.has_plot else ""
     built = {"recipe": recipe, "provenance": zoo.header.provenance}
     return f"""{level} {zoo.name}
 
 {recipe.get("description", "")}
 
-{counts}, \
-{table.parameters:,} parameters each (rows of {table.width:,} values with buffers), \
-{sum(shard.size_bytes for shard in shards) / 1e6:,.1f} MB.
+{counts}, {zoo.networks}, \
+{sum(shard.size_bytes for shard in zoo.index.shards) / 1e6:,.1f} MB.
 
 | split | models | checkpoints |
 |---|---|---|
-{_split_rows(shards)}
+{_split_rows(zoo.tables)}
 {plot}
 {use}
 {level}# Columns
 
-One row is one checkpoint of one model, ordered by model, then epoch; N rows.
+One row is one checkpoint of one model, ordered by {_order(zoo)}; N rows.
 
 {_column_lines(zoo)}
 
@@ -428,6 +494,10 @@ non-finite weights or losses. All metrics are measured on the image set that the
 """
 
 
+def _order(zoo: CardZoo) -> str:
+    return "model, then epoch" if zoo.layer_table else "architecture, model, then epoch"
+
+
 def _shared_seeds(recipe: Mapping[str, Any]) -> str:
     """A warning about a grid in which every combination has the same seeds."""
     grid = [values for values in recipe.get("factors", {}).values() if isinstance(values, list)]
@@ -444,12 +514,12 @@ def _split_rows(shards: Sequence[Shard]) -> str:
 
 def _column_lines(zoo: CardZoo) -> str:
     meanings = {name: "a hyper-parameter" for name in zoo.header.hyper_parameters} | MEANINGS
-    width = zoo.header.layer_table.width
     lines = []
     for name, kind in zoo.columns.items():
         meaning = f": {meanings[name]}" if name in meanings else ""
         lines.append(f"- `{name}` {'text' if kind.kind == 'O' else kind.name} (N,){meaning}")
-    lines.append(f"- `{WEIGHTS}` float32 (N, {width}): one flat weight vector per row")
+    if table := zoo.layer_table:
+        lines.append(f"- `{WEIGHTS}` float32 (N, {table.width}): one flat weight vector per row")
     return "\n".join(lines)
 
 
@@ -492,6 +562,38 @@ from datasets import load_dataset
 
 train = load_dataset("{repo}", "{name}", split="train", streaming=True)
 ```
+"""
+
+_LOCAL_MIXED_USE = """```python
+from weightzoo import load_zoo
+
+zoo = load_zoo("{name}")  # the folder's path
+for architecture, batch in zoo["train"].batches(batch_size=32, seed=0):
+    batch["weights"]
+```
+
+Stock `datasets` reads the columns alone: `load_dataset("{name}", split="train")`. The weights are
+float32 values in the `.f32` files, row after row; `zoo.json` says where each architecture starts.
+"""
+
+_HUB_MIXED_USE = """```python
+from weightzoo import load_zoo
+
+zoo = load_zoo("{repo}", "{name}")
+for architecture, batch in zoo["train"].batches(batch_size=32, seed=0):
+    batch["weights"]
+```
+
+Without weightzoo, stock `datasets` reads the columns alone:
+
+```python
+from datasets import load_dataset
+
+columns = load_dataset("{repo}", "{name}", split="train")
+```
+
+The weights are float32 values in the `.f32` files, row after row; `zoo.json` says where each
+architecture starts.
 """
 
 _SHARED_SEEDS = (

@@ -419,14 +419,13 @@ def open_zoo_file(path: Path | str) -> ZooFile:
         check_holes(path, text_spans)
         check_text_heaps(path, text_spans)
         header = _read_header(path, file)
-        columns = {}
-        for name in file:
-            _check_dataset(path, name, file)
-            columns[name] = object if _is_text(file[name]) else file[name].dtype
-        rows = _check_columns(path, file, header)
+        datasets = {name: _checked_dataset(path, name, file) for name in file}
+        columns = {name: object if _is_text(one) else one.dtype for name, one in datasets.items()}
+        rows = _check_columns(path, datasets, header, str(file.attrs["format_version"]))
         text_room = sum(max(0, stop - start) for start, stop in text_spans)
-        check_claims(path, [file[name] for name in columns if name != WEIGHTS], text_room)
-        offset = file[WEIGHTS].id.get_offset()
+        scalars = [one for name, one in datasets.items() if name != WEIGHTS]
+        check_claims(path, scalars, text_room)
+        offset = datasets[WEIGHTS].id.get_offset()
     if offset + rows * header.layer_table.width * 4 > stat.st_size:
         raise ZooFormatError(f"{path} is truncated: it ends before its weights do")
     return ZooFile(
@@ -477,13 +476,12 @@ def read_columns_file(path: Path) -> dict[str, Column]:
         spans = [(0, path.stat().st_size)]
         check_holes(path, spans)
         check_text_heaps(path, spans)
-        for name in file:
-            _check_dataset(path, name, file)
-        if missing := [name for name in IDENTITY if name not in list(file)]:
+        datasets = {name: _checked_dataset(path, name, file) for name in file}
+        if missing := [name for name in IDENTITY if name not in datasets]:
             raise ZooFormatError(f"{path} lacks the columns {missing}")
-        _common_length(path, {name: file[name].shape[0] for name in file})
-        check_claims(path, [file[name] for name in file], spans[0][1])
-        return {name: _read_column(file[name]) for name in file}
+        _common_length(path, {name: one.shape[0] for name, one in datasets.items()})
+        check_claims(path, list(datasets.values()), spans[0][1])
+        return {name: _read_column(one) for name, one in datasets.items()}
 
 
 def _text_spans(file: h5py.File, size_bytes: int) -> list[tuple[int, int]]:
@@ -623,8 +621,8 @@ def _has_type(name: str, value: Any) -> bool:
     return name in ("architecture", "layer_table") or isinstance(value, dict)
 
 
-def _check_dataset(path: Path, name: str, file: h5py.File) -> None:
-    """Reject datasets that would read other files, and those that stock readers misread."""
+def _checked_dataset(path: Path, name: str, file: h5py.File) -> h5py.Dataset:
+    """Open a dataset, unless it would read other files or stock readers misread it."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ZooFormatError(f"{path}:{name} is a link, only data of this file is allowed")
     dataset = file[name]
@@ -641,19 +639,23 @@ def _check_dataset(path: Path, name: str, file: h5py.File) -> None:
         )
     if dataset.ndim != (2 if name == WEIGHTS else 1):
         raise ZooFormatError(f"{path}:{name} has shape {dataset.shape}, expected one value per row")
+    return dataset
 
 
-def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
+def _check_columns(
+    path: Path, datasets: Mapping[str, h5py.Dataset], header: ZooHeader, version: str
+) -> int:
     """Check names, lengths and the weights' shape; return N."""
-    names = list(file)  # `in file` would take "." for a column
-    missing = [name for name in (*IDENTITY, *header.hyper_parameters, WEIGHTS) if name not in names]
+    wanted = (*IDENTITY, *header.hyper_parameters, WEIGHTS)
+    missing = [name for name in wanted if name not in datasets]
     if missing:
         raise ZooFormatError(f"{path} lacks the columns {missing}")
-    for name, kind in _typed_columns(path, file).items():
-        if not (_is_text(file[name]) if kind is str else file[name].dtype.kind in "iu"):
+    for name, kind in _typed_columns(path, list(datasets), version).items():
+        is_right = _is_text(datasets[name]) if kind is str else datasets[name].dtype.kind in "iu"
+        if not is_right:
             raise ZooFormatError(f"{path}:{name} must hold {kind.__name__} values")
-    rows = _common_length(path, {name: file[name].shape[0] for name in file})
-    weights = file[WEIGHTS]
+    rows = _common_length(path, {name: one.shape[0] for name, one in datasets.items()})
+    weights = datasets[WEIGHTS]
     if weights.shape[1] != header.layer_table.width:
         raise ZooFormatError(
             f"{path}:{WEIGHTS} has shape {weights.shape}, expected "
@@ -668,12 +670,12 @@ def _check_columns(path: Path, file: h5py.File, header: ZooHeader) -> int:
     return rows
 
 
-def _typed_columns(path: Path, file: h5py.File) -> dict[str, type]:
+def _typed_columns(path: Path, names: list[str], version: str) -> dict[str, type]:
     """Columns with a fixed type; in a file of version 1.0 lineage columns have none."""
-    if str(file.attrs["format_version"]) == "1.0":
+    if version == "1.0":
         return IDENTITY
     try:
-        return IDENTITY | (LINEAGE if check_lineage_names(list(file)) else {})
+        return IDENTITY | (LINEAGE if check_lineage_names(names) else {})
     except ZooFormatError as error:
         raise ZooFormatError(f"{path}: {error}") from error
 

@@ -81,11 +81,12 @@ class ZooIndex:
             check_format_version(path, str(data["format_version"]))
             if "architectures" in data:
                 raise ZooFormatError(
-                    f"{folder} is a mixed zoo of many architectures: open it with `load_zoo`; no "
-                    "command reads it yet"
+                    f"{folder} is a mixed zoo of many architectures, which is not read here: open "
+                    "it with `load_zoo`, and take one of its architectures, such as "
+                    "zoo['train'].architectures[NAME]"
                 )
             name = _checked_name(path, data["name"])
-            shards = tuple(_shard(path, row) for row in data["shards"])
+            shards = tuple(read_shard(path, row) for row in data["shards"])
         except ZooFormatError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -179,7 +180,17 @@ def check_same_columns(files: list[ZooFile]) -> None:
             raise ZooFormatError(f"{file.path} and {files[0].path} differ in the columns {odd}")
 
 
-def _shard(path: Path, row: Mapping[str, Any]) -> Shard:
+def read_shard(path: Path, row: Mapping[str, Any]) -> Shard:
+    """Check an entry of `zoo.json`.
+
+    Args:
+        path: path of `zoo.json`, for messages.
+        row: fields of a `Shard`.
+
+    Raises:
+        ZooFormatError: if it is none, names a file outside the folder, or holds counts that no
+            file can have.
+    """
     names = [field.name for field in fields(Shard)]
     if sorted(row) != sorted(names) or row["split"] not in SPLITS:
         raise ZooFormatError(

@@ -14,8 +14,8 @@ Shape letters: N rows, D length of the flat vector of one architecture.
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from .errors import ZooFormatError, ZooNotFoundError
 from .format import SPLITS, ZooFile, ZooHeader, check_format_version, read_columns_file
-from .index import INDEX_NAME
+from .index import INDEX_NAME, Shard, ZooIndex, read_shard
 from .networks.architectures import Architecture
 from .networks.layer_table import LayerTable
 from .strict_json import json_text
@@ -83,6 +83,15 @@ class MixedPart:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixedHeader:
+    """Facts of a mixed zoo that do not depend on an architecture, as in `ZooHeader`."""
+
+    hyper_parameters: tuple[str, ...]
+    recipe: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class MixedIndex:
     """The contents of `zoo.json` of a mixed zoo.
 
@@ -97,6 +106,38 @@ class MixedIndex:
     header: Mapping[str, Any]
     files: tuple[MixedFiles, ...]
     parts: tuple[MixedPart, ...]
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Every file of the folder, as the index of a zoo of one architecture lists them."""
+        return tuple(Shard(**row) for files in self.files for row in _shard_rows(files))
+
+    @property
+    def column_shards(self) -> tuple[Shard, ...]:
+        """The files of scalar columns, which stock `datasets` reads."""
+        return tuple(Shard(**_shard_rows(files)[0]) for files in self.files)
+
+    def of_splits(self, splits: Collection[str]) -> "MixedIndex":
+        """The rows of some splits alone; the files of others need not be there.
+
+        Args:
+            splits: splits to keep, of `SPLITS`.
+
+        Raises:
+            ValueError: if a split has no rows.
+        """
+        there = [files.split for files in self.files]
+        if missing := [split for split in splits if split not in there]:
+            raise ValueError(f"{self.name} has no rows of split {missing[0]!r}, it has {there}")
+        parts = [
+            replace(part, segments=tuple(one for one in part.segments if one.split in splits))
+            for part in self.parts
+        ]
+        return replace(
+            self,
+            files=tuple(files for files in self.files if files.split in splits),
+            parts=tuple(part for part in parts if part.segments),
+        )
 
     def write(self, folder: Path) -> None:
         """Write `zoo.json` into `folder`, completely or not at all."""
@@ -221,6 +262,16 @@ class MixedIndex:
 _HEADER = ("hyper_parameters", "recipe", "split", "provenance")
 
 
+def read_index(folder: Path) -> ZooIndex | MixedIndex:
+    """Read `zoo.json` of a zoo of one architecture or of many.
+
+    Raises:
+        ZooNotFoundError: if there is none.
+        ZooFormatError: if it is damaged or has another format version.
+    """
+    return MixedIndex.read(folder) if is_mixed_folder(folder) else ZooIndex.read(folder)
+
+
 def is_mixed_folder(folder: Path) -> bool:
     """Whether a folder is a mixed zoo."""
     path = folder / INDEX_NAME
@@ -265,10 +316,17 @@ def _files(path: Path, row: Mapping[str, Any]) -> MixedFiles:
     files = MixedFiles(
         **{**row, "size_bytes": tuple(row["size_bytes"]), "sha256": tuple(row["sha256"])}
     )
-    for name in (files.columns, files.weights):
-        if Path(name).name != name or name.startswith("."):
-            raise ZooFormatError(f"{path}: the file {name!r} must lie in the folder itself")
+    for one in (read_shard(path, shard) for shard in _shard_rows(files)):
+        if "/" in one.path or one.path.startswith("."):
+            raise ZooFormatError(f"{path}: the file {one.path!r} must lie in the folder itself")
     return files
+
+
+def _shard_rows(files: MixedFiles) -> list[dict[str, Any]]:
+    """Fields of the `Shard`s of the columns and of the values."""
+    shared = {"split": files.split, "rows": files.rows, "models": files.models}
+    named = zip((files.columns, files.weights), files.size_bytes, files.sha256, strict=True)
+    return [shared | {"path": path, "size_bytes": n, "sha256": sha} for path, n, sha in named]
 
 
 def _typed(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from .errors import BuildError, ZooFormatError, ZooNotFoundError
 from .format import (
     SPLITS,
     Column,
+    ZooFile,
     ZooHeader,
     create_zoo_file,
     finish_zoo_file,
@@ -30,7 +31,9 @@ from .format import (
 )
 from .index import Shard, ZooIndex, describe_shard, shard_name
 
-SHARD_BYTES = 64_000_000  # weights per file; stock `datasets` reads a file as one batch
+SHARD_BYTES = 64_000_000  # largest weights of a file; stock `datasets` reads it as one batch
+STREAMS = 8  # files of a split that can be streamed or downloaded at once
+STREAM_BYTES = 8_000_000  # weights of a file that is worth a stream of its own
 _ANEW = "this zoo cannot be continued; delete its folder, or pass --overwrite to start anew"
 TEXT_BYTES = 40  # overhead of a text in HDF5: reference, heap object, padding
 
@@ -56,7 +59,11 @@ ColumnsOf = Callable[[ShardPlan], Mapping[str, Column]]
 
 
 def plan_shards(splits: Sequence[str], rows: Sequence[int], row_bytes: int) -> list[ShardPlan]:
-    """Divide each split into files of about `SHARD_BYTES`; a model is never divided.
+    """Divide each split into files; a model is never divided.
+
+    Stock `datasets` streams files in parallel and never divides one. So a split of more than
+    `STREAMS` times `STREAM_BYTES` has at least `STREAMS` files, of at most `SHARD_BYTES` each;
+    a smaller one has files of `STREAM_BYTES`.
 
     Args:
         splits: split of each model.
@@ -67,17 +74,24 @@ def plan_shards(splits: Sequence[str], rows: Sequence[int], row_bytes: int) -> l
     for split in SPLITS:
         parts: list[list[int]] = []
         room = 0
-        for position in (index for index, own in enumerate(splits) if own == split):
+        positions = [index for index, own in enumerate(splits) if own == split]
+        limit = _file_bytes(sum(rows[position] for position in positions) * row_bytes)
+        for position in positions:
             size = rows[position] * row_bytes
             if not parts or size > room:
                 parts.append([])
-                room = SHARD_BYTES
+                room = limit
             parts[-1].append(position)
             room -= size
         for index, part in enumerate(parts):
             name, count = shard_name(split, index, len(parts)), sum(rows[at] for at in part)
             plans.append(ShardPlan(name, split, tuple(part), count))
     return plans
+
+
+def _file_bytes(split_bytes: int) -> int:
+    """Largest weights of a file of a split."""
+    return min(SHARD_BYTES, max(STREAM_BYTES, split_bytes // STREAMS))
 
 
 def create_files(
@@ -138,7 +152,7 @@ def mend_files(
             )
 
 
-def write_rows(path: Path, firsts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
+def write_rows(file: ZooFile | Path, firsts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
     """Write blocks of rows and wait until they are on the disk.
 
     Rows are written with pwrite, not through a memory map: machines that map one file over a
@@ -146,12 +160,12 @@ def write_rows(path: Path, firsts: Sequence[int], blocks: Sequence[np.ndarray]) 
     needed because without it Linux's NFS client may extend a write to the page.
 
     Args:
-        path: path of a file with space for every row.
+        file: file with space for every row; an open one is not checked again.
         firsts: number of the first row of each block.
         blocks: weights of each block, (rows, D).
     """
-    file = open_zoo_file(path)
-    handle = os.open(path, os.O_WRONLY | os.O_DSYNC)
+    file = file if isinstance(file, ZooFile) else open_zoo_file(file)
+    handle = os.open(file.path, os.O_WRONLY | os.O_DSYNC)
     try:
         for first, rows in zip(firsts, blocks, strict=True):
             data = np.ascontiguousarray(rows, "<f4").data

@@ -11,7 +11,10 @@ take about 25 MB, so that a smaller tree would not fill them.
 
 `--format` times another format in processor time, with its memory at one and ten times the rows:
 `lora` (PEFT folders of rank 8, 98,304 values), `small-transformers` (MNIST networks with their
-table), `nino` (float16 memory maps of 14,378 values, against one `torch.from_file` of each map).
+table), `nino` (float16 memory maps of 14,378 values, against one `torch.from_file` of each map),
+`weightclip` (CNN3, five checkpoints of each model), `mother` (trees of snapshots of 98,304 values)
+and `model-j` (a layer of 98,304 values from repositories of 0.8 MB on a Hub on the loopback,
+against the same ranges read with `HfFileSystem`). Their files: `import_sources.py`.
 """
 
 import argparse
@@ -26,13 +29,12 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from import_sources import FORMATS, local_hub
 
 from weightzoo.builders.imports import import_zoo
-from weightzoo.builders.published import nino
 from weightzoo.zoos.networks.presets import cnn_s
 
 
@@ -41,7 +43,7 @@ def main() -> None:
     options = _options()
     torch.set_num_threads(1)
     if options.format != "modelzoos-raw":
-        with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        with tempfile.TemporaryDirectory(dir=options.folder) as folder, local_hub(Path(folder)):
             _time_format(options.format, Path(folder), options.models, options.rounds)
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -66,21 +68,6 @@ def main() -> None:
             )
 
 
-@dataclass(frozen=True)
-class _Format:
-    """How files of a format are written and loaded without an import.
-
-    Attributes:
-        write: function that writes a number of models into a new folder.
-        load: function that loads all files of a folder.
-        alone: name of `load` in the table.
-    """
-
-    write: Callable[[Path, int], None]
-    load: Callable[[Path], None]
-    alone: str = "torch.load, weights_only"
-
-
 def _time_format(format: str, folder: Path, models: int, rounds: int) -> None:
     """Print rates of processor time of one format, and the memory of its import."""
     case = FORMATS[format]
@@ -100,7 +87,10 @@ def _time_format(format: str, folder: Path, models: int, rounds: int) -> None:
 
 def _import_format(format: str, source: Path) -> int:
     out = source.with_name("out")
-    report = import_zoo(format, source, out, progress=False)
+    case = FORMATS[format]
+    report = import_zoo(
+        case.format or format, source, out, layer=case.layer or None, progress=False
+    )
     shutil.rmtree(out)
     return report.rows
 
@@ -122,74 +112,6 @@ def _peak_of_format(format: str, source: Path, folder: Path) -> tuple[int, int]:
     ended.set()
     watcher.join()
     return peak[0] - before, rows[0]
-
-
-def _write_adapters(folder: Path, models: int) -> None:
-    """Write PEFT folders: query and value of four layers of width 768, rank 8."""
-    from safetensors.torch import save_file
-
-    config = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "org/base"}
-    shapes = {"A": (8, 768), "B": (768, 8)}
-    for index in range(models):
-        state = {
-            f"base_model.model.layers.{layer}.{name}.lora_{side}.weight": torch.randn(shape)
-            for layer in range(4)
-            for name in ("q_proj", "v_proj")
-            for side, shape in shapes.items()
-        }
-        path = folder / f"adapter-{index:06d}"
-        path.mkdir(parents=True)
-        save_file(state, path / "adapter_model.safetensors")
-        (path / "adapter_config.json").write_text(json.dumps(config))
-
-
-def _load_adapters(folder: Path) -> None:
-    from safetensors.torch import load_file
-
-    for path in sorted(folder.glob("*/adapter_model.safetensors")):
-        load_file(path)
-
-
-def _write_transformers(folder: Path, models: int) -> None:
-    """Write networks of the Small Transformer Zoo with its table."""
-    shapes = {"embedding.conv1.weight": (32, 1, 4, 4), "embedding.conv1.bias": (32,)}
-    shapes["embedding.pos_embedding"] = (49, 32)
-    for layer in range(2):
-        for name in ("queries", "keys", "values", "out_projection"):
-            shapes[f"encoder.{layer}.attention.{name}.weight"] = (32, 32)
-        shapes |= {f"encoder.{layer}.fc1.weight": (64, 32), f"encoder.{layer}.fc1.bias": (64,)}
-        shapes |= {f"encoder.{layer}.fc2.weight": (32, 64), f"encoder.{layer}.fc2.bias": (32,)}
-    shapes |= {"classifier.fc1.weight": (32, 32), "classifier.fc1.bias": (32,)}
-    shapes |= {"classifier.fc2.weight": (10, 32), "classifier.fc2.bias": (10,)}
-    (folder / "mnist").mkdir(parents=True)
-    (folder / "metadata").mkdir()
-    lines = ["ckpt_file,ckpt_epoch,seed,optimizer,learning_rate,test_top1_accuracy"]
-    for index in range(models):
-        name = f"run{index:06d}_75_9000.pt"
-        torch.save(
-            {key: torch.randn(shape) for key, shape in shapes.items()}, folder / "mnist" / name
-        )
-        lines.append(f"mnist/{name},75,{index},adam,0.001,0.9")
-    (folder / "metadata" / "mnist.csv").write_text("\n".join(lines) + "\n")
-
-
-def _load_files(folder: Path) -> None:
-    for path in sorted(folder.rglob("*.pt")):
-        torch.load(path, weights_only=True)
-
-
-def _write_maps(folder: Path, models: int) -> None:
-    """Write memory maps of 20 states each, in place of the published 2,688."""
-    nino.SHAPES["fm-16"] = (models, 20, 14_378)
-    folder.mkdir(parents=True)
-    with (folder / "fm-16.dat").open("wb") as file:
-        for _ in range(models):
-            file.write(torch.randn(20, 14_378).half().numpy().tobytes())
-
-
-def _load_maps(folder: Path) -> None:
-    path = folder / "fm-16.dat"
-    torch.from_file(str(path), size=path.stat().st_size // 2, dtype=torch.float16).float()
 
 
 def _write_tree(folder: Path, models: int, checkpoints: int) -> None:
@@ -306,13 +228,6 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
     parser.add_argument("--folder", type=Path, default=None, help="folder for the trees")
     return parser.parse_args()
-
-
-FORMATS = {
-    "lora": _Format(_write_adapters, _load_adapters, "safetensors load_file"),
-    "small-transformers": _Format(_write_transformers, _load_files),
-    "nino": _Format(_write_maps, _load_maps, "torch.from_file, float"),
-}
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import io
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -21,6 +21,7 @@ from .unpickling import PickledArray
 from .unreadable import UnreadableFileError, one_line, shown
 
 _LFS_POINTER = b"version https://git-lfs"
+KEPT_NAME = 500  # characters of a name whose sort key is kept
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
@@ -70,10 +71,17 @@ def find_state_dict(root: Any) -> dict[str, Leaf]:
     )
 
 
-def natural_order(name: str) -> list[tuple[bool, int, str]]:
+def natural_order(name: str) -> tuple[tuple[bool, int, str], ...]:
     """Sort key of tensor names in which numbers sort as numbers."""
+    return _kept_key(name) if len(name) <= KEPT_NAME else _sort_key(name)
+
+
+def _sort_key(name: str) -> tuple[tuple[bool, int, str], ...]:
     parts = re.split(r"([0-9]+)", name)
-    return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts]
+    return tuple((not p.isdecimal(), int(p) if p.isdecimal() else 0, p) for p in parts)
+
+
+_kept_key = lru_cache(4096)(_sort_key)  # the models of a source share their names
 
 
 class _SafetensorsFile(Checkpoint):
@@ -90,7 +98,10 @@ class _SafetensorsFile(Checkpoint):
                 f"{name} holds tensors of type {odd}: only {list(NUMPY_TYPES)} are imported"
             )
         order = sorted(tensors, key=natural_order)  # the file has them in the order of their bytes
-        self.root = {key: replace(tensors[key], storage=name) for key in order}
+        self.root = {}
+        for key in order:
+            one = tensors[key]
+            self.root[key] = LazyTensor(one.type, one.start, name, one.stride)
 
     def _bytes(self, storage: str, start: int, size: int) -> Any:
         return slice_bytes(self._file, start, size)

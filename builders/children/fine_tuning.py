@@ -149,14 +149,51 @@ def fine_tune_zoo(
         RecipeError: if the image set, an override or a checkpoint is not valid.
         BuildError: if models and images do not fit, no row is usable, or as in `build_zoo`.
     """
-    out, source = Path(out), Path(source)
-    parents = choose_parents(source, where, overrides)
+    job = fine_tuning_job(
+        source,
+        Path(out).name,
+        images=images,
+        epochs=epochs,
+        checkpoints=checkpoints,
+        where=where,
+        overrides=overrides,
+    )
+    return run_job(job, out, engine or Engine(), overwrite)
+
+
+def fine_tuning_job(
+    source: Path | str,
+    name: str,
+    *,
+    images: str,
+    epochs: int,
+    checkpoints: Sequence[int] | None = None,
+    where: Condition | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> FineTuning:
+    """The training job of `fine_tune_zoo`, for `shard_build.run_shard`.
+
+    Args:
+        source: folder of the parents' zoo.
+        name: name of the new zoo.
+        images: image set to train on, of the models' input shape.
+        epochs: number of passes over the train images.
+        checkpoints: epochs to store; None stores all from 0, the parent's weights.
+        where: condition on the parent rows, see `choose_parents`.
+        overrides: hyper-parameters for all models, such as {"lr": 1e-4}.
+
+    Raises:
+        ZooNotFoundError: if there is no zoo at `source`.
+        RecipeError: if the image set, an override or a checkpoint is not valid.
+        BuildError: if the last layer cannot be changed, or no row is usable.
+    """
+    parents = choose_parents(Path(source), where, overrides)
     architecture = with_head(parents.architecture, output_size(load_data(images)))
     kept = shared_tensors(architecture, parents.architecture)
     redrawn = [tensor.name for tensor in architecture.layer_table() if tensor.name not in kept]
     recipe = child_recipe(
         parents,
-        name=out.name,
+        name=name,
         description=f"models of {parents.provenance['name']}, fine-tuned on {images}",
         architecture=architecture,
         images=images,
@@ -165,8 +202,7 @@ def fine_tune_zoo(
         overrides=overrides or {},
     )
     details = {"fine_tuning": {"redrawn": redrawn, "left_out": parents.left_out}}
-    job = FineTuning(recipe=recipe, models=parents.models, parents=parents, details=details)
-    return run_job(job, out, engine or Engine(), overwrite)
+    return FineTuning(recipe=recipe, models=parents.models, parents=parents, details=details)
 
 
 def child_recipe(

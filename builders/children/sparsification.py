@@ -112,14 +112,58 @@ def sparsify_zoo(
         BuildError: if the method or sparsity is not valid, models and images do not fit, no row
             is usable, or as in `build_zoo`.
     """
-    out, share = Path(out), _final_sparsity(method, sparsity)
+    job = sparsification_job(
+        source,
+        Path(out).name,
+        method=method,
+        epochs=epochs,
+        sparsity=sparsity,
+        images=images,
+        checkpoints=checkpoints,
+        where=where,
+        overrides=overrides,
+    )
+    return run_job(job, out, engine or Engine(), overwrite)
+
+
+def sparsification_job(
+    source: Path | str,
+    name: str,
+    *,
+    method: str,
+    epochs: int = EPOCHS,
+    sparsity: float | None = None,
+    images: str | None = None,
+    checkpoints: Sequence[int] | None = None,
+    where: Condition | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Sparsification:
+    """The training job of `sparsify_zoo`, for `shard_build.run_shard`.
+
+    Args:
+        source: folder of the parents' zoo.
+        name: name of the new zoo.
+        method: method name, as in `sparsify_zoo`.
+        epochs: number of epochs of pruning.
+        sparsity: final share of pruned weights with "magnitude"; None takes `SPARSITY`.
+        images: name of the image set; None takes the parents'.
+        checkpoints: epochs to store; None stores all from 1.
+        where: condition on the parent rows, see `choose_parents`.
+        overrides: hyper-parameters for all models, such as {"lr": 1e-3}.
+
+    Raises:
+        ZooNotFoundError: if there is no zoo at `source`.
+        RecipeError: if the image set, an override or a checkpoint is not valid.
+        BuildError: if the method or sparsity is not valid, or no row is usable.
+    """
+    share = _final_sparsity(method, sparsity)
     changed = (VARIATIONAL if share is None else {}) | dict(overrides or {})
     parents = choose_parents(Path(source), where, changed)
     details: dict[str, Any] = {"method": method, "left_out": parents.left_out}
     details |= {"threshold": THRESHOLD} if share is None else {"sparsity": share}
     recipe = child_recipe(
         parents,
-        name=out.name,
+        name=name,
         description=f"models of {parents.provenance['name']}, pruned by {method}",
         architecture=parents.architecture,
         images=images or _own_images(parents),
@@ -127,7 +171,7 @@ def sparsify_zoo(
         checkpoints=range(1, epochs + 1) if checkpoints is None else checkpoints,
         overrides=changed,
     )
-    job = Sparsification(
+    return Sparsification(
         recipe=recipe,
         models=parents.models,
         parents=parents,
@@ -135,7 +179,6 @@ def sparsify_zoo(
         method=method,
         sparsity=share,
     )
-    return run_job(job, out, engine or Engine(), overwrite)
 
 
 def _final_sparsity(method: str, sparsity: float | None) -> float | None:

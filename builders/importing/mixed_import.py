@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from ...zoos.card import write_card
 from ...zoos.disk import check_room, copy_range, sync
 from ...zoos.errors import BuildError
 from ...zoos.format import SPLITS, read_columns_file, write_columns_file
 from ...zoos.index import file_sha256, shard_name
 from ...zoos.mixed_format import (
-    MIXED_VERSION,
     VALUE_BYTES,
     MixedFiles,
     MixedIndex,
@@ -34,25 +34,6 @@ from .partial_import import BLOCK_BYTES, BlockNotes, Journal, read_row
 from .report import ImportedZoo
 
 _ROW_BYTES = 1000  # estimate of the scalar columns of one row
-_CARD = """---
-license: {licence}
-pretty_name: {name}
-tags: [model-zoo, neural-network-weights]
----
-# {name}
-
-{description}: {rows} checkpoints of {models} networks of {parts} architectures, as one mixed zoo
-of weightzoo (format {version}). The scalar columns are HDF5 files; the weights are float32 values.
-
-```python
-from weightzoo import load_zoo
-
-zoo = load_zoo("{name}")
-train = zoo["train"].filter("status == 'ok'")
-for architecture, batch in train.batches(batch_size=32, seed=0):
-    batch["weights"]
-```
-"""
 
 
 @dataclass(frozen=True)
@@ -223,7 +204,7 @@ class MixedImport:
             parts=tuple(self._parts(kept)),
         )
         index.write(self.finished)
-        self._write_card(index)
+        write_card(self.finished, index)
         return self._imported(index)
 
     def unreadable(self, journal: Journal) -> Iterator[Remark]:
@@ -344,19 +325,6 @@ class MixedImport:
                 layer_table=self.groups[group].table,
                 segments=tuple(found[group]),
             )
-
-    def _write_card(self, index: MixedIndex) -> None:
-        licence = index.header["provenance"].get("licence", "unknown")
-        text = _CARD.format(
-            licence=licence,
-            name=self.name,
-            description=self.header["recipe"]["description"].capitalize(),
-            rows=sum(files.rows for files in index.files),
-            models=sum(files.models for files in index.files),
-            parts=len(index.parts),
-            version=MIXED_VERSION,
-        )
-        (self.finished / "README.md").write_text(text)
 
     def _imported(self, index: MixedIndex) -> ImportedZoo:
         splits = {

@@ -225,8 +225,10 @@ class PartialImport:
             bar: progress bar that counts rows.
         """
         for plan in self.plans:
+            file = None
             for start, block, notes in self._blocks(plan, reader, journal):
-                write_rows(self.folder / plan.name, [start], [block])
+                file = file or open_zoo_file(self.folder / plan.name)
+                write_rows(file, [start], [block])
                 rows = start + len(block)
                 journal.write(self._key(plan), rows, notes.refused, notes.rounded)
                 bar.update(len(block))

@@ -14,7 +14,10 @@ of the product come from `zoos.tokens.lora_sets`.
 
 A folder `train`, `val` or `test` above a file gives its split. If all files are .pth and end in _0
 or _1, as those of PADBench (PEFTGuard, Sun et al. 2025, doi 10.1109/SP61157.2025.00161), the number
-is the column `label`: 1 for an adapter with a backdoor.
+is the column `label`: 1 for an adapter with a backdoor. The detector of PADBench reads products
+B A in place of factors: one tensor (modules x layers, out, in) a file, or one tensor
+(layers, out, in) by kind of module, such as `q_proj`. They are kept as stored, under `products` or
+the names of the file; their rank and scale are not recorded.
 """
 
 import json
@@ -26,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from ...zoos.strict_json import json_text
+from ...zoos.tensors.lazy import LazyTensor
 from ...zoos.tensors.lora_names import PEFT_PREFIX, factor_of, stored_factor
 from ..checkpoints.opening import find_state_dict, natural_order
 from ..checkpoints.tensors import Leaf
@@ -35,6 +39,7 @@ from ..importing.models import FoundModel, OpenState, Remark, Scan
 from .state_dicts import SPLIT_NAMES, StateDictReader
 
 CONFIG_NAME, CARD_NAME = "adapter_config.json", "README.md"
+PRODUCTS, STACK_DIMENSIONS = "products", 3
 LONGEST_TEXT = 200  # of a value in a file's metadata that becomes a column
 _WHOLE_NAMES = ("adapter_model", "pytorch_lora_weights")
 _LABEL = re.compile(r".*_([01])")
@@ -67,6 +72,10 @@ class LoraReader(StateDictReader):
         Raises:
             UnreadableFileError: if it holds no factors, half a pair, or two tensors of one name.
         """
+        if len(files := model.locations[row]) == 1:
+            checkpoint = self.open_file(files[0])
+            if products := _products(checkpoint.root):
+                return OpenState(products, checkpoint.read)
         state = super().open_state(model, row)
         named: dict[str, Leaf] = {}
         for name, leaf in state.tensors.items():
@@ -88,6 +97,9 @@ class LoraReader(StateDictReader):
         if kind != "LORA":
             raise UnreadableFileError(f"an adapter of kind {kind!r}: only LORA is read")
         checkpoint = self.open_file(file)
+        if products := _products(checkpoint.root):
+            self._describe_products(model, products, folder, scan)
+            return
         metadata = _metadata(checkpoint.metadata)
         whole = len(model.locations[-1]) == 1  # adapters in several files are opened together
         state = (
@@ -111,6 +123,16 @@ class LoraReader(StateDictReader):
         base = file.rpartition("/")[2].partition(".")[0]
         if folder and base in _WHOLE_NAMES and model.name == f"{folder}/{base}":
             model.name = folder
+
+    def _describe_products(
+        self, model: FoundModel, products: Mapping[str, Leaf], folder: str, scan: Scan
+    ) -> None:
+        """Add the columns of a file of products."""
+        model.properties = {"licence": self._licence(folder)} | model.properties
+        model.split = model.split or _split_of(model.locations[-1][0])
+        note = f"products B A are kept as stored, such as {shown([*products][0])}"
+        if note not in scan.notes:
+            scan.notes.append(note)
 
     def _config(self, name: str, folder: str, scan: Scan) -> dict[str, Any]:
         file = f"{folder}/{CONFIG_NAME}".lstrip("/")
@@ -142,6 +164,19 @@ def _stored_name(name: str) -> str:
 def _module(name: str) -> str:
     """Module that a tensor of alpha belongs to."""
     return name.removesuffix(".alpha").removeprefix(PEFT_PREFIX)
+
+
+def _products(root: Any) -> dict[str, Leaf] | None:
+    """The stacks of products in a file, or None if it holds anything else."""
+    named = root if isinstance(root, Mapping) and root else {PRODUCTS: root}
+    found = {str(name): getattr(value, "array", value) for name, value in named.items()}
+    are_stacks = all(
+        isinstance(value, LazyTensor | np.ndarray)
+        and len(value.shape) >= STACK_DIMENSIONS
+        and factor_of(name) is None
+        for name, value in found.items()
+    )
+    return found if are_stacks else None
 
 
 def _check_factors(tensors: Mapping[str, Leaf]) -> None:

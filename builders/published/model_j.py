@@ -17,13 +17,15 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ...zoos.errors import BuildError, ZooFormatError
+from ...zoos.hub.byte_ranges import HubBytes
+from ...zoos.hub.requests import hub_errors, patiently
 from ...zoos.tensors.lazy import LazyTensor
 from ...zoos.tensors.safetensors_file import read_header
 from ..checkpoints.tensors import NUMPY_TYPES, Checkpoint
@@ -46,75 +48,22 @@ from .state_dicts import SPLIT_NAMES
 KEYS = ("hf_model_id", "repository", "model_id", "model_name", "name")
 ENDINGS = (".parquet", ".csv", ".jsonl")
 FILE_NAME = "model.safetensors"
-HEAD_BYTES = 2**16  # read with the first request: most headers are shorter
+HEAD_BYTES = 2**16  # read by one request: most headers are shorter
 LONGEST_TEXT = 20_000  # of a value in a file's metadata that becomes a column
 _OWN = (*KEYS, "split", "seed", "hf_model_url", "hf_model_path")
 
 IndexRow = dict[str, Any]
 
 
-@dataclass
-class RemoteBytes:
-    """A file of the Hub, read by ranges; its first bytes are kept.
-
-    Attributes:
-        name: repository and file, for messages.
-        file: file of the Hub client.
-        size_bytes: size of the file.
-    """
-
-    name: str
-    file: Any
-    size_bytes: int
-    _head: bytes = field(default=b"", repr=False)
-
-    def read_into(self, buffer: memoryview, start: int) -> None:
-        """Fill the buffer with the bytes from `start` on.
-
-        Args:
-            buffer: memory to fill.
-            start: position of the first byte in the file.
-        """
-        stop = start + len(buffer)
-        if not self._head:
-            self._head = self.fetch(0, min(HEAD_BYTES, self.size_bytes))
-        if stop <= len(self._head):
-            buffer[:] = self._head[start:stop]
-        else:
-            buffer[:] = self.fetch(start, stop)
-
-    def forget_head(self) -> None:
-        """Free the first bytes, once the header is read."""
-        self._head = b""
-
-    def fetch(self, start: int, stop: int) -> bytes:
-        """Bytes of a range, by one request.
-
-        Args:
-            start: position of the first byte.
-            stop: position behind the last byte.
-
-        Raises:
-            UnreadableFileError: if they cannot be fetched.
-        """
-        with _fetching(self.name):
-            data = bytes(self.file._fetch_range(start, stop))
-        if len(data) != stop - start:
-            raise UnreadableFileError(
-                f"{self.name}: a range of {stop - start} bytes came as {len(data)}: the server "
-                "answers no ranges, download the repository and import it with hub"
-            )
-        return data
-
-
 class _LayerFile(Checkpoint):
     """The tensors of one layer of a remote file; their bytes lie together in most files."""
 
-    def __init__(self, source: RemoteBytes, tensors: dict[str, LazyTensor]) -> None:
+    def __init__(self, source: HubBytes, tensors: dict[str, LazyTensor]) -> None:
         self.root, self._source = tensors, source
 
     def _bytes(self, storage: str, start: int, size: int) -> Any:
-        return self._source.fetch(start, start + size)
+        with _fetching(self._source.name):
+            return self._source.fetch(start, start + size)
 
 
 class ModelJReader(Reader):
@@ -164,11 +113,9 @@ class ModelJReader(Reader):
     def _model(self, name: str, row: IndexRow, split: str | None) -> FoundModel:
         commit, licence = _state(name)
         source = _open(name, commit)
-        try:
+        with _fetching(source.name):
             tensors, metadata = read_header(source)
-        except ZooFormatError as error:
-            raise UnreadableFileError(str(error)) from error
-        source.forget_head()
+        source.forget_windows()
         kept = {
             key: tensor
             for key, tensor in sorted(tensors.items())
@@ -248,28 +195,33 @@ def _state(repository: str) -> tuple[str, str]:
     """(commit, licence) of a repository."""
     from huggingface_hub import HfApi
 
-    with _fetching(repository):
-        info = HfApi().model_info(repository)
+    with _fetching(repository), hub_errors(repository, "model"):
+        info = patiently(partial(HfApi().model_info, repository))
     tags = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
     return str(info.sha), tags[0] if tags else NO_LICENCE
 
 
-def _open(repository: str, commit: str) -> RemoteBytes:
-    from huggingface_hub import HfFileSystem
+def _open(repository: str, commit: str) -> HubBytes:
+    from huggingface_hub import HfApi
 
-    with _fetching(f"{repository}/{FILE_NAME}"):
-        path = f"{repository}@{commit}/{FILE_NAME}"
-        file = HfFileSystem(skip_instance_cache=True).open(path, "rb", cache_type="none")
-    return RemoteBytes(f"{repository}/{FILE_NAME}", file, int(file.size))
+    get = partial(HfApi().get_paths_info, repository, [FILE_NAME], revision=commit)
+    with _fetching(repository), hub_errors(repository, "model"):
+        found = patiently(get)
+    if not found:
+        raise UnreadableFileError(f"{repository} holds no {FILE_NAME}")
+    size = int(getattr(found[0], "size", 0))
+    return HubBytes(repository, commit, FILE_NAME, size, window_bytes=HEAD_BYTES)
 
 
 @contextmanager
 def _fetching(what: str) -> Iterator[None]:
-    """Turn errors of the Hub client, which come from several libraries, into one line."""
+    """Turn errors of the Hub and of damaged files into the error of one model."""
     try:
         yield
     except UnreadableFileError:
         raise
+    except ZooFormatError as error:
+        raise UnreadableFileError(str(error)) from error
     except Exception as error:
         if is_machine_error(error):
             raise

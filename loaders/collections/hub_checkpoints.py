@@ -5,13 +5,13 @@ files the header is read and checked first, then windows of bytes as tensors are
 """
 
 import re
-import threading
-from collections import OrderedDict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
+from ...zoos.hub.byte_ranges import HubBytes
+from ...zoos.hub.requests import hub_errors, patiently
 from ...zoos.tensors.checkpoint_folder import (
     INDEX_NAME,
     SIDE_FILES,
@@ -19,78 +19,9 @@ from ...zoos.tensors.checkpoint_folder import (
     open_remote_checkpoint,
 )
 from ..hub.fetching import is_hub_path
-from ..hub.requests import HubError, hub_errors, patiently
 
-WINDOW_BYTES = 2**24  # fetched by one request
-KEPT_WINDOWS = 2  # of every file
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _ADDRESS = re.compile(r"(?:hf://)?(?P<repo>[A-Za-z0-9][\w.-]*/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-
-
-class HubBytes:
-    """A file of a repository, read by ranges; a broken connection is tried again.
-
-    Attributes:
-        name: address, for messages.
-        size_bytes: size of the whole file.
-    """
-
-    def __init__(self, repo: str, commit: str, path: str, size_bytes: int) -> None:
-        """Remember where the file is; nothing is read yet.
-
-        Args:
-            repo: "org/name".
-            commit: commit of the file.
-            path: path of the file in the repository.
-            size_bytes: size of the file.
-        """
-        from huggingface_hub import HfFileSystem
-
-        self.name, self.size_bytes = f"hf://{repo}@{commit}/{path}", size_bytes
-        self._repo, self._file = repo, f"{repo}@{commit}/{path}"
-        self._system = HfFileSystem()
-        self._windows: OrderedDict[int, bytes] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def read_into(self, buffer: memoryview, start: int) -> None:
-        """Fill the buffer with the bytes from `start` on.
-
-        Args:
-            buffer: memory to fill.
-            start: position of the first byte in the file.
-
-        Raises:
-            ZooFormatError: if the file ends before.
-            HubError: if the Hub cannot be reached.
-        """
-        if start + len(buffer) > self.size_bytes:
-            raise ZooFormatError(f"{self.name} has {self.size_bytes} bytes: it ends too soon")
-        while buffer:
-            number, offset = divmod(start, WINDOW_BYTES)
-            data = self._window(number)[offset : offset + len(buffer)]
-            buffer[: len(data)] = data
-            buffer, start = buffer[len(data) :], start + len(data)
-
-    def _window(self, number: int) -> memoryview:
-        with self._lock:
-            if number not in self._windows:
-                first = number * WINDOW_BYTES
-                last = min(first + WINDOW_BYTES, self.size_bytes)
-                self._windows[number] = self._fetch(first, last)
-                while len(self._windows) > KEPT_WINDOWS:
-                    self._windows.popitem(last=False)
-            self._windows.move_to_end(number)
-            return memoryview(self._windows[number])
-
-    def _fetch(self, start: int, stop: int) -> bytes:
-        get = partial(self._system.cat_file, self._file, start=start, end=stop, cache_type="none")
-        with hub_errors(self._repo, "model"):
-            data: bytes = patiently(get)
-        if len(data) != stop - start:
-            raise HubError(
-                f"the Hub sent {len(data)} of {stop - start} bytes of {self.name}: call again"
-            )
-        return data
 
 
 def is_hub_model(path: Path | str) -> bool:

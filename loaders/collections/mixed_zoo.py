@@ -4,7 +4,7 @@ Shape letters: N rows of the dataset, n rows of one architecture.
 """
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ...zoos.errors import did_you_mean
+from ...zoos.errors import ZooError, did_you_mean
 from ...zoos.format import SPLITS
 from ...zoos.mixed_format import MixedIndex
 from ...zoos.networks.wild_park import wild_park_cnn
@@ -31,6 +31,10 @@ ARCHITECTURE = "architecture_name"
 WILD_PARK = "wildpark"  # import format whose networks are rebuilt from their columns
 
 
+class OneArchitectureError(ZooError, AttributeError):
+    """Something needs rows of one architecture, and a mixed zoo has many."""
+
+
 class MixedFolder:
     """An open mixed zoo: all columns in memory, weights in mapped files.
 
@@ -42,7 +46,12 @@ class MixedFolder:
     """
 
     def __init__(
-        self, folder: Path, names: Sequence[str] | None, in_memory: bool, verify: bool
+        self,
+        folder: Path,
+        names: Sequence[str] | None,
+        in_memory: bool,
+        verify: bool,
+        splits: Collection[str] | None = None,
     ) -> None:
         """Read the index and the columns.
 
@@ -51,12 +60,15 @@ class MixedFolder:
             names: scalar columns to keep; None keeps all.
             in_memory: copy the weights of an architecture to memory when it is first read.
             verify: read without a memory map, see `load_zoo`.
+            splits: splits to open, whose files alone are read; None opens all.
 
         Raises:
+            ValueError: if a split has no rows.
             ZooFormatError: if a file contradicts the index.
             KeyError: if a name is no column.
         """
-        self.folder, self.index = folder, MixedIndex.read(folder)
+        index = MixedIndex.read(folder)
+        self.folder, self.index = folder, index if splits is None else index.of_splits(splits)
         self._in_memory, self._verify = in_memory, verify
         columns = self.index.read_columns(folder)
         self.part_of_row = np.zeros(len(columns["split"]), np.int64)
@@ -135,6 +147,21 @@ class MixedZoo:
             self.source.index.parts[number].name: self._part(number, parts)
             for number in np.unique(parts).tolist()
         }
+
+    def __getattr__(self, name: str) -> Any:
+        """Say what to do instead of what only a `ZooDataset` has.
+
+        Raises:
+            OneArchitectureError: if a `ZooDataset` has the name.
+            AttributeError: for any other name.
+        """
+        if name.startswith("_") or not hasattr(ZooDataset, name):
+            raise AttributeError(f"'MixedZoo' object has no attribute {name!r}")
+        known = [part.name for part in self.source.index.parts]
+        raise OneArchitectureError(
+            f"{self.name} is a mixed zoo of many architectures, and {name!r} needs rows of one: "
+            f"take one of zoo['train'].architectures, such as {known[0]!r}"
+        )
 
     def __len__(self) -> int:
         """N, number of rows."""
@@ -309,7 +336,9 @@ def open_mixed_zoo(
     Raises:
         ValueError: if a split has no rows.
     """
-    source = MixedFolder(folder, columns if resplit is None else None, in_memory, verify)
+    named = columns if resplit is None else None
+    wanted = None if parts is None or resplit else {part.split for part in parts}
+    source = MixedFolder(folder, named, in_memory, verify, wanted)
     rule = None
     if resplit is not None:
         source.columns["split"], rule = resplit(source.columns, source.index.header["split"])

@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
+from ...zoos.hub.requests import HubError, hub_errors, patiently
 from ...zoos.index import FILE_SPLITS, INDEX_NAME, SPLIT_WORDS, Shard, ZooIndex, file_sha256
+from ...zoos.mixed_format import MixedIndex, read_index
 from ...zoos.strict_json import json_text
-from .requests import HubError, hub_errors, patiently
 
 MAJOR = FORMAT_VERSION.split(".")[0]
 THREADS = 8  # number of files downloaded at once
@@ -80,7 +81,7 @@ class HubZoo:
     commit: str
     prefix: str
     folder: Path
-    index: ZooIndex
+    index: ZooIndex | MixedIndex
 
 
 def is_hub_path(path: str | Path) -> bool:
@@ -182,7 +183,7 @@ def find_hub_zoo(
     revision, files = list_files(source, revision)
     prefix = choose_zoo(files, name, source.name)
     path = _get_index(source, prefix, revision)
-    index = ZooIndex.read(path.parent)
+    index = read_index(path.parent)
     if not prefix and name not in (None, index.name):
         raise ValueError(f"{source.name} holds the zoo {index.name!r} only, got name={name!r}")
     root = path.parents[prefix.count("/")]  # named after the commit

@@ -23,9 +23,9 @@ from ...zoos.card import (
 )
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
+from ...zoos.hub.requests import HubError, hub_errors, patiently
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256
-from ...zoos.mixed_format import is_mixed_folder
-from .requests import HubError, hub_errors, patiently
+from ...zoos.mixed_format import read_index
 from .sums import SUMS_NAME, damaged_by_sums, read_sums
 
 FILES_PER_COMMIT = 1000  # largest commit of the client's own uploads; the Hub rejects 25,000
@@ -243,8 +243,7 @@ class _LocalZoo:
 def _local_zoos(folder: Path, plot: str | Path | None) -> list[_LocalZoo]:
     """The zoos of a folder, after a check of all their files."""
     if (folder / INDEX_NAME).is_file():
-        named = folder.resolve().name if is_mixed_folder(folder) else ZooIndex.read(folder).name
-        folders = {named: folder}
+        folders = {read_index(folder).name: folder}
     else:
         folders = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX_NAME}"))}
     if not folders:
@@ -265,14 +264,11 @@ def _local_zoo(folder: Path, name: str, plot: Path | None) -> _LocalZoo:
         raise ValueError(
             f"a zoo's name on the Hub must be of letters, digits, '_', '-' and '.', got {name!r}"
         )
-    if is_mixed_folder(folder):
-        raise ValueError(
-            f"{folder} is a mixed zoo of many architectures, which push does not publish: upload "
-            f"the folder with `hf upload ORG/NAME {folder} --repo-type dataset`, and users load it "
-            "from their download, load_zoo(snapshot_download('ORG/NAME', repo_type='dataset'))"
-        )
-    index = ZooIndex.read(folder)
-    index.open(folder)
+    index = read_index(folder)
+    if isinstance(index, ZooIndex):
+        index.open(folder)
+    if missing := [one.path for one in index.shards if not (folder / one.path).is_file()]:
+        raise ZooNotFoundError(f"{folder} lacks {missing[:5]}: copy or build the zoo again")
     damaged = [
         shard.path for shard in index.shards if file_sha256(folder / shard.path) != shard.sha256
     ]
@@ -373,7 +369,7 @@ def _check_may_write(
 ) -> None:
     for name, folder in upload.zoos.items():
         there = remote.get(f"{name}/{INDEX_NAME}")
-        here = json.loads((folder / INDEX_NAME).read_text())["shards"]
+        here = _listed((folder / INDEX_NAME).read_text())
         if there is not None and _listed(there) != here:
             raise ValueError(
                 f"{repo} holds other data as {name!r}: publish changed data under a new "
@@ -393,7 +389,7 @@ def _listed(index: str) -> Any:
         data = json.loads(index)
     except (ValueError, RecursionError):
         return None
-    return data.get("shards") if isinstance(data, dict) else None
+    return data.get("shards", data.get("files")) if isinstance(data, dict) else None
 
 
 def _move_tag(api: Any, repo: str, tag: str, commit: str) -> None:

@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ import h5py
 import numpy as np
 
 from ...zoos.format import WEIGHTS, ZooFile, open_zoo_file
+from ...zoos.hub.byte_ranges import HubBytes
+from ...zoos.hub.requests import hub_errors, patiently
 from ...zoos.index import Shard
 from ..dataset.zoo_dataset import ZooDataset
 from ..storage.columns import ColumnTable
 from ..storage.rows import WeightRows
 from ..storage.shards import Shards
 from .fetching import HubZoo
-from .requests import HubError, hub_errors, patiently
 
 BLOCK_BYTES = 2**20  # weights fetched by one request, at least one row
 STRUCTURE_BYTES = 2**20  # bytes read ahead while the structure of a file is read
@@ -88,24 +88,14 @@ class _RemoteFile:
         self._repo, self._size = zoo.repo.name, shard.size_bytes
         self._name = f"datasets/{zoo.repo.name}@{zoo.commit}/{zoo.prefix}{shard.path}"
         self._system = HfFileSystem(token=token)
+        path, size = f"{zoo.prefix}{shard.path}", shard.size_bytes
+        source = HubBytes(self._repo, zoo.commit, path, size, kind="data set", token=token)
+        self.fetch: Fetch = source.fetch
 
     @property
     def path(self) -> Path:
         """Path for messages; there is no such file on this machine."""
         return Path(f"hf://{self._name}")
-
-    def fetch(self, start: int, stop: int) -> bytes:
-        """Fetch a byte range, again after growing waits if the connection breaks."""
-        if start == stop:
-            return b""
-        get = partial(self._system.cat_file, self._name, start=start, end=stop, cache_type="none")
-        with hub_errors(self._repo):
-            data: bytes = patiently(get)
-        if len(data) != stop - start:
-            raise HubError(
-                f"the Hub sent {len(data)} of {stop - start} bytes of {self._name}: call again"
-            )
-        return data
 
     def structure(self, path: Path) -> ZooFile:
         """Write everything but the weights to a sparse file, and check it as a zoo file."""

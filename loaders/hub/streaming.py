@@ -25,6 +25,7 @@ from typing import Any
 from ...zoos.errors import did_you_mean
 from ...zoos.format import SPLITS, WEIGHTS
 from ...zoos.index import ZooIndex
+from ...zoos.mixed_format import MixedIndex, read_index
 from ..dataset.zoo_dataset import ZooDataset
 from ..storage.opening import open_splits
 from .fetching import HubZoo, choose_zoo, find_hub_zoo, is_hub_path, our_split, zoo_files
@@ -63,7 +64,8 @@ def stream_zoo(
     Raises:
         ZooNotFoundError: if there is no zoo.
         ZooFormatError: if this weightzoo cannot read its format version.
-        ValueError: if there is no such name, split or column; the message lists those there are.
+        ValueError: if there is no such name, split or column (the message lists those there
+            are), or the zoo is of many architectures.
         HubError: if the Hub cannot be reached.
     """
     from datasets import Features, load_dataset
@@ -127,10 +129,20 @@ def _locate(
     if not is_hub_path(path_or_repo):
         path = Path(path_or_repo)
         folder = path / choose_zoo(zoo_files(path), name, str(path))
-        return f"{folder.resolve()}/", ZooIndex.read(folder), partial(_open_folder, folder)
+        index = _streamed(read_index(folder), str(path))
+        return f"{folder.resolve()}/", index, partial(_open_folder, folder)
     zoo = find_hub_zoo(str(path_or_repo), name, revision=revision, token=token)
     prefix = f"hf://datasets/{zoo.repo.name}@{zoo.commit}/{zoo.prefix}"
-    return prefix, zoo.index, partial(_open_hub, zoo, token)
+    return prefix, _streamed(zoo.index, zoo.repo.name), partial(_open_hub, zoo, token)
+
+
+def _streamed(index: ZooIndex | MixedIndex, where: str) -> ZooIndex:
+    if isinstance(index, MixedIndex):
+        raise ValueError(
+            f"{where} holds a mixed zoo, whose weights are not streamed: load it with "
+            "streaming=False; its columns alone are streamed by datasets.load_dataset"
+        )
+    return index
 
 
 def _open_folder(folder: Path, split: str, columns: Sequence[str] | None) -> ZooDataset:

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from ...loaders.hub.requests import hub_errors, patiently
 from ...zoos.disk import write_whole
 from ...zoos.errors import ZooError
+from ...zoos.hub.requests import hub_errors, patiently
 from ...zoos.strict_json import json_text
 
 CONFIG_NAME, WEIGHTS_NAME, CARD_NAME = "config.json", "model.safetensors", "README.md"

@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_test"
-LFS_SUFFIXES = (".h5", ".png", ".safetensors")
+LFS_SUFFIXES = (".h5", ".f32", ".png", ".safetensors")
 DATE = "2026-01-01T00:00:00.000Z"
 
 

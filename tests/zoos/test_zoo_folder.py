@@ -286,6 +286,13 @@ def test_disk_too_small_is_refused_before_any_file(
     assert made == list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("megabytes", "files"), [(4, 1), (12, 2), (80, 8), (480, 8), (640, 10)])
+def test_split_is_divided_into_files_that_are_streamed_at_once(megabytes: int, files: int) -> None:
+    plans = plan_shards(["val"] * megabytes, [1] * megabytes, 1_000_000)
+    assert len(plans) == files
+    assert sum(plan.rows for plan in plans) == megabytes
+
+
 def test_planned_bytes_are_about_those_written(tmp_path: Path) -> None:
     (plan, _) = plan_shards(SPLITS, [300] * 3, HEADER.layer_table.width * 4)
     table = {name: np.resize(column, 600) for name, column in columns(plan).items()}

@@ -9,8 +9,10 @@ layer name them `A` and `B`.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 PEFT_PREFIX = "base_model.model."
+KEPT_NAME = 500  # characters of a name whose factor is kept
 _SIDES = {"A": "A", "B": "B", "down": "A", "up": "B"}
 _FACTORS = tuple(
     re.compile(pattern)
@@ -56,6 +58,10 @@ def factor_of(name: str) -> FactorName | None:
         >>> factor_of("unet.mid.attn1.processor.to_q_lora.up.weight").stored
         'unet.mid.attn1.to_q.lora_B.weight'
     """
+    return _kept_factor(name) if len(name) <= KEPT_NAME else _find_factor(name)
+
+
+def _find_factor(name: str) -> FactorName | None:
     for pattern in _FACTORS:
         if match := pattern.fullmatch(name):
             found = match.groupdict()
@@ -63,6 +69,9 @@ def factor_of(name: str) -> FactorName | None:
             module = ".".join(part for part in parts if part).removeprefix(PEFT_PREFIX)
             return FactorName(module, _SIDES[found["side"]], bool(found.get("embedding")))
     return None
+
+
+_kept_factor = lru_cache(4096)(_find_factor)  # adapters of one kind share their names
 
 
 def stored_factor(name: str) -> FactorName | None:

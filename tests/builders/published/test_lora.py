@@ -154,6 +154,24 @@ def test_padbench_files_have_labels_and_splits(tmp_path: Path) -> None:
     assert kept_state(tmp_path / "out", "train/imdb_0000_0").keys() == factors(0).keys()
 
 
+@pytest.mark.parametrize("by_module", [False, True])
+def test_products_of_padbench_are_kept_as_stored(by_module: bool, tmp_path: Path) -> None:
+    """Its detector loads one tensor (modules x layers, out, in), or one by kind of module."""
+    for index in range(6):
+        folder = tmp_path / f"in/{'train' if index < 4 else 'test'}"
+        folder.mkdir(parents=True, exist_ok=True)
+        stack = torch.full((2 * 3, 5, 4), float(index))
+        saved = {"q_proj": stack[:3].clone(), "v_proj": stack[3:, :2].clone()}
+        torch.save(saved if by_module else stack, folder / f"imdb_{index:04d}_{index % 2}.pth")
+    report, columns = imported(tmp_path / "in")
+    assert report.refused == () and report.zoos[0].splits == {"train": 4, "val": 0, "test": 2}
+    kept = kept_state(tmp_path / "out", "test/imdb_0005_1")
+    shapes = {name: tuple(tensor.shape) for name, tensor in kept.items()}
+    wanted = {"q_proj": (3, 5, 4), "v_proj": (3, 2, 4)} if by_module else {"products": (6, 5, 4)}
+    assert shapes == wanted and all((tensor == 5).all() for tensor in kept.values())
+    assert sorted(columns["label"].tolist()) == [0, 0, 0, 1, 1, 1]
+
+
 def test_other_kinds_and_halves_are_refused(tmp_path: Path) -> None:
     for seed in range(3):
         write_peft(tmp_path / f"in/a{seed}", seed)

@@ -77,6 +77,16 @@ def test_only_one_layer_is_fetched(
     assert hub.sent_bytes < 400_000  # of 6 MB: heads of 64 kB, layers of 96 bytes
 
 
+def test_server_that_fails_for_a_moment_loses_no_network(
+    hub: HubServer, client: HubClient, index: Path, tmp_path: Path
+) -> None:
+    hub.fail("GET", "/api/models/ProbeX/net_0$", status=503)
+    hub.fail("GET", "/lfs/", status=503)
+    quick = "import weightzoo.zoos.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"
+    models, _, _ = client.run(quick + IMPORT, index=index, out=tmp_path / "out", layer=LAYER)
+    assert models == 3
+
+
 def test_layer_that_no_network_has_is_named(client: HubClient, index: Path, tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"has no layer 'vit.head.dense': it has .*dense"):
         client.run(IMPORT, index=index, out=tmp_path / "out", layer="vit.head.dense")

@@ -239,7 +239,7 @@ def test_commands_say_that_a_zoo_is_mixed(tmp_path: Path, omegaconf: Any) -> Non
         ZooIndex.read(tmp_path / "out")
 
 
-def test_mixed_zoo_is_summed_up_verified_and_not_pushed(
+def test_mixed_zoo_is_summed_up_verified_and_not_pushed_without_a_licence(
     tmp_path: Path, omegaconf: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     park_of(tmp_path, omegaconf)
@@ -251,7 +251,7 @@ def test_mixed_zoo_is_summed_up_verified_and_not_pushed(
     checks = json.loads(capsys.readouterr().out)
     assert len(checks) == 5 and "24" not in str(checks[0])
     assert main(["push", str(tmp_path / "out"), "org/park"]) == 1
-    assert "mixed zoo of many architectures, which push does not publish" in capsys.readouterr().err
+    assert "'out' holds networks of others and states no licence" in capsys.readouterr().err
 
 
 def test_verify_finds_a_changed_value_of_a_mixed_zoo(tmp_path: Path, omegaconf: Any) -> None:

@@ -15,7 +15,7 @@ from weightzoo.loaders.hub.sums import SUMS_NAME, write_sums
 from weightzoo.zoos.card import CARD_NAME, collection_card
 
 PUSH = (
-    "import weightzoo.loaders.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"
+    "import weightzoo.zoos.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"
     "from weightzoo.loaders.hub.publishing import push_collection\n"
     "result = push_collection(**options)"
 )

@@ -26,7 +26,7 @@ from weightzoo.loaders.hub.fetching import is_hub_path  # noqa: E402
 from weightzoo.zoos.format import open_zoo_file
 from weightzoo.zoos.index import ZooIndex  # noqa: E402
 
-QUICK = "import weightzoo.loaders.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"
+QUICK = "import weightzoo.zoos.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"
 FETCH = (
     QUICK + "from weightzoo.loaders.hub.fetching import fetch_zoo; "
     "result = str(fetch_zoo(**options))"
@@ -386,7 +386,7 @@ def test_fetch_without_a_network_says_so_at_once(
 
 
 SLOW = """
-import weightzoo.loaders.hub.limits as limits
+import weightzoo.zoos.hub.limits as limits
 limits.SLOW_SECONDS, limits.READ_SECONDS = {}, {}
 """
 

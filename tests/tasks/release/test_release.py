@@ -17,13 +17,13 @@ from small_release import write_small_plan
 from weightzoo.cli.main import main
 from weightzoo.loaders import load_zoo
 from weightzoo.loaders.hub.publishing import push_collection
-from weightzoo.loaders.hub.requests import HubError
 from weightzoo.loaders.hub.sums import SUMS_NAME, read_sums, write_sums
 from weightzoo.tasks.release.collection import Collection, load_collection
 from weightzoo.tasks.release.members import Build
 from weightzoo.tasks.release.release import release_collection
 from weightzoo.tasks.release.units import columns_sha256
 from weightzoo.zoos.errors import BuildError, ZooFormatError, ZooNotFoundError
+from weightzoo.zoos.hub.requests import HubError
 
 QUIET: dict[str, Any] = {"workers": 1, "progress": False}
 

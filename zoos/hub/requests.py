@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from ...zoos.errors import ZooError, ZooNotFoundError
+from ..errors import ZooError, ZooNotFoundError
 from .limits import HubError, limited
 
 __all__ = ["HubError", "hub_errors", "patiently"]

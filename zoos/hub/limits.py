@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...zoos.errors import ZooError
+from ..errors import ZooError
 
 CONNECT_SECONDS = 15.0
 READ_SECONDS = 60.0  # longest wait for the next byte of an answer
