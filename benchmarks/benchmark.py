@@ -114,6 +114,7 @@ class Benchmark:
         runs: function from the zoos' names, the seeds, the size and the names of the user's
             encoders to the runs.
         min_zoos: least number of zoos.
+        pairs: predictors whose accuracies are compared on the same models, named before the run.
     """
 
     name: str
@@ -124,6 +125,7 @@ class Benchmark:
     plans: Callable[[str], list[ZooPlan]]
     runs: Callable[[Sequence[str], Sequence[int], str, Sequence[str]], list[Run]]
     min_zoos: int = 1
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def __call__(self, options: BenchmarkOptions) -> BenchmarkOutcome:
         """Run the benchmark.
@@ -166,7 +168,7 @@ class Benchmark:
             "left_out": left_out,
             "predictors": predictors,
             "runs": done,
-        }
+        } | ({"pairs": [list(pair) for pair in self.pairs]} if self.pairs else {})
         plot_result(result, options.out / PLOT_NAME)
         path = write_result(options.out, result)
         return BenchmarkOutcome(result, to_markdown(result), path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..zoos.errors import ZooError
-from . import generation_report
+from . import editing_report, generation_report
 from .merging import language_report
 from .merging import report as merging_report
 from .ranking.leaderboard_section import leaderboard_section as ranking_section
@@ -113,6 +113,7 @@ def section(result: Mapping[str, Any]) -> str:
 def _sections_of_other_formats(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sections of the benchmarks whose result files have formats of their own, by name."""
     sections = {
+        editing_report.FORMAT: editing_report.leaderboard_section,
         merging_report.FORMAT: merging_report.leaderboard_section,
         language_report.FORMAT: language_report.leaderboard_section,
         RANKING_FORMAT: ranking_section,

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..tasks.scoring.ranks import difference
 from ..zoos.protocols.protocol import protocol_notes
 from ..zoos.strict_json import json_text
 from .published import PUBLISHED, UNPRINTED
@@ -20,7 +23,8 @@ from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 
 RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
 NOT_DEFINED = "–"
-HEADS = {"tau_b": "τ_b", "tau_share": "τ_b / ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
+HEADS = {"tau_b": "τ_b", "tau_share": "τ_b / ceiling", "r2": "R²", "mae": "MAE"}
+HEADS |= {"mse": "MSE", "accuracy": "accuracy"}
 INVARIANCE_NOTE = (
     "*Invariance error*: half the squared distance between an encoder's outputs before and after "
     "hidden units are reordered, in units of the outputs' variance over models, on at most "
@@ -313,7 +317,35 @@ def target_table(result: Result, target: str) -> str:
         row += [found.part("above_chance").text("tau_b")] * shows_above
         rows.append([*row, _seconds_text(runs, predictor)])
     made = table([*head, "seconds of a fit"], rows)
-    return f"{made}\n\n{INVARIANCE_NOTE}" if shows_invariance else made
+    pairs = pair_table(runs, zoo, result.get("pairs", [])) if not numbers else ""
+    notes = [INVARIANCE_NOTE] * shows_invariance + [pairs] * bool(pairs)
+    return "\n\n".join([made, *notes])
+
+
+def pair_table(runs: Sequence[Mapping[str, Any]], zoo: str, pairs: Sequence[Sequence[str]]) -> str:
+    """Differences of accuracy between two predictors on the same models, means over seeds.
+
+    The level of the intervals is corrected for the number of pairs. Pairs without a score are left
+    out.
+
+    Args:
+        runs: runs of one target.
+        zoo: name of the tested zoo.
+        pairs: names of two predictors each.
+    """
+    rows = []
+    for one, other in pairs:
+        found = [cell(runs, zoo, predictor=name).scores for name in (one, other)]
+        if all(found):
+            first, second = (np.mean([scores["right"] for scores in own], 0) for own in found)
+            gap = difference(first, second, comparisons=len(pairs))
+            rows.append(
+                [f"{one} − {other}", f"{gap.mean:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}"]
+            )
+    if not rows:
+        return ""
+    level = f"interval, 95 % for all {len(pairs)} pairs together"
+    return table(["pair, named before the run", "difference of accuracy", level], rows)
 
 
 def _curve_tables(result: Result) -> str:

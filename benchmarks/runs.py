@@ -24,7 +24,7 @@ from ..tasks.baselines.regressors import Predictor
 from ..tasks.prediction.property_prediction import usable_rows
 from ..tasks.processes import listening, worker_pool
 from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
-from ..tasks.scoring.targets import is_category
+from ..tasks.scoring.targets import CLASSES, is_category
 from ..tasks.training.encoder_making import describe_encoder
 from ..tasks.training.encoder_reader import EncoderReader
 from ..tasks.training.encoder_training import EncoderRegressor
@@ -202,6 +202,8 @@ def _scores(run: Run, test: ZooDataset) -> dict[str, Any]:
     if kind == "number" and (odd := int((~np.isfinite(predicted)).sum())):
         raise DivergedError(f"{odd} of {len(predicted)} predictions are not finite")
     scores = Evaluator(run.target, kind).eval(evaluation_inputs(test, run.target, predicted))
+    if run.target in CLASSES:  # for paired differences
+        scores["right"] = (predicted == test.columns[run.target]).astype(int).tolist()
     if run.measure_invariance and isinstance(run.predictor, EncoderRegressor):
         scores["invariance"] = _invariance(run.predictor, test)
     return scores

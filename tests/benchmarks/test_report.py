@@ -1,6 +1,6 @@
 """The Markdown report of a benchmark, from parts of a result."""
 
-from weightzoo.benchmarks.report import _zoo_table
+from weightzoo.benchmarks.report import _zoo_table, pair_table
 
 
 def test_zoo_table_names_the_protocol_of_a_zoo_and_its_leak() -> None:
@@ -16,3 +16,16 @@ def test_zoo_table_names_the_protocol_of_a_zoo_and_its_leak() -> None:
     assert "- park: protocol wild-park: train 4, val 2, test 2 rows, 0 left out" in text
     assert "- park: the published split leaks: 3 models" in text
     assert "- older" not in text
+
+
+def test_pairs_of_classifiers_are_compared_on_the_same_models() -> None:
+    right = {"first": [[1, 1, 0, 1], [1, 1, 1, 1]], "second": [[1, 0, 0, 0], [1, 0, 0, 1]]}
+    runs = [
+        {"predictor": {"name": name}, "scores": {"inrs": {"right": one}}}
+        for name, fits in right.items()
+        for one in fits
+    ]
+    text = pair_table(runs, "inrs", [("first", "second"), ("first", "absent")])
+    assert "| first − second | +0.500 |" in text
+    assert "absent" not in text
+    assert pair_table(runs, "inrs", [("absent", "first")]) == ""
