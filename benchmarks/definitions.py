@@ -194,7 +194,7 @@ def inr_plan(size: str) -> ZooPlan:
     Args:
         size: "small", "medium" or "full".
     """
-    models, epochs = {"small": (1000, 60), "medium": (1797, 100), "full": (1797, 500)}[size]
+    models, epochs = {"small": (600, 60), "medium": (1797, 100), "full": (1797, 500)}[size]
     changes: dict[str, Any] = {"seeds": 1797, "epochs": epochs, "checkpoints": (epochs,)}
     return plan("digits-inr", "digits-inr", models, 0, **changes)
 

@@ -38,8 +38,8 @@ from .editing_report import (
 from .report import PLOT_NAME, REPORT_NAME, RESULT_NAME
 from .zoos import describe_zoo, provide_zoos
 
-EPOCHS = {"small": 60, "medium": 100, "full": 300}
-REFIT_STEPS, REFIT_LR = 100, 1e-3
+EPOCHS = {"small": 40, "medium": 100, "full": 300}
+REFIT_STEPS, REFIT_LR = 60, 1e-3
 EDITORS: tuple[tuple[str, MakeEditor | None], ...] = (
     (MEAN, MeanEditor),
     (FLAT, FlatEditor),

@@ -38,6 +38,8 @@ from .parts.blocks import encoding, normalized_perceptron, perceptron
 from .parts.unit_symmetries import NONE, SCALE, SIGN, canonical_phases, set_symmetries
 from .parts.weight_graph import VECTOR_VALUES, WeightGraph, kind_index, unit_numbers, weight_graph
 
+SMALLEST, LARGEST = 1e-30, 1e18  # of features; beyond them the symmetry is not exact
+
 
 def canonical(x: Tensor, symmetry: int) -> Tensor:
     """Features that the factors of a symmetry do not change.
@@ -46,9 +48,11 @@ def canonical(x: Tensor, symmetry: int) -> Tensor:
         x: features, (..., H).
         symmetry: SCALE, SIGN or NONE.
     """
-    if symmetry == SCALE:
-        return F.normalize(x, dim=-1)
-    return torch.asinh(x.abs() if symmetry == SIGN else x)
+    if symmetry == SCALE:  # the squares of large features would overflow
+        largest = x.detach().abs().amax(-1, keepdim=True)
+        return F.normalize(x / largest.clamp(min=SMALLEST), dim=-1)
+    compressed = torch.asinh(x.clamp(-LARGEST, LARGEST))
+    return compressed.abs() if symmetry == SIGN else compressed
 
 
 class Equivariant(nn.Module):
@@ -206,7 +210,8 @@ class ScaleRound(nn.Module):
             updated.append(edge if self.edge_update is None else self.edge_update(edge, *ends))
         both = zip(units, messages, symmetries, strict=True)
         changed = [
-            own + self.update(torch.cat([own, sent], -1), symmetry) for own, sent, symmetry in both
+            (own + self.update(torch.cat([own, sent], -1), symmetry)).clamp(-LARGEST, LARGEST)
+            for own, sent, symmetry in both
         ]
         return changed, updated
 

@@ -135,3 +135,14 @@ def test_rows_keep_their_order_in_a_batch_of_several_activations() -> None:
 def test_scale_gmn_rejects_sizes_below_one() -> None:
     with pytest.raises(ValueError, match="must be at least 1, got 8, 0 and 8"):
         ScaleGMN(width=8, rounds=0)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
+def test_weights_of_diverged_networks_give_finite_outputs_and_gradients(activation: str) -> None:
+    torch.manual_seed(0)
+    cnn, encoder = preset("cnn-s"), ScaleGMN()
+    weights = 1e7 * torch.randn(3, cnn.layer_table().width)
+    outputs = encoder(NetworkBatch(cnn, (activation,) * 3, weights), cnn.layer_table())
+    outputs.square().sum().backward()
+    assert outputs.isfinite().all()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in encoder.parameters())
