@@ -31,8 +31,9 @@ over seeds. 95 % intervals are for the first seed, by bootstrap over test models
   exceed it. *Within strata*: mean τ_b within groups of models with equal hyper-parameters.
 - Predictors: SNE is the set-based neural network encoder, NFN a neural functional network (HNP:
   equivariant to reordered hidden units; NP: to reordered input and output units too), NFT a
-  neural functional transformer, DWSNet a deep weight-space network, MLP a multilayer perceptron,
-  boosting gradient-boosted trees.
+  neural functional transformer, DWSNet a deep weight-space network, DNG a directed neural graph,
+  ScaleGMN a scale-equivariant graph metanetwork, MLP a multilayer perceptron, boosting
+  gradient-boosted trees.
 - Networks: CNN is a convolutional network, CNN-s the small CNN of the Model Zoos with 2,464
   parameters, ViT a vision transformer, INR an implicit neural representation, a network that
   stores one signal.
