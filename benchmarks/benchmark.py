@@ -25,7 +25,7 @@ from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
 from ..zoos.recipe import load_recipe, recipe_names
 from .plots import plot_result
-from .report import PLOT_NAME, to_markdown, write_result
+from .report import PLOT_NAME, compared_classes, to_markdown, write_result
 from .runs import Run, describe_predictor, execute
 from .zoos import ZooPlan, describe_zoo, provide_zoos, warn_of_other_code
 
@@ -168,7 +168,10 @@ class Benchmark:
             "left_out": left_out,
             "predictors": predictors,
             "runs": done,
-        } | ({"pairs": [list(pair) for pair in self.pairs]} if self.pairs else {})
+        }
+        if self.pairs:
+            own = [run for run in done if run["target"] == self.target]
+            result["comparisons"] = compared_classes(own, next(iter(zoos)), self.pairs)
         plot_result(result, options.out / PLOT_NAME)
         path = write_result(options.out, result)
         return BenchmarkOutcome(result, to_markdown(result), path)

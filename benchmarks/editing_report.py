@@ -58,7 +58,7 @@ def editing_markdown(result: Mapping[str, Any]) -> str:
         "## Named pairs",
         pair_table(result),
         PUBLISHED,
-        "![errors of the contestants](plot.png)",
+        "![errors of the editors](plot.png)",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -76,7 +76,7 @@ def leaderboard_section(result: Mapping[str, Any]) -> str:
 
 
 def row_table(result: Mapping[str, Any]) -> str:
-    """Error of every contestant, with its interval and the seconds of a fit."""
+    """Error of every editor, with its interval and the seconds of a fit."""
     rows = []
     for name, row in result["rows"].items():
         found = difference(_errors(row), np.zeros(result["models"]["test"]))
@@ -102,7 +102,7 @@ def pair_table(result: Mapping[str, Any]) -> str:
 
 
 def plot_editing(result: Mapping[str, Any], path: Path) -> None:
-    """Draw the error of every contestant on a logarithmic axis.
+    """Draw the error of every editor on a logarithmic axis.
 
     Args:
         result: result of the benchmark.
@@ -121,6 +121,6 @@ def plot_editing(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _errors(row: Mapping[str, Any]) -> np.ndarray:
-    """Errors of a contestant, means over seeds, (N,)."""
+    """Errors of an editor, means over seeds, (N,)."""
     errors: Sequence[float] = row["errors"]
     return np.asarray(errors, np.float64)

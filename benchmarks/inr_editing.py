@@ -91,7 +91,7 @@ def _zoo(options: BenchmarkOptions) -> tuple[str, Path]:
 
 
 def _rows(zoo: Any, options: BenchmarkOptions) -> dict[str, Any]:
-    """Errors of all contestants on the test split."""
+    """Errors of all editors on the test split."""
     test, settings = zoo["test"], EditingSettings(epochs=EPOCHS[options.size], lr=3e-3)
     rows = {NO_EDIT: _row(network_errors([nn.Identity()], test)[:1])}
     fits = len(EDITORS) * len(options.seeds)

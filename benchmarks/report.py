@@ -317,34 +317,50 @@ def target_table(result: Result, target: str) -> str:
         row += [found.part("above_chance").text("tau_b")] * shows_above
         rows.append([*row, _seconds_text(runs, predictor)])
     made = table([*head, "seconds of a fit"], rows)
-    pairs = pair_table(runs, zoo, result.get("pairs", [])) if not numbers else ""
+    pairs = "" if numbers else pair_table(result.get("comparisons", []))
     notes = [INVARIANCE_NOTE] * shows_invariance + [pairs] * bool(pairs)
     return "\n\n".join([made, *notes])
 
 
-def pair_table(runs: Sequence[Mapping[str, Any]], zoo: str, pairs: Sequence[Sequence[str]]) -> str:
-    """Differences of accuracy between two predictors on the same models, means over seeds.
+def compared_classes(
+    runs: Sequence[Mapping[str, Any]], zoo: str, pairs: Sequence[Sequence[str]]
+) -> list[dict[str, Any]]:
+    """Differences of accuracy between two predictors on the same models, means over fits.
 
     The level of the intervals is corrected for the number of pairs. Pairs without a score are left
     out.
 
     Args:
-        runs: runs of one target.
+        runs: runs of one target, whose scores hold what each model was `right` about.
         zoo: name of the tested zoo.
         pairs: names of two predictors each.
     """
-    rows = []
-    for one, other in pairs:
-        found = [cell(runs, zoo, predictor=name).scores for name in (one, other)]
-        if all(found):
-            first, second = (np.mean([scores["right"] for scores in own], 0) for own in found)
-            gap = difference(first, second, comparisons=len(pairs))
-            rows.append(
-                [f"{one} − {other}", f"{gap.mean:+.3f}", f"{gap.low:+.3f} to {gap.high:+.3f}"]
-            )
+    found = []
+    for first, second in pairs:
+        scores = [cell(runs, zoo, predictor=name).scores for name in (first, second)]
+        if all(scores):
+            one, other = (np.mean([score["right"] for score in own], 0) for own in scores)
+            gap = difference(one, other, comparisons=len(pairs))
+            names = {"first": first, "second": second, "metric": "accuracy"}
+            numbers = {"difference": gap.mean, "low": gap.low, "high": gap.high}
+            about = {"pairs": len(pairs), "fits": len(scores[0]), "zoos": 1}
+            found.append(names | numbers | about)
+    return found
+
+
+def pair_table(found: Sequence[Mapping[str, Any]]) -> str:
+    """Table of paired comparisons; empty without any."""
+    rows = [
+        [
+            f"{one['first']} − {one['second']}",
+            f"{one['difference']:+.3f}",
+            f"{one['low']:+.3f} to {one['high']:+.3f}",
+        ]
+        for one in found
+    ]
     if not rows:
         return ""
-    level = f"interval, 95 % for all {len(pairs)} pairs together"
+    level = f"interval, 95 % for all {found[0]['pairs']} pairs together"
     return table(["pair, named before the run", "difference of accuracy", level], rows)
 
 

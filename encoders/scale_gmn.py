@@ -39,6 +39,7 @@ from .parts.unit_symmetries import NONE, SCALE, SIGN, canonical_phases, set_symm
 from .parts.weight_graph import VECTOR_VALUES, WeightGraph, kind_index, unit_numbers, weight_graph
 
 SMALLEST, LARGEST = 1e-30, 1e18  # of features; beyond them the symmetry is not exact
+LARGEST_WEIGHT = 1e9  # of diverged networks; products over layers must stay finite
 
 
 def canonical(x: Tensor, symmetry: int) -> Tensor:
@@ -266,7 +267,8 @@ class ScaleGMN(nn.Module):
             UnsuitableError: if the table gives no graph.
         """
         graph, architecture = weight_graph(layer_table), networks.architecture
-        weights = canonical_phases(networks.weights, architecture, layer_table)
+        weights = networks.weights.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)
+        weights = canonical_phases(weights, architecture, layer_table)
         names = set(networks.activations)
         known = {name: set_symmetries(graph, architecture, name) for name in names}
         groups: dict[tuple[int, ...], list[int]] = {}

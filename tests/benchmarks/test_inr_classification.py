@@ -18,8 +18,8 @@ def test_classes_of_inrs_are_predicted_and_compared_by_model(
     inr_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flat = trained("flat MLP", "flat-mlp", {"widths": [4]}, epochs=1)
-    contestants = [Constant(), flat, RenderedImages()]
-    monkeypatch.setattr(definitions, "inr_classifiers", lambda size: contestants)
+    predictors = [Constant(), flat, RenderedImages()]
+    monkeypatch.setattr(definitions, "inr_classifiers", lambda size: predictors)
     options = BenchmarkOptions(
         out=tmp_path, size="small", seeds=(0,), zoos={"inrs": inr_zoo}, progress=False
     )
@@ -34,6 +34,6 @@ def test_classes_of_inrs_are_predicted_and_compared_by_model(
     assert "DWSNet − flat MLP" not in outcome.text  # no score of DWSNet
 
 
-def test_pairs_of_the_benchmark_are_contestants() -> None:
+def test_pairs_of_the_benchmark_name_its_predictors() -> None:
     names = {predictor.name for predictor in inr_classifiers("small")}
     assert {name for pair in definitions.LABEL_PAIRS for name in pair} <= names

@@ -1,4 +1,4 @@
-"""The benchmark of editing on a tiny zoo: contestants, paired differences, report, leaderboard."""
+"""The benchmark of editing on a tiny zoo: editors, paired differences, report, leaderboard."""
 
 import json
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The Markdown report of a benchmark, from parts of a result."""
 
-from weightzoo.benchmarks.report import _zoo_table, pair_table
+from weightzoo.benchmarks.report import _zoo_table, compared_classes, pair_table
 
 
 def test_zoo_table_names_the_protocol_of_a_zoo_and_its_leak() -> None:
@@ -25,7 +25,8 @@ def test_pairs_of_classifiers_are_compared_on_the_same_models() -> None:
         for name, fits in right.items()
         for one in fits
     ]
-    text = pair_table(runs, "inrs", [("first", "second"), ("first", "absent")])
-    assert "| first − second | +0.500 |" in text
-    assert "absent" not in text
-    assert pair_table(runs, "inrs", [("absent", "first")]) == ""
+    found = compared_classes(runs, "inrs", [("first", "second"), ("first", "absent")])
+    assert [(one["second"], one["difference"]) for one in found] == [("second", 0.5)]
+    assert found[0]["low"] <= 0.5 <= found[0]["high"] and found[0]["fits"] == 2
+    assert "| first − second | +0.500 |" in pair_table(found)
+    assert pair_table([]) == ""

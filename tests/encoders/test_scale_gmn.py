@@ -138,10 +138,13 @@ def test_scale_gmn_rejects_sizes_below_one() -> None:
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh", "gelu"])
-def test_weights_of_diverged_networks_give_finite_outputs_and_gradients(activation: str) -> None:
+@pytest.mark.parametrize("size", [1e7, 1e30])
+def test_weights_of_diverged_networks_give_finite_outputs_and_gradients(
+    activation: str, size: float
+) -> None:
     torch.manual_seed(0)
     cnn, encoder = preset("cnn-s"), ScaleGMN()
-    weights = 1e7 * torch.randn(3, cnn.layer_table().width)
+    weights = size * torch.randn(3, cnn.layer_table().width)
     outputs = encoder(NetworkBatch(cnn, (activation,) * 3, weights), cnn.layer_table())
     outputs.square().sum().backward()
     assert outputs.isfinite().all()
