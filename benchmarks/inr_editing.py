@@ -38,7 +38,7 @@ from .editing_report import (
 from .report import PLOT_NAME, REPORT_NAME, RESULT_NAME
 from .zoos import describe_zoo, provide_zoos
 
-EPOCHS = {"small": 40, "medium": 100, "full": 300}
+EPOCHS = {"small": 20, "medium": 100, "full": 300}
 REFIT_STEPS, REFIT_LR = 60, 1e-3
 EDITORS: tuple[tuple[str, MakeEditor | None], ...] = (
     (MEAN, MeanEditor),
