@@ -29,31 +29,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import KINDS, LayerTable
 from .neural_graph import DEPTH, NUMBER
 from .parts.blocks import encoding, normalized_perceptron, perceptron
-from .parts.unit_symmetries import NONE, SCALE, SIGN, canonical_phases, set_symmetries
+from .parts.unit_symmetries import (
+    LARGEST,
+    NONE,
+    SCALE,
+    SIGN,
+    canonical,
+    canonical_phases,
+    set_symmetries,
+)
 from .parts.weight_graph import VECTOR_VALUES, WeightGraph, kind_index, unit_numbers, weight_graph
 
-SMALLEST, LARGEST = 1e-30, 1e18  # of features; beyond them the symmetry is not exact
 LARGEST_WEIGHT = 1e9  # of diverged networks; products over layers must stay finite
-
-
-def canonical(x: Tensor, symmetry: int) -> Tensor:
-    """Features that the factors of a symmetry do not change.
-
-    Args:
-        x: features, (..., H).
-        symmetry: SCALE, SIGN or NONE.
-    """
-    if symmetry == SCALE:  # the squares of large features would overflow
-        largest = x.detach().abs().amax(-1, keepdim=True)
-        return F.normalize(x / largest.clamp(min=SMALLEST), dim=-1)
-    compressed = torch.asinh(x.clamp(-LARGEST, LARGEST))
-    return compressed.abs() if symmetry == SIGN else compressed
 
 
 class Equivariant(nn.Module):

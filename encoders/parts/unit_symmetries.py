@@ -10,7 +10,7 @@ Only units between two weight layers of the outer sequence count, with one activ
 no norm, sum or attention between. Max pooling keeps positive factors, and no signs. All other units
 have no symmetry here, although norms give some networks more.
 
-Shape letters: B networks, D length of the flat vector.
+Shape letters: B networks, D length of the flat vector, H width of features.
 """
 
 import math
@@ -20,6 +20,7 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...zoos.networks import layers
 from ...zoos.networks.architectures import Architecture
@@ -28,6 +29,7 @@ from ...zoos.networks.layers import Layer
 from .weight_graph import WeightGraph
 
 NONE, SCALE, SIGN = range(3)
+SMALLEST, LARGEST = 1e-30, 1e18  # of features; beyond them the symmetry is not exact
 HOMOGENEOUS = ("relu", "leaky_relu")
 ODD = ("tanh",)
 PASSING = (layers.MaxPool, layers.GlobalAvgPool, layers.Flatten, layers.Dropout)
@@ -51,6 +53,20 @@ class HiddenUnits:
         if odd:
             return NONE if self.pooled else SIGN
         return SCALE if activation in HOMOGENEOUS else NONE
+
+
+def canonical(x: Tensor, symmetry: int) -> Tensor:
+    """Features that the factors of a symmetry do not change.
+
+    Args:
+        x: features, (..., H).
+        symmetry: SCALE, SIGN or NONE.
+    """
+    if symmetry == SCALE:  # the squares of large features would overflow
+        largest = x.detach().abs().amax(-1, keepdim=True)
+        return F.normalize(x / largest.clamp(min=SMALLEST), dim=-1)
+    compressed = torch.asinh(x.clamp(-LARGEST, LARGEST))
+    return compressed.abs() if symmetry == SIGN else compressed
 
 
 @lru_cache(maxsize=32)
