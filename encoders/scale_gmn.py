@@ -34,11 +34,10 @@ from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import KINDS, LayerTable
 from .neural_graph import DEPTH, NUMBER
 from .parts.blocks import encoding, normalized_perceptron, perceptron
+from .parts.scale_equivariant import EdgeUpdate, Equivariant, bare_linear
 from .parts.unit_symmetries import (
     LARGEST,
     NONE,
-    SCALE,
-    SIGN,
     canonical,
     canonical_phases,
     set_symmetries,
@@ -46,34 +45,6 @@ from .parts.unit_symmetries import (
 from .parts.weight_graph import VECTOR_VALUES, WeightGraph, kind_index, unit_numbers, weight_graph
 
 LARGEST_WEIGHT = 1e9  # of diverged networks; products over layers must stay finite
-
-
-class Equivariant(nn.Module):
-    """Maps features to features that scale alike; any map for units without a symmetry."""
-
-    def __init__(self, into: int, width: int) -> None:
-        """Make the layers.
-
-        Args:
-            into: width of the features.
-            width: H, width of the result.
-        """
-        super().__init__()
-        self.linear = _linear(into, width)
-        self.factors = nn.ModuleList(perceptron([into, width, width]) for _ in (SCALE, SIGN))
-        self.free = perceptron([into, width, width])
-
-    def forward(self, x: Tensor, symmetry: int) -> Tensor:
-        """Map features (..., I) to (..., H).
-
-        Args:
-            x: features.
-            symmetry: symmetry of the units that the features belong to.
-        """
-        seen = canonical(x, symmetry)
-        if symmetry == NONE:
-            return self.free(seen)
-        return self.linear(x) * (1 + self.factors[symmetry - SCALE](seen))
 
 
 class ScaleInput(nn.Module):
@@ -88,10 +59,14 @@ class ScaleInput(nn.Module):
         """
         super().__init__()
         self.width, self.max_values = width, max_values
-        self.vectors = nn.ModuleList(_linear(VECTOR_VALUES, width) for _ in range(2 * len(KINDS)))
-        self.pairs = _linear(max_values, width, std=1.0)  # divided by the number of values later
+        self.vectors = nn.ModuleList(
+            bare_linear(VECTOR_VALUES, width) for _ in range(2 * len(KINDS))
+        )
+        self.pairs = bare_linear(
+            max_values, width, std=1.0
+        )  # divided by the number of values later
         self.kind = nn.Embedding(2 * len(KINDS), width)
-        self.depth = _linear(width, width)
+        self.depth = bare_linear(width, width)
 
     def units(
         self, weights: Tensor, graph: WeightGraph, symmetries: tuple[int, ...]
@@ -136,33 +111,6 @@ class ScaleInput(nn.Module):
         return coded
 
 
-class EdgeUpdate(nn.Module):
-    """Changes the features of edges by factors that depend on both ends."""
-
-    def __init__(self, width: int) -> None:
-        """Make the layers.
-
-        Args:
-            width: H, width of units and edges.
-        """
-        super().__init__()
-        self.linear = _linear(width, width)
-        self.target, self.source = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-        self.factor = nn.Linear(width, width)
-
-    def forward(self, edge: Tensor, target: Tensor, source: Tensor) -> Tensor:
-        """Update the edges of one tensor.
-
-        Args:
-            edge: features of the edges, (B, O, I, H).
-            target: canonical features of the units that they lead to, (B, O, H).
-            source: canonical features of the units that they come from, (B, I, H).
-        """
-        ends = self.target(target)[:, :, None] + self.source(source)[:, None]
-        updated: Tensor = edge + self.linear(edge) * self.factor(torch.relu(ends))
-        return updated
-
-
 class ScaleRound(nn.Module):
     """One round of messages from inputs towards outputs."""
 
@@ -174,7 +122,7 @@ class ScaleRound(nn.Module):
             last: whether this is the last round, which does not update edges.
         """
         super().__init__()
-        self.edge, self.read = _linear(width, width), _linear(width, width)
+        self.edge, self.read = bare_linear(width, width), bare_linear(width, width)
         self.update = Equivariant(2 * width, width)
         self.edge_update = None if last else EdgeUpdate(width)
 
@@ -210,7 +158,19 @@ class ScaleRound(nn.Module):
 
 
 class ScaleGMN(nn.Module):
-    """Encoder of any architecture that weightzoo runs and whose graph the layer table gives."""
+    """Encoder of any architecture that weightzoo runs and whose graph the layer table gives.
+
+    Example:
+        >>> import torch
+        >>> from weightzoo.encoders.scale_gmn import ScaleGMN
+        >>> from weightzoo.zoos.networks.batched import NetworkBatch
+        >>> from weightzoo.zoos.networks.presets import preset
+        >>> cnn = preset("cnn-s")
+        >>> weights = torch.randn(2, cnn.layer_table().width)
+        >>> networks = NetworkBatch(cnn, ("relu", "tanh"), weights)
+        >>> ScaleGMN(width=8).embed(networks, cnn.layer_table()).shape
+        torch.Size([2, 16])
+    """
 
     reads = "networks"
 
@@ -294,10 +254,3 @@ class ScaleGMN(nn.Module):
             Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(networks, layer_table))
-
-
-def _linear(into: int, out: int, std: float | None = None) -> nn.Linear:
-    """A linear layer without bias, which keeps the deviation of its input unless `std` is given."""
-    layer = nn.Linear(into, out, bias=False)
-    nn.init.normal_(layer.weight, std=std or into**-0.5)
-    return layer
