@@ -24,7 +24,7 @@ from ..zoos.errors import UnsuitableError
 from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
 from ..zoos.recipe import load_recipe, recipe_names
-from .comparisons import comparisons, without_predictions
+from .comparisons import PAIRS, comparisons, without_predictions
 from .plots import plot_result
 from .report import PLOT_NAME, to_markdown, write_result
 from .runs import Run, describe_predictor, execute
@@ -115,6 +115,7 @@ class Benchmark:
         runs: function from the zoos' names, the seeds, the size and the names of the user's
             encoders to the runs.
         min_zoos: least number of zoos.
+        pairs: predictors that are compared on the same test models, named before the run.
     """
 
     name: str
@@ -125,6 +126,7 @@ class Benchmark:
     plans: Callable[[str], list[ZooPlan]]
     runs: Callable[[Sequence[str], Sequence[int], str, Sequence[str]], list[Run]]
     min_zoos: int = 1
+    pairs: tuple[tuple[str, str], ...] = PAIRS
 
     def __call__(self, options: BenchmarkOptions) -> BenchmarkOutcome:
         """Run the benchmark.
@@ -168,7 +170,7 @@ class Benchmark:
             "predictors": predictors,
             "runs": [without_predictions(run) for run in done],
         }
-        result["comparisons"] = comparisons(result, done)
+        result["comparisons"] = comparisons(result, done, self.pairs)
         plot_result(result, options.out / PLOT_NAME)
         path = write_result(options.out, result)
         return BenchmarkOutcome(result, to_markdown(result), path)

@@ -50,11 +50,11 @@ NOTE = (
 Runs = Sequence[Mapping[str, Any]]
 
 
-def kept_predictions(inputs: Mapping[str, Any]) -> dict[str, list[float]]:
+def kept_predictions(inputs: Mapping[str, Any]) -> dict[str, list[Any]]:
     """True values, predictions and models of test rows, as plain data for the file of a run.
 
     Args:
-        inputs: inputs of `Evaluator.eval`, numbers.
+        inputs: inputs of `Evaluator.eval`, numbers or classes.
     """
     return {name: np.asarray(inputs[name]).tolist() for name in KEPT}
 
@@ -64,12 +64,15 @@ def without_predictions(run: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in run.items() if key != "predictions"}
 
 
-def comparisons(result: Mapping[str, Any], runs: Runs) -> list[dict[str, Any]]:
+def comparisons(
+    result: Mapping[str, Any], runs: Runs, named: Sequence[tuple[str, str]] = PAIRS
+) -> list[dict[str, Any]]:
     """Compare all pairs that a benchmark fitted.
 
     Args:
         result: result of a benchmark, with metric, target and layout.
         runs: its runs, with predictions.
+        named: first and second predictor of every pair.
 
     Returns:
         For each pair {first, second, metric, difference, low, high, pairs, fits, zoos}.
@@ -81,7 +84,7 @@ def comparisons(result: Mapping[str, Any], runs: Runs) -> list[dict[str, Any]]:
             if result["layout"] != "matrix" or zoo not in run["sources"]:
                 key = (str(run["sources"]), zoo, str(run["seed"]))
                 own[key] = _samples(kept, metric)
-    pairs = [pair for pair in PAIRS if all(samples.get(name) for name in pair)]
+    pairs = [pair for pair in named if all(samples.get(name) for name in pair)]
     found = [_compared(samples[first], samples[second], len(pairs)) for first, second in pairs]
     return [
         {"first": first, "second": second, "metric": metric} | one

@@ -15,6 +15,7 @@ from .predictors import (
     crossing,
     encoders,
     frequency_predictors,
+    inr_classifiers,
     oracles,
     own_encoders,
     probes,
@@ -189,6 +190,36 @@ def _efficiency_runs(
     ]
 
 
+def inr_plan(size: str) -> ZooPlan:
+    """INRs of the digits, fitted for 60 steps to an error of about 1e-4 in the small variant.
+
+    Args:
+        size: "small", "medium" or "full".
+    """
+    models, epochs = {"small": (600, 60), "medium": (1797, 100), "full": (1797, 500)}[size]
+    changes: dict[str, Any] = {"seeds": 1797, "epochs": epochs, "checkpoints": (epochs,)}
+    return plan("digits-inr", "digits-inr", models, 0, **changes)
+
+
+def _label_runs(
+    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
+) -> list[Run]:
+    zoo = names[:1]
+    predictors = [*inr_classifiers(size), *own_encoders(own, size, batch_size=32)]
+    return _runs(predictors, zoo, zoo, seeds, "label", rows="last")
+
+
+LABEL_PAIRS = (  # named before the run
+    ("ScaleGMN", "statistics + boosting"),
+    ("ScaleGMN", "flat MLP"),
+    ("ScaleGMN", "neural graph"),
+    ("ScaleGMN", "DNG"),
+    ("DWSNet", "flat MLP"),
+    ("ProbeGen", "ScaleGMN"),
+    ("ceiling: rendered images", "ProbeGen"),
+)
+
+
 BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
     benchmark.name: benchmark
     for benchmark in (
@@ -229,6 +260,16 @@ BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
             target="frequency",
             plans=_frequency_plans,
             runs=_frequency_runs,
+        ),
+        Benchmark(
+            name="inr-classification",
+            question="which digit does an INR store?",
+            layout="rows",
+            metric="accuracy",
+            target="label",
+            plans=lambda size: [inr_plan(size)],
+            runs=_label_runs,
+            pairs=LABEL_PAIRS,
         ),
         Benchmark(
             name="data-efficiency",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..zoos.errors import ZooError
-from . import generation_report
+from . import editing_report, generation_report
 from .comparisons import comparison_table
 from .leaderboard_summary import summary
 from .merging import language_report
@@ -33,8 +33,9 @@ over seeds. 95 % intervals are for the first seed, by bootstrap over test models
   exceed it. *Within strata*: mean τ_b within groups of models with equal hyper-parameters.
 - Predictors: SNE is the set-based neural network encoder, NFN a neural functional network (HNP:
   equivariant to reordered hidden units; NP: to reordered input and output units too), NFT a
-  neural functional transformer, DWSNet a deep weight-space network, MLP a multilayer perceptron,
-  boosting gradient-boosted trees.
+  neural functional transformer, DWSNet a deep weight-space network, DNG a directed neural graph,
+  ScaleGMN a scale-equivariant graph metanetwork, MLP a multilayer perceptron, boosting
+  gradient-boosted trees.
 - Networks: CNN is a convolutional network, CNN-s the small CNN of the Model Zoos with 2,464
   parameters, ViT a vision transformer, INR an implicit neural representation, a network that
   stores one signal.
@@ -131,6 +132,7 @@ def section(result: Mapping[str, Any]) -> str:
 def _sections_of_other_formats(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Sections of the benchmarks whose result files have formats of their own, by name."""
     sections = {
+        editing_report.FORMAT: editing_report.leaderboard_section,
         merging_report.FORMAT: merging_report.leaderboard_section,
         language_report.FORMAT: language_report.leaderboard_section,
         RANKING_FORMAT: ranking_section,

@@ -1,7 +1,8 @@
 """Predictors that the benchmarks compare, with their training settings.
 
 Settings were chosen on val splits; `LOG.md` lists what was tried. Those of DNG (directed neural
-graph) and of the encoders that run networks are first choices without a search. SNE is the
+graph), ScaleGMN (scale-equivariant graph metanetwork), the encoders that run networks and the
+classifiers of INRs are first choices without a search. SNE is the
 set-based neural network encoder, NFN a neural functional network, INR an implicit neural
 representation.
 """
@@ -19,6 +20,7 @@ from ..tasks.baselines.regressors import (
     StatisticsRidge,
     ValAccuracy,
 )
+from ..tasks.baselines.rendered_images import RenderedImages
 from ..tasks.training.encoder_making import SNE_CONFIG, EncoderSpec
 from ..tasks.training.encoder_training import EncoderRegressor
 from ..tasks.training.settings import TrainingSettings
@@ -27,6 +29,8 @@ INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
 EPOCHS = {"small": 10, "medium": 60, "full": 30}
 """Epochs of costly encoders; the medium variant has one checkpoint of each model."""
+INR_PASSES = {"small": 1, "medium": 3, "full": 8}
+"""Factor of the epochs of classifiers of INRs."""
 NU = 1.0  # weight of the regulariser, whose distance is in deviations of the frequency
 
 
@@ -56,6 +60,7 @@ def encoders(size: str) -> list[Predictor]:
         trained("NFN-NP", "nfn-np", lr=3e-3, epochs=2 * epochs),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs),
         trained("DNG", "dng", lr=3e-3, epochs=2 * epochs),
+        trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs),
         *probing(size),
     ]
@@ -89,6 +94,7 @@ def crossing(size: str) -> list[Predictor]:
         trained("DeepSets", "deepsets", lr=1e-2, epochs=2 * epochs, **ACROSS),
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
         trained("DNG", "dng", lr=3e-3, epochs=2 * epochs, **ACROSS),
+        trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
         trained("SNE", "sne", SNE_CONFIG, epochs=epochs, **ACROSS),
         *probing(size),
         *oracles(),
@@ -121,7 +127,34 @@ def frequency_predictors(size: str) -> list[Predictor]:
         trained("DeepSets", "deepsets", lr=1e-2, **common),
         trained("DWSNet", "dwsnet", lr=3e-3, **common),
         trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if size == "small" else 100}),
+        trained("ScaleGMN", "scale-gmn", lr=3e-3, **common | {"epochs": common["epochs"] // 2}),
         trained("ProbeGen", "probegen", {"values": 1}, lr=1e-3, **common),
+    ]
+
+
+def inr_classifiers(size: str) -> list[Predictor]:
+    """Predictors of the class of the image that an INR stores; cheap ones get more epochs.
+
+    ProbeGen and HiddenProbe run the networks at learned points, and the ceiling at all of them.
+    """
+    factor = INR_PASSES[size]
+    common: dict[str, Any] = {"batch_size": 32, "patience": 1000}
+
+    def encoder(name: str, key: str, epochs: int, lr: float, **options: Any) -> Predictor:
+        return trained(name, key, options, epochs=factor * epochs, lr=lr, **common)
+
+    return [
+        Constant(),
+        StatisticsBoosting(),
+        encoder("statistics MLP", "statistics-mlp", 60, 1e-3),
+        encoder("flat MLP", "flat-mlp", 60, 1e-3),
+        encoder("DWSNet", "dwsnet", 15, 3e-3),
+        encoder("neural graph", "neural-graph", 12, 3e-3),
+        encoder("DNG", "dng", 20, 3e-3),
+        encoder("ScaleGMN", "scale-gmn", 12, 3e-3),
+        encoder("HiddenProbe", "hidden-probe", 15, 1e-3),
+        encoder("ProbeGen", "probegen", 40, 1e-3, values=1),
+        RenderedImages(),
     ]
 
 

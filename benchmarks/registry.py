@@ -11,6 +11,8 @@ BENCHMARKS: dict[str, str] = {
     "cross-dataset": ".definitions",
     "cross-architecture": ".definitions",
     "inr-frequency": ".definitions",
+    "inr-classification": ".definitions",
+    "inr-editing": ".inr_editing",
     "data-efficiency": ".definitions",
     "generation": ".generation",
     "hyper-representation-probes": ".probes",

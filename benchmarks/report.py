@@ -21,7 +21,8 @@ from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 
 RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
 NOT_DEFINED = "–"
-HEADS = {"tau_b": "τ_b", "tau_share": "τ_b / ceiling", "r2": "R²", "mae": "MAE", "mse": "MSE"}
+HEADS = {"tau_b": "τ_b", "tau_share": "τ_b / ceiling", "r2": "R²", "mae": "MAE"}
+HEADS |= {"mse": "MSE", "accuracy": "accuracy"}
 INVARIANCE_NOTE = (
     "*Invariance error*: half the squared distance between an encoder's outputs before and after "
     "hidden units are reordered, in units of the outputs' variance over models, on at most "

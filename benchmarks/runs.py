@@ -24,7 +24,7 @@ from ..tasks.baselines.regressors import Predictor
 from ..tasks.prediction.property_prediction import usable_rows
 from ..tasks.processes import listening, worker_pool
 from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
-from ..tasks.scoring.targets import is_category
+from ..tasks.scoring.targets import CLASSES, is_category
 from ..tasks.training.encoder_making import describe_encoder
 from ..tasks.training.encoder_reader import EncoderReader
 from ..tasks.training.encoder_training import EncoderRegressor
@@ -199,8 +199,8 @@ def _failure_kind(error: UnsuitableError | DivergedError) -> str:
     return "diverged" if isinstance(error, DivergedError) else "refused"
 
 
-def _scores(run: Run, test: ZooDataset) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    """Scores on a test split, and the predictions of a number."""
+def _scores(run: Run, test: ZooDataset) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """Scores on a test split, and the predictions of a number or class."""
     predicted = run.predictor.predict(test)
     kind = "category" if is_category(run.target, test.columns[run.target]) else "number"
     if kind == "number" and (odd := int((~np.isfinite(predicted)).sum())):
@@ -209,7 +209,8 @@ def _scores(run: Run, test: ZooDataset) -> tuple[dict[str, Any], dict[str, list[
     scores = Evaluator(run.target, kind).eval(inputs)
     if run.measure_invariance and isinstance(run.predictor, EncoderRegressor):
         scores["invariance"] = _invariance(run.predictor, test)
-    return scores, kept_predictions(inputs) if kind == "number" else {}
+    is_kept = kind == "number" or run.target in CLASSES
+    return scores, kept_predictions(inputs) if is_kept else {}
 
 
 def _invariance(regressor: EncoderRegressor, test: ZooDataset) -> dict[str, Any] | None:

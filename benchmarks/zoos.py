@@ -13,6 +13,7 @@ from ..loaders import ZooDataset
 from ..loaders.load import load_zoo
 from ..tasks.scoring.accuracy_ceilings import accuracy_ceilings
 from ..tasks.scoring.metrics import tau_ceiling
+from ..tasks.scoring.targets import is_category
 from ..zoos.errors import ZooError
 from ..zoos.format import SPLITS
 from ..zoos.provenance import commit, package_version
@@ -153,13 +154,13 @@ def describe_zoo(path: Path, target: str) -> dict[str, Any]:
         "built_by": {key: header.provenance.get(key) for key in ("weightzoo", "commit")},
         "models": {split: len(np.unique(rows.columns["model_id"])) for split, rows in zoo.items()},
         "rows": {split: len(rows) for split, rows in zoo.items()},
-        "target": _describe_target(zoo["test"].columns.get(target)),
+        "target": _describe_target(target, zoo["test"].columns.get(target)),
     } | _accuracy_ceilings(zoo["test"], target)
 
 
-def _describe_target(true: np.ndarray | None) -> dict[str, float] | None:
+def _describe_target(target: str, true: np.ndarray | None) -> dict[str, float] | None:
     """Mean, deviation and ceiling of tau_b of a numeric target."""
-    if true is None or true.dtype.kind in "OUS":
+    if true is None or is_category(target, true):
         return None
     finite = np.asarray(true[np.isfinite(true)], np.float64)
     if len(finite) < 2:

@@ -128,6 +128,12 @@ ENCODERS: dict[str, EncoderEntry] = {
         "neural_graph", "NeuralGraph", "messages between units; any architecture with a graph"
     ),
     "dng": _entry("dng", "DNG", "one pass along the graph of units; any architecture with a graph"),
+    "scale-gmn": _entry(
+        "scale_gmn",
+        "ScaleGMN",
+        "messages that keep scales and signs of units; any architecture with a graph that "
+        "weightzoo runs",
+    ),
     "probegen": _entry(
         "probe_gen", "ProbeGen", "outputs on learned probes; any architecture that weightzoo runs"
     ),

@@ -44,6 +44,15 @@ def trained_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def inr_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 INRs of digits after two steps, 4 of them in test; do not change its files."""
+    recipe = replace(load_recipe("digits-inr"), seeds=24, epochs=2, checkpoints=(2,))
+    folder = tmp_path_factory.mktemp("zoos") / "inrs"
+    build_zoo(recipe, folder, workers=1, progress=False)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def hub() -> Iterator[HubServer]:
     """A Hub on the loopback."""

@@ -16,6 +16,7 @@ MODULES = (
     "encoders.losses",
     "encoders.registry",
     "encoders.sane",
+    "encoders.scale_gmn",
     "encoders.sne",
     "encoders.statistics",
     "loaders.batching.device",

@@ -8,13 +8,13 @@ errors are of pixels in [-1, 1], four times those of pixels in [0, 1], as here.
 Shape letters: N rows, B networks of a batch, P points, C channels, H height, W width, E editors.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...loaders import LayerStandardization, ZooDataset
@@ -47,6 +47,9 @@ class EditingSettings:
     lr: float = 1e-3
     width: int = 16
     layers: int = 3
+
+
+MakeEditor = Callable[[LayerStandardization, EditingSettings], nn.Module]
 
 
 def dilated(images: Tensor, kernel: int = KERNEL) -> Tensor:
@@ -85,14 +88,19 @@ def render(architecture: Architecture, weights: Tensor, points: Tensor) -> Tenso
 
 
 def train_editor(
-    train: ZooDataset, settings: EditingSettings | None = None, seed: int = 0
-) -> WeightEditor:
+    train: ZooDataset,
+    settings: EditingSettings | None = None,
+    seed: int = 0,
+    make: MakeEditor | None = None,
+) -> nn.Module:
     """Train an editor to dilate the images of INRs.
 
     Args:
         train: train rows with the column `image_index`.
         settings: settings of the training; None takes the defaults.
         seed: seed of the initial weights and of the order of the rows.
+        make: function from the standardization and the settings to an untrained editor, which maps
+            flat weights (B, D) to flat weights; None makes a `WeightEditor`.
 
     Raises:
         UnsuitableError: if the rows are no INRs of images that the zoo records.
@@ -101,7 +109,7 @@ def train_editor(
     architecture, points, targets = _task(train)
     with threads(1), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        editor = WeightEditor(LayerStandardization.fit(train), settings.width, settings.layers)
+        editor = (make or equivariant_editor)(LayerStandardization.fit(train), settings)
         optimizer = torch.optim.Adam(editor.parameters(), settings.lr)
         steps = settings.epochs * -(-len(train) // settings.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
@@ -116,7 +124,19 @@ def train_editor(
     return editor.eval()
 
 
-def editing_error(editors: Sequence[WeightEditor], rows: ZooDataset) -> dict[str, Any]:
+def equivariant_editor(
+    standardization: LayerStandardization, settings: EditingSettings
+) -> WeightEditor:
+    """An untrained `WeightEditor`.
+
+    Args:
+        standardization: mean and deviation of each layer.
+        settings: settings with the width and the number of layers.
+    """
+    return WeightEditor(standardization, settings.width, settings.layers)
+
+
+def editing_error(editors: Sequence[nn.Module], rows: ZooDataset) -> dict[str, Any]:
     """Mean squared error of the images that edited networks render, over all pixels.
 
     With several editors the outputs of the networks that they make are averaged.
@@ -133,27 +153,75 @@ def editing_error(editors: Sequence[WeightEditor], rows: ZooDataset) -> dict[str
         ValueError: if there is no editor.
         UnsuitableError: if the rows are no INRs of images that the zoo records.
     """
-    if not editors:
-        raise ValueError("editing_error needs at least one editor, got none")
-    architecture, points, targets = _task(rows)
-    errors, single, unedited = [], [], []
-    with threads(1), torch.no_grad():
-        for block, wanted in zip(rows.weight_blocks(BATCH), targets.split(BATCH), strict=True):
-            made = torch.stack([render(architecture, edit(block), points) for edit in editors])
-            errors.append(_error(made.mean(0), wanted))
-            single.append(torch.stack([_error(one, wanted) for one in made]).mean(0))
-            unedited.append(_error(render(architecture, block, points), wanted))
-    found = torch.cat(errors).double().numpy()
+    errors = network_errors(editors, rows)
+    found = errors[-1].double().numpy()
     draws = np.random.default_rng(0).integers(0, len(found), (RESAMPLES, len(found)))
     ends = [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2]
     return {
         "mse": float(found.mean()),
         "interval": [float(end) for end in np.percentile(found[draws].mean(axis=1), ends)],
-        "single": float(torch.cat(single).mean()),
-        "unedited": float(torch.cat(unedited).mean()),
+        "single": float(errors[:-1].mean()),
+        "unedited": float(network_errors([nn.Identity()], rows)[-1].mean()),
         "editors": len(editors),
         "rows": len(found),
     }
+
+
+def network_errors(editors: Sequence[nn.Module], rows: ZooDataset) -> Tensor:
+    """Mean squared error of every edited network, over all pixels.
+
+    Args:
+        editors: E trained editors, which map flat weights (B, D) to flat weights.
+        rows: N rows with the column `image_index`.
+
+    Returns:
+        (E + 1, N): errors of each editor by itself, then those of the average of their outputs.
+
+    Raises:
+        ValueError: if there is no editor.
+        UnsuitableError: if the rows are no INRs of images that the zoo records.
+    """
+    if not editors:
+        raise ValueError("editing needs at least one editor, got none")
+    architecture, points, targets = _task(rows)
+    errors = []
+    with threads(1), torch.no_grad():
+        for block, wanted in zip(rows.weight_blocks(BATCH), targets.split(BATCH), strict=True):
+            made = torch.stack([render(architecture, edit(block), points) for edit in editors])
+            every = torch.cat([made, made.mean(0, keepdim=True)])
+            errors.append(torch.stack([_error(one, wanted) for one in every]))
+    return torch.cat(errors, dim=1)
+
+
+def refitted_errors(rows: ZooDataset, steps: int, lr: float) -> Tensor:
+    """Errors of networks that are trained further on their dilated images, a ceiling for editors.
+
+    Args:
+        rows: N rows with the column `image_index`.
+        steps: steps of Adam with all pixels, from the stored weights.
+        lr: peak learning rate, which a cosine schedule lowers to zero.
+
+    Returns:
+        (N,).
+
+    Raises:
+        UnsuitableError: if the rows are no INRs of images that the zoo records.
+    """
+    architecture, points, targets = _task(rows)
+    errors = []
+    with threads(1):
+        for block, wanted in zip(rows.weight_blocks(BATCH), targets.split(BATCH), strict=True):
+            weights = block.clone().requires_grad_()
+            optimizer = torch.optim.Adam([weights], lr)
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+            for _ in range(steps):
+                optimizer.zero_grad()
+                _error(render(architecture, weights, points), wanted).sum().backward()
+                optimizer.step()
+                schedule.step()
+            with torch.no_grad():
+                errors.append(_error(render(architecture, weights, points), wanted))
+    return torch.cat(errors)
 
 
 def _error(outputs: Tensor, wanted: Tensor) -> Tensor:

@@ -69,6 +69,20 @@ def test_older_runs_without_predictions_are_left_out(monkeypatch: pytest.MonkeyP
     assert comparison_table(result(), "τ_b") == ""
 
 
+def test_accuracies_of_classes_are_compared_on_the_same_models() -> None:
+    right = {"first": [[1, 1, 0, 1], [1, 1, 1, 1]], "second": [[1, 0, 0, 0], [1, 0, 0, 1]]}
+    runs = [
+        run(name, 0, seed)
+        | {"predictions": {"a": {"true": [1] * 4, "predicted": fit, "model_id": [0, 1, 2, 3]}}}
+        for name, fits in right.items()
+        for seed, fit in enumerate(fits)
+    ]
+    named = [("first", "second"), ("first", "absent")]
+    [found] = comparisons(result(metric="accuracy"), runs, named)
+    assert found["difference"] == pytest.approx(0.5) and found["fits"] == 2
+    assert found["low"] <= 0.5 <= found["high"]
+
+
 def test_table_marks_intervals_without_zero() -> None:
     found = comparisons(result(), [run("SNE", 0.1, 0), run("DeepSets", 0.5, 0), run("NFT", 0.1, 0)])
     text = comparison_table(result() | {"comparisons": found}, "τ_b")

@@ -68,11 +68,12 @@ def test_predict_embed_and_sample_show_progress_on_stderr(
     assert "draws:" in (shown := capsys.readouterr()).err and "measures:" in shown.err
 
 
-@pytest.mark.parametrize("name", ["probegen", "hidden-probe"])
-def test_encoder_that_runs_networks_is_trained_saved_and_loaded(
+@pytest.mark.parametrize("name", ["probegen", "hidden-probe", "scale-gmn"])
+def test_encoder_that_reads_networks_is_trained_saved_and_loaded(
     name: str, trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    size = ["--set", "probes=4", "--set", "latent=4", "--set", "width=8"]
+    probes = [] if name == "scale-gmn" else ["--set", "probes=4", "--set", "latent=4"]
+    size = [*probes, "--set", "width=8"]
     command = ["train", name, str(trained_zoo), "--epochs", "1", *size, "--seed", "0", "--json"]
     results = []
     for out in ("one", "two"):

@@ -29,11 +29,13 @@ def zoo_weights(table: LayerTable, scale: float, models: int = 4) -> Tensor:
     return scale * sizes * torch.randn(models, table.width, generator=generator)
 
 
-def given(encoder: nn.Module, weights: Tensor, architecture: Architecture) -> Tensor | NetworkBatch:
-    """The weights, or the networks for an encoder that runs them."""
+def given(
+    encoder: nn.Module, weights: Tensor, architecture: Architecture, names: tuple[str, ...] = ()
+) -> Tensor | NetworkBatch:
+    """The weights, or the networks (tanh unless named) for an encoder that takes networks."""
     if getattr(encoder, "reads", "flat") != "networks":
         return weights
-    return NetworkBatch(architecture, ("tanh",) * len(weights), weights)
+    return NetworkBatch(architecture, names or ("tanh",) * len(weights), weights)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -56,8 +58,8 @@ def test_encoder_tells_models_apart_before_training(
 ) -> None:
     torch.manual_seed(0)
     table = mlp.layer_table()
-    encoder = ENCODERS[name].make(table)
-    outputs = encoder(given(encoder, zoo_weights(table, scale, 16), mlp), table)
+    encoder, functions = ENCODERS[name].make(table), ("tanh", "relu") * 8
+    outputs = encoder(given(encoder, zoo_weights(table, scale, 16), mlp, functions), table)
     assert 1e-3 < outputs.std() < 10
     outputs.square().sum().backward()
     for place, parameter in encoder.named_parameters():

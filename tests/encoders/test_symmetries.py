@@ -23,9 +23,14 @@ INVARIANT = [
     ("nft", "inr"),
     ("neural-graph", "gap"),
     ("dng", "gap"),
-    *((name, chain) for name in ("probegen", "hidden-probe") for chain in ("mlp", "cnn", "gap")),
+    *(
+        (name, chain)
+        for name in ("probegen", "hidden-probe", "scale-gmn")
+        for chain in ("mlp", "cnn", "gap")
+    ),
     ("probegen", "inr"),
     ("hidden-probe", "inr"),
+    ("scale-gmn", "inr"),
     ("dwsnet", "mlp"),
     ("dwsnet", "inr"),
 ]

@@ -13,9 +13,12 @@ from weightzoo.tasks.editing.dilation import (
     EditingSettings,
     dilated,
     editing_error,
+    network_errors,
+    refitted_errors,
     render,
     train_editor,
 )
+from weightzoo.tasks.editing.plain_editors import FlatEditor, MeanEditor
 from weightzoo.tasks.editing.weight_editor import WeightEditor
 from weightzoo.zoos.errors import UnsuitableError
 from weightzoo.zoos.images.signals import load_signals
@@ -29,8 +32,8 @@ def built(folder: Path, seeds: int, epochs: int) -> ZooDict:
 
 
 @pytest.fixture(scope="module")
-def inrs(tmp_path_factory: pytest.TempPathFactory) -> ZooDict:
-    return built(tmp_path_factory.mktemp("zoos") / "inrs", seeds=16, epochs=2)
+def inrs(inr_zoo: Path) -> ZooDict:
+    return load_zoo(inr_zoo)
 
 
 def test_dilation_takes_the_largest_value_around_each_pixel() -> None:
@@ -64,6 +67,36 @@ def test_editor_reorders_its_output_with_its_input(inrs: ZooDict) -> None:
     odd[:, : first.size] = part
     change = (editor(odd) - odd)[:, first.size :] - (editor(weights) - weights)[:, first.size :]
     assert change.abs().max() > 1e-4  # a negative control: the network is another one
+
+
+def test_mean_editor_changes_all_networks_alike_and_flat_editor_does_not(inrs: ZooDict) -> None:
+    train, settings = inrs["train"], EditingSettings(epochs=2, batch_size=4, lr=1e-2)
+    weights, standard = train.weights(), LayerStandardization.fit(train)
+    for make, alike in ((MeanEditor, True), (FlatEditor, False)):
+        editor = train_editor(train, settings, make=make)
+        with torch.no_grad():
+            changes = standard.apply(editor(weights)) - standard.apply(weights)
+        assert changes.abs().max() > 1e-3
+        assert bool((changes - changes[0]).abs().max() < 1e-4) == alike
+
+
+def test_network_errors_hold_each_editor_and_the_average_of_outputs(inrs: ZooDict) -> None:
+    test = inrs["test"]
+    shifted = MeanEditor(LayerStandardization.fit(inrs["train"]), EditingSettings())
+    torch.nn.init.constant_(shifted.change, 0.3)
+    errors = network_errors([torch.nn.Identity(), shifted], test)
+    assert errors.shape == (3, len(test))
+    torch.testing.assert_close(errors[0], network_errors([torch.nn.Identity()], test)[1])
+    assert (errors[2] < errors[:2].mean(0)).all()  # the error is convex in the output
+    with pytest.raises(ValueError, match="at least one editor"):
+        network_errors([], test)
+
+
+def test_networks_trained_on_dilated_images_approach_them(inrs: ZooDict) -> None:
+    before = network_errors([torch.nn.Identity()], inrs["test"])[0]
+    after = refitted_errors(inrs["test"], steps=40, lr=1e-3)
+    assert (after < 0.3 * before).all()
+    torch.testing.assert_close(refitted_errors(inrs["test"], 1, 1e-12), before)
 
 
 @pytest.mark.slow
