@@ -127,6 +127,7 @@ def forward(
     bias: Tensor | None,
     out: Tensor,
     scratch: list[Tensor],
+    keep_maxima: bool,
 ) -> Tensor | None:
     """Compute the convolution with its pooling.
 
@@ -137,11 +138,13 @@ def forward(
         bias: biases, (M, O), or None.
         out: result, which is filled.
         scratch: two scratch tensors of `scratch_sizes`.
+        keep_maxima: whether `backward` follows, which needs the positions of the maxima.
 
     Returns:
-        Positions of the maxima, uint8, for `backward`; None without pooling.
+        Positions of the maxima, uint8, for `backward`; None without pooling, or if not kept.
     """
-    maxima = torch.empty(out.shape, dtype=torch.uint8) if shape.pool > 1 else None
+    keep = keep_maxima and shape.pool > 1
+    maxima = torch.empty(out.shape, dtype=torch.uint8) if keep else None
     compiled = library()
     assert compiled is not None
     tensors = (x, weight, bias, out, maxima, *scratch)
