@@ -246,6 +246,7 @@ def build_shard(
     engine.check_device()
     image_set = load_data(recipe.images)
     job.check_fit(image_set)
+    job = job.with_code(image_set, engine.device)
     size = min(engine.models_in_step(job), math.ceil(len(job.models) / count))
     folders = [ShardFolder.beside(out, one, count) for one in range(1, count + 1)]
     own, settings = folders[number - 1], _settings(job, image_set, size, engine, count)
@@ -268,6 +269,7 @@ def _settings(
         "device": engine.device,
         "images": image_set.fingerprint,
         "convolution": convolution_code(job.recipe.architecture.layer_table(), engine.device),
+        "steps": job.code,
         "versions": [job.provenance()[name] for name in ("weightzoo", "torch")],
     }
 
