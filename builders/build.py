@@ -152,8 +152,8 @@ def build_zoo(
 
     A build that was killed goes on where it stopped when called again with the same arguments.
     On CPUs of one kind the same recipe gives the same columns, byte for byte, with any engine and
-    number of workers, if convolutions are compiled for both builds or for neither (see
-    `convolution_c.convolution_code`).
+    number of workers, if convolutions are compiled for both builds or for neither, and so are
+    training steps (see `convolution_c.convolution_code` and `compiled_step.step_code`).
 
     Args:
         recipe: recipe to train.
@@ -226,11 +226,13 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
         engine.approve(plan_population(job.recipe, job.models, engine.device, engine.workers))
     image_set = load_data(job.recipe.images)
     job.check_fit(image_set)
+    job = job.with_code(image_set, engine.device)
     settings = job.settings() | {
         "cohort_size": engine.models_in_step(job),
         "device": engine.device,
         "images": image_set.fingerprint,
         "convolution": convolution_code(job.recipe.architecture.layer_table(), engine.device),
+        "steps": job.code,
     }
     try:
         with partial_folder(out, Identity(job.command, job.source, settings), overwrite) as held:
@@ -243,9 +245,8 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
             with _bar(job, todo, engine.progress) as bar:
                 devices = engine.run(job, zoo, todo, image_set, bar)
             provenance = _provenance(job, image_set, devices, started)
-            return zoo.finish(
-                job.recipe.name, provenance | {"convolution": settings["convolution"]}
-            )
+            codes = {name: settings[name] for name in ("convolution", "steps")}
+            return zoo.finish(job.recipe.name, provenance | codes)
     except OSError as error:
         raise BuildError(f"cannot write the zoo {out}: {error}") from error
 

@@ -273,6 +273,7 @@ def run_shard(
     engine.check_device()
     image_set = load_data(job.recipe.images)
     job.check_fit(image_set)
+    job = job.with_code(image_set, engine.device)
     size = min(engine.models_in_step(job), math.ceil(len(job.models) / count))
     folders = [ShardFolder.beside(out, one, count) for one in range(1, count + 1)]
     own, settings = folders[number - 1], _settings(job, image_set, size, engine, count)
@@ -295,6 +296,7 @@ def _settings(
         "device": engine.device,
         "images": image_set.fingerprint,
         "convolution": convolution_code(job.recipe.architecture.layer_table(), engine.device),
+        "steps": job.code,
         "versions": [job.provenance()[name] for name in ("weightzoo", "torch")],
     }
 

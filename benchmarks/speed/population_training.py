@@ -9,6 +9,12 @@ the same order and evaluate on all images at the end; the one-by-one loop is tun
 memory, fused optimizer, no DataLoader). Two settings: one process with one thread, and one
 process per core. Rounds of the two sides alternate; the table gives medians. Next to the ratio of
 seconds on the clock stands that of processor time, which a busy machine disturbs less.
+
+With `--peers` steps alone are timed instead, in one process with one thread: this package with
+torch's operations and as one compiled graph, one by one, one by one through `torch.compile`, plain
+`torch.func.vmap`, and `jax.vmap` with `--jax PYTHON` (INRs). All models have one activation and
+Adam then, which vmap needs. Work per second stands beside what a plain matrix product and a plain
+copy reach in the same round.
 """
 
 import argparse
@@ -25,9 +31,11 @@ from functools import cache
 from typing import Any
 
 import torch
+import training_peers as peers
 from tqdm import tqdm
 
 from weightzoo.builders.engines.worker_processes import ALLOCATOR
+from weightzoo.builders.population.compiled_step import is_traceable
 from weightzoo.builders.training.cohort import cut_cohorts, train_cohort
 from weightzoo.builders.training.cohort_size import cohort_size
 from weightzoo.builders.training.objectives import PARTS, DataSet, load_data, training_size
@@ -38,6 +46,7 @@ from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 
 SEED, SPLITS = 0, (1200, 300, 300)
+PEER_VALUES = {"activation": "tanh", "optimizer": "adam", "lr": 1e-3}  # of all models with --peers
 ACTIVATIONS = ("tanh", "relu", "sigmoid", "gelu")
 WHOLE_ZOO = 1000  # models of a published zoo, which cohorts are sized for
 
@@ -61,6 +70,7 @@ NETS = {
     "cnn-l-10": Net("cnn-l", 10, 64),
     "small-cnn-512": Net("small-cnn", 512, 64, epochs=4),
     "inr-1000": Net("inr", 1000, 64, epochs=100, init="siren"),
+    "inr-125": Net("inr", 125, 64, epochs=20, init="siren"),
     "vit-32": Net("vit", 32, 32),
     "resnet18-narrow-32": Net("resnet18", 32, 4),
 }
@@ -69,6 +79,9 @@ NETS = {
 def main() -> None:
     """Run the rounds and print the table."""
     options = _options()
+    if options.peers:
+        _compare_peers(options)
+        return
     cores = os.cpu_count() or 1
     os.environ |= ALLOCATOR  # for both sides: the workers are started below
     results: dict[str, Seconds] = {}
@@ -80,6 +93,75 @@ def main() -> None:
     if options.json:
         with open(options.json, "w") as file:
             json.dump({"command": sys.argv, "machine": _machine(), "seconds": results}, file)
+
+
+def _compare_peers(options: argparse.Namespace) -> None:
+    """Time the steps of all peers in turns; print a table and write the figures."""
+    torch.set_num_threads(1)
+    found: dict[str, Any] = {"command": sys.argv, "machine": _machine(), "torch": torch.__version__}
+    found["nets"] = {}
+    print(f"# {' '.join(sys.argv)}\n# {_machine()}; torch {torch.__version__}; one thread")
+    for name in options.nets:
+        count = _model_count(options, name)
+        models = [
+            replace(model, hyper_parameters=replace(model.hyper_parameters, **PEER_VALUES))
+            for model in _models(NETS[name])[:count]
+        ]
+        found["nets"][name] = _net_of_peers(name, models, options)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(found, file, indent=1)
+
+
+def _net_of_peers(name: str, models: Sequence[Model], options: argparse.Namespace) -> Any:
+    recipe, data = _recipe(name), _data(name)
+    sides = {
+        "population": peers.population_steps(recipe, models, data, "torch"),
+        "one by one": peers.single_steps(recipe, models, data, compiled=False),
+        "one by one, compiled": peers.single_steps(recipe, models, data, compiled=True),
+        "torch.func.vmap": peers.vmap_steps(recipe, models, data),
+    }
+    if is_traceable(recipe, [model.hyper_parameters for model in models]):
+        sides["population, compiled"] = peers.population_steps(recipe, models, data, "compiled")
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    rooflines = []
+    for round_ in tqdm(range(options.rounds + 1), desc=name, file=sys.stderr):
+        for side, steps in sides.items():
+            used = peers.processor_seconds(steps, options.steps if round_ else 3)
+            if round_:
+                seconds[side].append(used / options.steps / len(models))
+        if options.jax and round_ and not isinstance(data, ImageSet):
+            used = peers.jax_seconds(options.jax, recipe, models, data, options.steps)["seconds"]
+            seconds.setdefault("jax.vmap", []).append(used / options.steps / len(models))
+        rooflines.append(peers.roofline())
+    work = peers.step_work(recipe, models[0], data)
+    _print_peers(name, len(models), seconds, work, rooflines)
+    return {"models": len(models), "seconds": seconds, "work": work, "rooflines": rooflines}
+
+
+def _print_peers(
+    name: str,
+    models: int,
+    seconds: dict[str, list[float]],
+    work: dict[str, float],
+    rooflines: Sequence[dict[str, float]],
+) -> None:
+    product, copy = (
+        statistics.median(roofline[kind] for roofline in rooflines) for kind in ("gflops", "gbytes")
+    )
+    print(
+        f"\n{name}, {models} models; a plain matrix product reaches {product:.0f} GFLOP/s, "
+        f"a plain copy {copy:.1f} GB/s\n\n| side | us a model and step | times one by one | range | GFLOP/s "
+        "| GB/s |\n|---|---:|---:|---|---:|---:|"
+    )
+    for side, used in seconds.items():
+        middle, ratios = statistics.median(used), _ratios(seconds["one by one"], used)
+        print(
+            f"| {side} | {1e6 * middle:.1f} | {statistics.median(ratios):.2f} | "
+            f"{min(ratios):.2f} to {max(ratios):.2f} | {work['flops'] / middle / 1e9:.1f} | "
+            f"{work['bytes'] / middle / 1e9:.2f} |",
+            flush=True,
+        )
 
 
 def train_population(name: str, positions: Sequence[int]) -> None:
@@ -274,6 +356,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", type=int, help="at most so many of each net")
     parser.add_argument("--json", help="file for the raw seconds")
+    parser.add_argument(
+        "--peers", action="store_true", help="time the steps of other ways to train"
+    )
+    parser.add_argument("--steps", type=int, default=40, help="steps per peer and round")
+    parser.add_argument("--jax", metavar="PYTHON", help="interpreter with jax, for --peers")
     options = parser.parse_args()
     if odd := sorted(set(options.nets) - set(NETS)):
         parser.error(f"unknown nets {odd}, known are {list(NETS)}")

@@ -6,7 +6,7 @@ Shape letters: M models, D length of the flat vector.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -85,6 +85,15 @@ class FineTuning(TrainingJob):
             initial: initial weights, (M, D).
         """
         return Cohort(self.recipe, models, data, device, initial)
+
+    def with_code(self, image_set: DataSet, device: str) -> Self:
+        """The job as it is: torch's operations train children, whose training is short.
+
+        Args:
+            image_set: image set or signal set of the job.
+            device: training device.
+        """
+        return self
 
     def settings(self) -> dict[str, Any]:
         """Settings that decide the result, plain data."""

@@ -2,8 +2,8 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import torch
@@ -13,9 +13,10 @@ from ...zoos.format import ZooHeader
 from ...zoos.lineage import Lineage
 from ...zoos.provenance import commit, package_version
 from ...zoos.recipe import Model, Recipe, hyper_parameter_names
+from ..population.compiled_step import BY_TORCH, step_code
 from ..training.cohort import CohortResult, train_cohort
 from ..training.cohort_size import train_within_memory
-from ..training.objectives import DataSet, output_shape
+from ..training.objectives import DataSet, output_shape, training_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,7 @@ class TrainingJob:
     Attributes:
         recipe: recipe with name, architecture, images, epochs and checkpoints.
         models: models of the population.
+        code: code of the training steps, "compiled" or "torch", see `step_code`.
     """
 
     command: ClassVar[str] = "build"  # command that runs such a job
@@ -35,6 +37,7 @@ class TrainingJob:
 
     recipe: Recipe
     models: tuple[Model, ...]
+    code: str = BY_TORCH
 
     @property
     def source(self) -> str:
@@ -57,7 +60,17 @@ class TrainingJob:
             on_epoch: function called after every epoch with the number of models.
         """
         models = [self.models[position] for position in positions]
-        return train_cohort(self.recipe, models, image_set, device, on_epoch)
+        return train_cohort(self.recipe, models, image_set, device, on_epoch, code=self.code)
+
+    def with_code(self, image_set: DataSet, device: str) -> Self:
+        """The job with the code that trains all its cohorts, chosen once for a whole build.
+
+        Args:
+            image_set: image set or signal set of the job.
+            device: training device.
+        """
+        values = [model.hyper_parameters for model in self.models]
+        return replace(self, code=step_code(self.recipe, values, training_size(image_set), device))
 
     def settings(self) -> dict[str, Any]:
         """Settings that decide the result, plain data; a build resumes only with equal ones."""

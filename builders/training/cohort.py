@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...zoos.recipe import Model, Recipe
+from ..population.compiled_step import BY_TORCH, COMPILED, Step, compiled_step
 from ..population.population import Population
 from .initialization import initial_weights, stream
 from .objectives import PARTS, DataSet, make_objective, training_size
@@ -81,6 +82,7 @@ def train_cohort(
     device: torch.device | str = "cpu",
     on_epoch: Callable[[int], None] = lambda models: None,
     initial: Tensor | None = None,
+    code: str = BY_TORCH,
 ) -> CohortResult:
     """Train models in step and evaluate them at every checkpoint.
 
@@ -91,8 +93,9 @@ def train_cohort(
         device: training device.
         on_epoch: function called after every epoch with the number of models.
         initial: initial weights, (M, D); None draws them.
+        code: code of the training steps, "compiled" or "torch", see `step_code`.
     """
-    return run_cohort(Cohort(recipe, models, data, device, initial), recipe, on_epoch)
+    return run_cohort(Cohort(recipe, models, data, device, initial, code), recipe, on_epoch)
 
 
 def run_cohort(
@@ -135,6 +138,7 @@ class Cohort:
         data: DataSet,
         device: torch.device | str = "cpu",
         initial: Tensor | None = None,
+        code: str = BY_TORCH,
     ) -> None:
         """Set up models at their initial state.
 
@@ -144,7 +148,10 @@ class Cohort:
             data: image set or signal set that they are trained on.
             device: training device.
             initial: initial weights, (M, D); None draws them.
+            code: code of the training steps, "compiled" or "torch", see `step_code`.
         """
+        self._architecture, self._code = recipe.architecture, code
+        self._compiled: Step | None = None
         architecture, values = recipe.architecture, [model.hyper_parameters for model in models]
         flat = initial_weights(architecture, models) if initial is None else initial.clone()
         self.population = Population(
@@ -156,6 +163,7 @@ class Cohort:
         )
         size = training_size(data)
         self.batch_size, count = steps_per_epoch(models[0], size)
+        self._whole_batch = min(self.batch_size, count)
         self.steps = recipe.epochs * math.ceil(count / self.batch_size)
         self.optimizer = PopulationOptimizer(
             self.population.flat,
@@ -174,11 +182,23 @@ class Cohort:
         """Train one epoch; yield the losses (M,) of every step, before the update."""
         for positions in self.order.batches(self.batch_size):
             x, targets = self.objective.batch(positions)
-            outputs = self.population.outputs(x, training=True, dropout=self.dropout)
-            losses = self.objective.losses(outputs, targets)
-            self.population.backward(losses.sum())
+            if self._code == COMPILED and positions.shape[1] == self._whole_batch:
+                losses = self._compiled_step(x, targets)
+            else:
+                outputs = self.population.outputs(x, training=True, dropout=self.dropout)
+                losses = self.objective.losses(outputs, targets)
+                self.population.backward(losses.sum())
             self.optimizer.step()
             yield losses.detach()
+
+    def _compiled_step(self, x: Tensor, targets: Tensor) -> Tensor:
+        """Losses of a whole batch; fills the gradient."""
+        tensors = (self.population.flat, self.population.gradient, x, targets)
+        if self._compiled is None:
+            self._compiled = compiled_step(
+                self._architecture, self.population.runs, self.objective.losses, tensors
+            )
+        return self._compiled(*tensors)
 
     @contextmanager
     def as_saved(self) -> Iterator[dict[str, Tensor]]:

@@ -9,16 +9,21 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
 #if defined(__AVX512F__)
 enum { LANES = 16, BLOCK = 8, TAPS = 3 };
 #elif defined(__AVX2__)
-enum { LANES = 8, BLOCK = 4, TAPS = 2 };
+enum { LANES = 8, BLOCK = 4, TAPS = 3 };
 #else
 enum { LANES = 4, BLOCK = 4, TAPS = 2 };
+#endif
+#if defined(__AVX2__) && !defined(__AVX512F__)
+#define LANES_ARE_AVX2 1
+#else
+#define LANES_ARE_AVX2 0
 #endif
 typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
 /* may_alias: gradients, floats, are moved as integers */
@@ -30,11 +35,22 @@ typedef struct {
     int64_t models, shared, height, channels, width, batch, out, kernel, stride, padding, pool;
 } shape;
 
+#if LANES_ARE_AVX2
+/* All bits of the first `count` lanes. */
+ALWAYS __m256i lane_mask(int64_t count)
+{
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32((int32_t)count),
+                              _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+#endif
+
 /* The first `count` values, then zeros; reads no further. */
 ALWAYS vector load_part(const float *x, int64_t count)
 {
 #if defined(__AVX512F__)
     return (vector)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), x);
+#elif LANES_ARE_AVX2
+    return (vector)_mm256_maskload_ps(x, lane_mask(count));
 #else
     vector part = {0};
     for (int64_t i = 0; i < count; i++)
@@ -47,9 +63,23 @@ ALWAYS void store_part(float *x, vector value, int64_t count)
 {
 #if defined(__AVX512F__)
     _mm512_mask_storeu_ps(x, (__mmask16)((1u << count) - 1), (__m512)value);
+#elif LANES_ARE_AVX2
+    _mm256_maskstore_ps(x, lane_mask(count), (__m256)value);
 #else
     for (int64_t i = 0; i < count; i++)
         x[i] = value[i];
+#endif
+}
+
+/* sum + a * b, rounded once: left to itself the compiler rounds twice in some loops only. */
+ALWAYS vector add_product(vector sum, vector a, vector b)
+{
+#if defined(__AVX512F__)
+    return (vector)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)sum);
+#elif defined(__AVX2__) && defined(__FMA__)
+    return (vector)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)sum);
+#else
+    return sum + a * b;
 #endif
 }
 
@@ -165,28 +195,35 @@ static int64_t forward_taps(const shape *s, const float *x, int64_t h, const flo
     return count;
 }
 
-static void convolve(const shape *s, const float *x, const float *weight, float *out)
+/* Kernels with the channels of a block side by side: [blocks][taps][BLOCK]; of `taps_all` each. */
+static float *packed_kernels(const shape *s, const float *weight, int64_t taps_all)
 {
-    int64_t rows = output_side(s, s->height), total = output_side(s, s->width) * s->batch;
-    int64_t taps_all = s->channels * s->kernel * s->kernel;
-    const float **taps = malloc(2 * taps_all * sizeof(float *)), **weights = taps + taps_all;
-    int64_t *index = malloc(taps_all * sizeof(int64_t));
-    float *packed = malloc(taps_all * BLOCK * sizeof(float));
+    int64_t blocks = (s->out + BLOCK - 1) / BLOCK;
+    float *packed = malloc(blocks * taps_all * BLOCK * sizeof(float));
+    for (int64_t o = 0; o < s->out; o++)
+        for (int64_t t = 0; t < taps_all; t++)
+            packed[(o / BLOCK * taps_all + t) * BLOCK + o % BLOCK] = weight[o * taps_all + t];
+    return packed;
+}
+
+/* Memory of `convolve_row`, for all rows of a model. */
+typedef struct {
+    const float **taps, **weights;
+    int64_t *index, taps_all;
+} row_memory;
+
+/* Row h of a convolution, all channels. */
+static void convolve_row(const shape *s, const row_memory *memory, const float *x,
+                         const float *packed, int64_t h, float *out)
+{
+    int64_t total = output_side(s, s->width) * s->batch, taps_all = memory->taps_all;
+    int64_t count = forward_taps(s, x, h, memory->taps, memory->index);
     for (int64_t start = 0; start < s->out; start += BLOCK) {
         int64_t block = s->out - start < BLOCK ? s->out - start : BLOCK;
-        for (int64_t t = 0; t < taps_all; t++)
-            for (int64_t o = 0; o < block; o++)
-                packed[t * BLOCK + o] = weight[(start + o) * taps_all + t];
-        for (int64_t h = 0; h < rows; h++) {
-            int64_t count = forward_taps(s, x, h, taps, index);
-            for (int64_t t = 0; t < count; t++)
-                weights[t] = packed + index[t] * BLOCK;
-            row(block, count, taps, weights, total, out + (h * s->out + start) * total, total);
-        }
+        for (int64_t t = 0; t < count; t++)
+            memory->weights[t] = packed + (start * taps_all) + memory->index[t] * BLOCK;
+        row(block, count, memory->taps, memory->weights, total, out + start * total, total);
     }
-    free(packed);
-    free(index);
-    free(taps);
 }
 
 ALWAYS float sum_of(vector v)
@@ -217,18 +254,26 @@ ALWAYS void dots(const int block, const int wide, const rows_of *r, int64_t o0, 
         const float *grad = r->grad + i * r->grad_step + o0 * total, *taps[TAPS];
         for (int t = 0; t < wide; t++)
             taps[t] = r->taps[t0 + t] + i * r->tap_step;
-        for (int64_t n = 0; n < total; n += LANES) {
-            int64_t left = total - n;
+        int64_t n = 0;
+        for (; n + LANES <= total; n += LANES) {
             vector values[TAPS];
             for (int t = 0; t < wide; t++)
-                values[t] = left >= LANES ? *(const vector *)(taps[t] + n)
-                                          : load_part(taps[t] + n, left);
+                values[t] = *(const vector *)(taps[t] + n);
             for (int o = 0; o < block; o++) {
-                const float *from = grad + o * total + n;
-                vector g = left >= LANES ? *(const vector *)from : load_part(from, left);
+                vector g = *(const vector *)(grad + o * total + n);
                 for (int t = 0; t < wide; t++)
-                    local[o][t] += g * values[t];
+                    local[o][t] = add_product(local[o][t], g, values[t]);
             }
+        }
+        if (n == total)
+            continue;
+        vector values[TAPS];
+        for (int t = 0; t < wide; t++)
+            values[t] = load_part(taps[t] + n, total - n);
+        for (int o = 0; o < block; o++) {
+            vector g = load_part(grad + o * total + n, total - n);
+            for (int t = 0; t < wide; t++)
+                local[o][t] = add_product(local[o][t], g, values[t]);
         }
     }
     for (int o = 0; o < block; o++)
@@ -356,7 +401,29 @@ static void input_gradient(const shape *s, const float *grad, const float *weigh
     free(taps);
 }
 
-/* One square's maximum and the place of its first largest value, for up to LANES images. */
+/* Compilers turn these two into single steps per lane; AVX2 has instructions for them. */
+ALWAYS integers from_bytes(const uint8_t *x)
+{
+#if LANES_ARE_AVX2
+    return (integers)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)x));
+#else
+    return __builtin_convertvector(*(const bytes *)x, integers);
+#endif
+}
+
+ALWAYS void to_bytes(uint8_t *x, integers value)
+{
+#if LANES_ARE_AVX2
+    __m128i low = _mm256_castsi256_si128((__m256i)value);
+    __m128i packed = _mm_packs_epi32(low, _mm256_extracti128_si256((__m256i)value, 1));
+    _mm_storel_epi64((__m128i *)x, _mm_packus_epi16(packed, packed));
+#else
+    *(bytes *)x = __builtin_convertvector(value, bytes);
+#endif
+}
+
+/* One square's maximum and, unless `place` is NULL, the place of its first largest value, for up to
+ * LANES images. */
 ALWAYS void square(const float *x, int64_t right, int64_t down, int64_t size, int64_t lanes,
                    float *out, uint8_t *place)
 {
@@ -371,48 +438,52 @@ ALWAYS void square(const float *x, int64_t right, int64_t down, int64_t size, in
                 where = (larger & (int32_t)(dy * size + dx)) | (where & ~larger);
             }
         *(vector *)out = best;
-        *(bytes *)place = __builtin_convertvector(where, bytes);
+        if (place != NULL)
+            to_bytes(place, where);
         return;
     }
     for (int64_t b = 0; b < lanes; b++) {
         float best = x[b];
-        place[b] = 0;
+        uint8_t where = 0;
         for (int64_t dy = 0; dy < size; dy++)
             for (int64_t dx = 0; dx < size; dx++) {
                 float value = x[b + dy * down + dx * right];
                 if (value > best || value != value)
-                    best = value, place[b] = (uint8_t)(dy * size + dx);
+                    best = value, where = (uint8_t)(dy * size + dx);
             }
         out[b] = best;
+        if (place != NULL)
+            place[b] = where;
     }
 }
 
-/* A vector may write past its images: what it spoils is written after. `x` and the rows of `out`
- * but the last leave room for that. */
-ALWAYS void pool_by(const shape *s, const int64_t size, const float *x, float *out, uint8_t *place)
+/* Pools `size` rows x to one. `room` values may be written from `out` on: a vector may write past
+ * its images, and what it spoils is written after. `x` leaves room for a vector, too. */
+ALWAYS void pool_by(const shape *s, const int64_t size, const float *x, int64_t room, float *out,
+                    uint8_t *place)
 {
-    int64_t height = output_side(s, s->height), width = output_side(s, s->width), b = s->batch;
-    int64_t rows = height / size, wide = width / size;
-    int64_t down = s->out * width * b, end = rows * s->out * wide * b, at = 0;
-    for (int64_t h = 0; h < rows; h++)
-        for (int64_t c = 0; c < s->out; c++)
-            for (int64_t w = 0; w < wide; w++) {
-                const float *corner = x + h * size * down + (c * width + w * size) * b;
-                for (int64_t i = 0; i < b; i += LANES) {
-                    int64_t left = b - i < LANES ? b - i : LANES;
-                    int64_t lanes = at + LANES <= end ? LANES : left;
-                    square(corner + i, b, down, size, lanes, out + at, place + at);
-                    at += left;
-                }
+    int64_t width = output_side(s, s->width), b = s->batch, wide = width / size, at = 0;
+    int64_t down = s->out * width * b;
+    for (int64_t c = 0; c < s->out; c++)
+        for (int64_t w = 0; w < wide; w++) {
+            const float *corner = x + (c * width + w * size) * b;
+            for (int64_t i = 0; i < b; i += LANES) {
+                int64_t left = b - i < LANES ? b - i : LANES;
+                int64_t lanes = at + LANES <= room ? LANES : left;
+                square(corner + i, b, down, size, lanes, out + at, place ? place + at : NULL);
+                at += left;
             }
+        }
 }
 
-static void pool(const shape *s, const float *x, float *out, uint8_t *place)
+static void pool_row(const shape *s, const float *x, int64_t room, float *out, uint8_t *place)
 {
-    if (s->pool == 2) /* so that the compiler unrolls it */
-        pool_by(s, 2, x, out, place);
+    if (s->pool == 2 && place == NULL) /* so that the compiler unrolls it */
+        pool_by(s, 2, x, room, out, NULL);
+    else if (s->pool == 2)
+        pool_by(s, 2, x, room, out, place);
     else
-        pool_by(s, s->pool, x, out, place);
+        pool_by(s, s->pool, x, room, out, place);
 }
 
 static void unpool(const shape *s, const float *grad, const uint8_t *place, float *out)
@@ -428,8 +499,7 @@ static void unpool(const shape *s, const float *grad, const uint8_t *place, floa
                     int32_t wanted = (int32_t)(h % size * size + dx);
                     for (int64_t i = 0; i < b; i += LANES) {
                         if (from + i + LANES <= end) {
-                            bytes found = *(const bytes *)(place + from + i);
-                            integers mine = __builtin_convertvector(found, integers) == wanted;
+                            integers mine = from_bytes(place + from + i) == wanted;
                             integers value = *(const integers *)(grad + from + i);
                             *(integers *)(to + i) = value & mine;
                             continue;
@@ -445,31 +515,46 @@ static void unpool(const shape *s, const float *grad, const uint8_t *place, floa
            (height - rows * size) * s->out * width * b * sizeof(float));
 }
 
-/* `scratch` holds a laid-out image, then a convolution before pooling and room for a vector.
- * Without pooling `place` is unused. */
+static void add_bias(const shape *s, const float *bias, int64_t wide, float *out)
+{
+    for (int64_t o = 0; o < s->out; o++)
+        for (int64_t n = 0; n < wide; n++)
+            out[o * wide + n] += bias[o];
+}
+
+/* Row by row, so that the values before pooling stay in the fastest cache: those of a whole model
+ * fill the second one. `image` holds a laid-out image, `before` rows to be pooled and room for a
+ * vector. `place` gets the places of the maxima for the gradient; NULL keeps none. */
 void weightzoo_forward(const shape *s, const float *x, const float *weight, const float *bias,
                        float *out, uint8_t *place, float *image, float *before)
 {
     int64_t height = output_side(s, s->height), width = output_side(s, s->width);
-    int64_t size = s->height * s->channels * s->width * s->batch;
+    int64_t size = s->height * s->channels * s->width * s->batch, total = width * s->batch;
     int64_t wide = width / s->pool * s->batch, rows = height / s->pool;
-    int64_t kernels = s->out * s->channels * s->kernel * s->kernel, outs = rows * s->out * wide;
+    int64_t taps_all = s->channels * s->kernel * s->kernel, outs = rows * s->out * wide;
+    const float **taps = malloc(2 * taps_all * sizeof(float *));
+    row_memory memory = {taps, taps + taps_all, malloc(taps_all * sizeof(int64_t)), taps_all};
     const float *laid = NULL;
     for (int64_t m = 0; m < s->models; m++) {
         if (laid == NULL || !s->shared)
             laid = lay_out(s, x + (s->shared ? 0 : m * size), image);
-        float *result = out + m * outs;
-        convolve(s, laid, weight + m * kernels, s->pool > 1 ? before : result);
-        if (s->pool > 1)
-            pool(s, before, result, place + m * outs);
-        if (bias == NULL)
-            continue;
-        for (int64_t r = 0; r < rows * s->out; r++) {
-            float add = bias[m * s->out + r % s->out];
-            for (int64_t n = 0; n < wide; n++)
-                result[r * wide + n] += add;
+        float *packed = packed_kernels(s, weight + m * s->out * taps_all, taps_all);
+        for (int64_t r = 0; r < rows; r++) {
+            int64_t at = m * outs + r * s->out * wide;
+            float *rows_before = s->pool > 1 ? before : out + at;
+            for (int64_t dy = 0; dy < s->pool; dy++)
+                convolve_row(s, &memory, laid, packed, r * s->pool + dy,
+                             rows_before + dy * s->out * total);
+            if (s->pool > 1)
+                pool_row(s, before, (rows - r) * s->out * wide, out + at,
+                         place ? place + at : NULL);
+            if (bias != NULL)
+                add_bias(s, bias + m * s->out, wide, out + at);
         }
+        free(packed);
     }
+    free(memory.index);
+    free(taps);
 }
 
 /* Gradients of weights, biases and images, each unless NULL; those of images are never shared. */

@@ -134,7 +134,8 @@ class _Conv2d(torch.autograd.Function):
             bias = None if bias is None else bias.contiguous()
             out = _empty_output(x, weight, geometry)
             scratch = _compiled_scratch(x, ctx.shape)
-            maxima = convolution_c.forward(ctx.shape, x, weight, bias, out, scratch)
+            learns = any(ctx.needs_input_grad)
+            maxima = convolution_c.forward(ctx.shape, x, weight, bias, out, scratch, learns)
             ctx.save_for_backward(x, weight, maxima)
             return out
         keep = geometry.pool > 1 and any(ctx.needs_input_grad)

@@ -84,9 +84,9 @@ def library() -> ctypes.CDLL | None:
 def _compiled(compiler: list[str]) -> Path:
     """Path of the library, which is compiled if it does not exist yet."""
     version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
-    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, _processor().encode())
+    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, processor_features().encode())
     name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-    cache = _cache()
+    cache = cache_folder()
     target = cache / f"convolution-{name}.so"
     if target.exists():
         return target
@@ -98,7 +98,7 @@ def _compiled(compiler: list[str]) -> Path:
     return target
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """A cache folder that only the user can write to: a foreign library would run as the user."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightzoo"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ def _cache() -> Path:
     return cache
 
 
-def _processor() -> str:
+def processor_features() -> str:
     """Processor features used by -march=native: two machines may share one home folder."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -127,6 +127,7 @@ def forward(
     bias: Tensor | None,
     out: Tensor,
     scratch: list[Tensor],
+    keep_maxima: bool,
 ) -> Tensor | None:
     """Compute the convolution with its pooling.
 
@@ -137,11 +138,13 @@ def forward(
         bias: biases, (M, O), or None.
         out: result, which is filled.
         scratch: two scratch tensors of `scratch_sizes`.
+        keep_maxima: whether `backward` follows, which needs the positions of the maxima.
 
     Returns:
-        Positions of the maxima, uint8, for `backward`; None without pooling.
+        Positions of the maxima, uint8, for `backward`; None without pooling, or if not kept.
     """
-    maxima = torch.empty(out.shape, dtype=torch.uint8) if shape.pool > 1 else None
+    keep = keep_maxima and shape.pool > 1
+    maxima = torch.empty(out.shape, dtype=torch.uint8) if keep else None
     compiled = library()
     assert compiled is not None
     tensors = (x, weight, bias, out, maxima, *scratch)

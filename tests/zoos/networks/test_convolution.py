@@ -188,3 +188,23 @@ def test_max_pool2d_gives_tied_gradient_to_the_first_only(values: list[float]) -
     (want,) = torch.autograd.grad(_torch_pool(x, 2).sum(), x)
     assert torch.equal(got, want)
     assert got.sum() == 1
+
+
+@pytest.mark.parametrize("pool", [1, 2, 3])
+def test_conv2d_without_gradient_gives_the_bits_of_training(pool: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 9, 2, 11, 10, generator=generator)  # 10 images fill no whole vectors
+    weight = torch.randn(3, 5, 2, 3, 3, generator=generator)
+    bias = torch.randn(3, 5, generator=generator)
+    trained = conv2d(x, weight.clone().requires_grad_(), bias, pool=pool)
+    with torch.no_grad():
+        assert torch.equal(conv2d(x, weight, bias, pool=pool), trained)
+
+
+def test_conv2d_of_one_model_gives_the_bits_it_has_among_others() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 9, 2, 11, 10, generator=generator)
+    weight = torch.randn(3, 5, 2, 3, 3, generator=generator, requires_grad=True)
+    together = torch.autograd.grad(conv2d(x, weight, pool=2).sum(), weight)[0]
+    alone = torch.autograd.grad(conv2d(x[1:2], weight[1:2], pool=2).sum(), weight)[0]
+    assert torch.equal(together[1], alone[1])
