@@ -50,8 +50,9 @@ COMMANDS = {
     "models.add_model_commands": {
         "quickstart": "build a small zoo of CNNs (convolutional networks) and predict their "
         "accuracy from weights",
-        "train": "train an encoder to predict a column from weights, or an autoencoder of weights",
-        "sample": "draw new models from a trained autoencoder and write them as a zoo",
+        "train": "train an encoder to predict a column from weights, or an autoencoder or flow of "
+        "weights",
+        "sample": "draw new models from a trained autoencoder or flow and write them as a zoo",
         "predict": "predict a column of a zoo with a trained encoder, or with a linear probe of an "
         "autoencoder",
         "embed": "write a trained encoder's embedding of every row of a zoo",

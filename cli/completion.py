@@ -14,7 +14,7 @@ SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 # Copies of names whose modules import torch; a test compares them.
 ENCODERS = (
     "sne deepsets neural-graph dng scale-gmn probegen hidden-probe padded-mlp flat-mlp "
-    "statistics-mlp nfn-hnp nfn-np nft dwsnet hyper-representation sane"
+    "statistics-mlp nfn-hnp nfn-np nft dwsnet hyper-representation sane flow-matching"
 ).split()
 IMAGE_SETS = (
     "digits digits-shuffled waves glyphs glyphs-latin glyphs-latin-sans glyphs-latin-serif "

@@ -132,14 +132,14 @@ def _add_train(commands: Any) -> None:
         commands,
         "train",
         _train,
-        "train an encoder to predict a column from weights, or an autoencoder of weights",
+        "train an encoder to predict a column from weights, or an autoencoder or flow of weights",
         "weightzoo train sne mlps --target test_accuracy --epochs 20 --out model",
     )
     train.add_argument(
         "encoder",
         help="encoder to train, e.g. sne, nfn-np or flat-mlp, a class of yours as "
-        "package.module:Class, or one of the autoencoders hyper-representation and sane; an "
-        "unknown name lists the known ones",
+        "package.module:Class, one of the autoencoders hyper-representation and sane, or "
+        "flow-matching, a generator of weights; an unknown name lists the known ones",
     )
     train.add_argument(
         "zoo",
@@ -179,10 +179,13 @@ def _add_settings(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--epochs",
         type=int,
-        help="largest number of passes over the train rows (default: 10; autoencoders 50)",
+        help="largest number of passes over the train rows (default: 10; autoencoders 50, "
+        "flow-matching 200)",
     )
     train.add_argument(
-        "--batch-size", type=int, help="rows per step, at least 2 (default: 16; autoencoders 32)"
+        "--batch-size",
+        type=int,
+        help="rows per step, at least 2 (default: 16; autoencoders and flow-matching 32)",
     )
     train.add_argument(
         "--lr",
@@ -231,13 +234,13 @@ def _add_sample(commands: Any) -> None:
         commands,
         "sample",
         _sample,
-        "draw new models from a trained autoencoder and write them as a zoo",
+        "draw new models from a trained autoencoder or flow and write them as a zoo",
         "weightzoo sample ae --count 50 --out drawn",
     )
     sample.add_argument(
         "model",
-        help="folder of an autoencoder trained by `weightzoo train hyper-representation` or "
-        "`sane`, or org/name on the Hub",
+        help="folder of a generator trained by `weightzoo train hyper-representation`, `sane` or "
+        "`flow-matching`, or org/name on the Hub",
     )
     sample.add_argument(
         "--count", type=whole(1), default=100, help="number of models to keep (default: 100)"
@@ -245,15 +248,14 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument("--out", type=Path, required=True, help="zoo folder to make")
     sample.add_argument(
         "--zoo",
-        help="zoo whose train rows the sampler is fitted to (default: the autoencoder's own zoo)",
+        help="zoo whose train rows the sampler is fitted to (default: the model's own zoo)",
     )
     add_name(sample)
     sample.add_argument(
         "--sampler",
-        default="kde",
         help=f"sampler of latent vectors: {SAMPLERS}; kde (kernel density estimation) draws every "
         "dimension separately, as the papers say; kde-published takes all dimensions from one "
-        "model with one noise, as their code does (default: kde)",
+        "model with one noise, as their code does; not for flow-matching (default: kde)",
     )
     sample.add_argument(
         "--bandwidth",
@@ -270,9 +272,8 @@ def _add_sample(commands: Any) -> None:
     sample.add_argument(
         "--top",
         type=float,
-        default=0.3,
         help="share of the rows with the best val accuracy that the sampler is fitted to, above 0, "
-        "at most 1 (default: 0.3)",
+        "at most 1; not for flow-matching (default: 0.3)",
     )
     sample.add_argument(
         "--draws",

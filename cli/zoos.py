@@ -211,9 +211,9 @@ def _is_trained_model(folder: Path) -> bool:
 
 
 def _push_model(options: argparse.Namespace) -> None:
-    from ..tasks.pretrained import from_pretrained, push_to_hub
+    from ..tasks.pretrained import load_trained, push_to_hub
 
-    model = from_pretrained(options.zoo, encoder=options.encoder)
+    model = load_trained(options.zoo, encoder=options.encoder)
     commit = push_to_hub(model, options.repo, private=options.private)
     print_result(options, {"repo": options.repo, "commit": commit}, f"{options.repo} at {commit}")
 

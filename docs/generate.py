@@ -44,8 +44,9 @@ PUBLIC = {
 AUTOENCODERS = {
     "hyper-representation": ("hyper_representation", "one token per neuron; one architecture"),
     "sane": ("sane", "tokens in windows; networks of any size"),
+    "flow-matching": ("flow_matching", "aligned flat weights; one architecture; draws networks"),
 }
-"""Module and input of the encoders that are trained without a target."""
+"""Module and input of the models that are trained without a target."""
 IMPORTS = {
     "modelzoos-raw": "raw folders of the Model Zoos, arXiv 2209.14764, and others of Ray Tune",
     "modelzoos-pt": "preprocessed files of the Model Zoos, arXiv 2209.14764",
@@ -183,10 +184,10 @@ def encoder_page() -> str:
     head = ("name", "paper", "how it reads weights", "trained on")
     return (
         "# Catalogue of encoders\n\n"
-        "`weightzoo train NAME ZOO --out FOLDER` trains one; `weightzoo train` with the last two "
-        "trains an autoencoder without a target column. INRs are implicit neural representations: "
-        "networks that store one signal. MLPs are multilayer perceptrons, CNNs convolutional "
-        "networks.\n\n"
+        "`weightzoo train NAME ZOO --out FOLDER` trains one; `weightzoo train` with the last three "
+        "trains an autoencoder or a flow without a target column. INRs are implicit neural "
+        "representations: networks that store one signal. MLPs are multilayer perceptrons, CNNs "
+        "convolutional networks.\n\n"
         "Training, prediction and embedding hand each encoder what it declares "
         "([your own encoder](your_encoder.md)): `sne` and `hyper-representation` layer sets "
         "(a layer set is the weights as a set of chunks), `sane` windows of tokens, `scale-gmn`, "

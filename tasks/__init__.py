@@ -7,6 +7,7 @@ if TYPE_CHECKING:
         train_hyper_representation as train_hyper_representation,
     )
     from .autoencoding.sane import train_sane as train_sane
+    from .flow_matching.flow_training import train_flow_matching as train_flow_matching
     from .generation.generated_zoo import generate as generate
     from .prediction.property_prediction import predict_property as predict_property
     from .prediction.property_report import PropertyReport as PropertyReport
@@ -33,6 +34,7 @@ __all__ = [
     "push_to_hub",
     "save_pretrained",
     "train_encoder",
+    "train_flow_matching",
     "train_hyper_representation",
     "train_sane",
 ]
@@ -50,6 +52,7 @@ _HOMES = {
     "push_to_hub": "pretrained",
     "save_pretrained": "pretrained",
     "train_encoder": "training.encoder_training",
+    "train_flow_matching": "flow_matching.flow_training",
     "train_hyper_representation": "autoencoding.hyper_representation",
     "train_sane": "autoencoding.sane",
 }

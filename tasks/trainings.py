@@ -14,9 +14,11 @@ from ..encoders.registry import ENCODERS, encoder_entry, encoder_names, unknown_
 
 PROPERTY = (".prediction.trained", "train_property")
 AUTOENCODER = (".autoencoding.train", "train_autoencoder")
+FLOW = (".flow_matching.train", "train_flow")
 TRAIN_KINDS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(ENCODERS, PROPERTY),
     **dict.fromkeys(("hyper-representation", "sane"), AUTOENCODER),
+    "flow-matching": FLOW,
 }
 """Module in this package, and function in the module, by name."""
 

@@ -100,7 +100,7 @@ class Canonical:
             ZooFormatError: if the rows have another architecture.
             ValueError: if a row is not finite.
         """
-        self._check(dataset)
+        self.check(dataset)
         if self.reference is None or len(dataset) == 0:
             return None
         permutations, last = HiddenPermutations.of(self.architecture), last_rows(dataset)
@@ -114,13 +114,17 @@ class Canonical:
         orders = [torch.cat(blocks) for blocks in zip(*parts, strict=True)]
         return Alignment(permutations, orders, model)
 
-    def _check(self, dataset: ZooDataset) -> None:
-        """Reject rows of another architecture."""
+    def check(self, dataset: ZooDataset) -> None:
+        """Reject rows of another architecture.
+
+        Raises:
+            ZooFormatError: if the rows have another architecture.
+        """
         if dataset.layer_table != self.standardization.layer_table:
             found = dataset.header.architecture
             raise ZooFormatError(
                 f"zoo {dataset.name!r} holds checkpoints of architecture "
-                f"{found.name if found else 'unknown'!r}, the autoencoder is for "
+                f"{found.name if found else 'unknown'!r}, the model is for "
                 f"{self.architecture.name!r}"
             )
 

@@ -3,7 +3,7 @@
 Shape letters: M models, D length of the flat weight vector.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -98,19 +98,53 @@ def generate(
         >>> generate(autoencoder, zoo["train"], count=3).shape
         torch.Size([3, 16330])
     """
-    if min(count, draws) < 1:
-        raise ValueError(f"count and draws must be at least 1, got {count!r} and {draws!r}")
     if len(train) == 0:
         raise ValueError(f"zoo {train.name!r} has no rows to fit the sampler to")
     rows = top_rows(torch.tensor(train.columns["val_accuracy"]), top)
     latent = autoencoder.encode(autoencoder.canonical.weights(train))[rows]
     sampler = make_sampler(sampler) if isinstance(sampler, str) else sampler
-    fitted, generator = sampler.fit(latent), torch.Generator().manual_seed(seed)
+    fitted = sampler.fit(latent)
+    return draw_networks(
+        fitted.sample, autoencoder.decode, train, count, draws=draws, seed=seed, progress=progress
+    )
+
+
+def draw_networks(
+    draw: Callable[[int, torch.Generator], Tensor],
+    decode: Callable[[Tensor], Tensor],
+    train: ZooDataset,
+    count: int,
+    *,
+    draws: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> Tensor:
+    """Draw new models from any generator of the architecture of a zoo.
+
+    Args:
+        draw: function from a number of points and a random generator to points, (N, Z).
+        decode: function from points (N, Z) to flat weights (N, D).
+        train: rows of one activation that the generator was trained on.
+        count: number of models, M.
+        draws: number of draws per model; the best on a few val images are kept.
+        seed: seed of the draws.
+        progress: whether to show a progress bar on stderr.
+
+    Returns:
+        Flat weights, (M, D), possibly not finite. Batch norm statistics are recomputed on images.
+
+    Raises:
+        ValueError: if a number is out of range, or the zoo holds no architecture.
+    """
+    if min(count, draws) < 1:
+        raise ValueError(f"count and draws must be at least 1, got {count!r} and {draws!r}")
+    if (architecture := train.header.architecture) is None:
+        raise ValueError(f"zoo {train.name!r} holds no architecture, which drawing needs")
+    generator = torch.Generator().manual_seed(seed)
     images, activation = zoo_images(train), train.columns["activation"][0]
-    architecture = autoencoder.canonical.architecture
 
     def decoded(points: Tensor) -> Tensor:
-        return condition(architecture, autoencoder.decode(points), activation, images.train)
+        return condition(architecture, decode(points), activation, images.train)
 
     def score(points: Tensor) -> Tensor:
         names = [activation] * len(points)
@@ -119,9 +153,9 @@ def generate(
         return found
 
     if draws == 1:
-        return decoded(fitted.sample(count, generator))
+        return decoded(draw(count, generator))
     with progress_bar(draws * count, "draws", "model", progress) as bar:
-        best = best_of(lambda many: fitted.sample(many, generator), score, count, draws * count)
+        best = best_of(lambda many: draw(many, generator), score, count, draws * count)
     return decoded(best)
 
 

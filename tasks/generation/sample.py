@@ -1,4 +1,4 @@
-"""The command `weightzoo sample`: draws models from an autoencoder and writes them as a zoo."""
+"""The command `weightzoo sample`: draws models from a generator and writes them as a zoo."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Any
 
 from ...loaders import ZooDataset, load_zoo
 from ...zoos.errors import ZooNotFoundError
-from ..autoencoding.learnable_rows import homogeneous
-from ..autoencoding.token_autoencoder import TokenAutoencoder
-from ..pretrained import load_trained_autoencoder
-from .generated_zoo import generate, write_generated_zoo
+from ..autoencoding.learnable_rows import TOP_SHARE, homogeneous
+from ..flow_matching.weight_flow import WeightFlow
+from ..pretrained import Generator, load_trained_generator
+from .generated_zoo import draw_networks, generate, write_generated_zoo
 from .sampling import bandwidth_of, make_sampler
+
+DEFAULT_SAMPLER = "kde"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +20,15 @@ class SampleOptions:
     """Options of the command.
 
     Attributes:
-        model: folder or Hub repository of a trained autoencoder.
+        model: folder or Hub repository of a trained autoencoder or flow.
         out: zoo folder to create.
-        zoo: zoo whose rows the sampler is fitted to; None takes the autoencoder's train zoo.
+        zoo: zoo whose rows the sampler is fitted to; None takes the model's train zoo.
         count: number of models to keep.
-        sampler: name in `SAMPLERS`.
+        sampler: name in `SAMPLERS`; None takes "kde". A flow takes no sampler.
         bandwidth: bandwidth of a kernel density; None takes the default.
         bandwidth_unit: "relative" or "absolute"; None takes the sampler's default.
-        top: share of rows that the sampler is fitted to, the best by val accuracy.
+        top: share of rows that the sampler is fitted to, the best by val accuracy; None takes
+            `TOP_SHARE`.
         draws: number of draws for each model that is kept.
         seed: seed of the draws.
         overwrite: whether to replace an existing zoo.
@@ -36,10 +39,10 @@ class SampleOptions:
     out: Path
     zoo: str | Path | None = None
     count: int = 100
-    sampler: str = "kde"
+    sampler: str | None = None
     bandwidth: float | None = None
     bandwidth_unit: str | None = None
-    top: float = 0.3
+    top: float | None = None
     draws: int = 1
     seed: int = 0
     overwrite: bool = False
@@ -47,29 +50,33 @@ class SampleOptions:
 
 
 def sample_zoo(options: SampleOptions) -> dict[str, Any]:
-    """Draw models from a trained autoencoder and write them as a zoo.
+    """Draw models from a trained autoencoder or flow and write them as a zoo.
 
     Returns:
         Results to print.
 
     Raises:
-        ValueError: if the file holds no autoencoder or does not name its zoo, or for the reasons
-            in `generate`.
+        ValueError: if the folder holds no generator or does not name its zoo, an option does not
+            apply to a flow, or for the reasons in `generate`.
         BuildError: if the folder exists already.
     """
-    sampler = make_sampler(options.sampler, options.bandwidth, options.bandwidth_unit)
-    autoencoder = load_trained_autoencoder(options.model)
-    train = train_rows(autoencoder, options.model, options.zoo)
-    draw_options = {name: getattr(options, name) for name in ("top", "draws", "seed")}
-    weights = generate(
-        autoencoder,
-        train,
-        options.count,
-        sampler=sampler,
-        progress=options.progress,
-        **draw_options,
-    )
-    drawn = {"sampler": options.sampler} | bandwidth_of(sampler)
+    chosen = options.sampler or DEFAULT_SAMPLER
+    sampler = make_sampler(chosen, options.bandwidth, options.bandwidth_unit)
+    model = load_trained_generator(options.model)
+    train = train_rows(model, options.model, options.zoo)
+    draw_options: dict[str, Any] = {"draws": options.draws, "seed": options.seed}
+    shown = {"progress": options.progress}
+    if isinstance(model, WeightFlow):
+        _check_flow_options(options)
+        model.canonical.check(train)
+        weights = draw_networks(
+            model.sample, lambda weights: weights, train, options.count, **draw_options, **shown
+        )
+        drawn: dict[str, Any] = {"sampler": "flow-matching"}
+    else:
+        draw_options["top"] = TOP_SHARE if options.top is None else options.top
+        weights = generate(model, train, options.count, sampler=sampler, **draw_options, **shown)
+        drawn = {"sampler": chosen} | bandwidth_of(sampler)
     made = write_generated_zoo(
         options.out,
         weights,
@@ -83,21 +90,29 @@ def sample_zoo(options: SampleOptions) -> dict[str, Any]:
     return {"path": str(options.out)} | found | drawn
 
 
-def train_rows(
-    autoencoder: TokenAutoencoder, model: str | Path, zoo: str | Path | None
-) -> ZooDataset:
-    """The train rows of an autoencoder, or the same rows of another zoo.
+def _check_flow_options(options: SampleOptions) -> None:
+    """Reject options of samplers of latent vectors."""
+    names = ("sampler", "bandwidth", "bandwidth_unit", "top")
+    if odd := [name for name in names if getattr(options, name) is not None]:
+        raise ValueError(
+            f"{options.model} holds a flow, which draws networks without a sampler of latent "
+            f"vectors: leave out {odd}"
+        )
+
+
+def train_rows(generator: Generator, model: str | Path, zoo: str | Path | None) -> ZooDataset:
+    """The train rows of a generator, or the same rows of another zoo.
 
     Args:
-        autoencoder: trained autoencoder.
-        model: folder or repository of the autoencoder, for messages.
-        zoo: zoo to read; None takes the zoo that the autoencoder was trained on.
+        generator: trained autoencoder or flow.
+        model: folder or repository of the generator, for messages.
+        zoo: zoo to read; None takes the zoo that the generator was trained on.
 
     Raises:
-        ValueError: if the autoencoder does not name its zoo, or the rows are missing.
+        ValueError: if the generator does not name its zoo, or the rows are missing.
         ZooNotFoundError: if there is no such zoo.
     """
-    origin = autoencoder.origin
+    origin = generator.origin
     if origin is None and zoo is None:
         raise ValueError(f"{model} does not name its train zoo: give one with --zoo")
     try:

@@ -196,7 +196,7 @@ def test_zoo_too_small_for_the_latent_is_refused(zoo: Splits) -> None:
 def test_checkpoints_of_another_architecture_are_refused(zoo: Splits, tiny_zoo: Path) -> None:
     canonical = Canonical.fit(zoo["train"])
     table = zoo["test"].window(0, 20)
-    with pytest.raises(ZooFormatError, match="'tiny-cnn', the autoencoder is for 'tiny-cnn'"):
+    with pytest.raises(ZooFormatError, match="'tiny-cnn', the model is for 'tiny-cnn'"):
         canonical.weights(table)
 
 

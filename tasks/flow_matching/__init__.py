@@ -1,0 +1,1 @@
+"""Flow matching on aligned weights: a generator of networks without a decoder."""
