@@ -13,7 +13,11 @@ MOST_SETS = 2**15  # sets per call, half of what a grid dimension holds
 
 
 def fused_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    scale: float | None = None,
 ) -> Tensor:
     """Scaled dot-product attention, in several calls if there are many sets.
 
@@ -24,6 +28,7 @@ def fused_attention(
         key: keys, (S, H, K, C).
         value: values, (S, H, K, C).
         mask: whether a key takes part, (S, 1, 1, K); None lets all keys take part.
+        scale: factor of the scores; None takes 1 / sqrt(C).
 
     Returns:
         (S, H, Q, C).
@@ -36,12 +41,14 @@ def fused_attention(
         torch.Size([3, 2, 5, 4])
     """
     if len(query) <= MOST_SETS:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
     found = []
     for start in range(0, len(query), MOST_SETS):
         part = slice(start, start + MOST_SETS)
         masked = None if mask is None else mask[part]
         found.append(
-            F.scaled_dot_product_attention(query[part], key[part], value[part], attn_mask=masked)
+            F.scaled_dot_product_attention(
+                query[part], key[part], value[part], attn_mask=masked, scale=scale
+            )
         )
     return torch.cat(found)
