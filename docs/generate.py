@@ -189,10 +189,10 @@ def encoder_page() -> str:
         "representations: networks that store one signal. MLPs are multilayer perceptrons, CNNs "
         "convolutional networks.\n\n"
         "Training, prediction and embedding hand each encoder what it declares "
-        "([your own encoder](your_encoder.md)): `sne` and `hyper-representation` layer sets "
-        "(a layer set is the weights as a set of chunks), `sane` windows of tokens, `scale-gmn`, "
-        "`probegen` and `hidden-probe` networks with their activation functions, the others flat "
-        "weights.\n\n"
+        "([your own encoder](your_encoder.md)): `sne`, `sne-paper` and `hyper-representation` "
+        "layer sets (a layer set is the weights as a set of chunks), `sane` windows of tokens, "
+        "`scale-gmn`, `probegen` and `hidden-probe` networks with their activation functions, the "
+        "others flat weights.\n\n"
         f"{table(head, rows)}\n"
     )
 

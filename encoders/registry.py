@@ -23,6 +23,7 @@ from torch import nn
 from ..zoos.errors import did_you_mean
 from ..zoos.named_objects import named_object
 from ..zoos.networks.layer_table import LayerTable
+from .sne import PAPER
 
 ENTRY_POINTS = "weightzoo.encoders"  # group of entry points
 
@@ -123,6 +124,9 @@ def _entry(
 
 ENCODERS: dict[str, EncoderEntry] = {
     "sne": _entry("sne", "SNE", "sets of chunks, tensors and layers; any architecture"),
+    "sne-paper": _entry(
+        "sne", "SNE", "the same in the paper's configuration; any architecture", **PAPER
+    ),
     "deepsets": _entry("deep_sets", "DeepSets", "all values as one set; any architecture"),
     "neural-graph": _entry(
         "neural_graph", "NeuralGraph", "messages between units; any architecture with a graph"

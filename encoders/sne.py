@@ -20,17 +20,21 @@ silent:
   between embeddings are small against what they share, and without the norm training often stays
   at the constant prediction.
 
-Differs from the paper by default: the chunk size counts values in convolutions too, which keeps
-their chunks as small as those of linear layers. With `conv_chunk="kernels"` it counts kernels
-there, as in the paper.
-
-Differs from the paper on request only:
+`SNE.paper()` is the configuration of the paper. `SNE()` is ours, chosen on the val split of a
+zoo of 1,000 convolutional networks (`docs/measured.md`), and differs from it in this:
 
 - `features="scales"` encodes every value on four logarithmic scales, because the layer norm of
   w x + b over a scalar x keeps little but its sign for large x. It also adds a linear map of the
   averages of a chunk, on these scales, of its values and of their magnitudes to its vector.
-- `norm="pre"` (`set_functions.py`), `align="row"` (`chunk_plan.py`).
+- `features="magnitudes"`, the default, also encodes the magnitude of every value on these scales:
+  a linear map of eight signed values shows their size only by chance.
+- `norm="pre"` (`set_functions.py`).
 - `element_size=8` makes eight consecutive values one element of a chunk: an eighth of the elements.
+- `conv_chunk="values"`: the chunk size counts values in convolutions too, which keeps their chunks
+  as small as those of linear layers. The paper counts kernels there.
+- One set attention block in place of two, and a head of one hidden layer.
+
+On request only: `align="row"` (`chunk_plan.py`).
 
 Memory grows with the number of values, not with its square, because attention never stores its
 matrix. A training step at H = 32 took 6 KB per value and model at chunk sizes 32 and 128 alike
@@ -60,8 +64,24 @@ from .parts.ragged import Rectangle
 from .parts.set_functions import PMA, SetToSet
 
 POSITIONS = ("element", "layer", "none")
-FEATURES = ("value", "scales")
+FEATURES = ("value", "scales", "magnitudes")
 SCALES = (0.1, 1.0, 10.0, 100.0)
+PAPER: dict[str, Any] = {
+    "width": 32,
+    "heads": 2,
+    "chunk_size": 32,
+    "positions": "element",
+    "blocks": 2,
+    "align": "flat",
+    "features": "value",
+    "norm": "post",
+    "head": [512, 512],
+    "head_norm": True,
+    "element_size": 1,
+    "hierarchy": True,
+    "conv_chunk": "kernels",
+}
+"""Configuration of the paper, see `SNE.paper`."""
 TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # indices of the encodings, each with its own start
 
 
@@ -94,10 +114,13 @@ class ChunkEncoder(nn.Module):
         """
         super().__init__()
         self.width, self.positions, self.element_size = width, positions, element_size
-        scales = features == "scales"
+        scales = features != "value"
         if norm == "pre" and not scales:
-            raise ValueError("norm 'pre' needs features 'scales', got features 'value'")
-        self.mix = nn.Linear(len(SCALES) * element_size, width) if scales else None
+            raise ValueError(
+                "norm 'pre' needs features 'scales' or 'magnitudes', got 'value': take norm 'post'"
+            )
+        self.shown = {"value": 1, "scales": len(SCALES), "magnitudes": 2 * len(SCALES)}[features]
+        self.mix = nn.Linear(self.shown * element_size, width) if scales else None
         width_in = width if scales else element_size
         self.values = SetToSet(width_in, width, heads, blocks, norm)
         self.encoded = SetToSet(width, width, heads, blocks, norm)
@@ -118,14 +141,14 @@ class ChunkEncoder(nn.Module):
 
         def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
             features = sets if self.mix is None else _on_scales(sets)
-            elements, filled = _elements(features, mask, self.element_size)
+            elements, filled = _elements(features[..., : self.shown], mask, self.element_size)
             hidden = self.values(elements if self.mix is None else self.mix(elements), filled)
             code = codes[rectangle.sets, None] + self._element_codes(hidden)
             hidden = (hidden.unflatten(0, (len(values), -1)) + code).flatten(0, 1)
             pooled = self.pool(self.encoded(hidden, filled), filled)
             if self.averages is None:
                 return pooled
-            return pooled + self.averages(_average_sizes(features, mask))
+            return pooled + self.averages(_mean(features, mask))
 
         return plan.values.map(values.flatten(1)[..., None], encode)
 
@@ -264,21 +287,21 @@ class SNE(nn.Module):
         self,
         width: int = 32,
         heads: int = 2,
-        chunk_size: int = 32,
+        chunk_size: int = 64,
         positions: str = "element",
         outputs: int = 1,
-        blocks: int = 2,
+        blocks: int = 1,
         *,
         align: str = "flat",
-        features: str = "value",
-        norm: str = "post",
+        features: str = "magnitudes",
+        norm: str = "pre",
         head: Sequence[int] | None = None,
         head_norm: bool = True,
-        element_size: int = 1,
+        element_size: int = 8,
         hierarchy: bool = True,
         conv_chunk: str = "values",
     ) -> None:
-        """Make an encoder.
+        """Make an encoder of our configuration, or of a similar one.
 
         Args:
             width: H, width of every vector.
@@ -289,7 +312,8 @@ class SNE(nn.Module):
             blocks: number of set attention blocks per set-to-set function; the paper has 2.
             align: unit that is cut by itself, one of `chunk_plan.ALIGNMENTS`.
             features: features of a value, one of `FEATURES`.
-            norm: position of the layer norms, one of `set_functions.NORMS`.
+            norm: position of the layer norms, one of `set_functions.NORMS`; "pre" needs features
+                other than "value".
             head: widths of the hidden layers of the head; None takes one layer of 4 H. The paper
                 has (512, 512) for implicit neural representations (INRs).
             head_norm: whether the head starts with a batch norm.
@@ -300,7 +324,7 @@ class SNE(nn.Module):
                 `chunk_plan.CONV_CHUNKS`.
 
         Raises:
-            ValueError: if an option is unknown, or a size is below 1.
+            ValueError: if an option is unknown, options exclude each other, or a size is below 1.
         """
         super().__init__()
         for name, value, allowed in (
@@ -343,6 +367,27 @@ class SNE(nn.Module):
         self.network = NetworkEncoder(width, heads, blocks, norm)
         make_head = normalized_perceptron if head_norm else perceptron
         self.head = make_head([width, *hidden, outputs])
+
+    @classmethod
+    def paper(cls, outputs: int = 1, **changes: Any) -> "SNE":
+        """Make an encoder of the configuration of the paper, `PAPER`.
+
+        The paper states elements of one value, set functions of two blocks with layer norms on the
+        residual path, chunks of whole kernels, one encoding per level, and for implicit neural
+        representations a width of 32 and a head of two layers of 512. It leaves open, and is
+        filled in here: two heads, chunks of 32, encoded orders of values and chunks, the batch norm
+        of the head, and width and head for other networks.
+
+        Args:
+            outputs: number of predicted values.
+            **changes: options of the constructor that differ from `PAPER`.
+
+        Example:
+            >>> from weightzoo.encoders import SNE
+            >>> SNE().config["element_size"], SNE.paper().config["element_size"]
+            (8, 1)
+        """
+        return cls(outputs=outputs, **{**PAPER, **changes})
 
     def tokenizer(self, layer_table: LayerTable) -> Chunks:
         """Make the tokenizer of the layer sets that the encoder reads."""
@@ -403,9 +448,10 @@ class SNE(nn.Module):
 
 
 def _on_scales(values: Tensor) -> Tensor:
-    """Features asinh(s x) / asinh(s) of values x (..., 1) at several scales s, (..., scales)."""
+    """Features asinh(s x) / asinh(s) of values x (..., 1) and their magnitudes, (..., 2 scales)."""
     scales = torch.tensor(SCALES, dtype=values.dtype, device=values.device)
-    return torch.asinh(values * scales) / torch.asinh(scales)
+    features = torch.asinh(values * scales) / torch.asinh(scales)
+    return torch.cat([features, features.abs()], dim=-1)
 
 
 def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:
@@ -420,10 +466,8 @@ def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor,
     return features.unflatten(1, (-1, size)).flatten(2), mask
 
 
-def _average_sizes(features: Tensor, mask: Tensor | None) -> Tensor:
-    """Means over elements of the features (M, S, F) and of their magnitudes, (M, 2 F)."""
-    both = torch.cat([features, features.abs()], dim=-1)
+def _mean(features: Tensor, mask: Tensor | None) -> Tensor:
+    """Means (M, F) over the values of sets (M, S, F)."""
     if mask is None:
-        return both.mean(dim=1)
-    counts = mask.sum(dim=1, keepdim=True)
-    return (both * mask[..., None]).sum(dim=1) / counts
+        return features.mean(dim=1)
+    return (features * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)

@@ -12,8 +12,7 @@ import json
 import multiprocessing
 import re
 import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch import nn
 
 from weightzoo.encoders.registry import ENCODERS, EncoderEntry
 from weightzoo.tasks.training.encoder_reader import declared_input, network_batch
+from weightzoo.tasks.training.settings import adamw
 from weightzoo.zoos.networks.architectures import Architecture
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.networks.presets import preset
@@ -33,22 +33,14 @@ PRESETS = ("cnn-s", "inr")
 UNIT = "deepsets"
 SCALE = 0.1  # deviation of the random weights
 SEED = 0
-ENTRIES = ENCODERS | {
-    "sne, 8 values an element": replace(
-        ENCODERS["sne"], options={"features": "scales", "chunk_size": 64, "element_size": 8}
-    )
-}
 
 
 def main() -> None:
     """Measure and print tables."""
     options = _parser().parse_args()
     torch.set_num_threads(1)
-    memory = {name: _memories(name, options.batch) for name in options.presets}
-    results = {
-        name: _measured(name, memory[name], options.batch, options.rounds, options.seconds)
-        for name in options.presets
-    }
+    memory = {name: _memories(name, options.batch, options.encoders) for name in options.presets}
+    results = {name: _measured(name, memory[name], options) for name in options.presets}
     print(f"{machine()}; torch {torch.__version__}, one thread; batch {options.batch}, seed {SEED}")
     for name, rows in results.items():
         print(f"\n{name}, D={preset(name).layer_table().width:,}\n\n{_table(rows)}")
@@ -56,7 +48,7 @@ def main() -> None:
         options.json.write_text(json.dumps(results, indent=1))
 
 
-def _memories(name: str, batch: int) -> dict[str, float]:
+def _memories(name: str, batch: int, encoders: Sequence[str]) -> dict[str, float]:
     """Megabytes of a step of every encoder; before any rate, whose freed memory would be reused."""
     linear = nn.Linear(1, 1)  # torch loads parts of itself at the first step
     linear(torch.zeros(1, 1)).sum().backward()
@@ -64,23 +56,23 @@ def _memories(name: str, batch: int) -> dict[str, float]:
     architecture = preset(name)
     return {
         encoder: _step_megabytes(make, architecture, batch)
-        for encoder, make in _makers(architecture.layer_table()).items()
+        for encoder, make in _makers(architecture.layer_table(), encoders).items()
     }
 
 
 def _measured(
-    name: str, memory: dict[str, float], batch: int, rounds: int, seconds: float
+    name: str, memory: dict[str, float], options: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
     """Rates, ratios and memory of every encoder that accepts the architecture."""
-    architecture = preset(name)
-    encoders = _makers(architecture.layer_table())
+    architecture, batch = preset(name), options.batch
+    encoders = _makers(architecture.layer_table(), options.encoders)
     rates = {}
     for mode in ("forward", "step"):
         readers = [
             Reader(encoder, _batches(make, architecture, batch, mode == "step"))
             for encoder, make in encoders.items()
         ]
-        rates[mode] = measure(readers, batch, rounds, seconds)
+        rates[mode] = measure(readers, batch, options.rounds, options.seconds)
     return {
         encoder: {
             "parameters": sum(parameter.numel() for parameter in make().parameters()),
@@ -92,10 +84,11 @@ def _measured(
     }
 
 
-def _makers(layer_table: LayerTable) -> dict[str, Callable[[], nn.Module]]:
-    """Constructors of the encoders that accept the architecture."""
+def _makers(layer_table: LayerTable, encoders: Sequence[str]) -> dict[str, Callable[[], nn.Module]]:
+    """Constructors of the named encoders that accept the architecture, and of the unit."""
     made: dict[str, Callable[[], nn.Module]] = {}
-    for name, entry in ENTRIES.items():
+    for name in dict.fromkeys([*encoders, UNIT]):
+        entry = ENCODERS[name]
         make = partial(_make, entry, layer_table)
         try:
             make()
@@ -116,7 +109,7 @@ def _batches(
     """Endless steps, or passes without gradient, on one batch."""
     encoder, layer_table = make().train(train), architecture.layer_table()
     given = encoder_input(encoder, architecture, SCALE * torch.randn(batch, layer_table.width))
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
+    optimizer = adamw(encoder.parameters(), lr=1e-4, weight_decay=1e-2)
     while True:
         with torch.set_grad_enabled(train):
             outputs = encoder(given, layer_table)
@@ -192,6 +185,9 @@ def _table(rows: dict[str, dict[str, float]]) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=PRESETS, help="architectures")
+    parser.add_argument(
+        "--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="(default: all)"
+    )
     parser.add_argument("--batch", type=int, default=16, help="models per batch (default: 16)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
     parser.add_argument("--seconds", type=float, default=0.3, help="per encoder and round")

@@ -1,8 +1,8 @@
 """Sets of unequal size, arranged in few rectangles with little padding.
 
-A rectangle holds the sets with sizes from one power of two to the next, and is as wide as its
-largest set. Padding therefore less than doubles the number of elements, for any network. A
-rectangle of equal sets needs no mask.
+A rectangle is as wide as its largest set. Sets of equal size make a rectangle without padding and
+without mask. Sizes share a rectangle where that adds at most `WORTH` elements, because each further
+rectangle costs a pass of small operations. All padding together is less than the elements.
 
 Shape letters: B models, R rows, M sets of a rectangle, S elements of its largest set, H width.
 """
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+WORTH = 64  # elements that take about as long as the operations of one more rectangle
 
 # Maps the sets (B * M, S, H) of a rectangle, their mask (B * M, S) or None, and the rectangle to
 # vectors (B * M, H).
@@ -63,10 +65,11 @@ class Ragged:
             sizes: number of rows of each set.
             device: device of the tensors.
         """
-        power = torch.log2(sizes.double()).ceil()
         rectangles = [
-            _rectangle((power == one).nonzero()[:, 0], starts, sizes, device)
-            for one in power.unique().flip(0)
+            _rectangle(
+                torch.isin(sizes, torch.tensor(group)).nonzero()[:, 0], starts, sizes, device
+            )
+            for group in _groups(sizes)
         ]
         order = torch.cat([rectangle.sets for rectangle in rectangles]).argsort()
         return cls(tuple(rectangles), order)
@@ -91,6 +94,25 @@ class Ragged:
     def padded_size(self) -> int:
         """Number of elements including padding, which determines memory and time."""
         return sum(rectangle.members.numel() for rectangle in self.rectangles)
+
+
+def _groups(sizes: Tensor) -> list[list[int]]:
+    """Distinct sizes, largest first, in the groups that share a rectangle."""
+    distinct, counts = (found.flip(0).tolist() for found in sizes.unique(return_counts=True))
+    groups, sets = [[size] for size in distinct], list(counts)
+    room = int(sizes.sum()) - 1
+    while len(groups) > 1:
+        paddings = [
+            sets[index + 1] * (groups[index][0] - groups[index + 1][0])
+            for index in range(len(groups) - 1)
+        ]
+        least = min(range(len(paddings)), key=paddings.__getitem__)
+        if paddings[least] > min(WORTH, room):
+            break
+        room -= paddings[least]
+        groups[least] += groups.pop(least + 1)
+        sets[least] += sets.pop(least + 1)
+    return groups
 
 
 def _rectangle(sets: Tensor, starts: Tensor, sizes: Tensor, device: torch.device) -> Rectangle:

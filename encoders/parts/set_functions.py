@@ -12,10 +12,16 @@ set needs an element. Values in the padding never change the output for other el
 
 `norm="post"` is the published block. `norm="pre"` differs: layer norms precede attention and
 feed-forward layer and are never on the residual path, so that magnitudes of elements are kept.
+
+Where the elements of a set are no wider than a head, or all sets share the queries, attention works
+on the elements themselves, with equal results: a score q (W y + b) is (q W) y plus a number that
+the softmax ignores, and an average of W y + b is W times the average of y, plus b. Such a block
+does not project its sets, and the bias of its keys has no gradient; in other blocks it is 0.
 """
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ...zoos.networks.attention import fused_attention
 
@@ -47,7 +53,13 @@ class MAB(nn.Module):
     """
 
     def __init__(
-        self, query_width: int, set_width: int, width: int, heads: int, norm: str = "post"
+        self,
+        query_width: int,
+        set_width: int,
+        width: int,
+        heads: int,
+        norm: str = "post",
+        shared_queries: bool = False,
     ) -> None:
         """Make the block.
 
@@ -57,6 +69,8 @@ class MAB(nn.Module):
             width: H, output width.
             heads: number of heads; divides the width.
             norm: position of the layer norms, one of `NORMS`.
+            shared_queries: whether all sets have the same few queries; results are equal either
+                way.
 
         Raises:
             ValueError: if heads do not divide the width, the norm is unknown, or norm is "pre" and
@@ -70,6 +84,7 @@ class MAB(nn.Module):
         if norm == "pre" and not query_width == set_width == width:
             raise ValueError(f"norm 'pre' needs one width, got {query_width, set_width, width}")
         self.heads, self.pre = heads, norm == "pre"
+        self.unprojected = shared_queries or set_width <= width // heads
         self.query = nn.Linear(query_width, width)
         self.key = nn.Linear(set_width, width)
         self.value = nn.Linear(set_width, width)
@@ -91,25 +106,38 @@ class MAB(nn.Module):
             Results of the queries, (M, Q, H).
         """
         if self.pre:
-            shared = x is y
             normal = self.attention_norm(x)
-            _, attended = self._attend(normal, normal if shared else self.attention_norm(y), mask)
-            hidden = x + attended
+            attended_to = normal if x is y else self.attention_norm(y)
+            hidden = x + self._attend(self.query(normal), attended_to, mask)
             return hidden + torch.relu(self.feed_forward(self.norm(hidden)))
-        query, attended = self._attend(x, y, mask)
-        hidden = self.attention_norm(query + attended)
+        query = self.query(x)
+        hidden = self.attention_norm(query + self._attend(query, y, mask))
         return self.norm(hidden + torch.relu(self.feed_forward(hidden)))
 
-    def _attend(self, x: Tensor, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Projected queries and results of the attention, (M, Q, H) both."""
-        query = self.query(x).expand(len(y), -1, -1)
+    def _attend(self, query: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
+        """Results (M, Q, H) of the attention of projected queries (M or 1, Q, H)."""
+        keys = None if mask is None else mask[:, None, None, :]
+        if self.unprojected:
+            return self._attend_to_elements(query, y, keys)
         attended = fused_attention(
-            self._split_heads(query),
+            self._split_heads(query.expand(len(y), -1, -1)),
             self._split_heads(self.key(y)),
             self._split_heads(self.value(y)),
-            None if mask is None else mask[:, None, None, :],
+            keys,
         )
-        return query, attended.transpose(1, 2).flatten(2)
+        return attended.transpose(1, 2).flatten(2)
+
+    def _attend_to_elements(self, query: Tensor, y: Tensor, keys: Tensor | None) -> Tensor:
+        """The same without projected sets; the heads of a query follow one another."""
+        key, value = (
+            torch.block_diag(*linear.weight.unflatten(0, (self.heads, -1)))  # (H, heads * I)
+            for linear in (self.key, self.value)
+        )
+        queries = (query @ key).expand(len(y), -1, -1).unflatten(2, (self.heads, -1))
+        elements, scale = y[:, None], (self.heads / query.shape[-1]) ** 0.5
+        attended = fused_attention(queries.flatten(1, 2)[:, None], elements, elements, keys, scale)
+        attended = attended.reshape(len(y), query.shape[1], -1)  # (M, Q, heads * I)
+        return functional.linear(attended, value, self.value.bias)
 
     def _split_heads(self, x: Tensor) -> Tensor:
         """(M, S, H) to (M, heads, S, H / heads)."""
@@ -192,7 +220,7 @@ class PMA(nn.Module):
         super().__init__()
         self.seed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, 1, width)))
         self.feed_forward = nn.Linear(width, width)
-        self.block = MAB(width, width, width, heads, norm)
+        self.block = MAB(width, width, width, heads, norm, shared_queries=True)
         initialize(self.feed_forward)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:

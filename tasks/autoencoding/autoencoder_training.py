@@ -29,7 +29,7 @@ from ..processes import step_on
 from ..training.checkpoints import TrainingCheckpoint, zoo_identity
 from ..training.data_parallel import average_gradients, gather_rows
 from ..training.encoder_reader import training_mode
-from ..training.settings import check_least, check_positive, warmup_cosine
+from ..training.settings import adamw, check_least, check_positive, warmup_cosine
 from .batch_share import BatchShare
 from .behaviour import behaviour_loss
 from .canonical import Canonical
@@ -171,9 +171,7 @@ class AutoencoderTraining:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.head = ProjectionHead(projected).to(self.device)
         self.parameters = [*module.parameters(), *self.head.parameters()]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        self.optimizer = adamw(self.parameters, settings.lr, settings.weight_decay)
         self.batch_rows = settings.batch_size * rank_and_world()[1]
         self.steps_per_epoch = math.ceil(rows / self.batch_rows)
         self.steps = settings.epochs * self.steps_per_epoch

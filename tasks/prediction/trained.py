@@ -19,7 +19,7 @@ from ...zoos.strict_json import json_text
 from ..pretrained import Model, from_pretrained
 from ..scoring.evaluator import Evaluator, evaluation_inputs
 from ..scoring.targets import is_category
-from ..training.encoder_making import SNE_CONFIG, EncoderSpec
+from ..training.encoder_making import EncoderSpec
 from ..training.encoder_training import train_encoder
 from ..training.fingerprints import fingerprints
 from ..training.pretrained import save_predictor
@@ -27,7 +27,7 @@ from ..training.property_predictor import PropertyPredictor
 from ..training.settings import TrainingSettings, TrainOptions
 from .property_prediction import usable_rows
 
-DEFAULTS: dict[str, dict[str, Any]] = {"sne": {"config": SNE_CONFIG, "lr": 6e-3}}
+LEARNING_RATES = {"sne": 6e-3, "sne-paper": 6e-3}
 OTHER_LR = 1e-3
 IDENTITY = ("model_id", "epoch", "split")
 
@@ -51,11 +51,12 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
             "hyper-representation or sane"
         )
     zoos = [_splits(zoo, options.target, options.rows) for zoo in options.zoos]
-    defaults = DEFAULTS.get(encoder, {"config": {}, "lr": OTHER_LR})
     scaling = "tensor" if len({zoo["train"].layer_table for zoo in zoos}) == 1 else "fan_in"
-    settings = {"lr": defaults["lr"], "scaling": scaling} | dict(options.settings)
+    settings = {"lr": LEARNING_RATES.get(encoder, OTHER_LR), "scaling": scaling} | dict(
+        options.settings
+    )
     trained = train_encoder(
-        EncoderSpec(encoder, {**defaults["config"], **options.config}),
+        EncoderSpec(encoder, options.config),
         [zoo["train"] for zoo in zoos],
         [zoo["val"] for zoo in zoos],
         options.target,

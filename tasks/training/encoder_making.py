@@ -24,11 +24,6 @@ from ...zoos.networks.layer_table import LayerTable
 from ...zoos.strict_json import json_text
 
 PACKAGE = __name__.partition(".")[0]
-SNE_CONFIG: dict[str, Any] = {
-    "width": 16,
-    "heads": 1,
-    "blocks": 1,
-}  # chosen on the val split, see LOG.md
 
 
 @dataclass(frozen=True)
@@ -104,7 +99,9 @@ def untied_encoders() -> list[str]:
 
 def encoder_name(module: nn.Module) -> str:
     """Name of an encoder: of this package, registered, or "package.module:Class"."""
-    for name, entry in known_entries().items():
+    # the entry with the most options: "sne-paper" is an "sne" too
+    by_options = sorted(known_entries().items(), key=lambda item: -len(item[1].options))
+    for name, entry in by_options:
         options = entry.options.items()
         if entry.class_name == type(module).__qualname__ and entry.load() is type(module):
             if all(encoder_config(module).get(key) == value for key, value in options):

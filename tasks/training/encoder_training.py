@@ -51,12 +51,11 @@ from .encoder_making import (
 from .encoder_reader import EncoderReader, declared_input, training_mode
 from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
-from .settings import TrainingSettings, warmup_cosine
+from .settings import TrainingSettings, adamw, warmup_cosine
 from .weight_scaling import WeightScaler
 
 BATCH_NORM_ROWS = 512
 CHECKPOINT_SECONDS = 60.0  # time between two checkpoints within an epoch
-SMALL_SNE = EncoderSpec("sne", {"width": 16, "heads": 1, "blocks": 1})  # a minute per 1,000 rows
 
 Zoos = ZooDataset | Sequence[ZooDataset]
 Outputs = Callable[[Any, LayerTable], Tensor]
@@ -85,7 +84,7 @@ class EncoderRegressor:
     def __init__(
         self,
         name: str = "SNE",
-        encoder: EncoderFactory = SMALL_SNE,
+        encoder: EncoderFactory = EncoderSpec("sne"),  # noqa: B008 - frozen
         settings: TrainingSettings | None = None,
     ) -> None:
         """Store the encoder and its training settings.
@@ -236,9 +235,7 @@ class EncoderTraining:
         self.losses = list[Tensor]()  # of the epoch so far
         self.seconds = 0.0
         self._resumes, self._written = False, time.monotonic()
-        self.optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
-        )
+        self.optimizer = adamw(self.module.parameters(), settings.lr, settings.weight_decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, warmup_cosine(settings.epochs * len(self.loader))
         )

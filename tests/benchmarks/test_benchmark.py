@@ -416,6 +416,15 @@ def test_encoder_of_ones_own_joins_every_benchmark(shipped: Benchmark) -> None:
     assert {run.seed for run in own} == {0, 1} and own[0].predictor.encoder.name == "mine:Own"
 
 
+@pytest.mark.parametrize("shipped", BENCHMARKS.values())
+@pytest.mark.parametrize("size", SIZES)
+def test_both_configurations_of_sne_join_every_benchmark(shipped: Benchmark, size: str) -> None:
+    runs = shipped.runs(["first", "second"], (0,), size)
+    made = {run.predictor.name: getattr(run.predictor, "encoder", None) for run in runs}
+    assert made["SNE"].name == "sne" and made["SNE, paper"].name == "sne-paper"
+    assert not made["SNE"].options and {"features", "norm"}.isdisjoint(made["SNE, paper"].options)
+
+
 OWN = """
 from torch import nn
 

@@ -73,7 +73,7 @@ def test_descending_the_distance_makes_the_encoder_more_invariant(
 ) -> None:
     torch.manual_seed(0)
     table = mlp.layer_table()
-    sne = SNE(width=8, blocks=1)
+    sne = SNE.paper(width=8, blocks=1, head=None)
     weights = torch.randn(16, table.width)
     permuted = reorder(table, weights, True)
     optimizer = torch.optim.Adam(sne.parameters(), lr=1e-3)
@@ -94,7 +94,11 @@ def test_layer_positions_are_invariant_but_to_wrong_reorderings_as_well(
     table = mlp.layer_table()
     weights = torch.randn(4, table.width).double()
     for positions, blind in (("layer", True), ("element", False)):
-        sne = SNE(width=8, blocks=1, positions=positions, align="row").double().eval()
+        sne = (
+            SNE.paper(width=8, blocks=1, head=None, positions=positions, align="row")
+            .double()
+            .eval()
+        )
         for coupled in (True, False):
             moved = error(sne, weights, reorder(table, weights, coupled), table)
             assert (moved < 1e-20) == blind

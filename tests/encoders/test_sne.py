@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from weightzoo.encoders.parts.chunk_plan import ChunkPlan, cached_chunks, chunk_plan
 from weightzoo.encoders.parts.ragged import Ragged, Rectangle
-from weightzoo.encoders.sne import SNE
+from weightzoo.encoders.sne import PAPER, SNE
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.networks.presets import preset
 
@@ -28,9 +28,10 @@ def random_weights(table: LayerTable, models: int = 2) -> Tensor:
 
 
 def make_sne(seed: int = 0, **options: object) -> SNE:
+    """A small SNE of the paper's configuration, but for the chunks of convolutions."""
     torch.manual_seed(seed)
-    settings: dict[str, object] = {"width": 8, "heads": 2, "chunk_size": 8, **options}
-    return SNE(**settings).double()  # type: ignore[arg-type]
+    settings = {"width": 8, "heads": 2, "chunk_size": 8, "conv_chunk": "values", "head": None}
+    return SNE.paper(**settings | options).double()
 
 
 def embed(sne: SNE, weights: Tensor, table: LayerTable) -> Tensor:
@@ -148,6 +149,14 @@ def test_one_encoder_takes_both_kinds_of_convolution_chunks() -> None:
     assert torch.equal(*both)
 
 
+def test_configuration_of_the_paper_is_not_ours_and_takes_changes() -> None:
+    ours, paper = SNE(outputs=2).config, SNE.paper(outputs=2).config
+    assert {**PAPER, "outputs": 2} == paper and ours.keys() == paper.keys()
+    differs = {name for name in ours if ours[name] != paper[name]}
+    assert differs >= {"features", "norm", "element_size", "blocks", "conv_chunk"}
+    assert SNE.paper(width=16, outputs=2).config == paper | {"width": 16}
+
+
 def test_row_alignment_keeps_units_apart() -> None:
     table = small_table()
     [spec] = [spec for spec in table if spec.name == "4.weight"]  # (4, 5), chunks of 3
@@ -181,7 +190,7 @@ def test_one_instance_encodes_every_architecture() -> None:
 
 
 def test_sne_has_the_parameters_of_the_paper() -> None:
-    sne = SNE(width=32)
+    sne = SNE.paper()
     encoder = sum(p.numel() for name, p in sne.named_parameters() if not name.startswith("head"))
     # Five stacks of two set attention blocks and four poolings: per block four linear layers and
     # two layer norms; the first block reads scalars; a pooling adds its seed and rFF(X).
@@ -198,6 +207,7 @@ def test_sne_has_the_parameters_of_the_paper() -> None:
         {"align": "row"},
         {"norm": "pre", "features": "scales"},
         {"features": "scales", "element_size": 3},
+        {"norm": "pre", "features": "magnitudes", "element_size": 8},
         {"hierarchy": False},
     ],
 )
@@ -291,14 +301,23 @@ def test_sne_ignores_buffers() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"norm": "pre", "features": "scales"}, {"hierarchy": False}]
+    "options",
+    [
+        {},
+        {"norm": "pre", "features": "scales"},
+        {"norm": "pre", "features": "magnitudes", "element_size": 8},
+        {"hierarchy": False},
+    ],
 )
 def test_gradient_reaches_every_parameter_and_the_weights(options: dict[str, object]) -> None:
     table, sne = small_table(), make_sne(**options)
     weights = random_weights(table).double().requires_grad_()
     sne(weights, table).square().sum().backward()
     for name, parameter in sne.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+        if name.endswith("key.bias"):  # adds the same to all scores of a query
+            assert parameter.grad is None or parameter.grad.abs().sum() < 1e-9, name
+        else:
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
     assert weights.grad is not None
     for spec in table:
         reached = weights.grad[:, spec.offset : spec.offset + spec.size].abs().sum() > 0
@@ -321,7 +340,14 @@ def test_sne_trains_after_it_encoded_in_inference_mode() -> None:
     assert sne.head[1].weight.grad is not None
 
 
-@pytest.mark.parametrize("options", [{}, {"norm": "pre", "features": "scales"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"features": "scales", "element_size": 1},
+        {"features": "value", "norm": "post", "element_size": 1},
+    ],
+)
 def test_sne_learns_the_mean_of_a_tensor(options: dict[str, str]) -> None:
     table = LayerTable.from_module(nn.Linear(6, 3))
     generator = torch.Generator().manual_seed(0)

@@ -18,6 +18,7 @@ def fused_attention(
     value: Tensor,
     mask: Tensor | None = None,
     causal: bool = False,
+    scale: float | None = None,
 ) -> Tensor:
     """Scaled dot-product attention, in several calls if there are many sets.
 
@@ -29,6 +30,7 @@ def fused_attention(
         value: values, (S, H, K, C).
         mask: whether a key takes part, (S, 1, 1, K); None lets all keys take part.
         causal: whether a query sees only the keys up to its own place, without `mask`.
+        scale: factor of the scores; None takes 1 / sqrt(C).
 
     Returns:
         (S, H, Q, C).
@@ -41,10 +43,12 @@ def fused_attention(
         torch.Size([3, 2, 5, 4])
     """
     if len(query) <= MOST_SETS:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=causal, scale=scale
+        )
     found = []
     for start in range(0, len(query), MOST_SETS):
         part = slice(start, start + MOST_SETS)
         masked = None if mask is None else mask[part]
-        found.append(fused_attention(query[part], key[part], value[part], masked, causal))
+        found.append(fused_attention(query[part], key[part], value[part], masked, causal, scale))
     return torch.cat(found)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from weightzoo.encoders.parts.set_functions import MAB, PMA, SetToSet
 
@@ -17,11 +18,24 @@ def attend(block: MAB, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return block.norm(hidden + torch.relu(block.feed_forward(hidden)))
 
 
-def test_mab_is_its_formula() -> None:
-    block = MAB(3, 5, 8, 2).double()
-    x, y = torch.randn(4, 3, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
-    got = block(x[None], y[None], torch.ones(1, 6, dtype=torch.bool))[0]
-    torch.testing.assert_close(got, attend(block, x, y))
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize(
+    ("set_width", "heads", "shared"), [(5, 2, False), (5, 2, True), (1, 2, False), (8, 1, False)]
+)
+def test_mab_is_its_formula(set_width: int, heads: int, shared: bool, masked: bool) -> None:
+    block = MAB(3, set_width, 8, heads, shared_queries=shared).double()
+    nn.init.normal_(block.key.bias)  # must not matter
+    x = torch.randn(4, 3, dtype=torch.float64)
+    y = torch.randn(6, set_width, dtype=torch.float64)
+    filled = torch.arange(6) < (4 if masked else 6)
+    got = block(x[None], y[None], filled[None])[0]
+    torch.testing.assert_close(got, attend(block, x, y[filled]))
+
+
+def test_blocks_of_scalars_and_shared_queries_do_not_project_their_sets() -> None:
+    to_set, pool = SetToSet(1, 8, 2), PMA(8, 2)
+    kinds = [block.block.unprojected for block in to_set.blocks]  # type: ignore[union-attr]
+    assert kinds == [True, False] and pool.block.unprojected
 
 
 def test_pre_norm_keeps_sizes_that_post_norm_takes_away() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from weightzoo.encoders import register_encoder
+from weightzoo.encoders import SNE, register_encoder
 from weightzoo.encoders.registry import unregister_encoder
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.pretrained import from_pretrained, save_pretrained
@@ -21,6 +21,7 @@ from weightzoo.tasks.training.encoder_making import (
     EncoderFactory,
     EncoderSpec,
     describe_encoder,
+    encoder_name,
     make_encoder,
 )
 from weightzoo.tasks.training.model_folder import ModelFormatError
@@ -227,3 +228,8 @@ def test_changed_source_is_another_encoder(tmp_path: Path, monkeypatch: pytest.M
     assert describe_encoder(EncoderSpec("changing:Hostile")) != before
     assert "source" not in describe_encoder(EncoderSpec("sne"))
     del sys.modules["changing"]
+
+
+def test_saved_encoder_has_the_name_of_its_configuration() -> None:
+    names = [encoder_name(one) for one in (SNE(), SNE.paper(outputs=3), SNE.paper(width=8))]
+    assert names == ["sne", "sne-paper", "sne"]  # the config of the last says the rest
