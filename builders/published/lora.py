@@ -76,7 +76,9 @@ class LoraReader(StateDictReader):
             checkpoint = self.open_file(files[0])
             if products := _products(checkpoint.root):
                 return OpenState(products, checkpoint.read)
-        state = super().open_state(model, row)
+            state = OpenState(self.rename(find_state_dict(checkpoint.root), model), checkpoint.read)
+        else:
+            state = super().open_state(model, row)
         named: dict[str, Leaf] = {}
         for name, leaf in state.tensors.items():
             if name.endswith(".alpha"):

@@ -34,7 +34,8 @@ from .zoo_stream import stream_class
 
 BATCH_BYTES = 2**26  # bytes of a file read at once
 Opener = Callable[..., ZooDataset]  # of a split and its columns
-READ_AHEAD_BYTES = 2**21  # at each jump in a remote file; a smaller size costs more requests
+READ_AHEAD_BYTES = (2**18, 2**21)  # least and most at each jump in a remote file
+COLUMN_BYTES = 2**9  # of a row's columns, about: what is read ahead should hold all of them
 
 
 def stream_zoo(
@@ -94,7 +95,7 @@ def stream_zoo(
         "streaming": True,
         "token": token,
         "batch_size": max(1, BATCH_BYTES // row_bytes),
-        "storage_options": {"hf": {"block_size": READ_AHEAD_BYTES}},
+        "storage_options": {"hf": {"block_size": _read_ahead(index)}},
     }
     stream = load_dataset("hdf5", **options)
     if columns is None:
@@ -108,6 +109,12 @@ def stream_zoo(
     chosen = Features({column: known[column] for column in columns})
     stream = load_dataset("hdf5", features=chosen, **options)
     return _as_zoo_streams(stream, split, opener, scalars)
+
+
+def _read_ahead(index: ZooIndex) -> int:
+    """Bytes read ahead: opening a file jumps four times, and few rows need little each time."""
+    least, most = READ_AHEAD_BYTES
+    return min(most, max(least, COLUMN_BYTES * max(shard.rows for shard in index.shards)))
 
 
 def _as_zoo_streams(

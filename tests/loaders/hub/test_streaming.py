@@ -167,7 +167,7 @@ def test_stream_of_scalars_fetches_no_weights(
     hub.add_repo("org/big", folder)
     hub.forget()
     options = {"path_or_repo": "org/big", "split": "test", "columns": ["epoch", "test_accuracy"]}
-    client.run("import weightzoo.loaders.hub.streaming as s; s.READ_AHEAD_BYTES = 2**16")
+    client.run("import weightzoo.loaders.hub.streaming as s; s.READ_AHEAD_BYTES = (2**16, 2**16)")
     rows = client.run(STREAM, options=options)
     assert rows["epoch"] == columns["epoch"].tolist()
     assert 100_000 < hub.sent_bytes < weights.nbytes * 2 / 3
