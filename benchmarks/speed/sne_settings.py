@@ -121,7 +121,10 @@ def judge(zoo: Path, train: ZooDataset, val: ZooDataset, folder: Path) -> None:
     boosting.fit(train, val, TARGET, 0)
     predictions = {"statistics + boosting": [boosting.predict(test)]}
     moved = {}
+    finished = {fit["name"] for fit in read_fits(folder)}
     for encoder, names in CHOSEN.items():
+        if not finished.issuperset(names):
+            continue
         models = [from_pretrained(folder / "models" / name) for name in names]
         predictions[encoder] = [model.predict(test) for model in models]
         moved[encoder] = [movement(model, val) for model in models]
