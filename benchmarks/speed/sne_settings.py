@@ -7,7 +7,7 @@ Settings are fitted in turn on all checkpoints of the train models and scored on
 the val models. A finished fit is a line of `fits.jsonl`, and is not repeated. `--judge` scores the
 fits in `CHOSEN` on the last checkpoints of the test models, against boosting on weight statistics,
 and measures on val how far permutations of hidden units move their predictions. It writes
-`result.json` and `table.md`.
+`settings.json` and `table.md`.
 
 Shape letters: N rows, R bootstrap samples.
 """
@@ -134,7 +134,7 @@ def judge(zoo: Path, train: ZooDataset, val: ZooDataset, folder: Path) -> None:
         "test": score(test, predictions),
         "invariance": moved,
     }
-    (folder / "result.json").write_text(json_text(result, indent=1) + "\n", encoding="utf-8")
+    (folder / "settings.json").write_text(json_text(result, indent=1) + "\n", encoding="utf-8")
     (folder / "table.md").write_text(table(result), encoding="utf-8")
 
 
