@@ -231,7 +231,7 @@ def encoder_names() -> list[str]:
     Example:
         >>> from weightzoo.encoders import encoder_names
         >>> encoder_names()[:3]
-        ['sne', 'deepsets', 'neural-graph']
+        ['sne', 'sne-paper', 'deepsets']
     """
     declared = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
     return list(dict.fromkeys([*ENCODERS, *_OWN, *declared]))
