@@ -1,7 +1,7 @@
 """Rows per second in random batches: our loader beside other ways to read the same rows.
 
     python benchmarks/speed/random_batches.py [--rows 50000] [--width 2464] [--batch 256]
-        [--json FILE] [--tables weights columns parts]
+        [--json FILE] [--tables weights columns parts] [--lance PYTHON]
 
 Writes a synthetic zoo (random weights, the real columns) to a temporary folder, reads random
 batches from it with every reader in turn, several rounds, and prints the median rates and ratios
@@ -9,7 +9,8 @@ as Markdown tables: weights alone, all columns, one layer or tenth of every row.
 with one thread, with the file in the page cache; a reader whose batch takes longer than its time
 reads one batch per round. Readers of streams (webdataset, `datasets` streaming) do not read at
 random, but in file order or shuffled within a buffer. webdataset is left out if it is not
-installed (`pip install weightzoo[bench]`).
+installed (`pip install weightzoo[bench]`). Lance needs an environment of its own, `--lance PYTHON`
+with pylance: it reads in a process of its own, which gets the rows in an Arrow file.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -30,6 +31,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from arrow_peers import ArrowRows, LanceRows
 from peers import (
     H5pyRows,
     SafetensorsFiles,
@@ -161,6 +163,12 @@ def _peer_readers(
     ]
     if 4 * batch * file.width < MOST_BYTES_TO_WORKERS:
         readers.append(Reader("(b) stock, `DataLoader`, 2 workers", _loop(stock, batch, workers=2)))
+    arrow = ArrowRows(folder, file, ours if every_column else None)
+    _check_equal({"Arrow IPC": arrow}, ours, file)
+    readers.append(Reader("Arrow IPC, memory-mapped, `take`", _each_batch(args, arrow.take)))
+    if args.lance:
+        lance = LanceRows(args.lance, arrow, args.batch)
+        readers.append(Reader("Lance, `take`", timed=lance.seconds_per_batch))
     if WebShards.installed:
         shards = WebShards(folder, file, every_column)
         _check_stream("webdataset", shards.rows(), ours)
@@ -279,6 +287,7 @@ def _arguments() -> argparse.Namespace:
         "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="(default all)"
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--lance", metavar="PYTHON", help="interpreter with pylance, as a peer")
     parser.add_argument("--folder", help="folder for the temporary folder")
     parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
     args = parser.parse_args()

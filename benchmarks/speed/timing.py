@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,10 +18,24 @@ class Reader:
     Attributes:
         name: name in the table.
         batches: endless batches; nothing is read before the first is requested.
+        timed: function that reads for some seconds in another process and returns the seconds per
+            batch; it replaces `batches`.
     """
 
     name: str
-    batches: Iterator[Any]
+    batches: Iterator[Any] = iter(())
+    timed: Callable[[float], float] | None = None
+
+    def seconds_per_batch(self, seconds: float) -> float:
+        """Warm up, then read for some seconds.
+
+        Args:
+            seconds: time to read for, in seconds.
+        """
+        if self.timed is not None:
+            return self.timed(seconds)
+        _warm_up(self.batches, seconds)
+        return _seconds_per_batch(self.batches, seconds)
 
 
 def measure(
@@ -38,8 +52,7 @@ def measure(
     rates: dict[str, list[float]] = {reader.name: [] for reader in readers}
     for round_ in range(-1, rounds):  # the first round warms caches and worker processes
         for reader in readers:
-            _warm_up(reader.batches, seconds)
-            rate = batch / _seconds_per_batch(reader.batches, seconds)
+            rate = batch / reader.seconds_per_batch(seconds)
             if round_ >= 0:
                 rates[reader.name].append(rate)
     return rates
