@@ -77,6 +77,9 @@ class LanceRows:
             python: interpreter of an environment with pylance.
             arrow: rows to copy.
             batch: rows per batch.
+
+        Raises:
+            SystemExit: if it does not read the same rows.
         """
         command = [python, str(LANCE_SCRIPT), str(arrow.path), str(batch)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

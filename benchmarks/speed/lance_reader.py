@@ -21,21 +21,21 @@ import pyarrow as pa  # noqa: E402
 WEIGHTS, WARM_UP = "weights", 4
 
 
-def take(dataset, index):
+def _take(dataset, index):
     """Weights (B, D) of some rows; other columns are read and stay in Arrow's memory."""
     taken = dataset.take(index)
     flat = taken.column(WEIGHTS).combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return flat.reshape(len(index), -1).copy()
 
 
-def seconds_per_batch(dataset, batch, seconds, rng):
+def _seconds_per_batch(dataset, batch, seconds, rng):
     """Mean over the batches that fit the time, after some that warm up."""
     rows = dataset.count_rows()
     for _ in range(WARM_UP):
-        take(dataset, rng.integers(rows, size=batch).tolist())
+        _take(dataset, rng.integers(rows, size=batch).tolist())
     start, count = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < seconds or count == 0:
-        take(dataset, rng.integers(rows, size=batch).tolist())
+        _take(dataset, rng.integers(rows, size=batch).tolist())
         count += 1
     return elapsed / count
 
@@ -50,9 +50,9 @@ def main():
     for line in sys.stdin:
         question = json.loads(line)
         if "rows" in question:
-            answer = take(dataset, question["rows"]).tolist()
+            answer = _take(dataset, question["rows"]).tolist()
         else:
-            answer = seconds_per_batch(dataset, batch, question["seconds"], rng)
+            answer = _seconds_per_batch(dataset, batch, question["seconds"], rng)
         print(json.dumps(answer), flush=True)
 
 
