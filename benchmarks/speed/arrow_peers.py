@@ -88,13 +88,14 @@ class LanceRows:
         if rows != arrow.take([3, 1])[WEIGHTS].tolist():
             raise SystemExit("Lance does not read the same rows")
 
-    def seconds_per_batch(self, seconds: float) -> float:
+    def seconds_per_batch(self, seconds: float, clock: str) -> float:
         """Seconds per batch of random rows, read for some seconds.
 
         Args:
             seconds: time to read for, in seconds.
+            clock: "perf_counter" or "process_time"; of the process with all its threads.
         """
-        return float(self._ask({"seconds": seconds}))
+        return float(self._ask({"seconds": seconds, "clock": clock}))
 
     def _ask(self, question: dict[str, Any]) -> Any:
         self._process.stdin.write(json.dumps(question) + "\n")

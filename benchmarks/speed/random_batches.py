@@ -2,6 +2,7 @@
 
     python benchmarks/speed/random_batches.py [--rows 50000] [--width 2464] [--batch 256]
         [--json FILE] [--tables weights columns parts] [--lance PYTHON]
+        [--clock process_time]
 
 Writes a synthetic zoo (random weights, the real columns) to a temporary folder, reads random
 batches from it with every reader in turn, several rounds, and prints the median rates and ratios
@@ -80,7 +81,7 @@ def _measure_file(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     for title, every_column in (("weights", False), ("columns", True)):
         if title in args.tables:
             readers = _make_readers(folder, file, args, every_column)
-            rates = measure(readers, args.batch, args.rounds, args.seconds)
+            rates = measure(readers, args.batch, args.rounds, args.seconds, args.clock)
             found[title] = summary(rates, LIMIT, OURS)
             print(f"\n**{TABLES[title]}**\n\n{table(found[title], 4 * args.width)}", flush=True)
     if "parts" in args.tables:
@@ -287,6 +288,8 @@ def _arguments() -> argparse.Namespace:
         "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="(default all)"
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    clocks = ("perf_counter", "process_time")
+    parser.add_argument("--clock", choices=clocks, default=clocks[0], help="clock of the rates")
     parser.add_argument("--lance", metavar="PYTHON", help="interpreter with pylance, as a peer")
     parser.add_argument("--folder", help="folder for the temporary folder")
     parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
