@@ -19,7 +19,7 @@ OMEGA, HIDDEN, OFFSET = 30.0, 32, 0.5
 DECAY, LR, BETA1, BETA2, EPS = 1e-3, 1e-3, 0.9, 0.999, 1e-8
 
 
-def loss(flat, x, y):
+def _loss(flat, x, y):
     """Mean squared error of one INR, from its flat weights in the order of the layer table."""
     at, sizes = 0, [x.shape[1], HIDDEN, HIDDEN, y.shape[1]]
     for inputs, outputs in zip(sizes[:-1], sizes[1:], strict=True):
@@ -33,9 +33,9 @@ def loss(flat, x, y):
 
 
 @jax.jit
-def step(flat, mean, square, count, x, y):
+def _step(flat, mean, square, count, x, y):
     """One step of Adam of all models."""
-    losses, gradient = jax.vmap(jax.value_and_grad(loss))(flat, x, y)
+    losses, gradient = jax.vmap(jax.value_and_grad(_loss))(flat, x, y)
     gradient = gradient + DECAY * flat
     mean = BETA1 * mean + (1 - BETA1) * gradient
     square = BETA2 * square + (1 - BETA2) * gradient**2
@@ -48,11 +48,11 @@ def main():
     given = np.load(sys.argv[1])
     flat, x, y = (jnp.asarray(given[name]) for name in ("flat", "x", "y"))
     state = (flat, jnp.zeros_like(flat), jnp.zeros_like(flat))
-    first = step(*state, 1.0, x, y)[3]
+    first = _step(*state, 1.0, x, y)[3]
     first.block_until_ready()
     start = time.process_time()
     for count in range(1, int(given["steps"]) + 1):
-        *state, losses = step(*state, float(count), x, y)
+        *state, losses = _step(*state, float(count), x, y)
     losses.block_until_ready()
     seconds = time.process_time() - start
     with open(sys.argv[2], "w") as file:

@@ -151,9 +151,10 @@ def _print_peers(
     )
     print(
         f"\n{name}, {models} models; a plain matrix product reaches {product:.0f} GFLOP/s, "
-        f"a plain copy {copy:.1f} GB/s\n\n| side | us a model and step | times one by one | range | GFLOP/s "
-        "| GB/s |\n|---|---:|---:|---|---:|---:|"
+        f"a plain copy {copy:.1f} GB/s\n\n"
+        "| side | us a model and step | times one by one | range | GFLOP/s | GB/s |"
     )
+    print("|---|---:|---:|---|---:|---:|")
     for side, used in seconds.items():
         middle, ratios = statistics.median(used), _ratios(seconds["one by one"], used)
         print(

@@ -1,7 +1,8 @@
 """Rows per second in random batches: our loader beside other ways to read the same rows.
 
     python benchmarks/speed/random_batches.py [--rows 50000] [--width 2464] [--batch 256]
-        [--json FILE] [--tables weights columns parts]
+        [--json FILE] [--tables weights columns parts] [--lance PYTHON]
+        [--clock process_time]
 
 Writes a synthetic zoo (random weights, the real columns) to a temporary folder, reads random
 batches from it with every reader in turn, several rounds, and prints the median rates and ratios
@@ -9,7 +10,8 @@ as Markdown tables: weights alone, all columns, one layer or tenth of every row.
 with one thread, with the file in the page cache; a reader whose batch takes longer than its time
 reads one batch per round. Readers of streams (webdataset, `datasets` streaming) do not read at
 random, but in file order or shuffled within a buffer. webdataset is left out if it is not
-installed (`pip install weightzoo[bench]`).
+installed (`pip install weightzoo[bench]`). Lance needs an environment of its own, `--lance PYTHON`
+with pylance: it reads in a process of its own, which gets the rows in an Arrow file.
 
 Shape letters: N rows, D length of the flat weight vector.
 """
@@ -30,6 +32,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from arrow_peers import ArrowRows, LanceRows
 from peers import (
     H5pyRows,
     SafetensorsFiles,
@@ -78,7 +81,7 @@ def _measure_file(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     for title, every_column in (("weights", False), ("columns", True)):
         if title in args.tables:
             readers = _make_readers(folder, file, args, every_column)
-            rates = measure(readers, args.batch, args.rounds, args.seconds)
+            rates = measure(readers, args.batch, args.rounds, args.seconds, args.clock)
             found[title] = summary(rates, LIMIT, OURS)
             print(f"\n**{TABLES[title]}**\n\n{table(found[title], 4 * args.width)}", flush=True)
     if "parts" in args.tables:
@@ -159,8 +162,15 @@ def _peer_readers(
         Reader("(d) list of state dicts, `DataLoader`", _loop(models, batch)),
         Reader("(e) one safetensors file per model, `DataLoader`", _loop(files, batch)),
     ]
-    if 4 * batch * file.width < MOST_BYTES_TO_WORKERS:
+    small = 4 * batch * file.width < MOST_BYTES_TO_WORKERS
+    if small and args.clock == "perf_counter":  # the other clock does not count workers
         readers.append(Reader("(b) stock, `DataLoader`, 2 workers", _loop(stock, batch, workers=2)))
+    arrow = ArrowRows(folder, file, ours if every_column else None)
+    _check_equal({"Arrow IPC": arrow}, ours, file)
+    readers.append(Reader("Arrow IPC, memory-mapped, `take`", _each_batch(args, arrow.take)))
+    if args.lance:
+        lance = LanceRows(args.lance, arrow, args.batch)
+        readers.append(Reader("Lance, `take`", timed=lance.seconds_per_batch))
     if WebShards.installed:
         shards = WebShards(folder, file, every_column)
         _check_stream("webdataset", shards.rows(), ours)
@@ -279,6 +289,9 @@ def _arguments() -> argparse.Namespace:
         "--tables", nargs="+", choices=TABLES, default=list(TABLES), help="(default all)"
     )
     parser.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True)
+    clocks = ("perf_counter", "process_time")
+    parser.add_argument("--clock", choices=clocks, default=clocks[0], help="clock of the rates")
+    parser.add_argument("--lance", metavar="PYTHON", help="interpreter with pylance, as a peer")
     parser.add_argument("--folder", help="folder for the temporary folder")
     parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
     args = parser.parse_args()

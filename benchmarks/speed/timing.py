@@ -4,7 +4,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +18,29 @@ class Reader:
     Attributes:
         name: name in the table.
         batches: endless batches; nothing is read before the first is requested.
+        timed: function that reads for some seconds in another process and returns the seconds per
+            batch; it replaces `batches`. It gets the seconds and the name of the clock.
     """
 
     name: str
-    batches: Iterator[Any]
+    batches: Iterator[Any] = iter(())
+    timed: Callable[[float, str], float] | None = None
+
+    def seconds_per_batch(self, seconds: float, clock: str) -> float:
+        """Warm up, then read for some seconds.
+
+        Args:
+            seconds: time to read for, in seconds.
+            clock: "perf_counter" or "process_time", a function of the module `time`.
+        """
+        if self.timed is not None:
+            return self.timed(seconds, clock)
+        _warm_up(self.batches, seconds)
+        return _seconds_per_batch(self.batches, seconds, clock)
 
 
 def measure(
-    readers: list[Reader], batch: int, rounds: int, seconds: float
+    readers: list[Reader], batch: int, rounds: int, seconds: float, clock: str = "perf_counter"
 ) -> dict[str, list[float]]:
     """Rows per second of every reader in every round, readers taking turns.
 
@@ -34,12 +49,12 @@ def measure(
         batch: rows per batch.
         rounds: number of rounds, after one that warms up.
         seconds: time of each reader and round, in seconds.
+        clock: "perf_counter", or "process_time", which other programs disturb less.
     """
     rates: dict[str, list[float]] = {reader.name: [] for reader in readers}
     for round_ in range(-1, rounds):  # the first round warms caches and worker processes
         for reader in readers:
-            _warm_up(reader.batches, seconds)
-            rate = batch / _seconds_per_batch(reader.batches, seconds)
+            rate = batch / reader.seconds_per_batch(seconds, clock)
             if round_ >= 0:
                 rates[reader.name].append(rate)
     return rates
@@ -54,10 +69,11 @@ def _warm_up(batches: Iterator[Any], seconds: float) -> None:
             return
 
 
-def _seconds_per_batch(batches: Iterator[Any], seconds: float) -> float:
+def _seconds_per_batch(batches: Iterator[Any], seconds: float, clock: str) -> float:
     """Mean over the batches that fit the time, at least one."""
-    start, count = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < seconds or count == 0:
+    now: Callable[[], float] = getattr(time, clock)
+    start, count = now(), 0
+    while (elapsed := now() - start) < seconds or count == 0:
         next(batches)
         count += 1
     return elapsed / count

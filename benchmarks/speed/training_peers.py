@@ -87,7 +87,7 @@ def single_steps(recipe: Recipe, models: Sequence[Model], data: DataSet, compile
 
     Args:
         recipe: recipe of the models.
-        models: M models, of which the first one is trained M times as long.
+        models: M models; the first one is trained M times as long.
         data: image set or signal set.
         compiled: whether `torch.compile` runs forward and backward pass.
     """
@@ -118,6 +118,9 @@ def jax_seconds(
         models: M models.
         data: signal set.
         steps: number of steps.
+
+    Raises:
+        SystemExit: if its first losses are not those of our modules.
     """
     flat = initial_weights(recipe.architecture, list(models))
     x, y = next(_batches(models, data))

@@ -99,7 +99,11 @@ def _compiled(compiler: list[str]) -> Path:
 
 
 def cache_folder() -> Path:
-    """A cache folder that only the user can write to: a foreign library would run as the user."""
+    """A cache folder that only the user can write to: a foreign library would run as the user.
+
+    Raises:
+        PermissionError: if others own the folder or may write to it.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightzoo"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     stat = cache.stat()
