@@ -8,10 +8,11 @@ from typing import Any
 from .report import HEADS, NOT_DEFINED, distinct, main_cells, mean_text, table
 
 LOWER_IS_BETTER = ("mse", "mae")
+BOUNDS = ("oracle", "ceiling")  # in the names of predictors that know more than weights
 NOTE = (
     "Each column is one benchmark with its number of train models, and its main score on test: on "
     "other zoos than those trained on in the benchmarks of transfer, with all train models in "
-    "data-efficiency. **Bold** is the best mean of a column, without the oracle. Columns are not "
+    "data-efficiency. **Bold** is the best mean of a column, without oracles and ceilings. Columns are not "
     "comparable with each other. – was not run."
 )
 
@@ -45,10 +46,11 @@ def _text(result: Mapping[str, Any], name: str, best: bool) -> str:
 
 
 def _best(result: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Name of the predictor with the best mean, oracles left out."""
+    """Name of the predictor with the best mean, oracles and ceilings left out."""
     metric = result["metric"]
     sign = -1 if metric in LOWER_IS_BETTER else 1
-    scores = {name: sign * _mean(result, name) for name in names if "oracle" not in name}
+    rivals = [name for name in names if not any(word in name for word in BOUNDS)]
+    scores = {name: sign * _mean(result, name) for name in rivals}
     known = {name: score for name, score in scores.items() if math.isfinite(score)}
     return max(known, key=lambda name: known[name]) if known else ""
 

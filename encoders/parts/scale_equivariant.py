@@ -68,7 +68,13 @@ class EdgeUpdate(nn.Module):
 
 
 def bare_linear(into: int, out: int, std: float | None = None) -> nn.Linear:
-    """A linear layer without bias, which keeps the deviation of its input unless `std` is given."""
+    """A linear layer without bias.
+
+    Args:
+        into: width of the features.
+        out: width of the result.
+        std: deviation of the initial weights; None keeps the deviation of the input.
+    """
     layer = nn.Linear(into, out, bias=False)
     nn.init.normal_(layer.weight, std=std or into**-0.5)
     return layer
