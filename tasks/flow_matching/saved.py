@@ -82,7 +82,9 @@ def _made(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> WeightFlo
     given = config["settings"] | {"device": "cpu", "widths": tuple(config["settings"]["widths"])}
     settings = FlowSettings(**given)
     shapes: dict[str, tuple[int, ...]] = {"mean": (table.width,)}
-    shapes |= {"axes": (settings.components, table.width)} if settings.components else {}
+    if settings.components:
+        count = len(tensors["axes"]) if "axes" in tensors else settings.components
+        shapes["axes"] = (min(count, settings.components), table.width)
     shapes |= {"reference": (table.width,)} if settings.aligned else {}
     for name, shape in shapes.items():
         if name not in tensors or tensors[name].shape != shape:

