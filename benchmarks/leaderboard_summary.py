@@ -12,8 +12,8 @@ BOUNDS = ("oracle", "ceiling")  # in the names of predictors that know more than
 NOTE = (
     "Each column is one benchmark with its number of train models, and its main score on test: on "
     "other zoos than those trained on in the benchmarks of transfer, with all train models in "
-    "data-efficiency. **Bold** is the best mean of a column, without oracles and ceilings. Columns are not "
-    "comparable with each other. – was not run."
+    "data-efficiency. **Bold** is the best mean of a column, without oracles and ceilings. Columns "
+    "are not comparable with each other. – was not run."
 )
 
 

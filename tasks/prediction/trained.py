@@ -52,9 +52,11 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
         )
     zoos = [_splits(zoo, options.target, options.rows) for zoo in options.zoos]
     scaling = "tensor" if len({zoo["train"].layer_table for zoo in zoos}) == 1 else "fan_in"
-    settings = {"lr": LEARNING_RATES.get(encoder, OTHER_LR), "scaling": scaling} | dict(
-        options.settings
-    )
+    settings: dict[str, Any] = {
+        "lr": LEARNING_RATES.get(encoder, OTHER_LR),
+        "scaling": scaling,
+        **options.settings,
+    }
     trained = train_encoder(
         EncoderSpec(encoder, options.config),
         [zoo["train"] for zoo in zoos],
