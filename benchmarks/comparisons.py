@@ -36,8 +36,9 @@ PAIRS = (
     ("SNE", "neural graph"),
     ("SNE", "DWSNet"),
     ("SNE", "NFT"),
-    ("SNE", "SNE without regulariser"),
-    ("SNE", "SNE, wrong permutations"),
+    ("SNE", "SNE, paper"),
+    ("SNE, paper", "SNE, paper, without regulariser"),
+    ("SNE, paper", "SNE, paper, wrong permutations"),
 )
 """First and second predictor; a result without one of them leaves the pair out."""
 RESAMPLES = 1000

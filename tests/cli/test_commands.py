@@ -34,7 +34,7 @@ def test_help_imports_no_module_of_a_command() -> None:
 
 def test_help_of_a_command_imports_the_module_of_its_group_alone() -> None:
     loaded = loaded_after("['glue', '--help']")
-    assert "weightzoo.cli.merging" in loaded
+    assert "weightzoo.cli.gluing" in loaded
     assert not loaded & {"weightzoo.cli.building", "weightzoo.cli.models", "weightzoo.cli.zoos"}
 
 
@@ -51,7 +51,7 @@ def test_parser_of_a_command_is_built_at_its_first_use() -> None:
     assert not any(one.is_built for one in commands.choices.values())
     assert commands.choices["merge"].parse_args(["a", "--out", "b"]).members == ["a"]
     assert [name for name, one in commands.choices.items() if one.is_built] == [
-        *COMMANDS["merging.add_merging_commands"]
+        *COMMANDS["merging.add_merge_command"]
     ]
 
 

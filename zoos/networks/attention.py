@@ -17,8 +17,8 @@ def fused_attention(
     key: Tensor,
     value: Tensor,
     mask: Tensor | None = None,
-    causal: bool = False,
     scale: float | None = None,
+    causal: bool = False,
 ) -> Tensor:
     """Scaled dot-product attention, in several calls if there are many sets.
 
@@ -29,8 +29,8 @@ def fused_attention(
         key: keys, (S, H, K, C).
         value: values, (S, H, K, C).
         mask: whether a key takes part, (S, 1, 1, K); None lets all keys take part.
-        causal: whether a query sees only the keys up to its own place, without `mask`.
         scale: factor of the scores; None takes 1 / sqrt(C).
+        causal: whether a query sees only the keys up to its own place, without `mask`.
 
     Returns:
         (S, H, Q, C).
@@ -50,5 +50,5 @@ def fused_attention(
     for start in range(0, len(query), MOST_SETS):
         part = slice(start, start + MOST_SETS)
         masked = None if mask is None else mask[part]
-        found.append(fused_attention(query[part], key[part], value[part], masked, causal, scale))
+        found.append(fused_attention(query[part], key[part], value[part], masked, scale, causal))
     return torch.cat(found)
