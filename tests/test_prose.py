@@ -11,7 +11,8 @@ from prose import banned_forms, lacks_args, lacks_raises, nounless_entries, publ
 from weightzoo.zoos.networks.layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [*module_files(ROOT), *(f.relative_to(ROOT) for f in ROOT.glob("benchmarks/speed/*.py"))]
+SCRIPTS = [f for room in ("peers", "speed") for f in ROOT.glob(f"benchmarks/{room}/*.py")]
+SOURCES = [*module_files(ROOT), *(f.relative_to(ROOT) for f in SCRIPTS)]
 DOCUMENTS = [f.relative_to(ROOT) for f in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])]
 HELD_FORMS = (Path("tests/data/prose.py"), Path("tests/test_prose.py"))  # hold the banned forms
 FURTHER = [f.relative_to(ROOT) for f in sorted([*ROOT.glob("tests/**/*.py"), *ROOT.glob("*.toml")])]

@@ -14,7 +14,7 @@ take about 25 MB, so that a smaller tree would not fill them.
 table), `nino` (float16 memory maps of 14,378 values, against one `torch.from_file` of each map),
 `weightclip` (CNN3, five checkpoints of each model), `mother` (trees of snapshots of 98,304 values)
 and `model-j` (a layer of 98,304 values from repositories of 0.8 MB on a Hub on the loopback,
-against the same ranges read with `HfFileSystem`). Their files: `import_sources.py`.
+against the same ranges read with `HfFileSystem`). Their files: `../peers/import_sources.py`.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from import_sources import FORMATS, local_hub
 
+from weightzoo.benchmarks.peers.import_sources import FORMATS, local_hub
 from weightzoo.builders.imports import import_zoo
 from weightzoo.zoos.networks.presets import cnn_s
 

@@ -31,9 +31,9 @@ from functools import cache
 from typing import Any
 
 import torch
-import training_peers as peers
 from tqdm import tqdm
 
+from weightzoo.benchmarks.peers import training_peers as peers
 from weightzoo.builders.engines.worker_processes import ALLOCATOR
 from weightzoo.builders.population.compiled_step import is_traceable
 from weightzoo.builders.training.cohort import cut_cohorts, train_cohort

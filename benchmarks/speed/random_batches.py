@@ -32,8 +32,12 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from arrow_peers import ArrowRows, LanceRows
-from peers import (
+from synthetic_zoo import SEED, write_sharded_zoo, write_zoo
+from timing import Reader, machine, measure, summary, table
+from torch.utils.data import DataLoader
+
+from weightzoo.benchmarks.peers.arrow_peers import ArrowRows, LanceRows
+from weightzoo.benchmarks.peers.readers import (
     H5pyRows,
     SafetensorsFiles,
     StateDicts,
@@ -42,10 +46,6 @@ from peers import (
     stock_dataset,
     stock_stream,
 )
-from synthetic_zoo import SEED, write_sharded_zoo, write_zoo
-from timing import Reader, machine, measure, summary, table
-from torch.utils.data import DataLoader
-
 from weightzoo.loaders import BatchOrder, DeviceLoader, ZooDataset, load_zoo
 from weightzoo.zoos.format import WEIGHTS, ZooFile, open_zoo_file
 
