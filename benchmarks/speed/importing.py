@@ -23,6 +23,7 @@ import multiprocessing
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -33,9 +34,11 @@ from pathlib import Path
 
 import torch
 
-from weightzoo.benchmarks.peers.import_sources import FORMATS, local_hub
 from weightzoo.builders.imports import import_zoo
 from weightzoo.zoos.networks.presets import cnn_s
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
+from import_sources import FORMATS, local_hub
 
 
 def main() -> None:

@@ -28,12 +28,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from weightzoo.benchmarks.peers import training_peers as peers
 from weightzoo.builders.engines.worker_processes import ALLOCATOR
 from weightzoo.builders.population.compiled_step import is_traceable
 from weightzoo.builders.training.cohort import cut_cohorts, train_cohort
@@ -44,6 +44,9 @@ from weightzoo.zoos.images.image_set import ImageSet, cut, make_image_set
 from weightzoo.zoos.networks import convolution_c
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
+import training_peers as peers
 
 SEED, SPLITS = 0, (1200, 300, 300)
 PEER_VALUES = {"activation": "tanh", "optimizer": "adam", "lr": 1e-3}  # of all models with --peers

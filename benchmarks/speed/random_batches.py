@@ -36,8 +36,12 @@ from synthetic_zoo import SEED, write_sharded_zoo, write_zoo
 from timing import Reader, machine, measure, summary, table
 from torch.utils.data import DataLoader
 
-from weightzoo.benchmarks.peers.arrow_peers import ArrowRows, LanceRows
-from weightzoo.benchmarks.peers.readers import (
+from weightzoo.loaders import BatchOrder, DeviceLoader, ZooDataset, load_zoo
+from weightzoo.zoos.format import WEIGHTS, ZooFile, open_zoo_file
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
+from arrow_peers import ArrowRows, LanceRows
+from readers import (
     H5pyRows,
     SafetensorsFiles,
     StateDicts,
@@ -46,8 +50,6 @@ from weightzoo.benchmarks.peers.readers import (
     stock_dataset,
     stock_stream,
 )
-from weightzoo.loaders import BatchOrder, DeviceLoader, ZooDataset, load_zoo
-from weightzoo.zoos.format import WEIGHTS, ZooFile, open_zoo_file
 
 LIMIT = "(a) numpy memmap, `np.take` into one buffer"
 PART_LIMIT = "(a) numpy memmap, `rows[index, start:stop]`"
