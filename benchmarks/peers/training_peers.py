@@ -28,7 +28,6 @@ from weightzoo.zoos.images.image_set import ImageSet
 from weightzoo.zoos.networks.architectures import Architecture
 from weightzoo.zoos.recipe import Model, Recipe
 
-MATRIX, COPY = 768, 2**24  # side of the roofline's matrices, float32 values of its copy
 JAX_SCRIPT = Path(__file__).with_name("jax_training.py")
 
 Steps = Callable[[int], None]  # trains for a number of steps
@@ -137,15 +136,6 @@ def jax_seconds(
     return {"seconds": found["seconds"]}
 
 
-def roofline() -> dict[str, float]:
-    """Processor seconds of a plain matrix product and a plain copy, as GFLOP/s and GB/s."""
-    a, b, out = (torch.rand(MATRIX, MATRIX) for _ in range(3))
-    source, target = torch.rand(COPY), torch.empty(COPY)
-    product = _fastest(lambda: torch.mm(a, b, out=out))
-    copy = _fastest(lambda: target.copy_(source))
-    return {"gflops": 2 * MATRIX**3 / product / 1e9, "gbytes": 2 * 4 * COPY / copy / 1e9}
-
-
 def step_work(recipe: Recipe, model: Model, data: DataSet) -> dict[str, float]:
     """Work of one step of one model: floating-point operations, and bytes at the least.
 
@@ -181,15 +171,6 @@ def processor_seconds(steps: Steps, count: int) -> float:
     start = time.process_time()
     steps(count)
     return time.process_time() - start
-
-
-def _fastest(call: Callable[[], Any]) -> float:
-    seconds = []
-    for _ in range(7):
-        start = time.process_time()
-        call()
-        seconds.append(time.process_time() - start)
-    return min(seconds)
 
 
 def _module(architecture: Architecture, model: Model) -> torch.nn.Module:

@@ -6,6 +6,9 @@
 - SANE: windows of 256 tokens of 288 values read from a file of ResNet-18-size rows (11 M values);
   once reading alone, once with training steps of a small SANE.
 
+Work of the steps (matrix products and attention, forward and backward) by processor time stands
+beside that of a plain matrix product in the same process.
+
 Every part runs in a process of its own, so that its peak memory is its own. Memory before the work
 starts (Python, torch, this package) is given beside it.
 
@@ -23,7 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from timing import machine
+from timing import machine, roofline
+from torch.utils.flop_counter import FlopCounterMode
 
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.loaders.batching.window_reader import WindowReader
@@ -98,8 +102,7 @@ def _train_models(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     mean = canonical.standardization.apply(reader.mean()[None])[0]
     autoencoder = ZooAutoencoder(canonical, make_module(rows.layer_table, settings), settings, mean)
     training = ModelTraining(autoencoder, reader, rows.select([0, 1]), SEED)
-    rate = _steps_per_second(training, settings.batch_size, seconds)
-    return {"per_second": rate * settings.batch_size, "unit": "models/s"}
+    return _steps(training, settings.batch_size, seconds) | {"unit": "models/s"}
 
 
 def _read_windows(rows: ZooDataset, seconds: float) -> dict[str, Any]:
@@ -131,15 +134,15 @@ def _train_sane(rows: ZooDataset, seconds: float) -> dict[str, Any]:
     reader = train_rows(canonical, rows, settings)
     training = SequenceTraining(autoencoder, reader, rows.select([0, 1]), SEED)
     batch = min(WINDOWS_PER_STEP, len(rows))
-    rate = _steps_per_second(training, batch, seconds)
+    found = _steps(training, batch, seconds)
     assert training.reader is not None
     counts = training.reader.counts
     training.close()
-    return {"per_second": rate * batch, "unit": "windows/s"} | _bytes(counts)
+    return found | {"unit": "windows/s"} | _bytes(counts)
 
 
-def _steps_per_second(training: AutoencoderTraining, batch: int, seconds: float) -> float:
-    """Rate of whole steps after a first one."""
+def _steps(training: AutoencoderTraining, batch: int, seconds: float) -> dict[str, Any]:
+    """Rate of rows in whole steps after a first one, and their work by processor time."""
     generator = torch.Generator().manual_seed(SEED)
 
     def step() -> None:
@@ -148,12 +151,18 @@ def _steps_per_second(training: AutoencoderTraining, batch: int, seconds: float)
         training.step(chosen, weights)
 
     training.module.train()
-    step()
-    start, count = time.perf_counter(), 0
+    with FlopCounterMode(display=False) as counter:
+        step()
+    start, used, count = time.perf_counter(), time.process_time(), 0
     while (elapsed := time.perf_counter() - start) < seconds or count == 0:
         step()
         count += 1
-    return count / elapsed
+    work = count * counter.get_total_flops() / (time.process_time() - used)
+    return {
+        "per_second": count * batch / elapsed,
+        "gflops": work / 1e9,
+        "product_gflops": roofline()["gflops"],
+    }
 
 
 def _write_rows(path: Path, architecture: Architecture, rows: int) -> None:
@@ -178,15 +187,21 @@ def _write_rows(path: Path, architecture: Architecture, rows: int) -> None:
 
 def _table(results: dict[str, dict[str, Any]]) -> str:
     """The results as a Markdown table."""
-    head = "| part | rate | peak MB (at start) | read / window's bytes | pages / window's bytes |"
-    lines = [head, "|---|---:|---:|---:|---:|"]
+    head = (
+        "| part | rate | GFLOP/s (plain product) | peak MB (at start) | read / window's bytes | "
+        "pages / window's bytes |"
+    )
+    lines = [head, "|---|---:|---:|---:|---:|---:|"]
     for part, found in results.items():
         read, pages = (
             f"{found[key]:.4f}" if key in found else "–" for key in ("read_share", "page_share")
         )
         memory = f"{found['peak_bytes'] / 1e6:.0f} ({found['start_bytes'] / 1e6:.0f})"
         rate = f"{found['per_second']:.1f} {found['unit']}"
-        lines.append(f"| {part} | {rate} | {memory} | {read} | {pages} |")
+        work = "–"
+        if "gflops" in found:
+            work = f"{found['gflops']:.0f} ({found['product_gflops']:.0f})"
+        lines.append(f"| {part} | {rate} | {work} | {memory} | {read} | {pages} |")
     return "\n".join(lines)
 
 

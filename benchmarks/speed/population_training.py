@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from timing import roofline
 from tqdm import tqdm
 
 from weightzoo.builders.engines.worker_processes import ALLOCATOR
@@ -136,7 +137,7 @@ def _net_of_peers(name: str, models: Sequence[Model], options: argparse.Namespac
         if options.jax and round_ and not isinstance(data, ImageSet):
             used = peers.jax_seconds(options.jax, recipe, models, data, options.steps)["seconds"]
             seconds.setdefault("jax.vmap", []).append(used / options.steps / len(models))
-        rooflines.append(peers.roofline())
+        rooflines.append(roofline())
     work = peers.step_work(recipe, models[0], data)
     _print_peers(name, len(models), seconds, work, rooflines)
     return {"models": len(models), "seconds": seconds, "work": work, "rooflines": rooflines}
@@ -150,7 +151,7 @@ def _print_peers(
     rooflines: Sequence[dict[str, float]],
 ) -> None:
     product, copy = (
-        statistics.median(roofline[kind] for roofline in rooflines) for kind in ("gflops", "gbytes")
+        statistics.median(found[kind] for found in rooflines) for kind in ("gflops", "gbytes")
     )
     print(
         f"\n{name}, {models} models; a plain matrix product reaches {product:.0f} GFLOP/s, "

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 WARM_UP_BATCHES = 4  # what two worker processes prefetch
+MATRIX, COPY = 768, 2**24  # side of the roofline's matrices, float32 values of its copy
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,15 @@ def measure(
             if round_ >= 0:
                 rates[reader.name].append(rate)
     return rates
+
+
+def roofline() -> dict[str, float]:
+    """Processor seconds of a plain matrix product and a plain copy, as GFLOP/s and GB/s."""
+    a, b, out = (torch.rand(MATRIX, MATRIX) for _ in range(3))
+    source, target = torch.rand(COPY), torch.empty(COPY)
+    product = _fastest(lambda: torch.mm(a, b, out=out))
+    copy = _fastest(lambda: target.copy_(source))
+    return {"gflops": 2 * MATRIX**3 / product / 1e9, "gbytes": 2 * 4 * COPY / copy / 1e9}
 
 
 def _warm_up(batches: Iterator[Any], seconds: float) -> None:
@@ -124,3 +136,12 @@ def machine() -> str:
 
 def _median_ratio(above: list[float], below: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def _fastest(call: Callable[[], Any]) -> float:
+    seconds = []
+    for _ in range(7):
+        start = time.process_time()
+        call()
+        seconds.append(time.process_time() - start)
+    return min(seconds)
