@@ -1,6 +1,6 @@
 """Benchmarks of property prediction, each with its zoos, predictors and runs."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..tasks.baselines.regressors import Predictor
@@ -10,17 +10,14 @@ from ..zoos.images.glyphs import LARGE_TEST
 from .benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
 from .predictors import (
     ACROSS,
-    INR_SETTINGS,
     baselines,
     crossing,
     encoders,
-    frequency_predictors,
-    inr_classifiers,
     oracles,
     own_encoders,
     probes,
 )
-from .runs import Run
+from .runs import Run, repeated_runs
 from .zoos import ZooPlan, plan
 
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)
@@ -32,29 +29,6 @@ TARGETS = {
 }
 ROWS = {"small": "all", "medium": "last", "full": "all"}
 """Checkpoints by size: the medium variant takes a thousand models and their last ones."""
-
-
-def _runs(
-    predictors: Iterable[Predictor],
-    sources: Sequence[str],
-    tested: Sequence[str],
-    seeds: Sequence[int],
-    target: str = "test_accuracy",
-    **options: Any,
-) -> list[Run]:
-    """Runs of every predictor with every seed it needs."""
-    return [
-        Run(
-            predictor=predictor,
-            sources=tuple(sources),
-            tested=tuple(tested),
-            target=target,
-            seed=seed,
-            **options,
-        )
-        for predictor in predictors
-        for seed in (seeds if predictor.seeded else seeds[:1])
-    ]
 
 
 def _within_plans(size: str) -> list[ZooPlan]:
@@ -70,7 +44,7 @@ def _within_runs(
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
         predictors = [*plain, *probes(), *encoders(size), *own_encoders(own, size)]
         predictors += oracles() if target == "test_accuracy" else []
-        runs += _runs(predictors, zoo, zoo, seeds, target, rows=ROWS[size])
+        runs += repeated_runs(predictors, zoo, zoo, seeds, target, rows=ROWS[size])
     return runs
 
 
@@ -113,7 +87,7 @@ def _architecture_runs(
     predictors = [*crossing(size), *own_encoders(own, size, **ACROSS)]
     if size == "small":
         sources = names[:-1]
-        return [r for name in sources for r in _runs(predictors, [name], names, seeds)]
+        return [r for name in sources for r in repeated_runs(predictors, [name], names, seeds)]
     return [
         *_matrix(predictors, names, seeds, size),
         *_leave_one_out(predictors, names, seeds, size),
@@ -127,7 +101,7 @@ def _matrix(
     return [
         run
         for source in names
-        for run in _runs(predictors, [source], names, seeds, rows=ROWS[size])
+        for run in repeated_runs(predictors, [source], names, seeds, rows=ROWS[size])
     ]
 
 
@@ -139,43 +113,10 @@ def _leave_one_out(
     return [
         run
         for name in names
-        for run in _runs(
+        for run in repeated_runs(
             several, [other for other in names if other != name], [name], seeds, rows=ROWS[size]
         )
     ]
-
-
-def _frequency_plans(size: str) -> list[ZooPlan]:
-    """Zoo of implicit neural representations (INRs) of the published size, from small weights.
-
-    SIREN's own initialisation gives the first layer all frequencies from the start. The learned
-    frequency then shows only in how the layers' weights connect: DWSNet begins to learn it from
-    some thousand models, SNE does not (see LOG.md). INRs train for 1,520 steps, because those that
-    have not learned their signal dominate the squared error (after 480 steps 38 % of 1-16-16-1
-    above frequency 8).
-    """
-    factors = {"init": "normal", "init_std": 0.02, "optimizer": "adam", "lr": 1e-3}
-    changes: dict[str, Any] = {"epochs": 190, "checkpoints": (190,)}
-    changes["factors"] = factors | {"weight_decay": 1e-4, "batch_size": 125}
-    if size == "small":
-        changes["split"] = {"train": 0.3, "val": 0.15, "test": 0.55}
-    models = {"small": 1000, "medium": 2000, "full": 4000}[size]
-    return [plan("sine-inr", "sine-inr", models, 47, seeds=4000, **changes)]
-
-
-def _frequency_runs(
-    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
-) -> list[Run]:
-    zoo, epochs = names[:1], 50 if size == "small" else 100
-    return _runs(
-        [*frequency_predictors(size), *own_encoders(own, size, **INR_SETTINGS, epochs=epochs)],
-        zoo,
-        zoo,
-        seeds,
-        "frequency",
-        rows="last",
-        measure_invariance=True,
-    )
 
 
 def _efficiency_runs(
@@ -186,38 +127,8 @@ def _efficiency_runs(
     return [
         run
         for fraction in FRACTIONS
-        for run in _runs(predictors, zoo, zoo, seeds, fraction=fraction, rows=ROWS[size])
+        for run in repeated_runs(predictors, zoo, zoo, seeds, fraction=fraction, rows=ROWS[size])
     ]
-
-
-def inr_plan(size: str) -> ZooPlan:
-    """INRs of the digits, fitted for 60 steps to an error of about 1e-4 in the small variant.
-
-    Args:
-        size: "small", "medium" or "full".
-    """
-    models, epochs = {"small": (600, 60), "medium": (1797, 100), "full": (1797, 500)}[size]
-    changes: dict[str, Any] = {"seeds": 1797, "epochs": epochs, "checkpoints": (epochs,)}
-    return plan("digits-inr", "digits-inr", models, 0, **changes)
-
-
-def _label_runs(
-    names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
-) -> list[Run]:
-    zoo = names[:1]
-    predictors = [*inr_classifiers(size), *own_encoders(own, size, batch_size=32)]
-    return _runs(predictors, zoo, zoo, seeds, "label", rows="last")
-
-
-LABEL_PAIRS = (  # named before the run
-    ("ScaleGMN", "statistics + boosting"),
-    ("ScaleGMN", "flat MLP"),
-    ("ScaleGMN", "neural graph"),
-    ("ScaleGMN", "DNG"),
-    ("DWSNet", "flat MLP"),
-    ("ProbeGen", "ScaleGMN"),
-    ("ceiling: rendered images", "ProbeGen"),
-)
 
 
 BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
@@ -251,25 +162,6 @@ BENCHMARKS: dict[str, Callable[[BenchmarkOptions], BenchmarkOutcome]] = {
             plans=_architecture_plans,
             runs=_architecture_runs,
             min_zoos=2,
-        ),
-        Benchmark(
-            name="inr-frequency",
-            question="how fast is the sine that an INR has learned?",
-            layout="rows",
-            metric="mse",
-            target="frequency",
-            plans=_frequency_plans,
-            runs=_frequency_runs,
-        ),
-        Benchmark(
-            name="inr-classification",
-            question="which digit does an INR store?",
-            layout="rows",
-            metric="accuracy",
-            target="label",
-            plans=lambda size: [inr_plan(size)],
-            runs=_label_runs,
-            pairs=LABEL_PAIRS,
         ),
         Benchmark(
             name="data-efficiency",

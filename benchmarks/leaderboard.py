@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from ..zoos.errors import ZooError
-from . import editing_report, generation_report
+from . import generation_report
 from .comparisons import comparison_table
+from .inrs import editing_report
 from .leaderboard_summary import summary
 from .merging import language_report
 from .merging import report as merging_report

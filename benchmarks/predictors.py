@@ -20,21 +20,16 @@ from ..tasks.baselines.regressors import (
     StatisticsRidge,
     ValAccuracy,
 )
-from ..tasks.baselines.rendered_images import RenderedImages
 from ..tasks.training.encoder_making import EncoderSpec
 from ..tasks.training.encoder_training import EncoderRegressor
 from ..tasks.training.settings import TrainingSettings
 
-INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32, "patience": 1000}
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
 SNE_RATE = 6e-3
 EPOCHS = {"small": 10, "medium": 60, "full": 30}
 """Epochs of costly encoders; the medium variant has one checkpoint of each model."""
-INR_PASSES = {"small": 1, "medium": 3, "full": 8}
-"""Factor of the epochs of classifiers of INRs."""
 REDUCED: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}
 """Size of the paper's SNE in the small and medium variants, a fifth of the time."""
-NU = 1.0  # weight of the regulariser, whose distance is in deviations of the frequency
 
 
 def baselines() -> list[Predictor]:
@@ -112,71 +107,6 @@ def crossing(size: str) -> list[Predictor]:
         trained("SNE, paper", "sne-paper", paper_options(size), epochs=epochs, **ACROSS),
         *probing(size),
         *oracles(),
-    ]
-
-
-def frequency_predictors(size: str) -> list[Predictor]:
-    """SNE, ablations of the paper's SNE, and other predictors that read the weights of an INR.
-
-    A chunk of the paper's SNE holds the incoming weights of one unit of a 1-32-32-1 INR. Without
-    positional encodings it is therefore invariant to every reordering of units and the regulariser
-    is 0, so these ablations train without it.
-    """
-    common = INR_SETTINGS | {"epochs": 50 if size == "small" else 100}
-    plain = common | {"lr": 1e-2}
-    regular = plain | {"invariance": NU}
-    paper = {} if size == "full" else REDUCED
-    bare = paper | {"positions": "none"}
-    flat = bare | {"hierarchy": False}
-    return [
-        Constant(),
-        StatisticsBoosting(),
-        LinearProbe("weights"),
-        LinearProbe("statistics"),
-        trained("SNE", "sne", **regular),
-        trained("SNE, paper", "sne-paper", paper, **regular),
-        trained("SNE, paper, without regulariser", "sne-paper", paper, **plain),
-        trained(
-            "SNE, paper, wrong permutations",
-            "sne-paper",
-            paper,
-            **regular | {"permutations": "uncoupled"},
-        ),
-        trained("SNE, paper, without encodings", "sne-paper", bare, **plain),
-        trained("SNE, paper, without encodings and hierarchy", "sne-paper", flat, **plain),
-        trained("flat MLP", "flat-mlp", lr=1e-3, **common),
-        trained("statistics MLP", "statistics-mlp", lr=1e-3, **common),
-        trained("DeepSets", "deepsets", lr=1e-2, **common),
-        trained("DWSNet", "dwsnet", lr=3e-3, **common),
-        trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if size == "small" else 100}),
-        trained("ScaleGMN", "scale-gmn", lr=3e-3, **common | {"epochs": common["epochs"] // 2}),
-        trained("ProbeGen", "probegen", {"values": 1}, lr=1e-3, **common),
-    ]
-
-
-def inr_classifiers(size: str) -> list[Predictor]:
-    """Predictors of the class of the image that an INR stores; cheap ones get more epochs.
-
-    ProbeGen and HiddenProbe run the networks at learned points, and the ceiling at all of them.
-    """
-    factor = INR_PASSES[size]
-    common: dict[str, Any] = {"batch_size": 32, "patience": 1000}
-
-    def encoder(name: str, key: str, epochs: int, lr: float, **options: Any) -> Predictor:
-        return trained(name, key, options, epochs=factor * epochs, lr=lr, **common)
-
-    return [
-        Constant(),
-        StatisticsBoosting(),
-        encoder("statistics MLP", "statistics-mlp", 60, 1e-3),
-        encoder("flat MLP", "flat-mlp", 60, 1e-3),
-        encoder("DWSNet", "dwsnet", 15, 3e-3),
-        encoder("neural graph", "neural-graph", 12, 3e-3),
-        encoder("DNG", "dng", 20, 3e-3),
-        encoder("ScaleGMN", "scale-gmn", 12, 3e-3),
-        encoder("HiddenProbe", "hidden-probe", 15, 1e-3),
-        encoder("ProbeGen", "probegen", 40, 1e-3, values=1),
-        RenderedImages(),
     ]
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -84,6 +84,38 @@ class Run:
             "turned": self.measure_invariance,  # the key in earlier result files
             "zoos": {name: _fingerprint(zoos[name]) for name in names},
         }
+
+
+def repeated_runs(
+    predictors: Iterable[Predictor],
+    sources: Sequence[str],
+    tested: Sequence[str],
+    seeds: Sequence[int],
+    target: str = "test_accuracy",
+    **options: Any,
+) -> list[Run]:
+    """Runs of every predictor with every seed it needs.
+
+    Args:
+        predictors: predictors to fit.
+        sources: names of the zoos to train on.
+        tested: names of the zoos whose test splits are scored.
+        seeds: seeds of the fits; a predictor without random draws takes the first alone.
+        target: column to predict.
+        **options: further fields of `Run`.
+    """
+    return [
+        Run(
+            predictor=predictor,
+            sources=tuple(sources),
+            tested=tuple(tested),
+            target=target,
+            seed=seed,
+            **options,
+        )
+        for predictor in predictors
+        for seed in (seeds if predictor.seeded else seeds[:1])
+    ]
 
 
 def execute(

@@ -123,7 +123,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     out = options.out or Path(f"weightzoo-{options.name}")
     check_folder(out)
     if options.encoder and not isinstance(benchmark, Benchmark):
-        known = [name for name, module in BENCHMARKS.items() if module == ".definitions"]
+        known = [name for name, module in BENCHMARKS.items() if module.endswith(".definitions")]
         raise ValueError(
             f"benchmark {options.name!r} compares no encoders: leave out --encoder, or take one of "
             f"{known}"

@@ -14,7 +14,8 @@ silent:
   weights is invisible. `positions="element"` also encodes both orders. `positions="none"` encodes
   nothing: only the grouping of values in chunks, tensors and layers remains. With `hierarchy=False`
   in addition, only the grouping in chunks remains. "Without positional and hierarchical encoding",
-  the paper's ablation, can mean either.
+  the paper's ablation, can mean either. `omit` leaves out the encoding of layer type or level, and
+  `heads=0` the attention of all set functions.
 - Each sinusoidal encoding has its own start; a role encoding distinguishes weight and bias.
 - The head starts with a batch norm, unless `head_norm=False`: after four poolings the differences
   between embeddings are small against what they share, and without the norm training often stays
@@ -58,13 +59,21 @@ from ..zoos.networks.layer_table import LayerTable
 from ..zoos.tokens.chunks import Chunks
 from ..zoos.tokens.tokenizers import check_shape
 from .parts.blocks import encoding, normalized_perceptron, perceptron
-from .parts.chunk_plan import ALIGNMENTS, CONV_CHUNKS, ChunkPlan, cached_chunks, chunk_plan
+from .parts.chunk_plan import (
+    ALIGNMENTS,
+    CODES,
+    CONV_CHUNKS,
+    ChunkPlan,
+    cached_chunks,
+    chunk_plan,
+)
 from .parts.parameters import check_weights
 from .parts.ragged import Rectangle
 from .parts.set_functions import PMA, SetToSet
 
 POSITIONS = ("element", "layer", "none")
 FEATURES = ("value", "scales", "magnitudes")
+OMITTED = ("type", "level")
 SCALES = (0.1, 1.0, 10.0, 100.0)
 PAPER: dict[str, Any] = {
     "width": 32,
@@ -80,6 +89,7 @@ PAPER: dict[str, Any] = {
     "element_size": 1,
     "hierarchy": True,
     "conv_chunk": "kernels",
+    "omit": [],
 }
 """Configuration of the paper, see `SNE.paper`."""
 TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # indices of the encodings, each with its own start
@@ -300,12 +310,14 @@ class SNE(nn.Module):
         element_size: int = 8,
         hierarchy: bool = True,
         conv_chunk: str = "values",
+        omit: Sequence[str] = (),
     ) -> None:
         """Make an encoder of our configuration, or of a similar one.
 
         Args:
             width: H, width of every vector.
-            heads: number of attention heads; divides the width.
+            heads: number of attention heads; divides the width. 0 takes means in place of
+                attention, as in Deep Sets.
             chunk_size: number of values per chunk; a chunk of a convolution holds whole kernels.
             positions: encoded positions, one of `POSITIONS`.
             outputs: number of predicted values.
@@ -322,6 +334,7 @@ class SNE(nn.Module):
                 makes all chunks one set, whose vectors replace those of layers.
             conv_chunk: unit that `chunk_size` counts in a convolution, one of
                 `chunk_plan.CONV_CHUNKS`.
+            omit: encodings that are left out, of `OMITTED`.
 
         Raises:
             ValueError: if an option is unknown, options exclude each other, or a size is below 1.
@@ -343,6 +356,8 @@ class SNE(nn.Module):
                 "chunk_size, outputs, blocks and element_size must be at least 1, "
                 f"got {chunk_size!r}, {outputs!r}, {blocks!r} and {element_size!r}"
             )
+        if isinstance(omit, str) or not set(omit) <= set(OMITTED):
+            raise ValueError(f"omit must be a list of {OMITTED}, got {omit!r}")
         hidden = [4 * width] if head is None else list(head)
         self.config: dict[str, Any] = {
             "width": width,
@@ -359,6 +374,7 @@ class SNE(nn.Module):
             "element_size": element_size,
             "hierarchy": hierarchy,
             "conv_chunk": conv_chunk,
+            "omit": list(omit),
         }
         self._cutting = (chunk_size, align, conv_chunk)
         self.chunks = ChunkEncoder(width, heads, blocks, norm, positions, features, element_size)
@@ -425,8 +441,7 @@ class SNE(nn.Module):
         Returns:
             Embeddings, (B, H).
         """
-        if self.config["positions"] == "none":
-            plan = plan.without_codes()
+        plan = plan.without(CODES if self.config["positions"] == "none" else self.config["omit"])
         chunks = self.chunks(values, plan)
         if self.tensors is None or self.layers is None:
             return self.network(chunks, plan.level)

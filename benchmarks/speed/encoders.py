@@ -1,10 +1,11 @@
 """Speed and memory of every encoder, with DeepSets as unit.
 
     python benchmarks/speed/encoders.py --rounds 5 --seconds 0.3
+    python benchmarks/speed/encoders.py --presets inr --encoders sne-paper:chunk_size=4 sne-paper
 
 Encoders take turns in every round, so that other load on the machine affects all alike; a ratio is
 the median over rounds. Forward is without gradient; a step is forward, backward and AdamW on one
-batch. Memory is the peak of one step in a forked process above its memory before (Linux).
+batch; options of an encoder follow its name. Memory is the peak of one step in a forked process above its memory before (Linux).
 """
 
 import argparse
@@ -88,8 +89,9 @@ def _makers(layer_table: LayerTable, encoders: Sequence[str]) -> dict[str, Calla
     """Constructors of the named encoders that accept the architecture, and of the unit."""
     made: dict[str, Callable[[], nn.Module]] = {}
     for name in dict.fromkeys([*encoders, UNIT]):
-        entry = ENCODERS[name]
-        make = partial(_make, entry, layer_table)
+        encoder, *given = name.split(":")
+        options = {key: json.loads(value) for key, value in (text.split("=") for text in given)}
+        make = partial(_make, ENCODERS[encoder], layer_table, options)
         try:
             make()
         except ValueError:  # the encoder does not accept the architecture
@@ -98,9 +100,9 @@ def _makers(layer_table: LayerTable, encoders: Sequence[str]) -> dict[str, Calla
     return made
 
 
-def _make(entry: EncoderEntry, layer_table: LayerTable) -> nn.Module:
+def _make(entry: EncoderEntry, layer_table: LayerTable, options: dict[str, Any]) -> nn.Module:
     torch.manual_seed(SEED)
-    return entry.make(layer_table)
+    return entry.make(layer_table, **options)
 
 
 def _batches(
@@ -186,7 +188,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--presets", nargs="+", default=PRESETS, help="architectures")
     parser.add_argument(
-        "--encoders", nargs="+", choices=ENCODERS, default=list(ENCODERS), help="(default: all)"
+        "--encoders",
+        nargs="+",
+        default=list(ENCODERS),
+        metavar="NAME[:OPTION=VALUE]",
+        help=f"of {', '.join(ENCODERS)} (default: all)",
     )
     parser.add_argument("--batch", type=int, default=16, help="models per batch (default: 16)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")

@@ -7,7 +7,7 @@ Shape letters: N chunks, T tensors, L layers, C chunks of all tensors with buffe
 longest chunk.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -19,8 +19,15 @@ from ...zoos.tokens.chunks import ALIGNMENTS, CONV_CHUNKS, Chunks, projections
 from .parameters import parameter_tensors
 from .ragged import Ragged
 
-__all__ = ["ALIGNMENTS", "CONV_CHUNKS", "ChunkPlan", "cached_chunks", "chunk_plan"]
+__all__ = ["ALIGNMENTS", "CODES", "CONV_CHUNKS", "ChunkPlan", "cached_chunks", "chunk_plan"]
 CACHED_TABLES = 32
+CODES = {
+    "type": ("kind",),
+    "level": ("level", "tensor_level", "layer_level"),
+    "chunk": ("chunk_index",),
+    "role": ("role",),
+}
+"""What the encodings of a plan tell, with the fields of `ChunkPlan` that hold it."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +56,14 @@ class ChunkPlan:
     tensors: Ragged
     layer_level: Tensor
 
-    def without_codes(self) -> "ChunkPlan":
-        """Return the same chunks, tensors and layers, all of one kind, level, index and role."""
-        return replace(
-            self,
-            kind=torch.zeros_like(self.kind),
-            level=torch.zeros_like(self.level),
-            chunk_index=torch.zeros_like(self.chunk_index),
-            tensor_level=torch.zeros_like(self.tensor_level),
-            role=torch.zeros_like(self.role),
-            layer_level=torch.zeros_like(self.layer_level),
-        )
+    def without(self, codes: Iterable[str]) -> "ChunkPlan":
+        """Return the same chunks, tensors and layers, with equal codes.
+
+        Args:
+            codes: what is equal for all, of `CODES`.
+        """
+        fields = [field for name in codes for field in CODES[name]]
+        return replace(self, **{field: torch.zeros_like(getattr(self, field)) for field in fields})
 
 
 @dataclass(frozen=True)

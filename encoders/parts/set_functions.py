@@ -17,6 +17,9 @@ Where the elements of a set are no wider than a head, or all sets share the quer
 on the elements themselves, with equal results: a score q (W y + b) is (q W) y plus a number that
 the softmax ignores, and an average of W y + b is W times the average of y, plus b. Such a block
 does not project its sets, and the bias of its keys has no gradient; in other blocks it is 0.
+
+With no heads every query takes the mean of its set in place of attention, as in Deep Sets (Zaheer
+et al. 2017, arXiv:1703.06114): an ablation.
 """
 
 import torch
@@ -67,7 +70,7 @@ class MAB(nn.Module):
             query_width: width of the elements of X.
             set_width: width of the elements of Y.
             width: H, output width.
-            heads: number of heads; divides the width.
+            heads: number of heads; divides the width; 0 takes means in place of attention.
             norm: position of the layer norms, one of `NORMS`.
             shared_queries: whether all sets have the same few queries; results are equal either
                 way.
@@ -77,22 +80,25 @@ class MAB(nn.Module):
                 the widths differ.
         """
         super().__init__()
-        if width < 1 or heads < 1 or width % heads:
-            raise ValueError(f"heads must divide width, got width {width!r} and heads {heads!r}")
+        if width < 1 or heads < 0 or (heads and width % heads):
+            raise ValueError(
+                f"heads must divide width or be 0, got width {width!r} and heads {heads!r}"
+            )
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
         if norm == "pre" and not query_width == set_width == width:
             raise ValueError(f"norm 'pre' needs one width, got {query_width, set_width, width}")
         self.heads, self.pre = heads, norm == "pre"
-        self.unprojected = shared_queries or set_width <= width // heads
+        self.unprojected = heads > 0 and (shared_queries or set_width <= width // heads)
         self.query = nn.Linear(query_width, width)
-        self.key = nn.Linear(set_width, width)
+        self.key = nn.Linear(set_width, width) if heads else None
         self.value = nn.Linear(set_width, width)
         self.attention_norm = nn.LayerNorm(width)
         self.feed_forward = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         for linear in (self.query, self.key, self.value, self.feed_forward):
-            initialize(linear)
+            if linear is not None:
+                initialize(linear)
 
     def forward(self, x: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         """Attend to sets.
@@ -116,6 +122,8 @@ class MAB(nn.Module):
 
     def _attend(self, query: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         """Results (M, Q, H) of the attention of projected queries (M or 1, Q, H)."""
+        if self.key is None:
+            return self.value(_mean(y, mask))
         keys = None if mask is None else mask[:, None, None, :]
         if self.unprojected:
             return self._attend_to_elements(query, y, keys)
@@ -129,6 +137,7 @@ class MAB(nn.Module):
 
     def _attend_to_elements(self, query: Tensor, y: Tensor, keys: Tensor | None) -> Tensor:
         """The same without projected sets; the heads of a query follow one another."""
+        assert self.key is not None
         key, value = (
             torch.block_diag(*linear.weight.unflatten(0, (self.heads, -1)))  # (H, heads * I)
             for linear in (self.key, self.value)
@@ -153,7 +162,7 @@ class SAB(nn.Module):
         Args:
             width_in: I, input width.
             width: H, output width.
-            heads: number of heads; divides the width.
+            heads: number of heads; divides the width; 0 takes means.
             norm: position of the layer norms, one of `NORMS`.
         """
         super().__init__()
@@ -183,7 +192,7 @@ class SetToSet(nn.Module):
         Args:
             width_in: I, input width.
             width: H, output width.
-            heads: number of heads; divides the width.
+            heads: number of heads; divides the width; 0 takes means.
             blocks: number of blocks.
             norm: position of the layer norms, one of `NORMS`.
         """
@@ -214,7 +223,7 @@ class PMA(nn.Module):
 
         Args:
             width: H, width of elements and vectors.
-            heads: number of heads; divides the width.
+            heads: number of heads; divides the width; 0 takes means.
             norm: position of the layer norms, one of `NORMS`.
         """
         super().__init__()
@@ -234,3 +243,11 @@ class PMA(nn.Module):
             Vectors, (M, H).
         """
         return self.block(self.seed, torch.relu(self.feed_forward(x)), mask)[:, 0]
+
+
+def _mean(sets: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean (M, 1, I) of the elements of each set."""
+    if mask is None:
+        return sets.mean(1, keepdim=True)
+    shares = mask / mask.sum(1, keepdim=True)
+    return torch.where(mask[..., None], sets, 0).mul(shares[..., None]).sum(1, keepdim=True)

@@ -26,6 +26,7 @@ from weightzoo.benchmarks.benchmark import (
 from weightzoo.benchmarks.definitions import BENCHMARKS
 from weightzoo.benchmarks.leaderboard import leaderboard_text, section, write_leaderboard
 from weightzoo.benchmarks.predictors import own_encoders, trained
+from weightzoo.benchmarks.registry import load_benchmark
 from weightzoo.benchmarks.report import Cell, summary_table, to_markdown
 from weightzoo.benchmarks.runs import Run, execute
 from weightzoo.benchmarks.zoos import ZooPlan, build_once
@@ -325,7 +326,7 @@ def test_too_few_zoos_and_bad_options_are_refused(tmp_path: Path, zoos: dict[str
     with pytest.raises(ValueError, match="zoo 'few' .*'train' has 5 usable models, at least 10"):
         benchmark()(options(tmp_path, {"first": zoos["first"], "few": tiny}))
     with pytest.raises(ValueError, match=r"zoo 'first' .*no columns \['frequency'\]"):
-        BENCHMARKS["inr-frequency"](options(tmp_path, {"first": zoos["first"]}))
+        load_benchmark("inr-frequency")(options(tmp_path, {"first": zoos["first"]}))
     assert not (tmp_path / "out" / "runs").exists()
     with pytest.raises(ValueError, match="seeds must be different"):
         options(tmp_path, zoos, seeds=())

@@ -92,7 +92,8 @@ def test_table_marks_intervals_without_zero() -> None:
 
 def test_pairs_name_predictors_of_the_benchmarks() -> None:
     from weightzoo.benchmarks import predictors
+    from weightzoo.benchmarks.inrs.predictors import frequency_predictors
 
     made = [*predictors.baselines(), *predictors.encoders("full"), *predictors.crossing("full")]
-    names = {one.name for one in [*made, *predictors.frequency_predictors("full")]}
+    names = {one.name for one in [*made, *frequency_predictors("full")]}
     assert {name for pair in module.PAIRS for name in pair} <= names

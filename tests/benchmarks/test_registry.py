@@ -2,8 +2,10 @@
 
 import pytest
 
-from weightzoo.benchmarks import definitions, generation, inr_editing, probes
+from weightzoo.benchmarks import definitions, generation, probes
 from weightzoo.benchmarks.dynamics import benchmark as dynamics
+from weightzoo.benchmarks.inrs import definitions as inrs
+from weightzoo.benchmarks.inrs import editing
 from weightzoo.benchmarks.merging import benchmark as merging
 from weightzoo.benchmarks.merging import language
 from weightzoo.benchmarks.ranking import benchmark as ranking
@@ -14,7 +16,7 @@ def test_benchmarks_are_registered() -> None:
     assert load_benchmark("generation") is generation.generation_benchmark
     assert load_benchmark("hyper-representation-probes") is probes.probe_benchmark
     assert all(callable(load_benchmark(name)) for name in BENCHMARKS)
-    modules = (definitions, generation, probes, ranking, dynamics, merging, language, inr_editing)
+    modules = (definitions, generation, probes, ranking, dynamics, merging, language, inrs, editing)
     assert set(BENCHMARKS) == {name for module in modules for name in module.BENCHMARKS}
 
 

@@ -209,6 +209,7 @@ def test_sne_has_the_parameters_of_the_paper() -> None:
         {"features": "scales", "element_size": 3},
         {"norm": "pre", "features": "magnitudes", "element_size": 8},
         {"hierarchy": False},
+        {"heads": 0},
     ],
 )
 def test_padding_never_changes_an_output(options: dict[str, object]) -> None:

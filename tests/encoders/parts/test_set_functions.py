@@ -7,6 +7,7 @@ from weightzoo.encoders.parts.set_functions import MAB, PMA, SetToSet
 
 def attend(block: MAB, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """MAB for one set, head by head, as the formula says."""
+    assert block.key is not None
     query, key, value = block.query(x), block.key(y), block.value(y)
     width = query.shape[-1] // block.heads
     heads = [slice(start, start + width) for start in range(0, query.shape[-1], width)]
@@ -24,6 +25,7 @@ def attend(block: MAB, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 )
 def test_mab_is_its_formula(set_width: int, heads: int, shared: bool, masked: bool) -> None:
     block = MAB(3, set_width, 8, heads, shared_queries=shared).double()
+    assert block.key is not None
     nn.init.normal_(block.key.bias)  # must not matter
     x = torch.randn(4, 3, dtype=torch.float64)
     y = torch.randn(6, set_width, dtype=torch.float64)
@@ -36,6 +38,16 @@ def test_blocks_of_scalars_and_shared_queries_do_not_project_their_sets() -> Non
     to_set, pool = SetToSet(1, 8, 2), PMA(8, 2)
     kinds = [block.block.unprojected for block in to_set.blocks]  # type: ignore[union-attr]
     assert kinds == [True, False] and pool.block.unprojected
+
+
+@pytest.mark.parametrize("filled", [6, 4])
+def test_a_block_without_heads_takes_the_mean_of_its_set(filled: int) -> None:
+    block = MAB(3, 5, 8, heads=0).double()
+    x, y = torch.randn(4, 3, dtype=torch.float64), torch.randn(6, 5, dtype=torch.float64)
+    hidden = block.attention_norm(block.query(x) + block.value(y[:filled]).mean(0))
+    want = block.norm(hidden + torch.relu(block.feed_forward(hidden)))
+    got = block(x[None], y[None], None if filled == 6 else torch.arange(6)[None] < filled)[0]
+    torch.testing.assert_close(got, want)
 
 
 def test_pre_norm_keeps_sizes_that_post_norm_takes_away() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from weightzoo.benchmarks import inr_editing
 from weightzoo.benchmarks.benchmark import BenchmarkOptions
-from weightzoo.benchmarks.editing_report import (
+from weightzoo.benchmarks.inrs import editing
+from weightzoo.benchmarks.inrs.editing_report import (
     CEILING,
     EDITOR,
     NO_EDIT,
@@ -22,12 +22,12 @@ from weightzoo.benchmarks.leaderboard import leaderboard_text
 def test_editing_benchmark_compares_editors_with_no_edit_and_the_ceiling(
     inr_zoo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inr_editing, "EPOCHS", {"small": 1})
-    monkeypatch.setattr(inr_editing, "REFIT_STEPS", 20)
+    monkeypatch.setattr(editing, "EPOCHS", {"small": 1})
+    monkeypatch.setattr(editing, "REFIT_STEPS", 20)
     options = BenchmarkOptions(
         out=tmp_path, size="small", seeds=(0, 1), zoos={"inrs": inr_zoo}, progress=False
     )
-    outcome = inr_editing.editing_benchmark(options)
+    outcome = editing.editing_benchmark(options)
     data = json.loads((tmp_path / "result.json").read_text())
     rows = data["rows"]
     assert averaged(2) in rows and len(rows[EDITOR]["by_seed"]) == 2
@@ -41,7 +41,7 @@ def test_editing_benchmark_compares_editors_with_no_edit_and_the_ceiling(
 def test_editing_benchmark_refuses_several_zoos(inr_zoo: Path, tmp_path: Path) -> None:
     zoos = {"one": inr_zoo, "other": inr_zoo}
     with pytest.raises(ValueError, match="takes one zoo, got"):
-        inr_editing.editing_benchmark(BenchmarkOptions(out=tmp_path, size="small", zoos=zoos))
+        editing.editing_benchmark(BenchmarkOptions(out=tmp_path, size="small", zoos=zoos))
 
 
 def test_pairs_are_differences_on_the_same_networks() -> None:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from weightzoo.benchmarks import definitions
 from weightzoo.benchmarks.benchmark import BenchmarkOptions
-from weightzoo.benchmarks.predictors import inr_classifiers, trained
+from weightzoo.benchmarks.inrs import definitions
+from weightzoo.benchmarks.inrs.predictors import inr_classifiers
+from weightzoo.benchmarks.predictors import trained
 from weightzoo.benchmarks.registry import load_benchmark
 from weightzoo.tasks.baselines.regressors import Constant
 from weightzoo.tasks.baselines.rendered_images import RenderedImages

@@ -11,18 +11,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from ..loaders.load import load_zoo
-from ..tasks.editing.dilation import (
+from ...loaders.load import load_zoo
+from ...tasks.editing.dilation import (
     EditingSettings,
     MakeEditor,
     network_errors,
     refitted_errors,
     train_editor,
 )
-from ..tasks.editing.plain_editors import FlatEditor, MeanEditor
-from ..zoos.progress import progress_bar
-from ..zoos.strict_json import json_text
-from .benchmark import BenchmarkOptions, BenchmarkOutcome, environment
+from ...tasks.editing.plain_editors import FlatEditor, MeanEditor
+from ...zoos.progress import progress_bar
+from ...zoos.strict_json import json_text
+from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
+from ..report import PLOT_NAME, REPORT_NAME, RESULT_NAME
+from ..zoos import describe_zoo, provide_zoos
 from .definitions import inr_plan
 from .editing_report import (
     CEILING,
@@ -35,8 +37,6 @@ from .editing_report import (
     editing_markdown,
     plot_editing,
 )
-from .report import PLOT_NAME, REPORT_NAME, RESULT_NAME
-from .zoos import describe_zoo, provide_zoos
 
 EPOCHS = {"small": 20, "medium": 100, "full": 300}
 REFIT_STEPS, REFIT_LR = 60, 1e-3

@@ -1,0 +1,1 @@
+"""Benchmarks on implicit neural representations (INRs): frequency, class of an image, editing."""
