@@ -5,7 +5,8 @@
 
 Encoders take turns in every round, so that other load on the machine affects all alike; a ratio is
 the median over rounds. Forward is without gradient; a step is forward, backward and AdamW on one
-batch; options of an encoder follow its name. Memory is the peak of one step in a forked process above its memory before (Linux).
+batch; options of an encoder follow its name. Memory is the peak of one step in a forked process
+above its memory before (Linux).
 """
 
 import argparse
