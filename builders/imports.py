@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from ..zoos.card import write_collection_card
+from ..zoos.cards.card import write_collection_card
 from ..zoos.errors import BuildError
 from ..zoos.folder_identity import Identity
 from ..zoos.partial_folder import SCRATCH_NAME, PartialFolder, partial_folder

@@ -220,7 +220,8 @@ def _push_model(options: argparse.Namespace) -> None:
 
 def _card(options: argparse.Namespace) -> None:
     from ..loaders.storage.opening import find_zoo
-    from ..zoos.card import CARD_NAME, write_card
+    from ..zoos.cards.card import write_card
+    from ..zoos.cards.metadata import CARD_NAME
     from ..zoos.mixed_format import read_index
 
     folder = find_zoo(Path(options.zoo), options.name)

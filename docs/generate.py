@@ -21,7 +21,7 @@ from weightzoo.encoders.registry import ENCODERS
 from weightzoo.tasks.release.card import release_card
 from weightzoo.tasks.release.collection import load_collection
 from weightzoo.tasks.trainings import TRAIN_KINDS
-from weightzoo.zoos.card import LICENCE
+from weightzoo.zoos.cards.licences import LICENCE
 from weightzoo.zoos.images.catalog import IMAGE_SETS
 from weightzoo.zoos.images.glyphs import GLYPH_SETS
 from weightzoo.zoos.images.hub_images import HUB_SETS

@@ -15,7 +15,9 @@ from make_tiny_zoo import make_tiny_zoo
 from weightzoo.tasks.release.card import PLACEHOLDER, citation_text, licence_text, release_card
 from weightzoo.tasks.release.collection import load_collection
 from weightzoo.tasks.release.members import RankingMatrix
-from weightzoo.zoos.card import CARD_NAME, read_card_zoo, repo_card
+from weightzoo.zoos.cards.card import repo_card
+from weightzoo.zoos.cards.card_zoo import read_card_zoo
+from weightzoo.zoos.cards.metadata import CARD_NAME
 from weightzoo.zoos.format import open_zoo_file
 from weightzoo.zoos.index import ZooIndex
 

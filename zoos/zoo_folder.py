@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .card import write_card
+from .cards.card import write_card
 from .disk import check_room, copy_range, sync, write_all
 from .errors import BuildError, ZooFormatError, ZooNotFoundError
 from .format import (

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ...zoos.card import write_card
+from ...zoos.cards.card import write_card
 from ...zoos.disk import check_room, copy_range, sync
 from ...zoos.errors import BuildError
 from ...zoos.format import SPLITS, read_columns_file, write_columns_file

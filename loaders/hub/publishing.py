@@ -10,17 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...zoos.card import (
-    CARD_NAME,
-    PLOT_NAME,
-    UNKNOWN_LICENCE,
-    CardZoo,
-    lacks_licence,
-    read_card_zoo,
-    repo_card,
-    stated_licence,
-    under_licence,
-)
+from ...zoos.cards.card import repo_card
+from ...zoos.cards.card_zoo import CardZoo, read_card_zoo
+from ...zoos.cards.licences import UNKNOWN_LICENCE, lacks_licence, stated_licence, under_licence
+from ...zoos.cards.metadata import CARD_NAME
+from ...zoos.cards.section import PLOT_NAME
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.format import FORMAT_VERSION
 from ...zoos.hub.requests import HubError, hub_errors, patiently

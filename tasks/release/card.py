@@ -9,7 +9,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from ...zoos.card import PLOT_NAME, collection_card
+from ...zoos.cards.card import collection_card
+from ...zoos.cards.section import PLOT_NAME
 from ...zoos.format import SPLITS
 from ...zoos.index import FILE_SPLITS
 from .collection import Collection

@@ -8,7 +8,10 @@ from typing import Any
 
 from ...loaders.hub.publishing import check_repo_name, check_token, push_collection
 from ...loaders.hub.sums import SUMS_NAME, write_sums
-from ...zoos.card import CARD_NAME, PLOT_NAME, read_card_zoo, with_facts
+from ...zoos.cards.card import with_facts
+from ...zoos.cards.card_zoo import read_card_zoo
+from ...zoos.cards.metadata import CARD_NAME
+from ...zoos.cards.section import PLOT_NAME
 from ...zoos.disk import write_whole
 from ...zoos.errors import BuildError
 from ...zoos.index import INDEX_NAME, ZooIndex, file_sha256

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...loaders.load import load_zoo
-from ...zoos.card import PLOT_NAME
+from ...zoos.cards.section import PLOT_NAME
 from ...zoos.disk import write_whole
 from ...zoos.errors import BuildError
 from ...zoos.format import checksum

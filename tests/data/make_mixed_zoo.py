@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from make_tiny_zoo import tiny_architecture, tiny_rows
 
-from weightzoo.zoos.card import write_card
+from weightzoo.zoos.cards.card import write_card
 from weightzoo.zoos.format import write_columns_file
 from weightzoo.zoos.index import file_sha256, shard_name
 from weightzoo.zoos.mixed_format import MixedFiles, MixedIndex, MixedPart, Segment

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import torch
 
-from weightzoo.zoos.card import write_card
+from weightzoo.zoos.cards.card import write_card
 from weightzoo.zoos.format import METRICS, ZooHeader, write_zoo_file
 from weightzoo.zoos.index import ZooIndex, describe_shard, shard_name
 from weightzoo.zoos.networks.architectures import Architecture

@@ -61,7 +61,7 @@ def test_folder_of_imported_zoos_opens_by_name(tmp_path: Path, offline: None) ->
     from datasets import load_dataset
 
     from weightzoo.builders.imports import import_zoo
-    from weightzoo.zoos.card import stated_licence
+    from weightzoo.zoos.cards.licences import stated_licence
 
     (tmp_path / "nets").mkdir()
     for seed in range(8):

@@ -12,7 +12,8 @@ from hub_server import HubServer, blob
 from make_tiny_zoo import make_tiny_zoo
 
 from weightzoo.loaders.hub.sums import SUMS_NAME, write_sums
-from weightzoo.zoos.card import CARD_NAME, collection_card
+from weightzoo.zoos.cards.card import collection_card
+from weightzoo.zoos.cards.metadata import CARD_NAME
 
 PUSH = (
     "import weightzoo.zoos.hub.requests as r; r.FIRST_WAIT_SECONDS = 0.01\n"

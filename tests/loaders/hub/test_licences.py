@@ -9,7 +9,9 @@ from hub_server import HubServer
 
 from weightzoo.builders.imports import import_zoo
 from weightzoo.loaders.hub.publishing import push_to_hub
-from weightzoo.zoos.card import read_card_zoo, repo_card, stated_licence, under_licence
+from weightzoo.zoos.cards.card import repo_card
+from weightzoo.zoos.cards.card_zoo import read_card_zoo
+from weightzoo.zoos.cards.licences import stated_licence, under_licence
 from weightzoo.zoos.index import ZooIndex
 
 PUSH = """

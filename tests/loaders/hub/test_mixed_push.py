@@ -11,7 +11,7 @@ from make_mixed_zoo import make_mixed_zoo
 
 from weightzoo.loaders import load_zoo
 from weightzoo.loaders.hub.publishing import push_to_hub
-from weightzoo.zoos.card import stated_licence
+from weightzoo.zoos.cards.licences import stated_licence
 
 PUSH = """
 from weightzoo.loaders.hub.publishing import push_to_hub

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from weightzoo.zoos.card import CARD_NAME, write_card
+from weightzoo.zoos.cards.card import write_card
+from weightzoo.zoos.cards.metadata import CARD_NAME
 from weightzoo.zoos.format import ZooHeader, open_zoo_file
 from weightzoo.zoos.index import FILE_SPLITS, ZooIndex
 from weightzoo.zoos.recipe import load_recipe
