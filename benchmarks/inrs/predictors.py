@@ -105,7 +105,7 @@ def ablations(size: str) -> list[Predictor]:
 
     def without(part: str, options: Mapping[str, Any], nu: float = NU) -> Predictor:
         name = f"without {part}" if part else COMPLETE
-        return trained(name, "sne-paper", paper | options, **plain, invariance=nu)
+        return trained(name, "sne-paper", paper | dict(options), **plain, invariance=nu)
 
     return [
         Constant(),
