@@ -10,6 +10,7 @@ longest chunk.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,8 @@ class ChunkPlan:
             codes: what is equal for all, of `CODES`.
         """
         fields = [field for name in codes for field in CODES[name]]
-        return replace(self, **{field: torch.zeros_like(getattr(self, field)) for field in fields})
+        same: dict[str, Any] = {field: torch.zeros_like(getattr(self, field)) for field in fields}
+        return replace(self, **same)
 
 
 @dataclass(frozen=True)
