@@ -8,6 +8,7 @@ from typing import Any
 from .report import HEADS, NOT_DEFINED, distinct, main_cells, mean_text, table
 
 LOWER_IS_BETTER = ("mse", "mae")
+ABLATIONS = ("sne-ablation",)  # benchmarks of the parts of one encoder
 BOUNDS = ("oracle", "ceiling")  # in the names of predictors that know more than weights
 NOTE = (
     "Each column is one benchmark with its number of train models, and its main score on test: on "
@@ -21,8 +22,9 @@ def summary(results: Sequence[Mapping[str, Any]]) -> str:
     """Section with the main score of every predictor in every benchmark; empty without results.
 
     Args:
-        results: results of benchmarks of property prediction.
+        results: results of benchmarks of property prediction; those of ablations are left out.
     """
+    results = [one for one in results if one["benchmark"] not in ABLATIONS]
     if not results:
         return ""
     names = list(dict.fromkeys(n for one in results for n in distinct(one["runs"], "predictor")))

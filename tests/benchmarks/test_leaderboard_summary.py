@@ -40,3 +40,9 @@ def test_summary_of_a_matrix_is_the_mean_over_zoos_not_trained_on() -> None:
 
 def test_no_results_have_no_summary() -> None:
     assert summary([]) == ""
+
+
+def test_ablations_of_one_encoder_are_no_rows_of_the_summary() -> None:
+    parts = result("rows", [run("without set functions", 0.4)]) | {"benchmark": "sne-ablation"}
+    assert summary([parts]) == ""
+    assert "without" not in summary([result("rows", [run("SNE", 0.4)]), parts])
