@@ -45,4 +45,4 @@ def test_no_results_have_no_summary() -> None:
 def test_ablations_of_one_encoder_are_no_rows_of_the_summary() -> None:
     parts = result("rows", [run("without set functions", 0.4)]) | {"benchmark": "sne-ablation"}
     assert summary([parts]) == ""
-    assert "without" not in summary([result("rows", [run("SNE", 0.4)]), parts])
+    assert "| without" not in summary([result("rows", [run("SNE", 0.4)]), parts])
