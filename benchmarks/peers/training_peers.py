@@ -1,8 +1,9 @@
 """Other ways to train the same models on one core: for `population_training.py`.
 
-Plain `torch.func.vmap` over modules with one vectorised Adam, one by one with `torch.compile`, and
-`jax.vmap` (INRs only) in an environment of its own, which gets weights and batches in a file and
-returns seconds and losses in another. All peers are timed after a warm-up, which compiles.
+Plain `torch.func.vmap` over modules with one vectorised Adam, the package `modelbatch` where it is
+installed, one by one with `torch.compile`, and `jax.vmap` (INRs only) in an environment of its own,
+which gets weights and batches in a file and returns seconds and losses in another. All peers are
+timed after a warm-up, which compiles.
 
 Shape letters: M models, D length of the flat vector, B images or points.
 """
@@ -76,6 +77,32 @@ def vmap_steps(recipe: Recipe, models: Sequence[Model], data: DataSet) -> Steps:
             gradients, _ = step(leaves, buffers, *next(batches))
             for name, value in leaves.items():
                 value.grad = gradients[name]
+            optimizer.step()
+
+    return run
+
+
+def modelbatch_steps(recipe: Recipe, models: Sequence[Model], data: DataSet) -> Steps:
+    """Steps of the package `modelbatch` as its guide says, with one parameter group per model.
+
+    Args:
+        recipe: recipe of the models.
+        models: M models, which are trained by Adam here whatever they name.
+        data: image set or signal set.
+    """
+    from modelbatch import ModelBatch, OptimizerFactory
+
+    modules = [_module(recipe.architecture, model) for model in models]
+    batch = ModelBatch(modules, shared_input=False)
+    factory = OptimizerFactory(torch.optim.Adam, {"weight_decay": 1e-3})
+    optimizer = factory.create_optimizer(batch, [{"lr": 1e-3}] * len(models))
+    batches = _batches(models, data)
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            x, y = next(batches)
+            optimizer.zero_grad()
+            batch.compute_loss(batch(x), y, _loss).backward()
             optimizer.step()
 
     return run

@@ -12,9 +12,9 @@ seconds on the clock stands that of processor time, which a busy machine disturb
 
 With `--peers` steps alone are timed instead, in one process with one thread: this package with
 torch's operations and as one compiled graph, one by one, one by one through `torch.compile`, plain
-`torch.func.vmap`, and `jax.vmap` with `--jax PYTHON` (INRs). All models have one activation and
-Adam then, which vmap needs. Work per second stands beside what a plain matrix product and a plain
-copy reach in the same round.
+`torch.func.vmap`, `modelbatch` if it is installed, and `jax.vmap` with `--jax PYTHON` (INRs). All
+models have one activation and Adam then, which vmap needs. Work per second stands beside what a
+plain matrix product and a plain copy reach in the same round.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,8 @@ def _net_of_peers(name: str, models: Sequence[Model], options: argparse.Namespac
         "one by one, compiled": peers.single_steps(recipe, models, data, compiled=True),
         "torch.func.vmap": peers.vmap_steps(recipe, models, data),
     }
+    if find_spec("modelbatch"):
+        sides["modelbatch"] = peers.modelbatch_steps(recipe, models, data)
     if is_traceable(recipe, [model.hyper_parameters for model in models]):
         sides["population, compiled"] = peers.population_steps(recipe, models, data, "compiled")
     seconds: dict[str, list[float]] = {side: [] for side in sides}
