@@ -84,13 +84,13 @@ NETS = {
 def main() -> None:
     """Run the rounds and print the table."""
     options = _options()
-    if options.peers:
-        _compare_peers(options)
-        return
     cores = os.cpu_count() or 1
-    os.environ |= ALLOCATOR  # for both sides: the workers are started below
+    os.environ |= ALLOCATOR  # for all sides: the workers are started below
     results: dict[str, Seconds] = {}
     with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"), _one_thread) as pool:
+        if options.peers:
+            pool.submit(_compare_peers, options).result()
+            return
         for name in options.nets:
             models = _model_count(options, name)
             results[name] = _measure(_sides(pool, name, models, cores), options.rounds, name)
@@ -102,7 +102,6 @@ def main() -> None:
 
 def _compare_peers(options: argparse.Namespace) -> None:
     """Time the steps of all peers in turns; print a table and write the figures."""
-    torch.set_num_threads(1)
     found: dict[str, Any] = {"command": sys.argv, "machine": _machine(), "torch": torch.__version__}
     found["nets"] = {}
     print(f"# {' '.join(sys.argv)}\n# {_machine()}; torch {torch.__version__}; one thread")

@@ -25,6 +25,7 @@ enum { LANES = 4, BLOCK = 4, TAPS = 2 };
 #else
 #define LANES_ARE_AVX2 0
 #endif
+enum { CACHED = 128 * 1024 }; /* bytes of the second cache that a tile may fill */
 typedef float vector __attribute__((vector_size(LANES * 4), aligned(4)));
 /* may_alias: gradients, floats, are moved as integers */
 typedef int32_t integers __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
@@ -83,6 +84,11 @@ ALWAYS vector add_product(vector sum, vector a, vector b)
 #endif
 }
 
+ALWAYS vector all_lanes(float value)
+{
+    return value - (vector){0};
+}
+
 static int64_t output_side(const shape *s, int64_t side)
 {
     return (side + 2 * s->padding - s->kernel) / s->stride + 1;
@@ -102,17 +108,18 @@ ALWAYS void columns(const int block, const int wide, int64_t count, const float 
             values[v] = *(const vector *)(taps[t] + n + v * LANES);
         for (int o = 0; o < block; o++)
             for (int v = 0; v < wide; v++)
-                sums[o][v] += values[v] * weights[t][o];
+                sums[o][v] = add_product(sums[o][v], values[v], all_lanes(weights[t][o]));
     }
     for (int o = 0; o < block; o++)
         for (int v = 0; v < wide; v++)
             *(vector *)(out + o * step + n + v * LANES) = sums[o][v];
 }
 
+/* Columns n to `total` of a row. */
 ALWAYS void block_row(const int block, int64_t count, const float *const *taps,
-                      const float *const *weights, int64_t total, float *out, int64_t step)
+                      const float *const *weights, int64_t n, int64_t total, float *out,
+                      int64_t step)
 {
-    int64_t n = 0;
     for (; n + 3 * LANES <= total; n += 3 * LANES)
         columns(block, 3, count, taps, weights, n, out, step);
     if (n + 2 * LANES <= total) {
@@ -131,27 +138,62 @@ ALWAYS void block_row(const int block, int64_t count, const float *const *taps,
     for (int64_t t = 0; t < count; t++) {
         vector value = load_part(taps[t] + n, total - n);
         for (int o = 0; o < block; o++)
-            sums[o] += value * weights[t][o];
+            sums[o] = add_product(sums[o], value, all_lanes(weights[t][o]));
     }
     for (int o = 0; o < block; o++)
         store_part(out + o * step + n, sums[o], total - n);
 }
 
 static void row(int64_t block, int64_t count, const float *const *taps,
-                const float *const *weights, int64_t total, float *out, int64_t step)
+                const float *const *weights, int64_t n, int64_t total, float *out, int64_t step)
 {
     switch (block) { /* so that the compiler unrolls each */
-    case 1: block_row(1, count, taps, weights, total, out, step); break;
-    case 2: block_row(2, count, taps, weights, total, out, step); break;
-    case 3: block_row(3, count, taps, weights, total, out, step); break;
+    case 1: block_row(1, count, taps, weights, n, total, out, step); break;
+    case 2: block_row(2, count, taps, weights, n, total, out, step); break;
+    case 3: block_row(3, count, taps, weights, n, total, out, step); break;
 #if defined(__AVX512F__)
-    case 4: block_row(4, count, taps, weights, total, out, step); break;
-    case 5: block_row(5, count, taps, weights, total, out, step); break;
-    case 6: block_row(6, count, taps, weights, total, out, step); break;
-    case 7: block_row(7, count, taps, weights, total, out, step); break;
+    case 4: block_row(4, count, taps, weights, n, total, out, step); break;
+    case 5: block_row(5, count, taps, weights, n, total, out, step); break;
+    case 6: block_row(6, count, taps, weights, n, total, out, step); break;
+    case 7: block_row(7, count, taps, weights, n, total, out, step); break;
 #endif
-    default: block_row(BLOCK, count, taps, weights, total, out, step);
+    default: block_row(BLOCK, count, taps, weights, n, total, out, step);
     }
+}
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Columns of equal tiles of `total`, of which `runs` runs stay in the second cache while all blocks
+ * of channels read them. */
+static int64_t tile_width(int64_t runs, int64_t total)
+{
+    int64_t step = 3 * LANES, most = CACHED / (int64_t)sizeof(float) / (runs + 1);
+    int64_t tiles = (total + most - 1) / (most < 1 ? 1 : most);
+    int64_t width = (total + tiles - 1) / (tiles < 1 ? 1 : tiles);
+    return (width + step - 1) / step * step;
+}
+
+/* Memory of the sums of a row. Tap t is the `index[t]`-th of the kernels, which are packed as
+ * [blocks][taps_all][BLOCK]. */
+typedef struct {
+    const float **taps, **weights, *packed;
+    int64_t *index, count, taps_all;
+} sums_of;
+
+/* out[o][n] of all channels for `total` columns; channels are `step` values apart. */
+static void all_blocks(const sums_of *m, int64_t channels, int64_t total, float *out, int64_t step)
+{
+    int64_t tile = tile_width(m->count, total);
+    for (int64_t n = 0; n < total; n += tile)
+        for (int64_t start = 0; start < channels; start += BLOCK) {
+            for (int64_t t = 0; t < m->count; t++)
+                m->weights[t] = m->packed + start * m->taps_all + m->index[t] * BLOCK;
+            row(smaller(channels - start, BLOCK), m->count, m->taps, m->weights, n,
+                smaller(n + tile, total), out + start * step, step);
+        }
 }
 
 /* Scratch: a padded copy of one image with the columns of a stride side by side:
@@ -161,9 +203,15 @@ static int64_t lane_width(const shape *s)
     return (s->width + 2 * s->padding + s->stride - 1) / s->stride;
 }
 
+/* Whether runs of one column's images are long enough to be read where they are. */
+static int reads_in_place(const shape *s)
+{
+    return s->stride > 1 && s->padding == 0 && s->batch >= 8 * LANES;
+}
+
 static const float *lay_out(const shape *s, const float *x, float *scratch)
 {
-    if (s->stride == 1 && s->padding == 0)
+    if ((s->stride == 1 && s->padding == 0) || reads_in_place(s))
         return x;
     int64_t wide = lane_width(s), rows = s->height * s->channels;
     memset(scratch, 0, rows * s->stride * wide * s->batch * sizeof(float));
@@ -180,15 +228,16 @@ static const float *lay_out(const shape *s, const float *x, float *scratch)
 static int64_t forward_taps(const shape *s, const float *x, int64_t h, const float **taps,
                             int64_t *index)
 {
-    int64_t wide = lane_width(s), count = 0;
+    int64_t lanes = reads_in_place(s) ? 1 : s->stride, count = 0;
+    int64_t wide = lanes > 1 ? lane_width(s) : s->width + 2 * s->padding;
     for (int64_t ky = 0; ky < s->kernel; ky++) {
         int64_t r = h * s->stride - s->padding + ky;
         if (r < 0 || r >= s->height)
             continue;
         for (int64_t c = 0; c < s->channels; c++)
             for (int64_t kx = 0; kx < s->kernel; kx++) {
-                int64_t lane = (r * s->channels + c) * s->stride + kx % s->stride;
-                taps[count] = x + (lane * wide + kx / s->stride) * s->batch;
+                int64_t lane = (r * s->channels + c) * lanes + kx % lanes;
+                taps[count] = x + (lane * wide + kx / lanes) * s->batch;
                 index[count++] = (c * s->kernel + ky) * s->kernel + kx;
             }
     }
@@ -206,23 +255,31 @@ static float *packed_kernels(const shape *s, const float *weight, int64_t taps_a
     return packed;
 }
 
-/* Memory of `convolve_row`, for all rows of a model. */
-typedef struct {
-    const float **taps, **weights;
-    int64_t *index, taps_all;
-} row_memory;
+static sums_of new_sums(int64_t taps_all)
+{
+    const float **taps = malloc(2 * taps_all * sizeof(float *));
+    return (sums_of){taps, taps + taps_all, NULL, malloc(taps_all * sizeof(int64_t)), 0, taps_all};
+}
+
+static void free_sums(sums_of *m)
+{
+    free(m->index);
+    free(m->taps);
+}
 
 /* Row h of a convolution, all channels. */
-static void convolve_row(const shape *s, const row_memory *memory, const float *x,
-                         const float *packed, int64_t h, float *out)
+static void convolve_row(const shape *s, sums_of *m, const float *x, int64_t h, float *out)
 {
-    int64_t total = output_side(s, s->width) * s->batch, taps_all = memory->taps_all;
-    int64_t count = forward_taps(s, x, h, memory->taps, memory->index);
-    for (int64_t start = 0; start < s->out; start += BLOCK) {
-        int64_t block = s->out - start < BLOCK ? s->out - start : BLOCK;
-        for (int64_t t = 0; t < count; t++)
-            memory->weights[t] = packed + (start * taps_all) + memory->index[t] * BLOCK;
-        row(block, count, memory->taps, memory->weights, total, out + start * total, total);
+    int64_t width = output_side(s, s->width), total = width * s->batch;
+    m->count = forward_taps(s, x, h, m->taps, m->index);
+    if (!reads_in_place(s)) {
+        all_blocks(m, s->out, total, out, total);
+        return;
+    }
+    for (int64_t w = 0; w < width; w++) {
+        all_blocks(m, s->out, s->batch, out + w * s->batch, total);
+        for (int64_t t = 0; t < m->count; t++)
+            m->taps[t] += s->stride * s->batch;
     }
 }
 
@@ -234,24 +291,25 @@ ALWAYS float sum_of(vector v)
     return sum;
 }
 
-/* Rows of a gradient and of the taps under them: `count` rows of `total` columns. */
+/* Runs of a gradient and of the taps under them: `count` runs of `total` columns. Its channels are
+ * `channel_step` values apart. */
 typedef struct {
     const float *const *taps;
     const float *grad;
-    int64_t count, total, tap_step, grad_step;
-} rows_of;
+    int64_t count, total, tap_step, grad_step, channel_step;
+} runs_of;
 
 /* sums[o][t] += products of the gradient's channel o and tap t. */
-ALWAYS void dots(const int block, const int wide, const rows_of *r, int64_t o0, int64_t t0,
+ALWAYS void dots(const int block, const int wide, const runs_of *r, int64_t o0, int64_t t0,
                  vector *sums, int64_t step)
 {
     vector local[BLOCK][TAPS];
-    int64_t total = r->total;
+    int64_t total = r->total, step_of = r->channel_step;
     for (int o = 0; o < block; o++)
         for (int t = 0; t < wide; t++)
             local[o][t] = sums[(o0 + o) * step + t0 + t];
     for (int64_t i = 0; i < r->count; i++) {
-        const float *grad = r->grad + i * r->grad_step + o0 * total, *taps[TAPS];
+        const float *grad = r->grad + i * r->grad_step + o0 * step_of, *taps[TAPS];
         for (int t = 0; t < wide; t++)
             taps[t] = r->taps[t0 + t] + i * r->tap_step;
         int64_t n = 0;
@@ -260,7 +318,7 @@ ALWAYS void dots(const int block, const int wide, const rows_of *r, int64_t o0, 
             for (int t = 0; t < wide; t++)
                 values[t] = *(const vector *)(taps[t] + n);
             for (int o = 0; o < block; o++) {
-                vector g = *(const vector *)(grad + o * total + n);
+                vector g = *(const vector *)(grad + o * step_of + n);
                 for (int t = 0; t < wide; t++)
                     local[o][t] = add_product(local[o][t], g, values[t]);
             }
@@ -271,7 +329,7 @@ ALWAYS void dots(const int block, const int wide, const rows_of *r, int64_t o0, 
         for (int t = 0; t < wide; t++)
             values[t] = load_part(taps[t] + n, total - n);
         for (int o = 0; o < block; o++) {
-            vector g = load_part(grad + o * total + n, total - n);
+            vector g = load_part(grad + o * step_of + n, total - n);
             for (int t = 0; t < wide; t++)
                 local[o][t] = add_product(local[o][t], g, values[t]);
         }
@@ -281,7 +339,7 @@ ALWAYS void dots(const int block, const int wide, const rows_of *r, int64_t o0, 
             sums[(o0 + o) * step + t0 + t] = local[o][t];
 }
 
-ALWAYS void dots_of(const int block, const rows_of *r, int64_t o, int64_t count, vector *sums,
+ALWAYS void dots_of(const int block, const runs_of *r, int64_t o, int64_t count, vector *sums,
                     int64_t step)
 {
     int64_t t = 0;
@@ -293,7 +351,7 @@ ALWAYS void dots_of(const int block, const rows_of *r, int64_t o, int64_t count,
         dots(block, 1, r, o, t, sums, step);
 }
 
-static void all_dots(const rows_of *r, int64_t out, int64_t count, vector *sums, int64_t step)
+static void all_dots(const runs_of *r, int64_t out, int64_t count, vector *sums, int64_t step)
 {
     for (int64_t o = 0; o < out; o += BLOCK)
         switch (out - o) { /* so that the compiler unrolls each */
@@ -320,14 +378,19 @@ static void weight_gradient(const shape *s, const float *x, const float *grad, f
     vector *part = aligned_alloc(64, (s->out * taps_all * sizeof(vector) + 63) / 64 * 64);
     memset(sums, 0, s->out * taps_all * sizeof(vector));
     int64_t group = total < 768 ? 768 / total : 1; /* rows whose sums stay in registers */
+    int in_place = reads_in_place(s);
+    group = in_place ? 1 : group;
     for (int64_t h = 0; h < rows;) {
         int64_t count = forward_taps(s, x, h, taps, index), last = h + 1;
         int full = count == taps_all; /* else a row at the edge, whose taps are fewer */
         while (full && last < rows && last < h + group &&
                (last * s->stride - s->padding + s->kernel) <= s->height)
             last++;
-        rows_of r = {taps, grad + h * s->out * total, last - h, total,
-                     s->stride * s->channels * s->stride * lane_width(s) * s->batch, s->out * total};
+        int64_t row_step = s->stride * s->channels * s->stride * lane_width(s) * s->batch;
+        runs_of r = {taps, grad + h * s->out * total, last - h, total, row_step, s->out * total, total};
+        if (in_place) /* the columns of one row are the runs */
+            r = (runs_of){taps, r.grad, total / s->batch, s->batch, s->stride * s->batch, s->batch,
+                          total};
         if (!full)
             memset(part, 0, s->out * taps_all * sizeof(vector));
         all_dots(&r, s->out, count, full ? sums : part, taps_all);
@@ -353,52 +416,70 @@ static void weight_gradient(const shape *s, const float *x, const float *grad, f
     free(taps);
 }
 
-/* Scratch: gradient rows with zeros between (stride) and around: [H'][O][spread][batch]. */
-static int64_t spread_width(const shape *s)
+/* Columns of zeros before and after those of the gradient, as far as kernels reach. */
+static int64_t zeros_before(const shape *s)
 {
-    int64_t filled = s->kernel + (output_side(s, s->width) - 1) * s->stride;
-    int64_t read = s->width + s->padding + s->kernel - 1;
-    return filled > read ? filled : read;
+    return (s->kernel - 1) / s->stride;
 }
 
-static void input_gradient(const shape *s, const float *grad, const float *weight, float *out,
-                           float *spread)
+static int64_t padded_width(const shape *s)
 {
-    int64_t rows = output_side(s, s->height), side = output_side(s, s->width);
-    int64_t wide = spread_width(s), k = s->kernel, total = s->width * s->batch;
-    memset(spread, 0, rows * s->out * wide * s->batch * sizeof(float));
+    int64_t side = output_side(s, s->width), last = (s->width - 1 + s->padding) / s->stride + 1;
+    return zeros_before(s) + (last > side ? last : side);
+}
+
+/* Scratch: gradient rows with zeros around, [H'][O][padded][batch], then rows of one phase.
+ *
+ * Column w of the image is column (w + padding - kx) / stride of the gradient under tap kx, so that
+ * columns of equal (w + padding) % stride, a phase, have the same taps: adjacent columns. */
+static void input_gradient(const shape *s, const float *grad, const float *weight, float *out,
+                           float *padded)
+{
+    int64_t rows = output_side(s, s->height), side = output_side(s, s->width), b = s->batch;
+    int64_t wide = padded_width(s), k = s->kernel, before = zeros_before(s);
+    float *phase_row = padded + rows * s->out * wide * b;
+    memset(padded, 0, rows * s->out * wide * b * sizeof(float));
     for (int64_t r = 0; r < rows * s->out; r++)
-        for (int64_t w = 0; w < side; w++)
-            memcpy(spread + (r * wide + k - 1 + w * s->stride) * s->batch,
-                   grad + (r * side + w) * s->batch, s->batch * sizeof(float));
-    int64_t taps_all = s->out * k * k;
-    const float **taps = malloc(2 * taps_all * sizeof(float *)), **weights = taps + taps_all;
-    float *packed = malloc(taps_all * BLOCK * sizeof(float));
-    for (int64_t start = 0; start < s->channels; start += BLOCK) {
-        int64_t block = s->channels - start < BLOCK ? s->channels - start : BLOCK;
-        for (int64_t o = 0; o < s->out; o++)
-            for (int64_t c = 0; c < block; c++)
-                for (int64_t t = 0; t < k * k; t++)
-                    packed[(o * k * k + t) * BLOCK + c] =
-                        weight[(o * s->channels + start + c) * k * k + t];
-        for (int64_t h = 0; h < s->height; h++) {
-            int64_t count = 0;
+        memcpy(padded + (r * wide + before) * b, grad + r * side * b, side * b * sizeof(float));
+    int64_t taps_all = s->out * k * k, blocks = (s->channels + BLOCK - 1) / BLOCK;
+    sums_of sums = new_sums(taps_all);
+    float *packed = malloc(blocks * taps_all * BLOCK * sizeof(float));
+    sums.packed = packed;
+    for (int64_t o = 0; o < s->out; o++)
+        for (int64_t c = 0; c < s->channels; c++)
+            for (int64_t t = 0; t < k * k; t++)
+                packed[((c / BLOCK * s->out + o) * k * k + t) * BLOCK + c % BLOCK] =
+                    weight[(o * s->channels + c) * k * k + t];
+    for (int64_t h = 0; h < s->height; h++)
+        for (int64_t phase = 0; phase < s->stride; phase++) {
+            int64_t first = (phase + s->stride - s->padding % s->stride) % s->stride;
+            if (first >= s->width)
+                continue;
+            int64_t columns = (s->width - first + s->stride - 1) / s->stride;
+            int64_t start = (first + s->padding) / s->stride + before;
+            sums.count = 0;
             for (int64_t ky = 0; ky < k; ky++) {
                 int64_t r = h + s->padding - ky;
                 if (r < 0 || r % s->stride || r / s->stride >= rows)
                     continue;
                 for (int64_t o = 0; o < s->out; o++)
-                    for (int64_t kx = 0; kx < k; kx++) {
-                        taps[count] = spread + ((r / s->stride * s->out + o) * wide + s->padding +
-                                                k - 1 - kx) * s->batch;
-                        weights[count++] = packed + ((o * k + ky) * k + kx) * BLOCK;
+                    for (int64_t kx = phase; kx < k; kx += s->stride) {
+                        int64_t column = start - kx / s->stride;
+                        sums.index[sums.count] = (o * k + ky) * k + kx;
+                        sums.taps[sums.count++] =
+                            padded + ((r / s->stride * s->out + o) * wide + column) * b;
                     }
             }
-            row(block, count, taps, weights, total, out + (h * s->channels + start) * total, total);
+            float *whole = out + h * s->channels * s->width * b;
+            float *made = s->stride == 1 ? whole : phase_row;
+            all_blocks(&sums, s->channels, columns * b, made, columns * b);
+            for (int64_t c = 0; s->stride > 1 && c < s->channels; c++)
+                for (int64_t w = 0; w < columns; w++)
+                    memcpy(whole + (c * s->width + first + w * s->stride) * b,
+                           made + (c * columns + w) * b, b * sizeof(float));
         }
-    }
     free(packed);
-    free(taps);
+    free_sums(&sums);
 }
 
 /* Compilers turn these two into single steps per lane; AVX2 has instructions for them. */
@@ -532,19 +613,18 @@ void weightzoo_forward(const shape *s, const float *x, const float *weight, cons
     int64_t size = s->height * s->channels * s->width * s->batch, total = width * s->batch;
     int64_t wide = width / s->pool * s->batch, rows = height / s->pool;
     int64_t taps_all = s->channels * s->kernel * s->kernel, outs = rows * s->out * wide;
-    const float **taps = malloc(2 * taps_all * sizeof(float *));
-    row_memory memory = {taps, taps + taps_all, malloc(taps_all * sizeof(int64_t)), taps_all};
+    sums_of sums = new_sums(taps_all);
     const float *laid = NULL;
     for (int64_t m = 0; m < s->models; m++) {
         if (laid == NULL || !s->shared)
             laid = lay_out(s, x + (s->shared ? 0 : m * size), image);
         float *packed = packed_kernels(s, weight + m * s->out * taps_all, taps_all);
+        sums.packed = packed;
         for (int64_t r = 0; r < rows; r++) {
             int64_t at = m * outs + r * s->out * wide;
             float *rows_before = s->pool > 1 ? before : out + at;
             for (int64_t dy = 0; dy < s->pool; dy++)
-                convolve_row(s, &memory, laid, packed, r * s->pool + dy,
-                             rows_before + dy * s->out * total);
+                convolve_row(s, &sums, laid, r * s->pool + dy, rows_before + dy * s->out * total);
             if (s->pool > 1)
                 pool_row(s, before, (rows - r) * s->out * wide, out + at,
                          place ? place + at : NULL);
@@ -553,8 +633,7 @@ void weightzoo_forward(const shape *s, const float *x, const float *weight, cons
         }
         free(packed);
     }
-    free(memory.index);
-    free(taps);
+    free_sums(&sums);
 }
 
 /* Gradients of weights, biases and images, each unless NULL; those of images are never shared. */
@@ -600,6 +679,6 @@ int64_t weightzoo_scratch(const shape *s, int64_t which)
     if (which == 1)
         return height * s->out * width * s->batch + LANES;
     int64_t laid = s->height * s->channels * s->stride * lane_width(s) * s->batch;
-    int64_t spread = height * s->out * spread_width(s) * s->batch;
-    return (laid > spread ? laid : spread) + LANES;
+    int64_t padded = (height * s->out * padded_width(s) + s->channels * s->width) * s->batch;
+    return (laid > padded ? laid : padded) + LANES;
 }
