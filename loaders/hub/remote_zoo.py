@@ -233,6 +233,11 @@ class RemoteRows(WeightRows):
         self._spool.need(rows)
         yield from super().views(rows)
 
+    def parts(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the tables that hold rows; see `WeightRows`."""
+        self._spool.need(rows)
+        yield from super().parts(rows)
+
     def _check_unchanged(self, index: int) -> None:
         """Accept the file: a commit never changes."""
 

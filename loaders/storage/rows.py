@@ -193,6 +193,32 @@ class WeightRows:
         for index in shards:
             self._check_unchanged(index)
 
+    @property
+    def is_mapped(self) -> bool:
+        """Whether rows lie in memory or in mapped files, so that `parts` gives them."""
+        return self._reads is None
+
+    def parts(self, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield the tables that hold rows, without a copy; only where `is_mapped`.
+
+        Copy from each table before asking for the next: its file is checked then.
+
+        Args:
+            rows: row numbers, (n,), int64, from 0 to N - 1, as `positions` returns.
+
+        Yields:
+            Rows of a file (M, D), read-only, numbers of the wanted rows in it, and their indices in
+            `rows`.
+
+        Raises:
+            ZooFormatError: if a file changed since it was opened, or while it was read.
+        """
+        file_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(file_of_row).tolist():
+            where = np.flatnonzero(file_of_row == index)
+            yield self._shard(index), rows[where] - self._starts[index], where
+            self._check_unchanged(index)
+
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:
         """Copy rows block by block, for callers that copy them on.
 
