@@ -22,6 +22,10 @@ from torch import Tensor
 from .buffers import BufferPool, PaddedBuffers
 from .copy_runs import FIELDS, copy_runs, library
 
+RowsOfFile = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""A table (M, D), float32, with contiguous rows; numbers of the rows to copy, and their indices in
+the batch, int64; None for all rows of the batch in order."""
+
 _RECORD_DEVICE = "cpu"  # device whose memory numpy can read
 
 
@@ -107,14 +111,11 @@ class CopyPlan:
             start += len(block)
         return tokens
 
-    def cut_rows(
-        self, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: int
-    ) -> Tensor:
+    def cut_rows(self, parts: Iterable[RowsOfFile], rows: int) -> Tensor:
         """Copy rows of tables to tokens without a flat batch between; needs the compiled copies.
 
         Args:
-            parts: tables (M, D), float32, numbers of the rows to copy, and their indices among all
-                rows; all numbers int64 and in range.
+            parts: tables with the rows to copy, all numbers in range.
             rows: B, number of rows in all parts together.
 
         Returns:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from ..networks.layer_table import KINDS, ROLES, LayerTable, TensorSpec
-from .copy_plan import CopyPlan, Grid, Run
+from .copy_plan import CopyPlan, Grid, RowsOfFile, Run
 from .copy_runs import library
 
 POSITIONS = ("running", "published")
@@ -144,16 +144,13 @@ class Tokenizer:
         values = self._plan.cut_blocks(self._checked(blocks, rows), rows)
         return {"values": values.view(rows, *self.shape)} | self.shared
 
-    def cut_rows(
-        self, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: int
-    ) -> dict[str, Tensor]:
+    def cut_rows(self, parts: Iterable[RowsOfFile], rows: int) -> dict[str, Tensor]:
         """Cut rows of mapped files into tokens, without a flat batch between.
 
         Only for `can_cut_rows`: it takes the compiled copies.
 
         Args:
-            parts: tables (M, D), float32, with contiguous rows, the numbers of the rows to cut, and
-                their indices in the batch, (m,) each, int64.
+            parts: tables with the rows to cut.
             rows: B, number of rows in all parts together.
 
         Returns:
@@ -166,20 +163,19 @@ class Tokenizer:
         values = self._plan.cut_rows(self._checked_parts(parts, rows), rows)
         return {"values": values.view(rows, *self.shape)} | self.shared
 
-    def _checked_parts(
-        self, parts: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], rows: int
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def _checked_parts(self, parts: Iterable[RowsOfFile], rows: int) -> Iterator[RowsOfFile]:
         """Pass parts on and check them: compiled loops would read and write anywhere."""
+        width = self.layer_table.width
         for table, numbers, indices in parts:
-            width = self.layer_table.width
             if table.shape[1:] != (width,) or table.dtype != np.float32 or table.strides[1] != 4:
                 raise ValueError(
                     f"tables must have shape (M, {width}), type float32 and contiguous rows, got "
                     f"{table.shape} and {table.dtype}"
                 )
-            if len(numbers) != len(indices):
-                raise ValueError(f"{len(numbers)} rows need as many indices, got {len(indices)}")
-            yield table, _in_range(numbers, len(table)), _in_range(indices, rows)
+            if len(numbers) != (wanted := rows if indices is None else len(indices)):
+                raise ValueError(f"{len(numbers)} rows are given and {wanted} indices")
+            indices = None if indices is None else _in_range(indices, rows)
+            yield table, _in_range(numbers, len(table)), indices
 
     def _checked(self, blocks: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         """Pass blocks on and check them."""
