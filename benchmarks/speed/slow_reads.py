@@ -6,8 +6,8 @@
 Reads the first batches of an epoch after the file's pages were dropped from memory (posix_fadvise).
 The mount is `slow_mount.py`: every answer of at most 128 KiB takes the latency, and all answers
 share a line of the rate. Figures are rows per second of the clock, bytes that the disk or the mount
-gave per byte of the rows, and the share of the line's rate that arrived as rows, medians over
-rounds with the ways in turns. On a busy machine the bytes say more than the clock.
+gave per byte of the rows, and requests to the mount or page faults that waited for the disk, medians
+over rounds with the ways in turns. On a busy machine the bytes say more than the clock.
 """
 
 import argparse
@@ -89,12 +89,10 @@ def _table(path: Path, stored: Path, count: Count, args: argparse.Namespace) -> 
         way: {figure: statistics.median(run[figure] for run in many) for figure in many[0]}
         for way, many in runs.items()
     }
-    print(f"\n{path}\n\n| way | rows/s | bytes per byte of rows | requests | share of the line |")
-    print("|---|--:|--:|--:|--:|")
+    print(f"\n{path}\n\n| way | rows/s | bytes per byte of rows | requests |\n|---|--:|--:|--:|")
     for way, run in found.items():
-        share = 4 * WIDTH * run["rows_per_second"] / args.rate
         numbers = f"{run['rows_per_second']:,.0f} | {run['bytes']:.2f} | {run['requests']:,.0f}"
-        print(f"| {way} | {numbers} | {share:.2f} |", flush=True)
+        print(f"| {way} | {numbers} |", flush=True)
     return found
 
 
