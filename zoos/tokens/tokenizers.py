@@ -157,7 +157,7 @@ class Tokenizer:
             The same tensors as for a batch of these rows on the CPU.
 
         Raises:
-            ValueError: if a table has another shape or type.
+            ValueError: if a table has another shape or type, or the parts hold other than B rows.
             IndexError: if a number is out of range.
         """
         values = self._plan.cut_rows(self._checked_parts(parts, rows), rows)
@@ -165,7 +165,7 @@ class Tokenizer:
 
     def _checked_parts(self, parts: Iterable[RowsOfFile], rows: int) -> Iterator[RowsOfFile]:
         """Pass parts on and check them: compiled loops would read and write anywhere."""
-        width = self.layer_table.width
+        width, left = self.layer_table.width, rows
         for table, numbers, indices in parts:
             if table.shape[1:] != (width,) or table.dtype != np.float32 or table.strides[1] != 4:
                 raise ValueError(
@@ -176,6 +176,9 @@ class Tokenizer:
                 raise ValueError(f"{len(numbers)} rows are given and {wanted} indices")
             indices = None if indices is None else _in_range(indices, rows)
             yield table, _in_range(numbers, len(table)), indices
+            left -= len(numbers)
+        if left:
+            raise ValueError(f"parts must have {rows} rows in all, got {rows - left}")
 
     def _checked(self, blocks: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         """Pass blocks on and check them."""

@@ -60,3 +60,5 @@ def test_rows_that_compiled_loops_cannot_cut_are_refused() -> None:
     for indices in (np.array([], int), None):
         with pytest.raises(ValueError, match="1 rows are given and [02] indices"):
             tokenizer.cut_rows([(table, np.array([0]), indices)], 2)
+    with pytest.raises(ValueError, match="parts must have 2 rows in all, got 1"):
+        tokenizer.cut_rows([(table, np.array([0]), np.array([1]))], 2)
