@@ -41,6 +41,9 @@ class SlowMount:
             mount: empty folder under which they appear.
             latency: seconds that every answer takes.
             rate: bytes per second of all answers.
+
+        Raises:
+            OSError: if the system does not let this process mount.
         """
         self._files = sorted(path for path in folder.iterdir() if path.is_file())
         self._opened = [os.open(path, os.O_RDONLY) for path in self._files]
