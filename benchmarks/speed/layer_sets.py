@@ -1,12 +1,13 @@
 """Cost of layer sets (each layer as a set of weight chunks) relative to flat batches.
 
     python benchmarks/speed/layer_sets.py [--architecture cnn-s|resnet18] [--batch 256]
-        [--json FILE]
+        [--clock process_time] [--json FILE]
 
 Writes a synthetic zoo (random weights, the real columns) to a temporary folder and prints two
 Markdown tables: random batches read from the file, flat and as layer sets of every tokenizer, as
 multiples of the time of flat batches; and flat rows in memory cut into tokens and joined again,
-as multiples of a memcpy of the rows. All runs take turns in one process with one thread, with the
+as multiples of a memcpy of the rows. "Without a compiler" is the numpy that takes the place of the
+compiled copies. All runs take turns in one process with one thread, with the
 file in the page cache.
 
 Shape letters: B rows of a batch, D length of the flat weight vector, N tokens, S values per token.
@@ -31,9 +32,11 @@ from synthetic_zoo import synthetic_columns
 from torch import Tensor, nn
 
 from weightzoo.loaders import load_zoo
+from weightzoo.loaders.dataset import formats
 from weightzoo.zoos.format import ZooHeader, create_zoo_file, finish_zoo_file, open_zoo_file
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.recipe import hyper_parameter_names, load_recipe
+from weightzoo.zoos.tokens import copy_plan
 from weightzoo.zoos.tokens.chunks import Chunks
 from weightzoo.zoos.tokens.neurons import Neurons, RowChunks
 from weightzoo.zoos.tokens.tokenizers import Tokenizer
@@ -57,6 +60,8 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.2, help="per run and round, in seconds (default 0.2)"
     )
+    clocks = ("perf_counter", "process_time")
+    parser.add_argument("--clock", choices=clocks, default=clocks[0], help="clock of the rates")
     parser.add_argument("--json", type=Path, help="also write header and numbers to this file")
     args = parser.parse_args()
     args.rows = args.rows or ROWS[args.architecture]
@@ -72,7 +77,7 @@ def main() -> None:
             ("random batches from the file", _file_runs(path, table, args.batch), FLAT),
             ("flat rows in memory", _memory_runs(table, args.batch), MEMCPY),
         ):
-            result[title] = _summary(_measure(runs, args.rounds, args.seconds), args.batch, base)
+            result[title] = _summary(_measure(runs, args), args.batch, base)
             print(f"\n**{title}**\n\n{_markdown(result[title], base)}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -157,8 +162,27 @@ def _file_runs(path: Path, table: LayerTable, batch: int) -> dict[str, Run]:
             runs[f"{name}, from the map"] = cut_mapped(tokenizer)
     sets = zoo.with_format("layer_sets", Chunks(table, 32))
     runs[THROUGH] = lambda: zoo.__getitems__(index())
-    runs["`Chunks(32)`, all columns, `ds.__getitems__`"] = lambda: sets.__getitems__(index())
+    runs[f"{THROUGH}, then memcpy"] = lambda: np.copyto(
+        copy, zoo.__getitems__(index()).as_numpy()["weights"]
+    )
+    through = "`Chunks(32)`, all columns, `ds.__getitems__`"
+    runs[through] = lambda: sets.__getitems__(index())
+    runs[f"{through}, without a compiler"] = _without_compiler(runs[through])
     return runs
+
+
+def _without_compiler(run: Run) -> Run:
+    """The same run with the copies of numpy."""
+
+    def plain() -> Any:
+        copies, reads = copy_plan.library, formats.can_cut_rows
+        copy_plan.library, formats.can_cut_rows = lambda: None, lambda: False
+        try:
+            return run()
+        finally:
+            copy_plan.library, formats.can_cut_rows = copies, reads
+
+    return plain
 
 
 def _memory_runs(table: LayerTable, batch: int) -> dict[str, Run]:
@@ -171,6 +195,7 @@ def _memory_runs(table: LayerTable, batch: int) -> dict[str, Run]:
         if not torch.equal(tokenizer.inverse(values), weights):
             raise SystemExit(f"{name} does not give back the weights")
         runs[f"{name}: cut"] = _bound(tokenizer, weights)
+        runs[f"{name}: cut, without a compiler"] = _without_compiler(runs[f"{name}: cut"])
         runs[f"{name}: inverse"] = _bound(tokenizer.inverse, values.clone())
     return runs
 
@@ -179,14 +204,15 @@ def _bound(function: Callable[[Tensor], Any], argument: Tensor) -> Run:
     return lambda: function(argument)
 
 
-def _measure(runs: dict[str, Run], rounds: int, seconds: float) -> dict[str, list[float]]:
+def _measure(runs: dict[str, Run], args: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds per run in every round, runs taking turns; the first round is thrown away."""
+    now: Callable[[], float] = getattr(time, args.clock)
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for round_ in range(-1, rounds):
+    for round_ in range(-1, args.rounds):
         for name, run in runs.items():
             run()
-            start, count = time.perf_counter(), 0
-            while (elapsed := time.perf_counter() - start) < seconds or count == 0:
+            start, count = now(), 0
+            while (elapsed := now() - start) < args.seconds or count == 0:
                 run()
                 count += 1
             if round_ >= 0:

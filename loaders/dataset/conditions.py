@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ...zoos.errors import did_you_mean
+from ..storage.column_batches import Columns
+from ..storage.columns import CodedText
 
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: np.equal,
@@ -22,6 +24,7 @@ _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: np.greater,
     ast.GtE: np.greater_equal,
 }
+_Column = np.ndarray | CodedText
 _FOR_TEXT = (ast.Eq, ast.NotEq, ast.In, ast.NotIn)
 _HELP = "write a condition like \"test_accuracy >= 0.5 and optimizer in ('adam', 'sgd')\""
 
@@ -75,24 +78,25 @@ class _Condition:
         if type(operator) not in _COMPARE:
             self._refuse(left, "a comparison by value")
         one, other = self._value(left), self._value(right)
-        if not isinstance(one, np.ndarray) and not isinstance(other, np.ndarray):
+        if not isinstance(one, _Column) and not isinstance(other, _Column):
             self._refuse(left, "a column on one side")
         self._check_kinds(left, operator, one, other)
-        return np.asarray(_COMPARE[type(operator)](one, other), np.bool_)
+        return _compared(_COMPARE[type(operator)], one, other)
 
-    def _is_in(self, column: np.ndarray, node: ast.expr) -> np.ndarray:
+    def _is_in(self, column: _Column, node: ast.expr) -> np.ndarray:
         if not isinstance(node, ast.Tuple | ast.List | ast.Set):
             self._refuse(node, "a list of values")
         values = [self._constant(value) for value in node.elts]
         if any(isinstance(value, str) != _is_text(column) for value in values):
             self._refuse(node, "values of the column's own kind, text or numbers")
-        found = [np.asarray(np.equal(column, value), np.bool_) for value in values]
-        return np.logical_or.reduce([np.zeros(len(column), np.bool_), *found])
+        if isinstance(column, CodedText):
+            return column.where(_equals_any(column.texts, values))
+        return _equals_any(column, values)
 
     def _value(self, node: ast.expr) -> Any:
         return self._column(node) if isinstance(node, ast.Name) else self._constant(node)
 
-    def _column(self, node: ast.expr) -> np.ndarray:
+    def _column(self, node: ast.expr) -> _Column:
         if not isinstance(node, ast.Name):
             self._refuse(node, "the name of a column")
         if node.id not in self._columns:
@@ -100,7 +104,8 @@ class _Condition:
                 f"condition {self._text!r}: no column {node.id!r}, "
                 f"the columns are {list(self._columns)}" + did_you_mean(node.id, self._columns)
             )
-        return self._columns[node.id]
+        columns = self._columns
+        return columns.coded(node.id) if isinstance(columns, Columns) else columns[node.id]
 
     def _constant(self, node: ast.expr) -> Any:
         sign = 1
@@ -123,5 +128,23 @@ class _Condition:
         raise ValueError(f"condition {self._text!r}: at {part!r}, expected {wanted}; {_HELP}")
 
 
+def _compared(compare: Callable[[Any, Any], Any], one: Any, other: Any) -> np.ndarray:
+    """Where a comparison holds, (N,), bool; with one text, each distinct text is compared once."""
+    if isinstance(one, CodedText) and isinstance(other, str):
+        return one.where(np.asarray(compare(one.texts, other), np.bool_))
+    if isinstance(other, CodedText) and isinstance(one, str):
+        return other.where(np.asarray(compare(one, other.texts), np.bool_))
+    sides = (side.decoded() if isinstance(side, CodedText) else side for side in (one, other))
+    return np.asarray(compare(*sides), np.bool_)
+
+
+def _equals_any(column: np.ndarray, values: list[Any]) -> np.ndarray:
+    """Where a column equals one of some values, bool."""
+    found = [np.asarray(np.equal(column, value), np.bool_) for value in values]
+    return np.logical_or.reduce([np.zeros(len(column), np.bool_), *found])
+
+
 def _is_text(value: Any) -> bool:
-    return value.dtype.kind == "O" if isinstance(value, np.ndarray) else isinstance(value, str)
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind == "O"
+    return isinstance(value, str | CodedText)

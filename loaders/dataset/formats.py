@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...zoos.errors import ZooFormatError
 from ...zoos.format import WEIGHTS
-from ...zoos.tokens.tokenizers import Tokenizer
+from ...zoos.tokens.tokenizers import Tokenizer, can_cut_rows
 from ..storage.rows import LARGE_ROW_BYTES
 from .row_protocol import WeightTokenizer, ZooRows
 
@@ -45,10 +45,12 @@ def item_contents(dataset: ZooRows, rows: np.ndarray) -> tuple[dict[str, Any], d
 def _tokens(
     dataset: ZooRows, tokenizer: WeightTokenizer, rows: np.ndarray
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Cut weights into tokens; a `Tokenizer` reads mapped rows in blocks, see `cut_blocks`."""
+    """Cut weights into tokens; a `Tokenizer` reads mapped rows where they lie, or in blocks."""
     source = dataset.source
     if not isinstance(tokenizer, Tokenizer):
         tokens: Mapping[str, Tensor] = tokenizer(torch.from_numpy(source.take(rows)))
+    elif source.is_mapped and can_cut_rows():
+        tokens = tokenizer.cut_rows(source.parts(rows), len(rows))
     elif 4 * source.width >= LARGE_ROW_BYTES:
         tokens = tokenizer.cut_blocks((row[None] for row in source.views(rows)), len(rows))
     else:

@@ -24,6 +24,7 @@ from ...zoos.format import WEIGHTS, ZooFile, open_zoo_file
 from ...zoos.hub.byte_ranges import HubBytes
 from ...zoos.hub.requests import hub_errors, patiently
 from ...zoos.index import Shard
+from ...zoos.tokens.copy_plan import RowsOfFile
 from ..dataset.zoo_dataset import ZooDataset
 from ..storage.columns import ColumnTable
 from ..storage.rows import WeightRows
@@ -232,6 +233,11 @@ class RemoteRows(WeightRows):
         """Yield rows without a copy; see `WeightRows`."""
         self._spool.need(rows)
         yield from super().views(rows)
+
+    def parts(self, rows: np.ndarray) -> Iterator[RowsOfFile]:
+        """Yield the tables that hold rows; see `WeightRows`."""
+        self._spool.need(rows)
+        yield from super().parts(rows)
 
     def _check_unchanged(self, index: int) -> None:
         """Accept the file: a commit never changes."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ...zoos.errors import did_you_mean
-from .columns import ColumnTable
+from .columns import CodedText, ColumnTable
 
 
 class Columns(Mapping[str, np.ndarray]):
@@ -46,6 +46,10 @@ class Columns(Mapping[str, np.ndarray]):
             self._cache[name] = column
         return self._cache[name]
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a column; none is read."""
+        return name in self._names
+
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names in the order they are shown."""
         return iter(self._names)
@@ -61,6 +65,10 @@ class Columns(Mapping[str, np.ndarray]):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the cache."""
         return self.__dict__ | {"_cache": {}}
+
+    def coded(self, name: str) -> np.ndarray | CodedText:
+        """Return a column of all rows, text as codes, which are read without making str objects."""
+        return self._table.coded(name, self._rows) if self._table.is_text(name) else self[name]
 
     def take(self, rows: np.ndarray, texts_only: bool = False) -> "ColumnBatch":
         """Read all columns of the given rows.

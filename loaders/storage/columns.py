@@ -10,6 +10,7 @@ Shape letters: N rows of the table.
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -21,6 +22,27 @@ from .shards import Shards
 
 CODE = np.dtype(np.int32)  # type of the code of a text
 ROWS_AT_ONCE = 65_536  # rows of text; a million str objects take more memory than the table
+
+
+@dataclass(frozen=True)
+class CodedText:
+    """A text column as codes, so that a text is compared once and not in every row.
+
+    Attributes:
+        codes: index of each text in `texts`, (n,).
+        texts: distinct texts, str objects.
+    """
+
+    codes: np.ndarray
+    texts: np.ndarray
+
+    def where(self, holds: np.ndarray) -> np.ndarray:
+        """Rows whose text is one for which `holds`, booleans by text, is true: (n,), bool."""
+        return holds[self.codes]
+
+    def decoded(self) -> np.ndarray:
+        """The column as str objects, (n,)."""
+        return self.texts[self.codes]
 
 
 class ColumnTable:
@@ -86,9 +108,19 @@ class ColumnTable:
         Returns:
             Numbers or str objects, (n,).
         """
+        column = self.coded(name, rows)
+        return column.decoded() if isinstance(column, CodedText) else column
+
+    def coded(self, name: str, rows: np.ndarray) -> np.ndarray | CodedText:
+        """Return one column of the given rows, text as codes.
+
+        Args:
+            name: name of the column.
+            rows: row numbers, (n,).
+        """
         records, texts = self.read()
         values = records[name][rows]
-        return texts[values] if self.is_text(name) else values
+        return CodedText(values, texts) if self.is_text(name) else values
 
     @classmethod
     def joined(cls, tables: "Sequence[ColumnTable]") -> "ColumnTable":

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ...zoos.format import ZooFile, changed_file
 from ...zoos.tokens.buffers import BufferPool
+from ...zoos.tokens.copy_plan import RowsOfFile
 from .shards import Shards
 from .verified_reads import VerifiedReads
 
@@ -191,6 +192,36 @@ class WeightRows:
         for index, row in zip(file_of_row.tolist(), local, strict=True):
             yield shards[index][row]
         for index in shards:
+            self._check_unchanged(index)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether rows lie in memory or in mapped files, so that `parts` gives them."""
+        return self._reads is None
+
+    def parts(self, rows: np.ndarray) -> Iterator[RowsOfFile]:
+        """Yield the tables that hold rows, without a copy; only where `is_mapped`.
+
+        Copy from each table before asking for the next: its file is checked then.
+
+        Args:
+            rows: row numbers, (n,), int64, from 0 to N - 1, as `positions` returns.
+
+        Yields:
+            Rows of a file (M, D), read-only, numbers of the wanted rows in it, and their indices in
+            `rows`, None for all in order.
+
+        Raises:
+            ZooFormatError: if a file changed since it was opened, or while it was read.
+        """
+        if len(self.files) == 1:
+            yield self._shard(0), rows, None
+            self._check_unchanged(0)
+            return
+        file_of_row = np.searchsorted(self._starts, rows, side="right") - 1
+        for index in np.unique(file_of_row).tolist():
+            where = np.flatnonzero(file_of_row == index)
+            yield self._shard(index), rows[where] - self._starts[index], where
             self._check_unchanged(index)
 
     def blocks(self, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -3,9 +3,13 @@
 A mapped file that is truncated, or whose server or disk fails, kills the process that reads it
 (SIGBUS). Reading the file raises an error instead, at a quarter to a half of the speed.
 
+All rows of a batch are announced to the system before the first is read. A distant server is then
+asked for them side by side; one request after another would wait for its answer each time.
+
 Shape letters: N rows in all files, n rows read, D values read per row.
 """
 
+import os
 from io import FileIO
 
 import numpy as np
@@ -59,10 +63,12 @@ class VerifiedReads:
         first = np.concatenate([[0], np.flatnonzero(~is_next) + 1])
         counts = np.diff(first, append=len(rows)).tolist()
         offsets = file.weights_offset + VALUE_BYTES * (rows[first] * file.width + start)
+        pieces = list(zip(counts, offsets.tolist(), where[first].tolist(), strict=True))
         with file.opened() as opened:
-            for count, offset, index in zip(
-                counts, offsets.tolist(), where[first].tolist(), strict=True
-            ):
+            if len(pieces) > 1 and hasattr(os, "posix_fadvise"):
+                for count, offset, _ in pieces:
+                    os.posix_fadvise(opened.fileno(), offset, size * count, os.POSIX_FADV_WILLNEED)
+            for count, offset, index in pieces:
                 _fill(opened, offset, memory[size * index : size * (index + count)], file)
 
 

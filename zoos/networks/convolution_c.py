@@ -1,33 +1,26 @@
 """The convolution of `convolution.c`, compiled for this machine if it has a C compiler.
 
-The compiler `$CC` or `cc` runs once; the library is kept in the user's cache folder under a hash
-of the source, the flags, the compiler and the processor. Without a compiler, or with
-WEIGHTZOO_COMPILE=0, `library` returns None and torch's operations are used.
+Without a compiler, or with WEIGHTZOO_COMPILE=0, `library` returns None and torch's operations are
+used; see `c_library`.
 """
 
 import ctypes
 import functools
-import hashlib
 import math
-import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
-import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .c_library import cache_folder as cache_folder  # for compiled steps
+from .c_library import load_library
+from .c_library import processor_features as processor_features
 from .layer_table import LayerTable, TensorSpec
 
 SOURCE = Path(__file__).with_name("convolution.c")
 # Taps of a kernel (C * k * k) up to which compiled loops beat torch's convolution; see LOG.md.
 LARGEST_COMPILED = 400
 LARGEST_POOL = 16  # side of a square whose places fit in a byte
-FLAGS = ("-O3", "-march=native", "-fPIC", "-shared", "-std=gnu11")
 
 
 class ConvolutionSizes(ctypes.Structure):
@@ -65,63 +58,10 @@ def _is_kernel(spec: TensorSpec) -> bool:
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled library, or None without a compiler."""
-    compiler = shlex.split(os.environ.get("CC") or "cc")
-    if os.environ.get("WEIGHTZOO_COMPILE") == "0" or not shutil.which(compiler[0]):
-        return None
-    try:
-        loaded = ctypes.CDLL(str(_compiled(compiler)))
-    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
-        warnings.warn(
-            f"cannot compile {SOURCE.name}, training will be slower: {error} {said:.1000}",
-            stacklevel=2,
-        )
-        return None
-    loaded.weightzoo_scratch.restype = ctypes.c_int64
+    loaded = load_library(SOURCE, "training")
+    if loaded is not None:
+        loaded.weightzoo_scratch.restype = ctypes.c_int64
     return loaded
-
-
-def _compiled(compiler: list[str]) -> Path:
-    """Path of the library, which is compiled if it does not exist yet."""
-    version = subprocess.run([*compiler, "--version"], capture_output=True, check=True).stdout
-    parts = (SOURCE.read_bytes(), " ".join(FLAGS).encode(), version, processor_features().encode())
-    name = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
-    cache = cache_folder()
-    target = cache / f"convolution-{name}.so"
-    if target.exists():
-        return target
-    with tempfile.TemporaryDirectory(dir=cache) as folder:
-        made = Path(folder) / target.name
-        command = [*compiler, *FLAGS, "-o", str(made), str(SOURCE)]
-        subprocess.run(command, check=True, capture_output=True)
-        os.replace(made, target)
-    return target
-
-
-def cache_folder() -> Path:
-    """A cache folder that only the user can write to: a foreign library would run as the user.
-
-    Raises:
-        PermissionError: if others own the folder or may write to it.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "weightzoo"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    stat = cache.stat()
-    if stat.st_uid != os.geteuid() or stat.st_mode & 0o022:
-        raise PermissionError(
-            f"{cache} belongs to or can be written by others: `chmod go-w` it if it is yours, or "
-            "set XDG_CACHE_HOME to a folder of your own"
-        )
-    return cache
-
-
-def processor_features() -> str:
-    """Processor features used by -march=native: two machines may share one home folder."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line for line in lines if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        return platform.processor() + platform.machine()
 
 
 def forward(

@@ -3,9 +3,10 @@
 A plan is made once per layer table. Cutting copies every value of a flat row to its token; joining
 copies it back. Each is the exact inverse of the other, and its gradient.
 
-On a CPU, rows are numpy records with one field per run, and one assignment copies a batch. This
-takes half the time of strided tensor copies and lets other threads run. Fields are opaque bytes, so
-every dtype is possible. On another device a run is one kernel over views of the batch.
+On a CPU, compiled loops copy a batch, see `copy_runs`. Without a compiler rows are numpy records
+with one field per run, and one assignment copies a batch, in half the time of strided tensor
+copies. Both let other threads run and take every dtype, since they copy bytes. On another device a
+run is one kernel over views of the batch.
 
 Shape letters: B models in the batch, D length of the flat vector, T length of all tokens together.
 """
@@ -19,6 +20,11 @@ import torch
 from torch import Tensor
 
 from .buffers import BufferPool, PaddedBuffers
+from .copy_runs import FIELDS, copy_runs, library
+
+RowsOfFile = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+"""A table (M, D), float32, with contiguous rows; numbers of the rows to copy, and their indices in
+the batch, int64; None for all rows of the batch in order."""
 
 _RECORD_DEVICE = "cpu"  # device whose memory numpy can read
 
@@ -105,6 +111,23 @@ class CopyPlan:
             start += len(block)
         return tokens
 
+    def cut_rows(self, parts: Iterable[RowsOfFile], rows: int) -> Tensor:
+        """Copy rows of tables to tokens without a flat batch between; needs the compiled copies.
+
+        Args:
+            parts: tables with the rows to copy, all numbers in range.
+            rows: B, number of rows in all parts together.
+
+        Returns:
+            Tokens, (B, T).
+        """
+        tokens = self._tokens.take(rows)
+        targets = tokens.numpy()
+        for table, numbers, indices in parts:
+            runs = self._to_tokens.runs(table.itemsize)
+            copy_runs(runs, table, targets, numbers, indices)
+        return tokens
+
     def join(self, tokens: Tensor) -> Tensor:
         """Copy tokens (B, T) back to flat rows (B, D), with gradients; memory as in `cut`."""
         if tokens.requires_grad and torch.is_grad_enabled():
@@ -156,6 +179,7 @@ class _Copies:
         self._moves = moves  # run, source grid, target grid
         self._widths = (width, target_width)
         self._records: dict[int, list[np.dtype]] = {}
+        self._runs: dict[int, np.ndarray] = {}
 
     def __call__(self, source: Tensor, target: Tensor) -> None:
         """Copy; `target` is contiguous and shares no memory with `source`."""
@@ -170,6 +194,8 @@ class _Copies:
 
     def copy_records(self, rows: int, source: np.ndarray, target: np.ndarray, size: int) -> None:
         """Copy contiguous rows on a CPU, each a record of values of `size` bytes."""
+        if library() is not None:
+            return copy_runs(self.runs(size), source, target)
         if size not in self._records:
             grids = zip(*((here, there) for _, here, there in self._moves), strict=True)
             runs = [run for run, _, _ in self._moves]
@@ -179,6 +205,28 @@ class _Copies:
             ]
         here, there = self._records[size]
         np.ndarray((rows,), there, target)[...] = np.ndarray((rows,), here, source)
+
+    def runs(self, size: int) -> np.ndarray:
+        """The runs for compiled copies of values of `size` bytes, (runs, `FIELDS`), int64."""
+        if size not in self._runs:
+            numbers = [
+                (run.length, *_two(run.counts, 1), *_place(here), *_place(there))
+                for run, here, there in self._moves
+            ]
+            table = np.array(numbers, np.int64).reshape(-1, FIELDS)
+            table[:, [0, *range(3, FIELDS)]] *= size
+            self._runs[size] = table
+        return self._runs[size]
+
+
+def _place(grid: Grid) -> tuple[int, ...]:
+    """First value and two steps of a grid."""
+    return grid.offset + grid.lead, *_two(grid.steps, 0)
+
+
+def _two(numbers: tuple[int, ...], missing: int) -> tuple[int, ...]:
+    """The numbers of a grid of at most two dimensions, as two."""
+    return (missing,) * (2 - len(numbers)) + numbers
 
 
 def _pieces(tensor: Tensor, run: Run, grid: Grid) -> Tensor:

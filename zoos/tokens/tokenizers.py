@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from ..networks.layer_table import KINDS, ROLES, LayerTable, TensorSpec
-from .copy_plan import CopyPlan, Grid, Run
+from .copy_plan import CopyPlan, Grid, RowsOfFile, Run
+from .copy_runs import library
 
 POSITIONS = ("running", "published")
 
@@ -143,6 +144,42 @@ class Tokenizer:
         values = self._plan.cut_blocks(self._checked(blocks, rows), rows)
         return {"values": values.view(rows, *self.shape)} | self.shared
 
+    def cut_rows(self, parts: Iterable[RowsOfFile], rows: int) -> dict[str, Tensor]:
+        """Cut rows of mapped files into tokens, without a flat batch between.
+
+        Only for `can_cut_rows`: it takes the compiled copies.
+
+        Args:
+            parts: tables with the rows to cut.
+            rows: B, number of rows in all parts together.
+
+        Returns:
+            The same tensors as for a batch of these rows on the CPU.
+
+        Raises:
+            ValueError: if a table has another shape or type, or the parts hold other than B rows.
+            IndexError: if a number is out of range.
+        """
+        values = self._plan.cut_rows(self._checked_parts(parts, rows), rows)
+        return {"values": values.view(rows, *self.shape)} | self.shared
+
+    def _checked_parts(self, parts: Iterable[RowsOfFile], rows: int) -> Iterator[RowsOfFile]:
+        """Pass parts on and check them: compiled loops would read and write anywhere."""
+        width, left = self.layer_table.width, rows
+        for table, numbers, indices in parts:
+            if table.shape[1:] != (width,) or table.dtype != np.float32 or table.strides[1] != 4:
+                raise ValueError(
+                    f"tables must have shape (M, {width}), type float32 and contiguous rows, got "
+                    f"{table.shape} and {table.dtype}"
+                )
+            if len(numbers) != (wanted := rows if indices is None else len(indices)):
+                raise ValueError(f"{len(numbers)} rows are given and {wanted} indices")
+            indices = None if indices is None else _in_range(indices, rows)
+            yield table, _in_range(numbers, len(table)), indices
+            left -= len(numbers)
+        if left:
+            raise ValueError(f"parts must have {rows} rows in all, got {rows - left}")
+
     def _checked(self, blocks: Iterable[np.ndarray], rows: int) -> Iterator[np.ndarray]:
         """Pass blocks on and check them."""
         width, left = self.layer_table.width, rows
@@ -184,6 +221,19 @@ class Tokenizer:
             with torch.inference_mode(False):  # a mask made while predicting serves training too
                 self._shared[device] = {key: tensor.to(device) for key, tensor in host.items()}
         return self._shared[device]
+
+
+def can_cut_rows() -> bool:
+    """Whether `Tokenizer.cut_rows` works: with a C compiler."""
+    return library() is not None
+
+
+def _in_range(numbers: np.ndarray, length: int) -> np.ndarray:
+    """Whole numbers from 0 to `length` - 1, contiguous int64."""
+    numbers = np.ascontiguousarray(numbers, np.int64)
+    if len(numbers) and numbers.view(np.uint64).max() >= length:  # negative ones are huge here
+        raise IndexError(f"row numbers must be from 0 to {length - 1}")
+    return numbers
 
 
 def _runs(matrices: Sequence[Matrix], token_size: int) -> list[Run]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from weightzoo.loaders import ZooDataset
 from weightzoo.loaders.dataset.conditions import rows_where
 
 COLUMNS = {
@@ -39,6 +40,30 @@ def test_rows_where_selects_what_holds(condition: str, rows: list[int] | None) -
     found = rows_where(condition, COLUMNS)
     assert found.dtype == np.bool_
     assert np.flatnonzero(found).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "optimizer == 'adam'",
+        "'adam' != optimizer",
+        "optimizer in ('sgd', 'adam', 'none') and split == 'train'",
+        "optimizer not in ('adam',)",
+        "optimizer == 'none'",
+        "optimizer in ()",
+        "optimizer == activation or optimizer != status",
+        "not status == 'ok' or epoch == 2",
+    ],
+)
+def test_rows_where_finds_the_same_rows_by_codes_and_by_texts(
+    condition: str, train: ZooDataset
+) -> None:
+    part = train.select([5, 0, 3, 0])
+    expected = rows_where(condition, {name: part.columns[name] for name in part.columns})
+    found = rows_where(condition, part.columns)
+    assert found.dtype == np.bool_
+    assert found.tolist() == expected.tolist()
+    assert rows_where(condition, part.select([]).columns).shape == (0,)
 
 
 @pytest.mark.parametrize(

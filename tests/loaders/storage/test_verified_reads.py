@@ -47,6 +47,29 @@ def test_verified_views_equal_mapped_ones(mapped: WeightRows, verified: WeightRo
     np.testing.assert_array_equal([*verified.views(index)], [*mapped.views(index)])
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="no such call in this system")
+def test_rows_of_a_batch_are_announced_before_the_first_is_read(
+    verified: WeightRows, mapped: WeightRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, int]] = []
+    fill = verified_reads._fill
+
+    def announce(descriptor: int, offset: int, size: int, advice: int) -> None:
+        assert advice == os.POSIX_FADV_WILLNEED
+        calls.append(("announced", size // 4 // mapped.width))
+
+    def read(opened: Any, offset: int, memory: memoryview, file: Any) -> None:
+        calls.append(("read", len(memory) // 4 // mapped.width))
+        fill(opened, offset, memory, file)
+
+    monkeypatch.setattr(os, "posix_fadvise", announce)
+    monkeypatch.setattr(verified_reads, "_fill", read)
+    verified.take(np.array([5, 0, 1]))
+    assert calls == [("announced", 1), ("announced", 2), ("read", 1), ("read", 2)]
+    verified.take(np.array([2, 3]))
+    assert calls[4:] == [("read", 2)]
+
+
 def test_verified_rows_of_changed_files_are_refused(verified: WeightRows) -> None:
     path = verified.files[1].path
     os.utime(path, ns=(0, 0))
