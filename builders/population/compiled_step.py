@@ -36,7 +36,7 @@ from ...zoos.networks import activations, batched, batched_layers, layers
 from ...zoos.networks.activations import Runs
 from ...zoos.networks.architectures import Architecture
 from ...zoos.networks.batched import BatchedPass, layer_table_of
-from ...zoos.networks.convolution_c import cache_folder, processor_features
+from ...zoos.networks.c_library import cache_folder, processor_features
 from ...zoos.networks.layers import Layer, output_values
 from ...zoos.recipe import HyperParameters, Recipe
 

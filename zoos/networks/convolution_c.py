@@ -12,9 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .c_library import cache_folder as cache_folder  # for compiled steps
 from .c_library import load_library
-from .c_library import processor_features as processor_features
 from .layer_table import LayerTable, TensorSpec
 
 SOURCE = Path(__file__).with_name("convolution.c")
