@@ -23,6 +23,7 @@ from encoders import encoder_input
 from weightzoo.builders.training.cohort import Cohort
 from weightzoo.builders.training.objectives import DataSet, load_data, training_size
 from weightzoo.builders.training.one_by_one import train_one
+from weightzoo.encoders.parts.planning import compiled
 from weightzoo.encoders.registry import ENCODERS
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
@@ -169,7 +170,7 @@ def _encoder_step(
 ) -> Callable[[], None]:
     table = preset(name).layer_table()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
-    forward = torch.compile(encoder) if mode == "compiled" else encoder
+    forward = compiled(encoder) if mode == "compiled" else encoder
     given = encoder_input(encoder, preset(name), weights)
 
     def step() -> None:

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ...encoders.losses import half_squared_distance
+from ...encoders.parts.planning import compiled
 from ...loaders import MixedLoader, ZooDataset
 from ...loaders.batching.device import rank_and_world
 from ...loaders.batching.order import epoch_order
@@ -248,7 +249,7 @@ class EncoderTraining:
         if checkpoint is not None and (state := checkpoint.read(self.identity())):
             self.load_state_dict(state)
         self._checkpoint, rank = checkpoint, rank_and_world()[0]
-        outputs = torch.compile(self.module) if self.settings.compile else self.module
+        outputs = compiled(self.module) if self.settings.compile else self.module
         steps = self.settings.epochs * len(self.loader)
         done = len(self.history) * len(self.loader) + self.loader.batches_done * self._resumes
         with tqdm(
