@@ -246,6 +246,8 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
                 devices = engine.run(job, zoo, todo, image_set, bar)
             provenance = _provenance(job, image_set, devices, started)
             codes = {name: settings[name] for name in ("convolution", "steps")}
+            if engine.device != "cpu":  # whose generators give other numbers for a seed
+                codes["noise"] = "cuda"
             return zoo.finish(job.recipe.name, provenance | codes)
     except OSError as error:
         raise BuildError(f"cannot write the zoo {out}: {error}") from error

@@ -10,9 +10,17 @@ the output. A convolution of the vendor's library gathers its patches in registe
 view with the batch outermost; activation functions keep that layout, so that the next convolution
 takes it without a copy. `benchmarks/speed/gpu_parts.py convolutions` times both.
 
+Products are those of float32. For convolutions alone, torch by default lets a GPU round float32 to
+ten bits (TF32), which the recipes of a zoo do not ask for.
+
 Shape letters: M models, C and O channels in and out, H and W height and width, k kernel, B images.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -35,7 +43,8 @@ def grouped_conv2d(
     """
     added = None if bias is None else bias.flatten()
     kernels = weight.flatten(0, 1)
-    out = F.conv2d(channels_of_models(x), kernels, added, stride, padding, groups=len(x))
+    how = (stride, padding, len(x))
+    out: Tensor = _GroupedConvolution.apply(channels_of_models(x), kernels, added, how)
     out = F.max_pool2d(out, pool) if pool > 1 else out
     return images_of_models(out, len(weight))
 
@@ -53,3 +62,46 @@ def images_of_models(x: Tensor, models: int) -> Tensor:
         models: M, number of models.
     """
     return x.unflatten(1, (models, -1)).permute(1, 3, 2, 4, 0)
+
+
+class _GroupedConvolution(torch.autograd.Function):
+    """Torch's convolution without TF32, in the backward pass too, which runs later."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, kernels: Tensor, bias: Tensor | None, how: tuple[int, int, int]
+    ) -> Tensor:
+        ctx.save_for_backward(images, kernels)
+        ctx.how = stride, padding, groups = how
+        with _float32_products():
+            return F.conv2d(images, kernels, bias, stride, padding, groups=groups)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        images, kernels = ctx.saved_tensors
+        stride, padding, groups = ctx.how
+        wanted = list(ctx.needs_input_grad[:3])
+        sides = (
+            [stride] * 2,
+            [padding] * 2,
+            [1, 1],
+            False,
+            [0, 0],
+        )  # neither dilated nor transposed
+        sizes = [len(kernels)] if wanted[2] else None
+        with _float32_products():
+            found = torch.ops.aten.convolution_backward(
+                grads[0], images, kernels, sizes, *sides, groups, wanted
+            )
+        return (*found, None)
+
+
+@contextmanager
+def _float32_products() -> Iterator[None]:
+    """Convolutions of a GPU without TF32 inside the block."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
