@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from ..zoos.networks.batched import NetworkBatch
+from ..zoos.networks.devices import upload
 from ..zoos.networks.layer_table import KINDS, LayerTable
 from .parts.blocks import normalized_perceptron, perceptron
 from .parts.graph_plan import GraphPlan, graph_plan
@@ -238,7 +239,7 @@ class ScaleGMN(nn.Module):
             groups.setdefault(known[name], []).append(row)
         sizes = tuple((kinds, len(rows)) for kinds, rows in groups.items())
         order = [row for rows in groups.values() for row in rows]
-        on_device = torch.tensor(order, device=weights.device) if len(groups) > 1 else None
+        on_device = upload(torch.tensor(order), weights.device) if len(groups) > 1 else None
         return weights, plan, sizes, on_device
 
     def encode(

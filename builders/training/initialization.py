@@ -41,6 +41,11 @@ def stream(seed: int, use: str, device: torch.device | str = "cpu") -> torch.Gen
     return generator
 
 
+def noise_provenance(device: torch.device | str) -> dict[str, str]:
+    """Entry of the provenance that says which generators drew noise; none for those of a CPU."""
+    return {} if torch.device(device).type == "cpu" else {"noise": torch.device(device).type}
+
+
 def initial_weights(architecture: Architecture, models: Sequence[Model]) -> Tensor:
     """Draw the initial weights of models.
 
