@@ -123,6 +123,7 @@ def batch_norm(
     """Normalise every channel of every model over rows, columns and batch.
 
     One call for all models starts one kernel on a GPU, where a call per model starts M of them.
+    On a CPU it took 1.4 to 2.3 times the processor time (16 x 8, 4 x 64 and 2 x 64 channels).
 
     Args:
         x: images, (M, H, C, W, B).
