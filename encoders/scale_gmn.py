@@ -137,7 +137,8 @@ class ScaleRound(nn.Module):
             graph: graph of the architecture.
             symmetries: symmetry of every set.
         """
-        messages, updated = [torch.zeros_like(one) for one in units], list[Tensor]()
+        messages = [torch.zeros_like(one) for one in units]
+        updated: list[Tensor] = []  # `list[Tensor]()` would end a compiled graph
         seen = [canonical(one, symmetry) for one, symmetry in zip(units, symmetries, strict=True)]
         for one, edge in zip(graph.edges, edges, strict=True):
             read = self.read(units[one.source])
