@@ -137,9 +137,8 @@ def layers(device: str, tiny: bool) -> dict[str, dict[str, Any]]:
         tiny: whether to take two models, two images and the two smallest layers.
     """
     chosen = list(LAYERS.items())[: 2 if tiny else None]
-    small = {"models": 2, "batch": 2}
     rows = {
-        name: _convolution(replace(one, **small) if tiny else one, device, tiny)
+        name: _convolution(replace(one, models=2, batch=2) if tiny else one, device, tiny)
         for name, one in chosen
     }
     return rows | {"batch norm, 512 models of 8 channels": _batch_norm(device, tiny)}

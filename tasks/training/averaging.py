@@ -1,7 +1,7 @@
 """Exponential moving average of the parameters of a module in training."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
@@ -30,7 +30,8 @@ class ExponentialAverage(AveragedModel):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Move the average towards the parameters of a module; buffers are copied."""
-        own, new = list(self.module.parameters()), list(model.parameters())
+        own: list[Tensor] = list(self.module.parameters())
+        new: list[Tensor] = list(model.parameters())
         if int(self.n_averaged) == 0:
             for kept, one in zip(own, new, strict=True):
                 kept.copy_(one)

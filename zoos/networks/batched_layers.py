@@ -158,9 +158,10 @@ def _joint_norm(
     x: Tensor, weight: Tensor, bias: Tensor, state: Sequence[Tensor], training: bool
 ) -> Tensor:
     """The channels of all models as channels of one batch norm."""
-    own, scale, offset = [one.flatten().clone() for one in state], weight.flatten(), bias.flatten()
-    normal = F.batch_norm(channels_of_models(x), *own, scale, offset, training, MOMENTUM, EPS)
-    for kept, new in zip(state, own, strict=True) if training else ():
+    mean, variance = (one.flatten().clone() for one in state)
+    channels, scale, offset = channels_of_models(x), weight.flatten(), bias.flatten()
+    normal = F.batch_norm(channels, mean, variance, scale, offset, training, MOMENTUM, EPS)
+    for kept, new in zip(state, (mean, variance), strict=True) if training else ():
         kept.data.copy_(new.view(kept.shape))
     return images_of_models(normal, len(x))
 

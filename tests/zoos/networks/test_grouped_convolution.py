@@ -1,5 +1,7 @@
 """What a grouped convolution keeps, beside the values that `test_convolution.py` compares."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,9 +16,9 @@ def test_grouped_convolution_runs_without_tf32_and_leaves_the_setting(
 ) -> None:
     seen, plain = list[bool](), F.conv2d
 
-    def watched(*arguments: object, **options: object) -> Tensor:
+    def watched(*arguments: Any, **options: Any) -> Tensor:
         seen.append(torch.backends.cudnn.allow_tf32)
-        return plain(*arguments, **options)  # type: ignore[arg-type]
+        return plain(*arguments, **options)
 
     monkeypatch.setattr(grouped_convolution.F, "conv2d", watched)
     before = torch.backends.cudnn.allow_tf32
