@@ -103,6 +103,7 @@ def test_subclass_with_its_own_forward_is_compiled_whole() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
 @pytest.mark.parametrize("name", PLANNED)
 def test_compiled_gradients_are_those_of_the_encoder(name: str, mlp: Architecture) -> None:
     encoder, given, table = encoder_and_input(name, mlp)
