@@ -26,6 +26,7 @@ from .estimate import plan_population
 from .recipe_module import ModuleFactory, recipe_of_module
 from .training.cohort import cut_cohorts
 from .training.cohort_size import GPU_COHORT, cohort_size
+from .training.initialization import noise_provenance
 from .training.objectives import DataSet, load_data, signal_columns, training_size
 from .writing.partial_zoo import PartialZoo
 
@@ -246,7 +247,8 @@ def run_job(job: TrainingJob, out: Path | str, engine: Engine, overwrite: bool =
                 devices = engine.run(job, zoo, todo, image_set, bar)
             provenance = _provenance(job, image_set, devices, started)
             codes = {name: settings[name] for name in ("convolution", "steps")}
-            return zoo.finish(job.recipe.name, provenance | codes)
+            noise = noise_provenance(engine.device)
+            return zoo.finish(job.recipe.name, provenance | codes | noise)
     except OSError as error:
         raise BuildError(f"cannot write the zoo {out}: {error}") from error
 

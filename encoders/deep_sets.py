@@ -62,11 +62,38 @@ class DeepSets(nn.Module):
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
         """
+        return self.encode(*self.planned(weights, layer_table))
+
+    def planned(
+        self, weights: Tensor, layer_table: LayerTable
+    ) -> tuple[Tensor, LayerTable, Tensor | None]:
+        """Make the codes of the architecture, or take the ones made before.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Arguments of `encode`.
+        """
+        if self.code is None:
+            return weights, layer_table, None
+        return weights, layer_table, _value_codes(layer_table, self.codes, weights.device)
+
+    def encode(self, weights: Tensor, layer_table: LayerTable, codes: Tensor | None) -> Tensor:
+        """Encode weights whose values have given codes.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+            codes: codes of the trained values, (P, codes), or None.
+
+        Returns:
+            Embeddings, (B, H).
+        """
         hidden = self.value(parameter_values(weights, layer_table)[..., None])
-        if self.code is not None:
-            hidden = hidden + self.code(
-                _value_codes(layer_table, self.codes, weights.device).to(weights.dtype)
-            )
+        if self.code is not None and codes is not None:
+            hidden = hidden + self.code(codes.to(weights.dtype))
         return self.encoder(hidden).mean(dim=1)
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:

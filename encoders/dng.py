@@ -26,10 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from ..zoos.networks.layer_table import KINDS, LayerTable
-from .neural_graph import DEPTH, GraphInput
-from .parts.blocks import encoding, normalized_perceptron, perceptron
+from .neural_graph import GraphInput
+from .parts.blocks import normalized_perceptron, perceptron
+from .parts.graph_plan import GraphPlan, edge_places, graph_plan
 from .parts.parameters import check_weights
-from .parts.weight_graph import Edges, kind_index, value_places, weight_graph
+from .parts.weight_graph import Edges, kind_index
 
 
 class FourierEdges(nn.Module):
@@ -46,25 +47,24 @@ class FourierEdges(nn.Module):
             frequencies: number of frequencies; the lowest has a period of 8.
         """
         super().__init__()
-        self.width, self.max_values = width, max_values
         self.register_buffer("frequencies", 0.25 * math.pi * 2.0 ** torch.arange(frequencies))
         features = 2 * frequencies + 1
         self.maps = nn.Parameter(torch.randn(max_values, features, width) / features**0.5)
         self.kind = nn.Embedding(2 * len(KINDS), width)
 
-    def forward(self, weights: Tensor, one: Edges) -> Tensor:
+    def forward(self, weights: Tensor, one: Edges, places: Tensor, depth: Tensor) -> Tensor:
         """Make the features (B, O, I, H) of the edges of one tensor.
 
         Args:
             weights: flat weight vectors, (B, D).
             one: edges of the tensor.
+            places: places of the values of a pair of units, (K,).
+            depth: encoding of the depth of the tensor, (1, H).
         """
-        places = value_places(one, self.max_values).to(weights.device)
         values = one.values(weights, one.shape[2])[..., None]  # (B, O, I, K, 1)
         angles = values * self.frequencies.to(weights)
         features = torch.cat([values, angles.sin(), angles.cos()], dim=-1).flatten(-2)
-        depth = torch.tensor([one.spec.depth], device=weights.device)
-        code = encoding(depth, self.width, DEPTH) + self.kind.weight[kind_index(one.spec)]
+        code = depth + self.kind.weight[kind_index(one.spec)]
         mapped = features @ self.maps[places].flatten(0, 1) / len(places) ** 0.5
         return mapped + code.to(weights)
 
@@ -119,12 +119,41 @@ class DNG(nn.Module):
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table gives no graph.
         """
+        return self.encode(*self.planned(weights, layer_table))
+
+    def planned(
+        self, weights: Tensor, layer_table: LayerTable
+    ) -> tuple[Tensor, GraphPlan, tuple[Tensor, ...]]:
+        """Make the plan of the architecture, or take the one made before.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Arguments of `encode`.
+        """
         check_weights(weights, layer_table)
-        graph = weight_graph(layer_table)
-        units, last = self.input.nodes(weights, graph), 0
-        for one in graph.edges:
+        width, side = self.config["width"], self.config["max_kernel"]
+        plan = graph_plan(layer_table, width, weights.device)
+        return weights, plan, edge_places(layer_table, side**2, weights.device)
+
+    def encode(self, weights: Tensor, plan: GraphPlan, places: tuple[Tensor, ...]) -> Tensor:
+        """Encode weights by a given plan.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            plan: graph of the architecture, and codes of its sets and edges.
+            places: places of the values of every tensor, see `edge_places`.
+
+        Returns:
+            Embeddings, (B, 2 H).
+        """
+        units, last = self.input.nodes(weights, plan), 0
+        for one, own, depth in zip(plan.graph.edges, places, plan.edge_depths, strict=True):
             read = self.value(units[one.source])
-            message = torch.einsum("boih,bih->boh", self.edges(weights, one), read) / one.shape[1]
+            features = self.edges(weights, one, own, depth)
+            message = torch.einsum("boih,bih->boh", features, read) / one.shape[1]
             state = units[one.target].flatten(0, 1)
             updated = self.norm(self.update(message.flatten(0, 1), state))
             units[one.target], last = updated.view_as(message), one.target

@@ -27,18 +27,10 @@ import torch
 from torch import Tensor, nn
 
 from ..zoos.networks.layer_table import KINDS, LayerTable
-from .parts.blocks import encoding, normalized_perceptron, perceptron
+from .parts.blocks import normalized_perceptron, perceptron
+from .parts.graph_plan import GraphPlan, graph_plan
 from .parts.parameters import check_weights
-from .parts.weight_graph import (
-    VECTOR_VALUES,
-    Edges,
-    WeightGraph,
-    kind_index,
-    unit_numbers,
-    weight_graph,
-)
-
-DEPTH, NUMBER = range(2)  # indices of the encodings, each with its own start
+from .parts.weight_graph import VECTOR_VALUES, Edges, WeightGraph, kind_index
 
 
 class GraphInput(nn.Module):
@@ -57,40 +49,39 @@ class GraphInput(nn.Module):
         self.pairs = nn.Linear(max_values, width)
         self.kind = nn.Embedding(2 * len(KINDS), width)
 
-    def nodes(self, weights: Tensor, graph: WeightGraph) -> list[Tensor]:
+    def nodes(self, weights: Tensor, plan: GraphPlan) -> list[Tensor]:
         """Make the features of nodes.
 
         Args:
             weights: flat weight vectors, (B, D).
-            graph: graph of the architecture.
+            plan: graph of the architecture, and codes of its sets.
 
         Returns:
             Features (B, U, H) of every set of units.
         """
         nodes = []
-        for depth, units in enumerate(graph.sets):
-            code = encoding(torch.tensor([depth], device=weights.device), self.width, DEPTH)
-            code = code + encoding(unit_numbers(units, weights.device), self.width, NUMBER)
-            node = code.to(weights.dtype).expand(len(weights), -1, -1)
+        for units, depth, numbers in zip(
+            plan.graph.sets, plan.set_depths, plan.numbers, strict=True
+        ):
+            node = (depth + numbers).to(weights.dtype).expand(len(weights), -1, -1)
             for spec in units.vectors:
                 node = node + self.vectors[kind_index(spec)](units.values(spec, weights))
             nodes.append(node)
         return nodes
 
-    def edges(self, weights: Tensor, graph: WeightGraph) -> list[Tensor]:
+    def edges(self, weights: Tensor, plan: GraphPlan) -> list[Tensor]:
         """Make the features of edges.
 
         Args:
             weights: flat weight vectors, (B, D).
-            graph: graph of the architecture.
+            plan: graph of the architecture, and codes of its edges.
 
         Returns:
             Features (B, O, I, H) of every tensor that joins two sets.
         """
         edges = []
-        for one in graph.edges:
-            depth = torch.tensor([one.spec.depth], device=weights.device)
-            code = encoding(depth, self.width, DEPTH) + self.kind.weight[kind_index(one.spec)]
+        for one, depth in zip(plan.graph.edges, plan.edge_depths, strict=True):
+            code = depth + self.kind.weight[kind_index(one.spec)]
             edges.append(self.pairs(one.values(weights, self.max_values)) + code)
         return edges
 
@@ -197,12 +188,35 @@ class NeuralGraph(nn.Module):
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table gives no graph.
         """
+        return self.encode(*self.planned(weights, layer_table))
+
+    def planned(self, weights: Tensor, layer_table: LayerTable) -> tuple[Tensor, GraphPlan]:
+        """Make the plan of the architecture, or take the one made before.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Arguments of `encode`.
+        """
         check_weights(weights, layer_table)
-        graph = weight_graph(layer_table)
-        nodes, edges = self.input.nodes(weights, graph), self.input.edges(weights, graph)
+        return weights, graph_plan(layer_table, self.config["width"], weights.device)
+
+    def encode(self, weights: Tensor, plan: GraphPlan) -> Tensor:
+        """Encode weights by a given plan.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            plan: graph of the architecture, and codes of its sets and edges.
+
+        Returns:
+            Embeddings, (B, 2 H).
+        """
+        nodes, edges = self.input.nodes(weights, plan), self.input.edges(weights, plan)
         averages: list[Tensor] = []
         for one in self.rounds:
-            nodes, edges, averages = one(nodes, edges, graph)
+            nodes, edges, averages = one(nodes, edges, plan.graph)
         sets = torch.stack([node.mean(dim=1) for node in nodes], dim=1)
         of_nodes = self.node_output(sets).mean(dim=1)
         if not averages:  # the network has vectors only

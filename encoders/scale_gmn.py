@@ -31,9 +31,10 @@ import torch
 from torch import Tensor, nn
 
 from ..zoos.networks.batched import NetworkBatch
+from ..zoos.networks.devices import upload
 from ..zoos.networks.layer_table import KINDS, LayerTable
-from .neural_graph import DEPTH, NUMBER
-from .parts.blocks import encoding, normalized_perceptron, perceptron
+from .parts.blocks import normalized_perceptron, perceptron
+from .parts.graph_plan import GraphPlan, graph_plan
 from .parts.scale_equivariant import EdgeUpdate, Equivariant, bare_linear
 from .parts.unit_symmetries import (
     LARGEST,
@@ -42,8 +43,9 @@ from .parts.unit_symmetries import (
     canonical_phases,
     set_symmetries,
 )
-from .parts.weight_graph import VECTOR_VALUES, WeightGraph, kind_index, unit_numbers, weight_graph
+from .parts.weight_graph import VECTOR_VALUES, WeightGraph, kind_index
 
+Groups = tuple[tuple[tuple[int, ...], int], ...]  # symmetries and number of networks
 LARGEST_WEIGHT = 1e9  # of diverged networks; products over layers must stay finite
 
 
@@ -68,47 +70,41 @@ class ScaleInput(nn.Module):
         self.kind = nn.Embedding(2 * len(KINDS), width)
         self.depth = bare_linear(width, width)
 
-    def units(
-        self, weights: Tensor, graph: WeightGraph, symmetries: tuple[int, ...]
-    ) -> list[Tensor]:
+    def units(self, weights: Tensor, plan: GraphPlan, symmetries: tuple[int, ...]) -> list[Tensor]:
         """Make the features (B, U, H) of every set of units.
 
         Args:
             weights: flat weights, (B, D).
-            graph: graph of the architecture.
+            plan: graph of the architecture, and codes of its sets.
             symmetries: symmetry of every set.
         """
-        made = []
-        for depth, (units, symmetry) in enumerate(zip(graph.sets, symmetries, strict=True)):
-            code = self._depth(depth, weights)
-            values = torch.zeros(len(weights), units.units, self.width).to(weights)
+        made, codes = [], zip(plan.set_depths, plan.numbers, strict=True)
+        for units, symmetry, (depth, numbers) in zip(
+            plan.graph.sets, symmetries, codes, strict=True
+        ):
+            code = self.depth(depth.to(weights))
+            values = weights.new_zeros(len(weights), units.units, self.width)
             for spec in units.vectors:
                 values = values + self.vectors[kind_index(spec)](units.values(spec, weights))
             if symmetry == NONE:
-                numbers = encoding(unit_numbers(units, weights.device), self.width, NUMBER)
                 made.append(values + code + numbers.to(weights))
             else:
                 made.append(values * (1 + code))
         return made
 
-    def edges(self, weights: Tensor, graph: WeightGraph) -> list[Tensor]:
+    def edges(self, weights: Tensor, plan: GraphPlan) -> list[Tensor]:
         """Make the features (B, O, I, H) of every tensor that joins two sets.
 
         Args:
             weights: flat weights, (B, D).
-            graph: graph of the architecture.
+            plan: graph of the architecture, and codes of its edges.
         """
         made = []
-        for one in graph.edges:
-            code = 1 + self._depth(one.spec.depth, weights) + self.kind.weight[kind_index(one.spec)]
+        for one, depth in zip(plan.graph.edges, plan.edge_depths, strict=True):
+            code = 1 + self.depth(depth.to(weights)) + self.kind.weight[kind_index(one.spec)]
             pairs = self.pairs(one.values(weights, self.max_values))
             made.append(pairs * code / one.shape[2] ** 0.5)
         return made
-
-    def _depth(self, depth: int, weights: Tensor) -> Tensor:
-        code = encoding(torch.tensor([depth], device=weights.device), self.width, DEPTH)
-        coded: Tensor = self.depth(code.to(weights))
-        return coded
 
 
 class ScaleRound(nn.Module):
@@ -141,7 +137,8 @@ class ScaleRound(nn.Module):
             graph: graph of the architecture.
             symmetries: symmetry of every set.
         """
-        messages, updated = [torch.zeros_like(one) for one in units], list[Tensor]()
+        messages = [torch.zeros_like(one) for one in units]
+        updated: list[Tensor] = []  # `list[Tensor]()` would end a compiled graph
         seen = [canonical(one, symmetry) for one, symmetry in zip(units, symmetries, strict=True)]
         for one, edge in zip(graph.edges, edges, strict=True):
             read = self.read(units[one.source])
@@ -218,22 +215,60 @@ class ScaleGMN(nn.Module):
         Raises:
             UnsuitableError: if the table gives no graph.
         """
-        graph, architecture = weight_graph(layer_table), networks.architecture
+        return self.encode(*self.planned(networks, layer_table))
+
+    def planned(
+        self, networks: NetworkBatch, layer_table: LayerTable
+    ) -> tuple[Tensor, GraphPlan, Groups, Tensor | None]:
+        """Group networks by the symmetries of their units, and make or take the plan.
+
+        Args:
+            networks: networks, with their activation functions.
+            layer_table: layer table of their architecture.
+
+        Returns:
+            Arguments of `encode`. Weights have the phases of sine units in one turn.
+        """
+        architecture = networks.architecture
+        plan = graph_plan(layer_table, self.config["width"], networks.weights.device)
         weights = networks.weights.clamp(-LARGEST_WEIGHT, LARGEST_WEIGHT)
         weights = canonical_phases(weights, architecture, layer_table)
         names = set(networks.activations)
-        known = {name: set_symmetries(graph, architecture, name) for name in names}
+        known = {name: set_symmetries(plan.graph, architecture, name) for name in names}
         groups: dict[tuple[int, ...], list[int]] = {}
         for row, name in enumerate(networks.activations):
             groups.setdefault(known[name], []).append(row)
-        parts = [self._embed(weights[rows], graph, kinds) for kinds, rows in groups.items()]
-        order = torch.tensor([row for rows in groups.values() for row in rows])
-        return torch.cat(parts)[order.argsort().to(weights.device)]
+        sizes = tuple((kinds, len(rows)) for kinds, rows in groups.items())
+        order = [row for rows in groups.values() for row in rows]
+        on_device = upload(torch.tensor(order), weights.device) if len(groups) > 1 else None
+        return weights, plan, sizes, on_device
 
-    def _embed(self, weights: Tensor, graph: WeightGraph, symmetries: tuple[int, ...]) -> Tensor:
+    def encode(
+        self, weights: Tensor, plan: GraphPlan, groups: Groups, order: Tensor | None
+    ) -> Tensor:
+        """Encode networks by a given plan.
+
+        Args:
+            weights: flat weights, (B, D).
+            plan: graph of the architecture, and codes of its sets and edges.
+            groups: symmetries of all sets of units, and the number of networks that have them.
+            order: rows of the networks, group by group, (B,); None for a single group.
+
+        Returns:
+            Embeddings, (B, 2 H).
+        """
+        if order is None:
+            return self._embed(weights, plan, groups[0][0])
+        parts = weights[order].split([count for _, count in groups])
+        both = zip(parts, groups, strict=True)
+        embedded = [self._embed(part, plan, symmetries) for part, (symmetries, _) in both]
+        return torch.cat(embedded)[order.argsort()]
+
+    def _embed(self, weights: Tensor, plan: GraphPlan, symmetries: tuple[int, ...]) -> Tensor:
         """Embeddings (B, 2 H) of networks whose units have the same symmetries."""
-        units = self.input.units(weights, graph, symmetries)
-        edges = self.input.edges(weights, graph)
+        graph = plan.graph
+        units = self.input.units(weights, plan, symmetries)
+        edges = self.input.edges(weights, plan)
         for one in self.rounds:
             units, edges = one(units, edges, graph, symmetries)
         both = zip(units, symmetries, strict=True)

@@ -98,6 +98,8 @@ TYPE, LEVEL, ROLE, ELEMENT, CHUNK = range(5)  # indices of the encodings, each w
 class ChunkEncoder(nn.Module):
     """Maps chunks to vectors, Gamma[Phi_2(encodings + Phi_1(values))] (eqs. 2 to 6)."""
 
+    scales: Tensor
+
     def __init__(
         self,
         width: int,
@@ -136,6 +138,8 @@ class ChunkEncoder(nn.Module):
         self.encoded = SetToSet(width, width, heads, blocks, norm)
         self.pool = PMA(width, heads, norm)
         self.averages = nn.Linear(2 * len(SCALES), width) if scales else None
+        in_full = torch.tensor(SCALES, dtype=torch.float64)  # rounded to the values' type when used
+        self.register_buffer("scales", in_full, persistent=False)
 
     def forward(self, values: Tensor, plan: ChunkPlan) -> Tensor:
         """Encode chunks; all chunks of similar length are one batch of sets.
@@ -150,7 +154,7 @@ class ChunkEncoder(nn.Module):
         codes = self._chunk_codes(plan)
 
         def encode(sets: Tensor, mask: Tensor | None, rectangle: Rectangle) -> Tensor:
-            features = sets if self.mix is None else _on_scales(sets)
+            features = sets if self.mix is None else self._on_scales(sets)
             elements, filled = _elements(features[..., : self.shown], mask, self.element_size)
             hidden = self.values(elements if self.mix is None else self.mix(elements), filled)
             code = codes[rectangle.sets, None] + self._element_codes(hidden)
@@ -161,6 +165,12 @@ class ChunkEncoder(nn.Module):
             return pooled + self.averages(_mean(features, mask))
 
         return plan.values.map(values.flatten(1)[..., None], encode)
+
+    def _on_scales(self, values: Tensor) -> Tensor:
+        """Features asinh(s x) / asinh(s) of values x (..., 1), and magnitudes, (..., 2 scales)."""
+        scales = self.scales.to(values.dtype)
+        features = torch.asinh(values * scales) / torch.asinh(scales)
+        return torch.cat([features, features.abs()], dim=-1)
 
     def _chunk_codes(self, plan: ChunkPlan) -> Tensor:
         """Codes of the chunks, (N, H)."""
@@ -422,14 +432,27 @@ class SNE(nn.Module):
         Raises:
             ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
         """
+        return self.encode(*self.planned(weights, layer_table))
+
+    def planned(
+        self, weights: Tensor | Mapping[str, Tensor], layer_table: LayerTable
+    ) -> tuple[Tensor, ChunkPlan]:
+        """Cut flat weights, and make the plan of the architecture or take the one made before.
+
+        Args:
+            weights: layer sets of `tokenizer`, or flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Arguments of `encode`.
+        """
         size, align, conv = self._cutting
         if isinstance(weights, Tensor):
             check_weights(weights, layer_table)
             weights = cached_chunks(layer_table, size, align, conv)(weights)
         values = weights["values"]
         check_shape("layer sets", values, cached_chunks(layer_table, size, align, conv).shape)
-        plan = chunk_plan(layer_table, size, align, values.device, conv)
-        return self.encode(values, plan)
+        return values, chunk_plan(layer_table, size, align, values.device, conv)
 
     def encode(self, values: Tensor, plan: ChunkPlan) -> Tensor:
         """Encode chunks that are grouped by a given plan.
@@ -460,13 +483,6 @@ class SNE(nn.Module):
             Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))
-
-
-def _on_scales(values: Tensor) -> Tensor:
-    """Features asinh(s x) / asinh(s) of values x (..., 1) and their magnitudes, (..., 2 scales)."""
-    scales = torch.tensor(SCALES, dtype=values.dtype, device=values.device)
-    features = torch.asinh(values * scales) / torch.asinh(scales)
-    return torch.cat([features, features.abs()], dim=-1)
 
 
 def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor, Tensor | None]:

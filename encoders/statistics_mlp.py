@@ -50,8 +50,23 @@ class StatisticsMLP(nn.Module):
         Raises:
             ValueError: if the weights belong to another architecture.
         """
+        return self.encode(*self.planned(weights, layer_table))
+
+    def planned(self, weights: Tensor, layer_table: LayerTable) -> tuple[Tensor]:
+        """Compute the statistics, which a compiler would not make faster: they are sorted.
+
+        Args:
+            weights: flat weight vectors, (B, D).
+            layer_table: layer table of the architecture.
+
+        Returns:
+            Argument of `encode`.
+        """
         check_same_table(layer_table, self.layer_table, "StatisticsMLP", SEVERAL)
-        statistics = layer_statistics(weights, layer_table).to(self.norm.weight.dtype)
+        return (layer_statistics(weights, layer_table).to(self.norm.weight.dtype),)
+
+    def encode(self, statistics: Tensor) -> Tensor:
+        """Encode statistics, (B, 7 T), as embeddings, (B, H)."""
         return self.encoder(self.norm(statistics))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:

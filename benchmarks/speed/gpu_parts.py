@@ -1,4 +1,4 @@
-"""Parts of the GPU suite that no other script measures: populations, a whole zoo, and encoders.
+"""Parts of the GPU suite that no other script measures: populations, layers, a zoo, encoders.
 
     python benchmarks/speed/gpu_parts.py population --device cuda --json population.json
 
@@ -23,7 +23,10 @@ from encoders import encoder_input
 from weightzoo.builders.training.cohort import Cohort
 from weightzoo.builders.training.objectives import DataSet, load_data, training_size
 from weightzoo.builders.training.one_by_one import train_one
+from weightzoo.encoders.parts.planning import compiled
 from weightzoo.encoders.registry import ENCODERS
+from weightzoo.zoos.networks.batched_layers import batch_norm
+from weightzoo.zoos.networks.convolution import PATHS, conv2d
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import HyperParameters, Model, Recipe, load_recipe
 
@@ -49,6 +52,32 @@ NETS = {
     "INR": Net("inr", 125, 512, "siren"),
     "ViT": Net("vit", 32, 128),
     "ResNet-18": Net("resnet18", 32, 16),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution of a net that trains with others, without its bias."""
+
+    models: int
+    channels: int
+    out: int
+    kernel: int
+    side: int
+    batch: int
+    stride: int = 1
+    padding: int = 0
+    pool: int = 1
+    shared: bool = False
+
+
+LAYERS = {
+    "CNN-s, first, shared images": Layer(512, 1, 8, 5, 28, 32, pool=2, shared=True),
+    "CNN-s, first": Layer(512, 1, 8, 5, 28, 32, pool=2),
+    "CNN-s, second": Layer(512, 8, 6, 5, 12, 32, pool=2),
+    "small CNN, second": Layer(128, 16, 16, 3, 15, 512, stride=2),
+    "ResNet-18, first stage": Layer(16, 64, 64, 3, 32, 32, padding=1),
+    "ResNet-18, last stage": Layer(16, 512, 512, 3, 4, 32, padding=1),
 }
 ENCODED = {"cnn-s": 256, "resnet18": 2}  # batch of encoders by architecture
 MODES = ("float32", "bfloat16", "compiled")
@@ -98,6 +127,72 @@ def _run_steps(cohort: Cohort, epochs: int, steps: int | None = None) -> None:
     for _ in range(epochs):
         for _ in zip(range(steps or sys.maxsize), cohort.epoch(), strict=False):
             pass
+
+
+def layers(device: str, tiny: bool) -> dict[str, dict[str, Any]]:
+    """Forward and backward pass of layers in each way that `weightzoo.zoos.networks` has, by layer.
+
+    Args:
+        device: device of the layers.
+        tiny: whether to take two models, two images and the two smallest layers.
+    """
+    chosen = list(LAYERS.items())[: 2 if tiny else None]
+    rows = {
+        name: _convolution(replace(one, models=2, batch=2) if tiny else one, device, tiny)
+        for name, one in chosen
+    }
+    return rows | {"batch norm, 512 models of 8 channels": _batch_norm(device, tiny)}
+
+
+def _convolution(layer: Layer, device: str, tiny: bool) -> dict[str, Any]:
+    models = 1 if layer.shared else layer.models
+    shape = (models, layer.side, layer.channels, layer.side, layer.batch)
+    x = torch.randn(shape, device=device, requires_grad=not layer.shared)
+    kernels = (layer.models, layer.out, layer.channels, layer.kernel, layer.kernel)
+    weight = torch.randn(kernels, device=device, requires_grad=True)
+
+    def convolve(path: str) -> Callable[[], None]:
+        def work() -> None:
+            out = conv2d(x, weight, None, layer.stride, layer.padding, layer.pool, path)
+            out.sum().backward()
+
+        return work
+
+    return _ways({path: convolve(path) for path in PATHS}, layer.models, device, tiny)
+
+
+def _batch_norm(device: str, tiny: bool) -> dict[str, Any]:
+    models, channels = 2 if tiny else 512, 8
+    x = torch.randn(models, 12, channels, 12, 32, device=device, requires_grad=True)
+    mean, offset, variance, scale = (
+        torch.full((models, channels), value, device=device) for value in (0.0, 0.0, 1.0, 1.0)
+    )
+    batches = torch.zeros(models, device=device)
+
+    def normalise(joint: bool) -> Callable[[], None]:
+        def work() -> None:
+            out = batch_norm(x, scale, offset, (mean, variance, batches), True, joint)
+            out.sum().backward()
+
+        return work
+
+    ways = {"one call": normalise(True), "one call per model": normalise(False)}
+    return _ways(ways, models, device, tiny)
+
+
+def _ways(
+    ways: dict[str, Callable[[], None]], models: int, device: str, tiny: bool
+) -> dict[str, Any]:
+    """Microseconds of a pass and model by way, and the peak of memory of each way alone."""
+    seconds = _in_turns(ways, device, 1 if tiny else 10)
+    row: dict[str, Any] = {
+        f"{name}, µs a model": 1e6 * statistics.median(seconds[name]) / models for name in ways
+    }
+    for name, work in ways.items() if device != "cpu" else ():
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        row[f"{name}, peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
+    return row
 
 
 def whole_zoo(device: str, tiny: bool) -> dict[str, dict[str, Any]]:
@@ -169,7 +264,7 @@ def _encoder_step(
 ) -> Callable[[], None]:
     table = preset(name).layer_table()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
-    forward = torch.compile(encoder) if mode == "compiled" else encoder
+    forward = compiled(encoder) if mode == "compiled" else encoder
     given = encoder_input(encoder, preset(name), weights)
 
     def step() -> None:
@@ -227,7 +322,12 @@ def _models(net: Net, count: int) -> list[Model]:
     ]
 
 
-PARTS = {"population": populations, "epochs": whole_zoo, "encoders": encoder_steps}
+PARTS = {
+    "population": populations,
+    "layers": layers,
+    "epochs": whole_zoo,
+    "encoders": encoder_steps,
+}
 
 
 def main() -> None:

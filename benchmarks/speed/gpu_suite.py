@@ -5,6 +5,7 @@
 
 Parts: `tests` (tests marked gpu), `loader` (resident and streaming loader against copies within the
 device and from pinned memory), `population` (networks trained together against one by one),
+`layers` (convolutions as grouped ones and as products of row windows, batch norms in one call),
 `epochs` (time of a thousand CNN-s), `encoders` (training steps in float32, in bfloat16 and
 compiled). Every part is a process with a time limit. A part that fails or runs out of time is
 reported as such, and the others run. The results are `gpu_suite.json` and `gpu_suite.md`.
@@ -23,7 +24,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMITS = {"tests": 70, "loader": 45, "population": 90, "epochs": 40, "encoders": 55}
+LIMITS = {
+    "tests": 65,
+    "loader": 45,
+    "population": 85,
+    "layers": 15,
+    "epochs": 40,
+    "encoders": 50,
+}
 """Seconds of each part, together five minutes."""
 
 LOADER = ("--rows", "200000", "--batch", "2048", "--rounds", "3", "--seconds", "0.5")

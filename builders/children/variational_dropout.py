@@ -59,7 +59,7 @@ class VariationalDropout(Cohort):
         """
         super().__init__(recipe, models, data, device, initial)
         self._layers, table = recipe.architecture.layers, recipe.architecture.layer_table()
-        self._noise = [stream(model.seed, "noise") for model in models]
+        self._noise = [stream(model.seed, "noise", device) for model in models]
         self._columns = prunable_columns(table).to(device)
         self._limits = {one.name: LARGEST_LOG_ALPHA[one.kind] for one in prunable_tensors(table)}
         self._set_up_variances(recipe, models, table)
@@ -158,8 +158,8 @@ class _NoisyPass(ForwardPass):
         return linear(square, variance, variance.new_zeros(variance.shape[:2]))
 
     def _draw(self, like: Tensor) -> Tensor:
-        """Standard normal noise, drawn model by model on the CPU: cohorts do not change it."""
-        noise = torch.empty(like.shape)
+        """Standard normal noise, drawn model by model, so that cohorts do not change it."""
+        noise = torch.empty(like.shape, device=self._noise[0].device)
         for own, generator in zip(noise, self._noise, strict=True):
             own.normal_(generator=generator)
         return noise.to(like.device)

@@ -57,7 +57,7 @@ class Population:
         self._input_shape = architecture.input_shape
         self.runs = runs_of(activations)
         rates = torch.tensor(dropout or [0.0] * len(flat), dtype=torch.float32)
-        self._keep = 1 - rates
+        self._keep = (1 - rates).to(flat.device)
         table = architecture.layer_table()
         buffers = {tensor.name for tensor in table if tensor.role == "buffer"}
         # Split twice, so that updating buffers in a forward pass counts as no change of weights.
@@ -104,16 +104,20 @@ class Population:
         return self._tensors[name]
 
     def masks(self, x: Tensor, generators: Generators) -> Tensor:
-        """Draw dropout masks model by model on the CPU; kept values are scaled up.
+        """Draw dropout masks model by model, so that cohorts do not change them.
 
         Args:
             x: values to be masked, (M, ...).
-            generators: one generator per model.
+            generators: one generator per model, all on one device, where the masks are drawn.
+
+        Returns:
+            Masks of the shape of `x`; kept values are scaled up.
         """
-        masks = torch.empty(x.shape)
-        for mask, keep, generator in zip(masks, self._keep, generators, strict=True):
-            torch.rand(mask.shape, generator=generator, out=mask).add_(keep).floor_().div_(keep)
-        return masks.to(x.device, x.dtype)
+        masks = torch.empty(x.shape, device=generators[0].device)
+        for mask, generator in zip(masks, generators, strict=True):
+            mask.uniform_(generator=generator)
+        keep = self._keep.to(masks.device).view(-1, *(1,) * (x.dim() - 1))
+        return masks.add_(keep).floor_().div_(keep).to(x.device, x.dtype)
 
 
 class ForwardPass(BatchedPass):

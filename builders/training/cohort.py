@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...zoos.networks.devices import upload
 from ...zoos.recipe import Model, Recipe
 from ..population.compiled_step import BY_TORCH, COMPILED, Step, compiled_step
 from ..population.population import Population
@@ -172,11 +173,11 @@ class Cohort:
             architecture.layer_table(),
             self.steps,
         )
-        self.order = DataOrder([model.seed for model in models], size, count)
+        self.order = DataOrder([model.seed for model in models], size, count, device)
         self.objective = make_objective(data, models, device)
         self.dropout = None
         if any(value.dropout > 0 for value in values):
-            self.dropout = [stream(model.seed, "dropout") for model in models]
+            self.dropout = [stream(model.seed, "dropout", device) for model in models]
 
     def epoch(self) -> Iterator[Tensor]:
         """Train one epoch; yield the losses (M,) of every step, before the update."""
@@ -217,28 +218,39 @@ class Cohort:
 class DataOrder:
     """Training images of each model and their order, a function of its seed alone.
 
+    Orders are drawn on the CPU and copied to the training device once per epoch.
+
     Attributes:
         subsets: indices of each model's training images, (M, n), or None if all models take all.
     """
 
-    def __init__(self, seeds: Sequence[int], images: int, count: int) -> None:
+    def __init__(
+        self,
+        seeds: Sequence[int],
+        images: int,
+        count: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
         """Draw each model's subset of the training images.
 
         Args:
             seeds: seeds of the M models.
             images: number of train images of the set.
             count: number of them that each model is trained on.
+            device: device of the positions.
         """
+        self._device = device
         self._generators = [stream(seed, "order") for seed in seeds]
         everything = [torch.randperm(images, generator=g) for g in self._generators]
         self._positions = torch.stack(everything)[:, :count]
-        self.subsets = None if count == images else self._positions
+        self.subsets = None if count == images else upload(self._positions, device)
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """One epoch of (M, B) image positions; the last batch may be smaller."""
         count = self._positions.shape[1]
         orders = torch.stack([torch.randperm(count, generator=g) for g in self._generators])
-        yield from self._positions.gather(1, orders).split(batch_size, dim=1)
+        positions = upload(self._positions.gather(1, orders), self._device)
+        yield from positions.split(batch_size, dim=1)
 
 
 class _Records:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...zoos.networks.devices import upload
 from .initialization import stream
 
 PADDING, DEGREES = 4, 20.0
@@ -39,8 +40,8 @@ class Augmentation:
             return pixels
         models = len(self._generators)
         draws = [torch.rand(3, len(pixels) // models, generator=g) for g in self._generators]
-        mirrored, first, second = torch.cat(draws, 1).to(pixels.device)
-        black = self._black.to(pixels.device)
+        mirrored, first, second = upload(torch.cat(draws, 1), pixels.device)
+        black = self._black = self._black.to(pixels.device)
         change = _crop if self.name == "crop_flip" else _rotate
         return change(pixels - black, mirrored < 0.5, first, second) + black
 

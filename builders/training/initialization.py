@@ -24,19 +24,26 @@ INIT_FUNCTIONS: dict[str, Draw] = {
 }
 
 
-def stream(seed: int, use: str) -> torch.Generator:
-    """Make the CPU generator of one model for one use.
+def stream(seed: int, use: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """Make the generator of one model for one use.
 
-    Uses are independent of each other, so that e.g. dropout never shifts the data order.
+    Uses are independent of each other, so that e.g. dropout never shifts the data order. A GPU
+    draws other numbers from a seed than a CPU.
 
     Args:
         seed: seed of the model.
         use: name of the use: "init", "order", "dropout", "augmentation" or "noise".
+        device: device that the numbers are drawn on.
     """
     digest = hashlib.sha256(f"{seed}/{use}".encode()).digest()
-    generator = torch.Generator()
+    generator = torch.Generator(device)
     generator.manual_seed(int.from_bytes(digest[:7], "little"))
     return generator
+
+
+def noise_provenance(device: torch.device | str) -> dict[str, str]:
+    """Entry of the provenance that says which generators drew noise; none for those of a CPU."""
+    return {} if torch.device(device).type == "cpu" else {"noise": torch.device(device).type}
 
 
 def initial_weights(architecture: Architecture, models: Sequence[Model]) -> Tensor:

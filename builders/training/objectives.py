@@ -309,7 +309,8 @@ def evaluate_windows(population: Population, windows: Windows, subsets: Tensor |
         (2, M): loss and accuracy; both NaN for a model whose logits are not finite.
     """
     if subsets is None:
-        subsets = torch.arange(len(windows)).expand(len(population), -1)
+        every = torch.arange(len(windows), device=population.flat.device)
+        subsets = every.expand(len(population), -1)
     sums = torch.zeros(2, len(population), device=population.flat.device)
     with torch.no_grad():
         for positions in subsets.split(WINDOW_BATCH, dim=1):

@@ -49,7 +49,7 @@ def train_one(
     inputs, targets, augment, loss_function = _data(data, model)
     inputs, targets = inputs.to(device), targets.to(device)
     batch_size, count = steps_per_epoch(model, training_size(data))
-    order = DataOrder([model.seed], training_size(data), count)
+    order = DataOrder([model.seed], training_size(data), count, device)
     optimizer = _optimizer(module, values)
     scheduler = _scheduler(optimizer, values, recipe.epochs * -(-count // batch_size))
     losses = []
@@ -58,7 +58,7 @@ def train_one(
             optimizer.zero_grad(set_to_none=True)
             x, y = inputs, targets
             if not isinstance(data, SignalSet) or positions.shape[1] < len(inputs):
-                chosen = positions[0].to(device)
+                chosen = positions[0]
                 x, y = augment(inputs[chosen]), targets[chosen]
             loss = loss_function(_outputs(module, x, precision), y)
             loss.backward()

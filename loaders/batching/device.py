@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from ...zoos.format import WEIGHTS
+from ...zoos.networks.devices import upload
 from ...zoos.tokens.buffers import BufferPool
 from ..dataset.checks import check_dataset
 from ..dataset.trajectories import Trajectories
 from ..dataset.zoo_dataset import ZooDataset
 from .order import BatchOrder, BlockShuffle
-from .ring import CudaSlots, HostSlots, Slots, read_ahead
+from .ring import CudaSlots, HostSlots, Slots, pinned_memory, read_ahead
 
 MODES = ("auto", "resident", "streaming")
 FREE_SHARE = 0.5  # largest share of the device's free memory for a resident split
@@ -213,7 +214,7 @@ class DeviceLoader:
         with closing(self._read_rows(rows[models].reshape(-1) for models in first)) as batches:
             for models, batch in zip(second, batches, strict=True):
                 batch = {name: _folded(value, len(models)) for name, value in batch.items()}
-                yield batch | {MASK: torch.from_numpy(mask[models]).to(self.device)}
+                yield batch | {MASK: upload(torch.from_numpy(mask[models]), self.device)}
                 del batch
 
     def _slots(self) -> Slots:
@@ -277,7 +278,7 @@ class ResidentRows:
     def batches(self, numbers: Iterable[np.ndarray]) -> Generator[DeviceBatch, None, None]:
         """Batches of the given row numbers of the dataset, (n,) each."""
         for rows in numbers:
-            yield self._batch(torch.from_numpy(rows).to(self._device), rows)
+            yield self._batch(upload(torch.from_numpy(rows), self._device), rows)
 
     def _batch(self, index: Tensor, rows: np.ndarray) -> DeviceBatch:
         """One batch, by its row numbers on the device and on the CPU."""
@@ -312,7 +313,7 @@ def _upload(dataset: ZooDataset, device: torch.device) -> Tensor:
     width = dataset.source.width
     weights = torch.empty(len(dataset), width, device=device)
     count = min(len(dataset), max(1, STAGING_BYTES // (4 * width)))
-    staging = torch.empty(count, width, pin_memory=device.type == "cuda")
+    staging = pinned_memory(count, width) if device.type == "cuda" else torch.empty(count, width)
     for start in range(0, len(dataset), count):
         rows = dataset.rows[start : start + count]
         dataset.source.take(rows, out=staging[: len(rows)].numpy())

@@ -13,6 +13,7 @@ Shape letters: n rows in a batch, D length of the flat weight vector, k columns 
 import math
 import os
 import sys
+import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -169,10 +170,10 @@ class CudaSlots:
         """
         self._dataset, self._device = dataset, device
         shape = (batch_size, dataset.source.width)
-        self._pinned = [torch.empty(shape, pin_memory=True) for _ in range(SLOTS)]
+        self._stream = torch.cuda.Stream(device)  # first: memory is pinned by a device in use
+        self._pinned = [pinned_memory(*shape) for _ in range(SLOTS)]
         self._copied = [torch.cuda.Event() for _ in range(SLOTS)]
         self._used = [torch.cuda.Event() for _ in range(SLOTS)]
-        self._stream = torch.cuda.Stream(device)
         self._pieces = min(8, os.cpu_count() or 1)
         self._gatherers = ThreadPoolExecutor(self._pieces, thread_name_prefix="weightzoo-gather")
 
@@ -188,7 +189,7 @@ class CudaSlots:
         host = self._pinned[slot][: len(rows)]
         self._gather(table_rows, host.numpy())
         columns = self._dataset.columns.take(table_rows)
-        pinned = [torch.from_numpy(block).pin_memory() for block in columns.blocks]
+        pinned = [pinned_copy(torch.from_numpy(block)) for block in columns.blocks]
         with torch.cuda.device(self._device), torch.cuda.stream(self._stream):
             self._stream.wait_event(self._used[slot])
             weights = host.to(self._device, non_blocking=True)
@@ -225,3 +226,33 @@ class CudaSlots:
         spans = [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
         take = self._dataset.source.take
         list(self._gatherers.map(lambda span: take(rows[span], out=out[span]), spans))
+
+
+def pinned_memory(*shape: int) -> Tensor:
+    """Uninitialised float32 in memory that a GPU copies from by itself, or in plain memory.
+
+    The system limits how much may be pinned. Copies from plain memory are slower and are waited
+    for.
+    """
+    try:
+        return torch.empty(shape, pin_memory=True)
+    except RuntimeError as error:
+        _warn_unpinned(error)
+        return torch.empty(shape)
+
+
+def pinned_copy(tensor: Tensor) -> Tensor:
+    """A copy of a tensor in pinned memory, or the tensor itself where none can be pinned."""
+    try:
+        return tensor.pin_memory()
+    except RuntimeError as error:
+        _warn_unpinned(error)
+        return tensor
+
+
+def _warn_unpinned(error: RuntimeError) -> None:
+    warnings.warn(
+        f"no memory can be pinned ({str(error).splitlines()[0]}), so copies to the GPU are slower: "
+        "raise the limit of locked memory, or take smaller batches",
+        stacklevel=3,
+    )

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.devices import upload
 from ...zoos.networks.layer_table import LayerTable, TensorSpec
 from .permutation_groups import SIDES, PermutationGroup, hidden_groups
 
@@ -155,7 +156,7 @@ class HiddenPermutations:
             Reordered weights, (B, D), in new memory.
         """
         moves: dict[int | None, Tensor] = {
-            group: order.to(weights.device) for group, order in permutations.items()
+            group: upload(order, weights.device) for group, order in permutations.items()
         }
         parts = [self._reordered(block, block.view(weights), moves) for block in self.blocks]
         return torch.cat(parts, dim=1)

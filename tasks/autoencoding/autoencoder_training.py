@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,6 +27,7 @@ from ...zoos.errors import DivergedError
 from ...zoos.images.catalog import Images, load_images
 from ...zoos.provenance import package_version
 from ..processes import step_on
+from ..random_states import random_state, restore_random_state
 from ..training.checkpoints import TrainingCheckpoint, zoo_identity
 from ..training.data_parallel import average_gradients, gather_rows
 from ..training.encoder_reader import training_mode
@@ -181,7 +183,9 @@ class AutoencoderTraining:
         self.kept: dict[str, Tensor] = {}
         self.share = BatchShare(0, settings.batch_size, settings.batch_size)
         self._order: Tensor | None = None  # of the epoch that has begun
-        self._totals = dict[str, float]()
+        self._totals = dict[str, float]()  # sums of the epoch's mean losses, by name
+        self._unsettled = list[dict[str, Tensor]]()  # losses of steps that are not in them yet
+        self._counted = 1  # steps of the epoch
         self._done = 0  # steps of that epoch
         self._checkpoint: TrainingCheckpoint | None = None
         self._written = time.monotonic()
@@ -266,9 +270,9 @@ class AutoencoderTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state of the training after a step or an epoch."""
-        return {
+        return random_state(self.device) | {
             "order": self._order,
-            "totals": self._totals,
+            "totals": self._settled(),
             "done": self._done,
             "module": self.module.state_dict(),
             "head": self.head.state_dict(),
@@ -277,7 +281,6 @@ class AutoencoderTraining:
             "kept": self.kept,
             "kept_epoch": self.kept_epoch,
             "history": self.history,
-            "random": torch.random.get_rng_state(),
             "generators": {name: one.get_state() for name, one in self.generators().items()},
         }
 
@@ -289,7 +292,7 @@ class AutoencoderTraining:
         self.history = list(state["history"])
         if state.get("order") is not None:  # within an epoch
             self._order, self._totals, self._done = state["order"], state["totals"], state["done"]
-        torch.random.set_rng_state(state["random"])
+        restore_random_state(state, self.device)
         for name, generator in self.generators().items():
             generator.set_state(state["generators"][name])
 
@@ -310,8 +313,8 @@ class AutoencoderTraining:
 
     def step(
         self, rows: Tensor, weights: Tensor | None, share: BatchShare | None = None
-    ) -> dict[str, float]:
-        """Take one step on a batch and return its losses.
+    ) -> dict[str, Tensor]:
+        """Take one step on a batch and return its losses, which stay on the device.
 
         Args:
             rows: row numbers, (B,).
@@ -327,7 +330,7 @@ class AutoencoderTraining:
         nn.utils.clip_grad_norm_(self.parameters, self.settings.clip)
         self.optimizer.step()
         self.schedule.step()
-        return dict(zip(parts, values.tolist(), strict=True))
+        return dict(zip(parts, values, strict=True))
 
     def combined(
         self, structure: Tensor, behaviour: Tensor | None, latent: Tensor
@@ -360,27 +363,45 @@ class AutoencoderTraining:
         batches = self._order.to(self.device).split(self.batch_rows)
         least = max(LEAST_ROWS_PER_BATCH, rank_and_world()[1])
         counted = [rows for rows in batches if len(rows) >= least]
+        self._counted = len(counted)
         shares = [BatchShare.of(len(rows)) for rows in counted[self._done :]]
         own = [
             share.of_rows(rows) for share, rows in zip(shares, counted[self._done :], strict=True)
         ]
         for share, rows, weights in zip(shares, own, self.read(own), strict=True):
             with step_on(self.device, len(rows)):
-                values = self.step(rows, weights, share)
-            for name, value in values.items():
-                self._totals[name] = self._totals.get(name, 0.0) + value / len(counted)
+                self._unsettled.append(self.step(rows, weights, share))
             self._done += 1
             bar.update()
             if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
                 self._save()
-        totals, self._order, self._totals, self._done = self._totals, None, {}, 0
+        totals = self._settled()
+        self._order, self._totals, self._done = None, {}, 0
         return totals
+
+    def _settled(self) -> dict[str, float]:
+        """The totals with the losses of all steps; one copy from the device for all of them."""
+        values = [value for step in self._unsettled for value in step.values()]
+        numbers = iter(torch.stack(values).tolist() if values else ())
+        for step in self._unsettled:
+            for name in step:
+                self._totals[name] = self._totals.get(name, 0.0) + next(numbers) / self._counted
+        self._unsettled = []
+        return self._totals
 
     def _save(self) -> None:
         """Write the checkpoint; the processes are in step, so the first one writes for all."""
         self._written = time.monotonic()
         if self._checkpoint is not None and rank_and_world()[0] == 0:
             self._checkpoint.write(self.identity(), self.state_dict())
+
+
+def on_host(batches: Sequence[Tensor]) -> list[np.ndarray]:
+    """Row numbers of batches as arrays, by one copy from the device."""
+    if not batches:
+        return []
+    numbers = torch.cat(list(batches)).cpu().numpy()
+    return np.split(numbers, np.cumsum([len(rows) for rows in batches])[:-1])
 
 
 class ModelViews:

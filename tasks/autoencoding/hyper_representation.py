@@ -8,7 +8,6 @@ Shape letters: B models in the batch, N rows, D length of the flat weight vector
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ...encoders.hyper_representation import HyperRepresentation
@@ -17,6 +16,7 @@ from ...loaders import AdditiveNoise, Compose, Erasing, ZooDataset
 from ...loaders.dataset.checks import check_dataset
 from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
+from ..random_states import own_random_numbers
 from ..training.encoder_reader import training_mode
 from .autoencoder_training import (
     AutoencoderSettings,
@@ -26,6 +26,7 @@ from .autoencoder_training import (
     check_rows,
     checkpoint_in,
     deviations,
+    on_host,
     train_rows,
 )
 from .canonical import Canonical
@@ -108,8 +109,7 @@ def train_hyper_representation(
     """
     settings = settings or AutoencoderSettings()
     train, val = (check_dataset(rows, "train_hyper_representation") for rows in (train, val))
-    with torch.random.fork_rng(devices=[]), threads(settings.threads):
-        torch.manual_seed(seed)
+    with own_random_numbers(seed, settings.device), threads(settings.threads):
         canonical = Canonical.fit(train, settings.aligned)
         module = make_module(train.layer_table, settings)
         check_rows(len(train), module.latent)
@@ -169,7 +169,7 @@ class ModelTraining(AutoencoderTraining):
 
     def read(self, batches: Sequence[Tensor]) -> Iterator[Tensor | None]:
         """See `AutoencoderTraining`."""
-        return self._train.read(rows.cpu().numpy() for rows in batches)
+        return self._train.read(on_host(batches))
 
     def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
         """See `AutoencoderTraining`.

@@ -23,6 +23,7 @@ from ...loaders.dataset.checks import check_dataset
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.tokens.tokenizers import POSITIONS
 from ..processes import threads
+from ..random_states import own_random_numbers
 from ..training.encoder_reader import training_mode
 from .autoencoder_training import (
     AutoencoderSettings,
@@ -31,6 +32,7 @@ from .autoencoder_training import (
     ModelViews,
     checkpoint_in,
     deviations,
+    on_host,
     train_rows,
 )
 from .canonical import Canonical
@@ -184,8 +186,7 @@ def train_sane(
     """
     settings = settings or SequenceSettings()
     train, val = (check_dataset(rows, "train_sane") for rows in (train, val))
-    with torch.random.fork_rng(devices=[]), threads(settings.threads):
-        torch.manual_seed(seed)
+    with own_random_numbers(seed, settings.device), threads(settings.threads):
         canonical = Canonical.fit(train, settings.aligned)
         module = make_sane(train.layer_table, settings)
         rows = train_rows(canonical, train, settings)
@@ -257,6 +258,7 @@ class SequenceTraining(AutoencoderTraining):
             ].clone()  # equal for all values of a token
             for values in (mean, unit, deviations(scale))
         )
+        self._token_deviation = self._token_deviation.to(self.device)
 
     def generators(self) -> dict[str, torch.Generator]:
         """See `AutoencoderTraining`."""
@@ -272,7 +274,7 @@ class SequenceTraining(AutoencoderTraining):
         """See `AutoencoderTraining`; windows are read from the files without it."""
         if self.reader is not None:
             return (None for _ in batches)
-        return self._train.read(rows.cpu().numpy() for rows in batches)
+        return self._train.read(on_host(batches))
 
     def losses(self, rows: Tensor, weights: Tensor | None) -> dict[str, Tensor]:
         """See `AutoencoderTraining`.
@@ -287,7 +289,7 @@ class SequenceTraining(AutoencoderTraining):
         latent, made = self.module(seen, position, mask)
         errors = made - target
         if not self.settings.normalised:
-            errors = errors * self._token_deviation.to(self.device)[position[..., 0]]
+            errors = errors * self._token_deviation[position[..., 0]]
         structure = reconstruction_loss(errors, mask, cut["level"], self.settings.reduction)
         behaviour = None
         if self._behaviour is not None and clean is not None:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from ...encoders.statistics import layer_statistics
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError
+from ..random_states import own_random_numbers
 from ..scoring.metrics import r2
 from ..scoring.targets import TargetMapping
 from .regressors import Seeded
@@ -186,8 +187,7 @@ def _classifier(
     """Weights and bias of one linear layer on features, trained as in the paper."""
     inputs = torch.from_numpy(features).float()
     labels = mapping.labels(true)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with own_random_numbers(seed):
         layer = nn.Linear(inputs.shape[1], mapping.outputs)
         optimizer = torch.optim.Adam(layer.parameters(), lr=LR, weight_decay=WEIGHT_DECAY)
         for _ in range(EPOCHS):

@@ -22,6 +22,7 @@ from ...zoos.errors import UnsuitableError
 from ...zoos.images.signals import ImageSignals, load_signals
 from ...zoos.networks.architectures import Architecture
 from ..processes import threads
+from ..random_states import own_random_numbers
 from ..scoring.bootstrap import LEVEL
 from .weight_editor import WeightEditor
 
@@ -107,8 +108,7 @@ def train_editor(
     """
     settings = settings or EditingSettings()
     architecture, points, targets = _task(train)
-    with threads(1), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with threads(1), own_random_numbers(seed):
         editor = (make or equivariant_editor)(LayerStandardization.fit(train), settings)
         optimizer = torch.optim.Adam(editor.parameters(), settings.lr)
         steps = settings.epochs * -(-len(train) // settings.batch_size)

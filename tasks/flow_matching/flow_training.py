@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ...encoders.flow_matching import VelocityField, flow_loss
@@ -28,6 +27,8 @@ from ..autoencoding.autoencoder_training import checkpoint_in
 from ..autoencoding.canonical import Canonical
 from ..autoencoding.learnable_rows import top_rows
 from ..processes import step_on, threads
+from ..random_states import own_random_numbers, random_state, restore_random_state
+from ..training.averaging import ExponentialAverage
 from ..training.checkpoints import TrainingCheckpoint, zoo_identity
 from ..training.settings import warmup_cosine
 from .settings import FlowSettings
@@ -127,12 +128,9 @@ class FieldTraining:
         """
         self.settings, self.seed = settings, seed
         self._points, self._val = points.to(settings.device), val.to(settings.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with own_random_numbers(seed, settings.device):
             self.field = make_field(points.shape[1], settings).to(settings.device)
-        self._average = AveragedModel(
-            self.field, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
-        )
+        self._average = ExponentialAverage(self.field, settings.averaging)
         self._optimizer = torch.optim.AdamW(
             self.field.parameters(), lr=settings.lr, weight_decay=settings.weight_decay
         )
@@ -167,8 +165,8 @@ class FieldTraining:
             ValueError: if the checkpoint belongs to another training run.
         """
         whole = self._identity() | dict(identity or {})
-        with torch.random.fork_rng(devices=[]), threads(self.settings.threads):
-            torch.manual_seed(self.seed)  # of dropout
+        device = self.settings.device
+        with own_random_numbers(self.seed, device), threads(self.settings.threads):  # dropout
             if checkpoint is not None and (state := checkpoint.read(whole)):
                 self.load_state_dict(state)
             self._epochs(checkpoint, whole)
@@ -178,14 +176,17 @@ class FieldTraining:
     def state_dict(self) -> dict[str, Any]:
         """The complete state of the training after an epoch."""
         parts = {name: getattr(self, f"_{name}").state_dict() for name in STATEFUL}
-        return parts | {
-            "field": self.field.state_dict(),
-            "kept": self._kept,
-            "kept_epoch": self.kept_epoch,
-            "history": self.history,
-            "random": torch.random.get_rng_state(),
-            "generator": self._generator.get_state(),
-        }
+        return (
+            random_state(self.settings.device)
+            | parts
+            | {
+                "field": self.field.state_dict(),
+                "kept": self._kept,
+                "kept_epoch": self.kept_epoch,
+                "history": self.history,
+                "generator": self._generator.get_state(),
+            }
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from a state of `state_dict`."""
@@ -194,7 +195,7 @@ class FieldTraining:
         self.field.load_state_dict(state["field"])
         self._kept, self.kept_epoch = state["kept"], state["kept_epoch"]
         self.history = list(state["history"])
-        torch.random.set_rng_state(state["random"])
+        restore_random_state(state, self.settings.device)
         self._generator.set_state(state["generator"])
 
     def _identity(self) -> dict[str, Any]:
@@ -223,9 +224,10 @@ class FieldTraining:
     def _epoch(self) -> float:
         """Train for one epoch and return the mean loss."""
         self.field.train()
-        rows, total = len(self._points), 0.0
+        rows, losses = len(self._points), list[Tensor]()
         order = torch.randperm(rows, generator=self._generator, device=self._points.device)
-        for numbers in order.split(self.settings.batch_size):
+        batches = order.split(self.settings.batch_size)
+        for numbers in batches:
             with step_on(self.settings.device, len(numbers)):
                 loss = flow_loss(self.field, self._points[numbers], self._generator)
                 self._optimizer.zero_grad(set_to_none=True)
@@ -234,8 +236,9 @@ class FieldTraining:
                 self._optimizer.step()
             self._schedule.step()
             self._average.update_parameters(self.field)
-            total += float(loss.detach()) * len(numbers)
-        return total / rows
+            losses.append(loss.detach())
+        values = torch.stack(losses).tolist()  # the only wait for the device in an epoch
+        return sum(v * len(one) for v, one in zip(values, batches, strict=True)) / rows
 
     def _val_loss(self) -> float:
         """Loss of the averaged field on the val rows, with the same noise in every epoch."""

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..random_states import own_random_numbers
+
 BANDWIDTH = 0.002
 BANDWIDTH_UNITS = ("relative", "absolute")
 NEIGHBOURS = 5
@@ -218,8 +220,7 @@ class GenerativeAdversarial:
         """See `Sampler`."""
         self._mean, deviation = checked_points(points).mean(0), points.std(0, correction=0)
         self._deviation = deviation.clamp(min=torch.finfo(points.dtype).tiny)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with own_random_numbers(self.seed):
             self._maker = _perceptron(GAN_NOISE, points.shape[1])
             _train_adversarially(self._maker, (points - self._mean) / self._deviation, self.steps)
         return self

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ...zoos.errors import ZooFormatError, ZooNotFoundError
 from ...zoos.strict_json import json_text
+from ..random_states import own_random_numbers
 from ..scoring.ranks import weighted_tau
 
 FORMAT = "weightzoo-model-spider-1"
@@ -200,8 +201,7 @@ def train_spider(
     """
     settings = settings or SpiderSettings()
     rng = np.random.default_rng(settings.seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
+    with own_random_numbers(settings.seed):
         scorer = SpiderScorer(config).train()
         optimizer = torch.optim.Adam(scorer.parameters(), settings.lr)
         steps = settings.epochs * -(-len(tasks) // settings.batch_size)

@@ -152,7 +152,7 @@ def command_text(data: Mapping[str, Any]) -> str:
 def columns_sha256(path: Path | str) -> str:
     """Digest of the values of a zoo folder or a ranking matrix, without times and versions.
 
-    It is equal for two builds of one recipe and seed on the same kind of machine: SHA-256 of the
+    It is equal for two builds of one recipe and seed on CPUs of one kind: SHA-256 of the
     checksums of all columns of a zoo, by file, or of the accuracies of a matrix.
 
     Args:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...zoos.errors import UnsuitableError
+from ...zoos.networks.devices import upload
 
 LOSSES = ("auto", "bce", "mse", "cross_entropy")
 CATEGORIES = ("activation", "optimizer", "init", "dropout")  # never regression targets
@@ -113,6 +114,18 @@ class TargetMapping:
             indices = {value: index for index, value in enumerate(self.categories)}
             return torch.tensor([indices[value] for value in np.asarray(true).tolist()])
         labels = torch.from_numpy(np.array(true, np.float32))
+        return labels if self.loss_name == "bce" else (labels - self.mean) / self.scale
+
+    def device_labels(self, true: Tensor) -> Tensor:
+        """`labels` of a column of numbers, computed on its device.
+
+        Args:
+            true: values of the target, (N,); categories must be values of the train rows.
+        """
+        if self.categories:
+            values = upload(torch.tensor(self.categories, dtype=true.dtype), true.device)
+            return (true[:, None] == values).int().argmax(1)
+        labels = true.float()
         return labels if self.loss_name == "bce" else (labels - self.mean) / self.scale
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ token, K windows or checkpoints, W tokens of a window.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ from .weight_scaling import WeightScaler
 READS = ("flat", "layer_sets", "windows", "networks", "trajectories")
 ACTIVATION, ARCHITECTURE = "activation", "architecture"
 RESIDENT_BYTES = 2**28  # on the CPU, rows up to this size are copied into memory once
+Column = TypeVar("Column", np.ndarray, Tensor)
 Cutter = Callable[[Tensor], Any]
 Change = Callable[[Tensor, LayerTable], Tensor]
 Check = Callable[[Tensor], None]
@@ -142,7 +143,7 @@ class EncoderReader:
         names = [zoo.columns[name].tolist() for name in activation_column(zoo)]
         return network_batch(runnable_architecture(zoo), weights, names[0] if names else None)
 
-    def last(self, column: np.ndarray) -> np.ndarray:
+    def last(self, column: Column) -> Column:
         """The values of a batch's column that outputs belong to, (B,) of (B,) or (B, K)."""
         return column[:, -1] if self.reads == "trajectories" else column
 

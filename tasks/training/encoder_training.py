@@ -17,21 +17,29 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from ...encoders.losses import half_squared_distance
+from ...encoders.parts.planning import compiled
 from ...loaders import MixedLoader, ZooDataset
 from ...loaders.batching.device import rank_and_world
 from ...loaders.batching.order import epoch_order
 from ...loaders.dataset.checks import check_datasets
 from ...zoos.errors import DivergedError
+from ...zoos.networks.devices import upload
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import finite_or_null
 from ..processes import report_progress, step_on, threads
+from ..random_states import (
+    own_random_numbers,
+    random_state,
+    restore_random_state,
+    seed_random_numbers,
+)
 from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
+from .averaging import ExponentialAverage
 from .checkpoints import TrainingCheckpoint, zoo_identity
 from .checks import (
     check_architecture,
@@ -164,7 +172,7 @@ def train_encoder(
     checkpoint = TrainingCheckpoint(folder) if folder is not None else None
     if checkpoint is not None and not resume:
         checkpoint.discard()
-    with torch.random.fork_rng(devices=[]), threads(settings.threads):
+    with own_random_numbers(seed, settings.device), threads(settings.threads):
         training = EncoderTraining(encoder, _zoos(train), _zoos(val), target, settings, seed)
         return training.run(checkpoint)
 
@@ -213,7 +221,7 @@ class EncoderTraining:
         self.mapping = TargetMapping.of(settings.loss, target, _column(train, target))
         if not self.mapping.categories and settings.select != "mse":
             check_val_varies(val, target)
-        torch.manual_seed(seed)
+        seed_random_numbers(seed, settings.device)
         tables = [zoo.layer_table for zoo in train]
         self.module = make_encoder(encoder, tables, self.mapping.outputs).to(settings.device)
         scaling = "none" if declared_input(self.module) == "networks" else settings.scaling
@@ -222,9 +230,7 @@ class EncoderTraining:
         check_not_read(self.reader.reads, target)
         for zoo in (*train, *val):
             check_architecture(self.module, zoo)
-        self.averaged = AveragedModel(
-            self.module, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging)
-        )
+        self.averaged = ExponentialAverage(self.module, settings.averaging)
         share_batch_norms(self.module)
         self.permute = None
         if settings.invariance:
@@ -248,7 +254,7 @@ class EncoderTraining:
         if checkpoint is not None and (state := checkpoint.read(self.identity())):
             self.load_state_dict(state)
         self._checkpoint, rank = checkpoint, rank_and_world()[0]
-        outputs = torch.compile(self.module) if self.settings.compile else self.module
+        outputs = compiled(self.module) if self.settings.compile else self.module
         steps = self.settings.epochs * len(self.loader)
         done = len(self.history) * len(self.loader) + self.loader.batches_done * self._resumes
         with tqdm(
@@ -294,7 +300,7 @@ class EncoderTraining:
 
     def state_dict(self) -> dict[str, Any]:
         """The complete state of the training after a step or an epoch."""
-        return {
+        return random_state(self.settings.device) | {
             "loader": self.loader.state_dict(),
             "losses": [float(loss) for loss in self.losses],
             "seconds": self.seconds,
@@ -306,7 +312,6 @@ class EncoderTraining:
             "best_epoch": self.best_epoch,
             "kept": self.kept,
             "history": self.history,
-            "random": torch.random.get_rng_state(),
             "reorder": self.permute.generator.get_state() if self.permute else None,
         }
 
@@ -316,7 +321,7 @@ class EncoderTraining:
             getattr(self, name).load_state_dict(state[name])
         self.best, self.best_epoch, self.kept = state["best"], state["best_epoch"], state["kept"]
         self.history = list(state["history"])
-        torch.random.set_rng_state(state["random"])
+        restore_random_state(state, self.settings.device)
         if self.permute:
             self.permute.generator.set_state(state["reorder"])
         device = self.settings.device
@@ -368,8 +373,7 @@ class EncoderTraining:
 
     def _step(self, outputs: Outputs, given: Any, batch: dict[str, Any], zoo: ZooDataset) -> Tensor:
         """Take one step of the optimizer and return the loss."""
-        true = self.reader.last(_array(batch[self.target]))
-        labels = self.mapping.labels(true).to(self.settings.device)
+        labels = self._labels(batch[self.target])
         with self._autocast():
             loss = self._loss(outputs, given, zoo.layer_table, labels)
         self.optimizer.zero_grad(set_to_none=True)
@@ -380,6 +384,13 @@ class EncoderTraining:
         self.averaged.update_parameters(self.module)
         self.schedule.step()
         return loss
+
+    def _labels(self, column: Any) -> Tensor:
+        """Labels of a batch's column: numbers stay on the device, texts come from the CPU."""
+        if isinstance(column, Tensor):
+            return self.mapping.device_labels(self.reader.last(column))
+        true = self.reader.last(np.array(column, object))
+        return upload(self.mapping.labels(true), self.settings.device)
 
     def _loss(self, outputs: Outputs, given: Any, table: LayerTable, labels: Tensor) -> Tensor:
         """The target loss plus nu times the logit-invariance penalty (SNE, eq. 10).
@@ -500,8 +511,3 @@ def _zoos(zoos: Zoos) -> tuple[ZooDataset, ...]:
 
 def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:
     return np.concatenate([zoo.columns[name] for zoo in zoos])
-
-
-def _array(column: Any) -> np.ndarray:
-    """A column of a batch, which is a tensor or a list of texts, as an array."""
-    return column.cpu().numpy() if isinstance(column, Tensor) else np.array(column, object)

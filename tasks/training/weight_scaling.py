@@ -16,6 +16,7 @@ from ...zoos.networks.layer_table import LayerTable, TensorSpec
 
 SCALINGS = ("tensor", "fan_in", "none")
 SCALED_SLOPE = 2.0
+KEPT_SCALES = 64  # batches of mixed zoos alternate between architectures
 
 
 class WeightScaler:
@@ -47,7 +48,7 @@ class WeightScaler:
         if scaling not in SCALINGS:
             raise ValueError(f"scaling must be one of {SCALINGS}, got {scaling!r}")
         self.scaling, self.sizes = scaling, dict(sizes)
-        self._cached: dict[LayerTable, Tensor] = {}
+        self._kept: dict[tuple[LayerTable, torch.device, torch.dtype], Tensor] = {}
 
     @classmethod
     def measure(cls, scaling: str, zoos: Sequence[ZooDataset]) -> "WeightScaler":
@@ -100,10 +101,18 @@ class WeightScaler:
         """
         if self.scaling == "none":
             return weights
-        if layer_table not in self._cached:
+        return torch.asinh(SCALED_SLOPE * weights / self._scale_like(weights, layer_table))
+
+    def _scale_like(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
+        """The scale of every value, (D,), on the device of the weights, where it stays."""
+        key = (layer_table, weights.device, weights.dtype)
+        if key not in self._kept:
             self.check(layer_table)
-            self._cached = {layer_table: self._scale(layer_table)}
-        return torch.asinh(SCALED_SLOPE * weights / self._cached[layer_table].to(weights))
+            if len(self._kept) == KEPT_SCALES:
+                self._kept.pop(next(iter(self._kept)))
+            with torch.inference_mode(False):  # scales made in prediction are reused in training
+                self._kept[key] = self._scale(layer_table).to(weights)
+        return self._kept[key]
 
     def check(self, layer_table: LayerTable) -> None:
         """Reject an architecture that was not measured.

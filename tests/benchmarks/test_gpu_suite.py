@@ -39,6 +39,17 @@ def test_whole_zoo_is_extrapolated_from_its_steps() -> None:
     assert row["minutes in all, extrapolated"] == pytest.approx(minutes)
 
 
+def test_layers_are_timed_in_each_way() -> None:
+    import gpu_parts
+
+    rows = gpu_parts.layers("cpu", tiny=True)
+    assert len(rows) == 3
+    *convolutions, norm = rows.values()
+    for row in convolutions:
+        assert list(row) == ["grouped, µs a model", "windows, µs a model"]
+    assert list(norm) == ["one call, µs a model", "one call per model, µs a model"]
+
+
 def test_report_shows_failed_parts_and_the_others() -> None:
     import gpu_suite
 
@@ -67,5 +78,5 @@ def test_suite_runs_whole_without_a_gpu(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     parts = json.loads((tmp_path / "gpu_suite.json").read_text())["parts"]
-    assert list(parts) == ["tests", "loader", "population", "epochs", "encoders"]
+    assert list(parts) == ["tests", "loader", "population", "layers", "epochs", "encoders"]
     assert {"sne, cnn-s", "deepsets, cnn-s"} <= set(parts["encoders"]["rows"])

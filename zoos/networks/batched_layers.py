@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .attention import fused_attention
+from .grouped_convolution import channels_of_models, images_of_models
 
 FEW_TOKENS = 64
 MOMENTUM, EPS = 0.1, 1e-5  # torch's defaults, as in the layers of an architecture
@@ -112,9 +113,17 @@ def pool_tokens(x: Tensor, mode: str) -> Tensor:
 
 
 def batch_norm(
-    x: Tensor, weight: Tensor, bias: Tensor, state: Sequence[Tensor], training: bool
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    state: Sequence[Tensor],
+    training: bool,
+    joint: bool | None = None,
 ) -> Tensor:
     """Normalise every channel of every model over rows, columns and batch.
+
+    One call for all models starts one kernel on a GPU, where a call per model starts M of them.
+    On a CPU it took 1.4 to 2.3 times the processor time (16 x 8, 4 x 64 and 2 x 64 channels).
 
     Args:
         x: images, (M, H, C, W, B).
@@ -123,6 +132,7 @@ def batch_norm(
         state: running mean (M, C), running variance (M, C) and number of batches (M,).
         training: whether the batch's statistics are used and the state is updated in place, with
             torch's momentum and unbiased variance; otherwise the state's are used.
+        joint: whether one call normalises all models; None takes it for true on a GPU alone.
 
     Returns:
         (M, H, C, W, B).
@@ -133,6 +143,8 @@ def batch_norm(
     mean, variance, batches = state
     if training:
         batches += 1
+    if x.is_cuda if joint is None else joint:
+        return _joint_norm(x, weight, bias, (mean, variance), training)
     rows = x.flatten(3)  # per model torch's (N, C, L), normalised over N and L
     # `.data`: autograd would mistake one model's new statistics for a change of another's.
     normal = [
@@ -140,6 +152,18 @@ def batch_norm(
         for model in zip(rows, _apart(mean), _apart(variance), weight, bias, strict=True)
     ]
     return torch.stack(normal).view(x.shape)
+
+
+def _joint_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, state: Sequence[Tensor], training: bool
+) -> Tensor:
+    """The channels of all models as channels of one batch norm."""
+    mean, variance = (one.flatten().clone() for one in state)
+    channels, scale, offset = channels_of_models(x), weight.flatten(), bias.flatten()
+    normal = F.batch_norm(channels, mean, variance, scale, offset, training, MOMENTUM, EPS)
+    for kept, new in zip(state, (mean, variance), strict=True) if training else ():
+        kept.data.copy_(new.view(kept.shape))
+    return images_of_models(normal, len(x))
 
 
 def _apart(state: Tensor) -> list[Tensor]:

@@ -8,12 +8,15 @@ its k horizontal shifts are summed at the end.
 
 On a CPU the models are processed one after another, each through convolution, pooling and bias:
 one model's values fit the cache and those of eight do not (measured: 3 to 4 times slower when they
-spill). On a GPU all models form one batch. The implementation was chosen by measurement:
+spill). On a CPU the implementation was chosen by measurement:
 
 - compiled loops (`convolution_c`), for kernels of up to 400 taps (C * k * k) on a CPU: 1.2 to 7
   times as fast as torch's convolution, most for small batches and few channels;
 - torch's convolution, model by model, for larger ones, as in ResNets;
-- matrix products over row windows where there is no compiler, in float64, and on a GPU.
+- matrix products over row windows where there is no compiler, and in float64.
+
+On a GPU all models form one grouped convolution of torch (`grouped_convolution.py`). Products over
+row windows run there as well, with all models as one batch, for comparison.
 
 Shape letters: M models (1 if they share the input), C and O channels in and out, H and W height
 and width, k kernel, B images.
@@ -31,7 +34,9 @@ from torch.nn import functional as F
 
 from . import convolution_c
 from .convolution_c import LARGEST_COMPILED
+from .grouped_convolution import grouped_conv2d
 
+PATHS = ("grouped", "windows")
 # Below the smallest normal float32, so that rounding cannot hide a difference of zero.
 _JUST_BELOW_ZERO = -2e-38
 _local = threading.local()
@@ -58,6 +63,7 @@ def conv2d(
     stride: int = 1,
     padding: int = 0,
     pool: int = 1,
+    path: str | None = None,
 ) -> Tensor:
     """Convolve each model's images with its own kernels, then pool by maximum.
 
@@ -69,6 +75,8 @@ def conv2d(
         padding: zeros on each side.
         pool: side of the squares whose maximum is taken; 1 pools nothing. The bias is added after
             pooling, to fewer values; the maximum stays the same, rounding included.
+        path: one of `PATHS`: "grouped" for the grouped convolution, "windows" for what is described
+            for a CPU; None takes "grouped" on a GPU alone.
 
     Returns:
         (M, H', O, W', B).
@@ -78,6 +86,8 @@ def conv2d(
     """
     geometry = _Geometry(weight.shape[-1], stride, padding, pool)
     _check(x, weight, bias, geometry)
+    if path == "grouped" or path is None and x.is_cuda:
+        return grouped_conv2d(x, weight, bias, stride, padding, pool)
     if not x.is_cuda and weight[0, 0].numel() > LARGEST_COMPILED:
         return _by_torch(x, weight, bias, geometry)
     return _Conv2d.apply(x, weight, bias, geometry)

@@ -1,8 +1,14 @@
-"""Names of compute devices: a CPU or a CUDA GPU.
+"""Names of compute devices, a CPU or a CUDA GPU, and copies to them.
 
 Nothing else is accepted: on other devices of torch, such as "mps" and "xpu", no part of the
 package was tested, and some fail hours into the work.
 """
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def device_name(device: str, here: bool = True) -> str:
@@ -55,6 +61,25 @@ def hardware_name(device: str) -> str:
     import torch
 
     return torch.cuda.get_device_name(device)
+
+
+def upload(tensor: "Tensor", device: "torch.device | str") -> "Tensor":
+    """Copy a tensor to a device. The program does not wait for what the device has left to do.
+
+    Args:
+        tensor: tensor to copy; one that is on the device already is returned.
+        device: device of the copy.
+    """
+    import torch
+
+    target = torch.device(device)
+    if tensor.is_cuda or target.type != "cuda":
+        return tensor.to(target)
+    try:
+        pinned = tensor.pin_memory()  # a copy from other memory waits for the device
+    except RuntimeError:  # the system limits the memory that may be locked
+        return tensor.to(target)
+    return pinned.to(target, non_blocking=True)
 
 
 def _unknown(device: object) -> str:

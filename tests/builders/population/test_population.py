@@ -66,6 +66,34 @@ def test_population_dropout_keeps_the_given_share_and_scales() -> None:
         assert float((mask == 0).float().mean()) == pytest.approx(rate, abs=0.02)
 
 
+def test_population_dropout_masks_are_those_of_each_model_alone() -> None:
+    architecture, flat = load_recipe("digits-mlp").architecture, _flat("digits-mlp", 2)
+    population = Population(architecture, flat, ["relu"] * 2, [0.2, 0.6])
+    masks = population.masks(torch.empty(2, 40, 5), [stream(1, "dropout"), stream(2, "dropout")])
+    for mask, seed, rate in zip(masks, (1, 2), (0.2, 0.6), strict=True):
+        keep = 1 - torch.tensor(rate)
+        drawn = torch.rand(40, 5, generator=stream(seed, "dropout"))
+        assert torch.equal(mask, (drawn + keep).floor() / keep)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_population_on_a_gpu_draws_masks_there() -> None:
+    architecture, flat = load_recipe("digits-mlp").architecture, _flat("digits-mlp", 2).cuda()
+    population = Population(architecture, flat, ["relu"] * 2, [0.2, 0.6])
+    x, streams = (
+        torch.empty(2, 400, 50, device="cuda"),
+        [stream(s, "dropout", "cuda") for s in (1, 2)],
+    )
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        masks = population.masks(x, streams)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    shares = (masks == 0).float().mean((1, 2)).tolist()
+    assert shares == pytest.approx([0.2, 0.6], abs=0.02)
+
+
 def test_population_dropout_depends_on_the_models_own_generator() -> None:
     architecture, flat = load_recipe("digits-mlp").architecture, _flat("digits-mlp", 1)
     x = torch.randn(1, 28, 1, 28, 3)

@@ -144,6 +144,18 @@ def test_all_checkpoints_of_a_model_are_reordered_alike(zoo: Splits) -> None:
         assert torch.equal(of_model[0], of_model[1]) and torch.equal(of_model[0], of_model[2])
 
 
+def test_losses_are_read_from_the_device_once_per_epoch(
+    zoo: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, read, counts = torch.Tensor.tolist, list[torch.Tensor](), []
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda self: read.append(self) or plain(self))
+    for batch_size in (60, 12):  # 2 and 10 steps
+        read.clear()
+        trained(zoo, epochs=1, batch_size=batch_size)
+        counts.append(len(read))
+    assert counts[0] == counts[1] > 0
+
+
 def test_equal_seeds_give_equal_autoencoders(zoo: Splits) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

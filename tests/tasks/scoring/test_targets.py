@@ -39,3 +39,18 @@ def test_link_refuses_too_many_categories_and_constants() -> None:
         TargetMapping.of("auto", "init", np.array(["a", "a"], object))
     with pytest.raises(ValueError, match="'lr' is 0.5 in every train row"):
         TargetMapping.of("auto", "lr", np.full(3, 0.5))
+
+
+@pytest.mark.parametrize(
+    ("loss", "target", "true"),
+    [
+        ("auto", "test_accuracy", np.array([0.1, 0.7, 0.4], np.float32)),
+        ("mse", "lr", np.array([0.1, 0.7, 0.4])),
+        ("auto", "dropout", np.array([0.1, 0.0, 0.1], np.float32)),
+        ("auto", "label", np.array([7, 2, 2])),
+    ],
+)
+def test_labels_on_a_device_are_those_of_the_cpu(loss: str, target: str, true: np.ndarray) -> None:
+    mapping = TargetMapping.of(loss, target, true)
+    found, expected = mapping.device_labels(torch.from_numpy(true)), mapping.labels(true)
+    assert torch.equal(found, expected) and found.dtype == expected.dtype

@@ -6,6 +6,7 @@ import torch
 
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.training.weight_scaling import WeightScaler
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 
 @pytest.fixture
@@ -51,3 +52,15 @@ def test_scaler_survives_json(train: ZooDataset, scaling: str) -> None:
     again = WeightScaler.from_json(json.loads(json.dumps(scaler.to_json())))
     weights = train.weights()
     assert torch.equal(again(weights, train.layer_table), scaler(weights, train.layer_table))
+
+
+def test_scaler_keeps_the_scales_of_alternating_architectures(
+    train: ZooDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaler, made = WeightScaler.measure("fan_in", [train]), list[LayerTable]()
+    plain = WeightScaler._scale
+    monkeypatch.setattr(WeightScaler, "_scale", lambda s, t: made.append(t) or plain(s, t))
+    tables = [train.layer_table, LayerTable(train.layer_table.tensors[:1])]
+    for table in tables * 3:
+        scaler(torch.ones(2, table.width), table)
+    assert made == tables
