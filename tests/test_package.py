@@ -107,7 +107,8 @@ def test_every_folder_of_modules_is_a_package() -> None:
     """The timing scripts are no part of the package."""
     files = [file for top in RANKS for file in (ROOT / top).rglob("*.py")]
     folders = {file.parent.relative_to(ROOT) for file in files}
-    assert folders - set(packages(ROOT)) == {Path("benchmarks/speed"), Path("benchmarks/peers")}
+    scripts = {Path("benchmarks", room) for room in ("speed", "peers", "studies")}
+    assert folders - set(packages(ROOT)) == scripts
 
 
 def test_tests_mirror_the_tree() -> None:

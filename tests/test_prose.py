@@ -11,7 +11,9 @@ from prose import banned_forms, lacks_args, lacks_raises, nounless_entries, publ
 from weightzoo.zoos.networks.layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = [f for room in ("peers", "speed") for f in ROOT.glob(f"benchmarks/{room}/*.py")]
+SCRIPTS = [
+    f for room in ("peers", "speed", "studies") for f in ROOT.glob(f"benchmarks/{room}/*.py")
+]
 SOURCES = [*module_files(ROOT), *(f.relative_to(ROOT) for f in SCRIPTS)]
 DOCUMENTS = [f.relative_to(ROOT) for f in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])]
 HELD_FORMS = (Path("tests/data/prose.py"), Path("tests/test_prose.py"))  # hold the banned forms

@@ -23,9 +23,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
-import score_formulas
 import torch
 from threadpoolctl import threadpool_limits
 from timing import machine
@@ -39,6 +39,9 @@ from weightzoo.tasks.transferability.scores import SCORES, score_parts
 from weightzoo.tasks.transferability.task_features import TaskFeatures
 from weightzoo.zoos.networks.presets import cnn_s
 from weightzoo.zoos.recipe import HyperParameters, Model
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
+import score_formulas
 
 TOLERANCE = 1e-6
 PEER_TOLERANCE = 1e-2  # the peer's fixed point stops early, and it shrinks by its own formula

@@ -4,8 +4,8 @@
         [--rate 2e7] [--places disk mount] [--json FILE]
 
 Reads the first batches of an epoch after the file's pages were dropped from memory (posix_fadvise).
-The mount is `slow_mount.py`: every answer of at most 128 KiB takes the latency, and all answers
-share a line of the rate. Figures are rows per second of the clock, bytes that the disk or the mount
+The mount is `../peers/slow_mount.py`: every answer of at most 128 KiB takes the latency, and all
+answers share a line of the rate. Figures are rows per second of the clock, bytes that the disk or the mount
 gave per byte of the rows, and requests to the mount or page faults that waited for the disk,
 medians over rounds with the ways in turns. On a busy machine the bytes say more than the clock.
 """
@@ -28,12 +28,14 @@ from unittest import mock
 
 import numpy as np
 import torch
-from slow_mount import unmount
 from synthetic_zoo import write_zoo
 from timing import machine
 
 from weightzoo.loaders import BatchOrder, BlockShuffle, load_zoo
 from weightzoo.loaders.storage import verified_reads
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "peers"))
+import slow_mount
 
 WIDTH, BATCH = 2464, 256
 ORDERS: dict[str, bool | BlockShuffle] = {
@@ -136,7 +138,7 @@ def _read_by_disk() -> tuple[int, int]:
 def _mounted(files: Path, mount: Path, args: argparse.Namespace) -> Iterator[tuple[Path, Count]]:
     """A slow mount in a process of its own, and what it has sent."""
     mount.mkdir()
-    server = Path(__file__).with_name("slow_mount.py")
+    server = Path(slow_mount.__file__)
     command = [sys.executable, str(server), str(files), str(mount), str(args.latency)]
     process = subprocess.Popen(
         [*command, str(args.rate)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -155,7 +157,7 @@ def _mounted(files: Path, mount: Path, args: argparse.Namespace) -> Iterator[tup
             raise SystemExit("the slow mount did not start: it needs Linux and root")
         yield mount, sent
     finally:
-        unmount(mount)
+        slow_mount.unmount(mount)
         questions.close()
         process.wait()
 

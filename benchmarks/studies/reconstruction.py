@@ -1,7 +1,7 @@
 """Explained variance of unseen networks by number of train models: autoencoder beside PCA.
 
     weightzoo build digits-cnn-seed --models 1500 --out seeds
-    python benchmarks/speed/reconstruction.py seeds --out reconstruction.json
+    python benchmarks/studies/reconstruction.py seeds --out reconstruction.json
 
 Takes the last checkpoints. The autoencoder is that of `weightzoo train hyper-representation`
 without behavioural loss, and its epoch is chosen on val. PCA (principal component analysis) has as

@@ -1,7 +1,7 @@
 """Settings of SNE, the set-based neural network encoder, compared on val; the chosen ones on test.
 
-    python benchmarks/speed/sne_settings.py ZOO --out FOLDER            fit every setting
-    python benchmarks/speed/sne_settings.py ZOO --out FOLDER --judge    read the test split once
+    python benchmarks/studies/sne_settings.py ZOO --out FOLDER            fit every setting
+    python benchmarks/studies/sne_settings.py ZOO --out FOLDER --judge    read the test split once
 
 Settings are fitted in turn on all checkpoints of the train models and scored on the last ones of
 the val models. A finished fit is a line of `fits.jsonl`, and is not repeated. `--judge` scores the
@@ -14,13 +14,13 @@ Shape letters: N rows, R bootstrap samples.
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from timing import machine
 
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks import EncoderSpec, TrainingSettings, train_encoder
@@ -33,6 +33,9 @@ from weightzoo.tasks.scoring.metrics import kendall_tau
 from weightzoo.tasks.training.invariance import RandomPermutations
 from weightzoo.tasks.training.pretrained import save_predictor
 from weightzoo.zoos.strict_json import json_text
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "speed"))
+from timing import machine
 
 TARGET, RESAMPLES, DRAWS = "test_accuracy", 2000, 5
 COMMON = {"epochs": 3, "batch_size": 32, "lr": 8e-3, "patience": 1000, "progress": False}

@@ -1,6 +1,6 @@
 """A read-only mount of a folder that answers late and at a limited rate, as a distant server does.
 
-    python benchmarks/speed/slow_mount.py FOLDER MOUNT LATENCY RATE
+    python benchmarks/peers/slow_mount.py FOLDER MOUNT LATENCY RATE
 
 Serves the files of FOLDER under MOUNT until it is unmounted, for Linux and root. LATENCY is the
 seconds that every answer takes, RATE the bytes per second of all answers together; answers overlap.
