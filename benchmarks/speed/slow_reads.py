@@ -5,9 +5,10 @@
 
 Reads the first batches of an epoch after the file's pages were dropped from memory (posix_fadvise).
 The mount is `../peers/slow_mount.py`: every answer of at most 128 KiB takes the latency, and all
-answers share a line of the rate. Figures are rows per second of the clock, bytes that the disk or the mount
-gave per byte of the rows, and requests to the mount or page faults that waited for the disk,
-medians over rounds with the ways in turns. On a busy machine the bytes say more than the clock.
+answers share a line of the rate. Figures are rows per second of the clock, bytes that the disk or
+the mount gave per byte of the rows, and requests to the mount or page faults that waited for the
+disk, medians over rounds with the ways in turns. On a busy machine the bytes say more than the
+clock.
 """
 
 import argparse
