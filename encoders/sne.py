@@ -69,7 +69,7 @@ from .parts.chunk_plan import (
 )
 from .parts.parameters import check_weights
 from .parts.ragged import Rectangle
-from .parts.set_functions import PMA, SetToSet
+from .parts.set_functions import PMA, SetToSet, set_mean
 
 POSITIONS = ("element", "layer", "none")
 FEATURES = ("value", "scales", "magnitudes")
@@ -162,7 +162,7 @@ class ChunkEncoder(nn.Module):
             pooled = self.pool(self.encoded(hidden, filled), filled)
             if self.averages is None:
                 return pooled
-            return pooled + self.averages(_mean(features, mask))
+            return pooled + self.averages(set_mean(features, mask))
 
         return plan.values.map(values.flatten(1)[..., None], encode)
 
@@ -495,10 +495,3 @@ def _elements(features: Tensor, mask: Tensor | None, size: int) -> tuple[Tensor,
         mask = mask.unflatten(1, (-1, size)).any(dim=2)
     features = functional.pad(features, (0, 0, 0, -features.shape[1] % size))
     return features.unflatten(1, (-1, size)).flatten(2), mask
-
-
-def _mean(features: Tensor, mask: Tensor | None) -> Tensor:
-    """Means (M, F) over the values of sets (M, S, F)."""
-    if mask is None:
-        return features.mean(dim=1)
-    return (features * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)

@@ -6,12 +6,14 @@ SNE is the set-based neural network encoder.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...tasks.baselines.regressors import Predictor
 from ..benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
 from ..predictors import own_encoders
 from ..runs import Run, repeated_runs
 from ..zoos import ZooPlan, plan
 from .predictors import (
     COMPLETE,
+    FREQUENCY_EPOCHS,
     INR_SETTINGS,
     ablations,
     frequency_predictors,
@@ -40,24 +42,27 @@ def _frequency_plans(size: str) -> list[ZooPlan]:
 def _frequency_runs(
     names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
-    zoo, epochs = names[:1], 50 if size == "small" else 100
-    return repeated_runs(
-        [*frequency_predictors(size), *own_encoders(own, size, **INR_SETTINGS, epochs=epochs)],
-        zoo,
-        zoo,
-        seeds,
-        "frequency",
-        rows="last",
-        measure_invariance=True,
-    )
+    return _sine_runs(frequency_predictors(size), names, seeds, size, own, measure_invariance=True)
 
 
 def _ablation_runs(
     names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
-    zoo, epochs = names[:1], 50 if size == "small" else 100
-    predictors = [*ablations(size), *own_encoders(own, size, **INR_SETTINGS, epochs=epochs)]
-    return repeated_runs(predictors, zoo, zoo, seeds, "frequency", rows="last")
+    return _sine_runs(ablations(size), names, seeds, size, own)
+
+
+def _sine_runs(
+    predictors: Sequence[Predictor],
+    names: Sequence[str],
+    seeds: Sequence[int],
+    size: str,
+    own: Sequence[str],
+    **options: Any,
+) -> list[Run]:
+    """Runs of predictors and of the user's encoders on the frequency of sine waves."""
+    users = own_encoders(own, size, **INR_SETTINGS, epochs=FREQUENCY_EPOCHS[size])
+    fitted, zoo = [*predictors, *users], names[:1]
+    return repeated_runs(fitted, zoo, zoo, seeds, "frequency", rows="last", **options)
 
 
 def inr_plan(size: str) -> ZooPlan:

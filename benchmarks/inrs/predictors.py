@@ -14,6 +14,7 @@ from ...tasks.baselines.rendered_images import RenderedImages
 from ..predictors import REDUCED, trained
 
 INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32, "patience": 1000}
+FREQUENCY_EPOCHS = {"small": 50, "medium": 100, "full": 100}
 INR_PASSES = {"small": 1, "medium": 3, "full": 8}
 """Factor of the epochs of classifiers of INRs."""
 NU = 1.0  # weight of the regulariser, whose distance is in deviations of the frequency
@@ -29,7 +30,7 @@ def frequency_predictors(size: str) -> list[Predictor]:
     positional encodings it is therefore invariant to every reordering of units and the regulariser
     is 0, so these ablations train without it.
     """
-    common = INR_SETTINGS | {"epochs": 50 if size == "small" else 100}
+    common = INR_SETTINGS | {"epochs": FREQUENCY_EPOCHS[size]}
     plain = common | {"lr": 1e-2}
     regular = plain | {"invariance": NU}
     paper = {} if size == "full" else REDUCED
@@ -99,7 +100,7 @@ def ablations(size: str) -> list[Predictor]:
     Args:
         size: "small", "medium" or "full".
     """
-    plain = INR_SETTINGS | {"epochs": 50 if size == "small" else 100, "lr": 1e-2}
+    plain = INR_SETTINGS | {"epochs": FREQUENCY_EPOCHS[size], "lr": 1e-2}
     paper = {} if size == "full" else REDUCED
     regular, bare = plain | {"invariance": NU}, {"positions": "none"}
 

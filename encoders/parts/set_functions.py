@@ -123,7 +123,7 @@ class MAB(nn.Module):
     def _attend(self, query: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
         """Results (M, Q, H) of the attention of projected queries (M or 1, Q, H)."""
         if self.key is None:
-            return self.value(_mean(y, mask))
+            return self.value(set_mean(y, mask))[:, None]
         keys = None if mask is None else mask[:, None, None, :]
         if self.unprojected:
             return self._attend_to_elements(query, y, keys)
@@ -245,9 +245,16 @@ class PMA(nn.Module):
         return self.block(self.seed, torch.relu(self.feed_forward(x)), mask)[:, 0]
 
 
-def _mean(sets: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean (M, 1, I) of the elements of each set."""
+def set_mean(sets: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of the elements of each set.
+
+    Args:
+        sets: sets, (M, S, I).
+        mask: mask of elements, (M, S), bool; None without padding.
+
+    Returns:
+        Means, (M, I).
+    """
     if mask is None:
-        return sets.mean(1, keepdim=True)
-    shares = mask / mask.sum(1, keepdim=True)
-    return torch.where(mask[..., None], sets, 0).mul(shares[..., None]).sum(1, keepdim=True)
+        return sets.mean(dim=1)
+    return torch.where(mask[..., None], sets, 0).sum(dim=1) / mask.sum(dim=1, keepdim=True)

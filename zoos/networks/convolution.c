@@ -229,7 +229,7 @@ static int64_t forward_taps(const shape *s, const float *x, int64_t h, const flo
                             int64_t *index)
 {
     int64_t lanes = reads_in_place(s) ? 1 : s->stride, count = 0;
-    int64_t wide = lanes > 1 ? lane_width(s) : s->width + 2 * s->padding;
+    int64_t wide = reads_in_place(s) ? s->width : lane_width(s);
     for (int64_t ky = 0; ky < s->kernel; ky++) {
         int64_t r = h * s->stride - s->padding + ky;
         if (r < 0 || r >= s->height)
@@ -377,9 +377,9 @@ static void weight_gradient(const shape *s, const float *x, const float *grad, f
     vector *sums = aligned_alloc(64, (s->out * taps_all * sizeof(vector) + 63) / 64 * 64);
     vector *part = aligned_alloc(64, (s->out * taps_all * sizeof(vector) + 63) / 64 * 64);
     memset(sums, 0, s->out * taps_all * sizeof(vector));
-    int64_t group = total < 768 ? 768 / total : 1; /* rows whose sums stay in registers */
     int in_place = reads_in_place(s);
-    group = in_place ? 1 : group;
+    /* rows whose sums stay in registers */
+    int64_t group = !in_place && total < 768 ? 768 / total : 1;
     for (int64_t h = 0; h < rows;) {
         int64_t count = forward_taps(s, x, h, taps, index), last = h + 1;
         int full = count == taps_all; /* else a row at the edge, whose taps are fewer */
