@@ -35,7 +35,7 @@ def _frequency_plans(size: str) -> list[ZooPlan]:
     changes["factors"] = factors | {"weight_decay": 1e-4, "batch_size": 125}
     if size == "small":
         changes["split"] = {"train": 0.3, "val": 0.15, "test": 0.55}
-    models = {"small": 1000, "medium": 2000, "full": 4000}[size]
+    models = {"small": 1000, "medium": 3000, "full": 4000}[size]
     return [plan("sine-inr", "sine-inr", models, 47, seeds=4000, **changes)]
 
 

@@ -14,7 +14,7 @@ from ...tasks.baselines.rendered_images import RenderedImages
 from ..predictors import REDUCED, trained
 
 INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32, "patience": 1000}
-FREQUENCY_EPOCHS = {"small": 50, "medium": 100, "full": 100}
+FREQUENCY_EPOCHS = {"small": 50, "medium": 30, "full": 100}
 INR_PASSES = {"small": 1, "medium": 3, "full": 8}
 """Factor of the epochs of classifiers of INRs."""
 NU = 1.0  # weight of the regulariser, whose distance is in deviations of the frequency
