@@ -18,10 +18,12 @@ from torch import Tensor
 from ...zoos.format import ZooFile, changed_file
 from ...zoos.tokens.buffers import BufferPool
 from ...zoos.tokens.copy_plan import RowsOfFile
+from ...zoos.tokens.copy_runs import gather_rows, library
 from .shards import Shards
 from .verified_reads import VerifiedReads
 
 BLOCK_BYTES = 2**20  # rows gathered before they are copied on; about a processor's second cache
+ANNOUNCED_ROW_BYTES = 2**14  # up to this row size compiled loops, which announce rows, beat numpy
 LARGE_ROW_BYTES = 2**16  # from this row size on a second copy costs more than a loop over rows
 
 
@@ -310,15 +312,31 @@ class WeightRows:
 
 def _gather(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
     """Copy rows of one array, in any order."""
-    if shard.flags.c_contiguous:
+    whole, row_bytes = shard.flags.c_contiguous, 4 * shard.shape[1]
+    if not (whole and row_bytes > ANNOUNCED_ROW_BYTES) and _is_plain(shard, rows, out):
+        gather_rows(shard, rows, out)
+        return out
+    if whole:
         # with "clip" numpy makes no buffered copy for its own range check
         return np.take(shard, rows, axis=0, mode="clip", out=out)
-    if 4 * shard.shape[1] > LARGE_ROW_BYTES:
+    if row_bytes > LARGE_ROW_BYTES:
         for index, row in enumerate(rows.tolist()):
             out[index] = shard[row]
     else:  # numpy's take would first copy the whole window of the whole file
         out[...] = shard[rows]
     return out
+
+
+def _is_plain(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> bool:
+    """Whether compiled loops can copy: bytes of a row and row numbers lie side by side."""
+    return (
+        library() is not None
+        and shard.dtype == out.dtype
+        and shard.strides[1] == shard.itemsize
+        and out.flags.c_contiguous
+        and rows.dtype == np.int64
+        and rows.flags.c_contiguous
+    )
 
 
 class _Maps:

@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
+enum { PAGE = 4096, LINE = 64 };
+
 /* Positions and steps in bytes; a grid has two dimensions. */
 typedef struct {
     int64_t piece, counts[2], from, from_steps[2], to, to_steps[2];
@@ -30,4 +32,26 @@ void weightzoo_copy_runs(const run_t *runs, int64_t run_count, int64_t row_count
                 copy_pieces(run, from + run->from + j * run->from_steps[0],
                             to + run->to + j * run->to_steps[0]);
     }
+}
+
+/* Ask for the first lines of every page of a row: the processor's own read-ahead ends at each page. */
+static void announce(const char *row, int64_t bytes) {
+    for (const char *at = row; at < row + bytes; at += PAGE - (uintptr_t)at % PAGE) {
+        __builtin_prefetch(at);
+        __builtin_prefetch(at + LINE);
+    }
+}
+
+/* Copy rows by number, one behind the other. Returns the index of a number out of range, or -1. */
+int64_t weightzoo_gather_rows(const char *source, int64_t source_count, int64_t source_step,
+                              const int64_t *rows, int64_t row_count, int64_t bytes, char *target) {
+    for (int64_t i = 0; i < row_count; i++)
+        if (rows[i] < 0 || rows[i] >= source_count)
+            return i;
+    for (int64_t i = 0; i < row_count; i++) {
+        if (i + 1 < row_count)
+            announce(source + source_step * rows[i + 1], bytes);
+        memcpy(target + bytes * i, source + source_step * rows[i], bytes);
+    }
+    return -1;
 }

@@ -1,9 +1,10 @@
 """The copies of `copy_runs.c`, compiled for this machine if it has a C compiler.
 
-One call gathers rows of a mapped file and cuts them, without a batch of flat rows between. Without
-a compiler, or with WEIGHTZOO_COMPILE=0, `library` returns None and numpy copies; see `c_library`.
+One call gathers rows of a mapped file, or gathers and cuts them without a batch of flat rows
+between. Without a compiler, or with WEIGHTZOO_COMPILE=0, `library` returns None and numpy copies;
+see `c_library`.
 
-Shape letters: M rows of a table, B rows that are copied.
+Shape letters: M rows of a table, B rows that are copied, D values of a row.
 """
 
 import ctypes
@@ -21,7 +22,10 @@ FIELDS = 9  # numbers of a run in C: bytes of a piece, counts, and start and ste
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled library, or None without a compiler."""
-    return load_library(SOURCE, "layer sets")
+    compiled = load_library(SOURCE, "random rows and layer sets")
+    if compiled is not None:
+        compiled.weightzoo_gather_rows.restype = ctypes.c_int64
+    return compiled
 
 
 def copy_runs(
@@ -55,6 +59,35 @@ def copy_runs(
         ctypes.c_int64(target.strides[0]),
         _pointer(target_rows),
     )
+
+
+def gather_rows(source: np.ndarray, rows: np.ndarray, target: np.ndarray) -> None:
+    """Copy rows of a table, with `library`; other threads run meanwhile.
+
+    Args:
+        source: table whose rows are read, (M, D), each contiguous.
+        rows: numbers of the rows, (B,), int64 and contiguous.
+        target: table that is filled, (B, D), contiguous and of the type of `source`.
+
+    Raises:
+        IndexError: if a number is out of range; nothing is copied then.
+    """
+    compiled = library()
+    assert compiled is not None
+    wrong = compiled.weightzoo_gather_rows(
+        _pointer(source),
+        ctypes.c_int64(len(source)),
+        ctypes.c_int64(source.strides[0]),
+        _pointer(rows),
+        ctypes.c_int64(len(rows)),
+        ctypes.c_int64(source.itemsize * source.shape[1]),
+        _pointer(target),
+    )
+    if wrong >= 0:
+        raise IndexError(
+            f"row {rows[wrong]} is out of range: there are {len(source)} rows, "
+            f"allowed are 0 to {len(source) - 1}"
+        )
 
 
 def _pointer(array: np.ndarray | None) -> ctypes.c_void_p:

@@ -80,9 +80,16 @@ def test_take_equals_plain_indexing_in_one_file(sharded_rows: WeightRows) -> Non
 
 @pytest.mark.parametrize("picked", [[11, 0, 6, 5, 0], [3], [4, 5, 6, 7], [10, 9, 8, 7, 3, 2, 1, 0]])
 @pytest.mark.parametrize("files", [1, 2])
+@pytest.mark.parametrize("compiled", [True, False])
 def test_part_reads_a_window_of_every_row(
-    sharded_rows: WeightRows, picked: list[int], files: int
+    sharded_rows: WeightRows,
+    picked: list[int],
+    files: int,
+    compiled: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not compiled:
+        monkeypatch.setattr("weightzoo.loaders.storage.rows.library", lambda: None)
     rows = WeightRows(sharded_rows.files[:files])
     index = np.array(picked) % len(rows)
     expected = every_row(rows)[index]

@@ -62,3 +62,20 @@ def test_rows_that_compiled_loops_cannot_cut_are_refused() -> None:
             tokenizer.cut_rows([(table, np.array([0]), indices)], 2)
     with pytest.raises(ValueError, match="parts must have 2 rows in all, got 1"):
         tokenizer.cut_rows([(table, np.array([0]), np.array([1]))], 2)
+
+
+@pytest.mark.parametrize("window", [slice(None), slice(1, 4), slice(2000, 2001)])
+def test_rows_are_gathered_like_plain_indexing(window: slice) -> None:
+    table = np.arange(7 * 3000, dtype=np.float32).reshape(7, 3000)[:, window]
+    rows = np.array([6, 0, 0, 3])
+    target = np.empty((4, table.shape[1]), np.float32)
+    copy_runs.gather_rows(table, rows, target)
+    np.testing.assert_array_equal(target, table[rows])
+
+
+@pytest.mark.parametrize("wrong", [-1, 7, 2**40])
+def test_rows_out_of_range_are_not_gathered(wrong: int) -> None:
+    target = np.zeros((2, 5), np.float32)
+    with pytest.raises(IndexError, match=f"row {wrong} is out of range: there are 7 rows"):
+        copy_runs.gather_rows(np.ones((7, 5), np.float32), np.array([1, wrong]), target)
+    assert not target.any()
