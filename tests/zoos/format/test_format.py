@@ -20,7 +20,6 @@ from make_tiny_zoo import make_tiny_zoo, tiny_architecture, tiny_header, tiny_ro
 
 from weightzoo.zoos.errors import ZooFormatError, ZooNotFoundError
 from weightzoo.zoos.format import (
-    ALIGNMENT_BYTES,
     FORMAT_VERSION,
     WEIGHTS,
     ZooFile,
@@ -30,6 +29,7 @@ from weightzoo.zoos.format import (
     open_zoo_file,
     write_zoo_file,
 )
+from weightzoo.zoos.format.writing import ALIGNMENT_BYTES
 
 TEXT, INT, DOUBLE, SINGLE = "text", "<i8", "<f8", "<f4"
 GOLDEN_COLUMNS = {
@@ -241,7 +241,7 @@ def test_rows_can_be_read_without_hdf5(path: Path) -> None:
 
 # The document
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "format.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "format.md"
 
 
 def test_document_draws_the_golden_tree() -> None:
@@ -330,7 +330,7 @@ def test_full_disk_leaves_the_existing_file(path: Path, monkeypatch: pytest.Monk
 def test_write_refuses_an_attribute_over_the_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weightzoo.zoos.format.ATTRIBUTE_LIMIT_BYTES", 2000)
+    monkeypatch.setattr("weightzoo.zoos.format.header.ATTRIBUTE_LIMIT_BYTES", 2000)
     with pytest.raises(ZooFormatError, match="'provenance' takes 30.* bytes, allowed are 2000"):
         write(tmp_path / "zoo.h5", provenance={"log": "x" * 3000})
     assert not (tmp_path / "zoo.h5").exists()
@@ -557,7 +557,7 @@ def test_full_disk_within_hdf5_is_an_error_of_the_system(
     def full(*arguments: object) -> None:
         raise RuntimeError("Unable to flush (file write failed: errno = 28, error message = ...)")
 
-    monkeypatch.setattr("weightzoo.zoos.format._create_dataset", full)
+    monkeypatch.setattr("weightzoo.zoos.format.writing._create_dataset", full)
     with pytest.raises(OSError, match="No space left") as caught:
         make_tiny_zoo(tmp_path / "zoo")
     assert caught.value.errno == 28

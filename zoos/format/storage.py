@@ -15,7 +15,7 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from .errors import ZooFormatError
+from ..errors import ZooFormatError
 
 FREE_BYTES = 2**27  # that any file may claim, whatever it holds
 MOST_RATIO = 16  # of what a larger file claims to what it holds; packed columns are small beside

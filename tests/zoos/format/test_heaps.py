@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from make_tiny_zoo import make_tiny_zoo, tiny_architecture, tiny_header, tiny_rows
 
-from weightzoo.zoos import heaps
 from weightzoo.zoos.errors import ZooFormatError
-from weightzoo.zoos.format import open_zoo_file, write_zoo_file
+from weightzoo.zoos.format import heaps, open_zoo_file, write_zoo_file
 
 
 @pytest.fixture

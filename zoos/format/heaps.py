@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .errors import ZooFormatError
+from ..errors import ZooFormatError
 
 BLOCK_BYTES = 2**24  # read at once
 HEADER_BYTES = 16  # of a collection, and of an object

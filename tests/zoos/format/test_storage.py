@@ -10,7 +10,7 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 
 from weightzoo.zoos.errors import ZooFormatError
 from weightzoo.zoos.format import WEIGHTS, open_zoo_file, write_zoo_file
-from weightzoo.zoos.storage import FREE_BYTES, holds_data
+from weightzoo.zoos.format.storage import FREE_BYTES, holds_data
 
 ROWS = 6
 
