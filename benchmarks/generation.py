@@ -19,8 +19,8 @@ from typing import Any
 from torch import Tensor
 from tqdm import tqdm
 
-from ..tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from ..tasks.autoencoding.hyper_representation import ZooAutoencoder, train_hyper_representation
+from ..tasks.autoencoding.settings import AutoencoderSettings
 from ..tasks.generation.measures import noised
 from ..tasks.generation.sampling import (
     GenerativeAdversarial,

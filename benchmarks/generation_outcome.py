@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..tasks.autoencoding.autoencoder_training import AutoencoderSettings
+from ..tasks.autoencoding.settings import AutoencoderSettings
 from ..tasks.generation.measures import EPOCHS, MeasuredSet
 
 PUBLISHED_KDE = "S_KDE30 as in the published code"

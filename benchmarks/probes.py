@@ -19,8 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from ..loaders import ZooDataset, load_zoo
-from ..tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from ..tasks.autoencoding.hyper_representation import ZooAutoencoder, train_hyper_representation
+from ..tasks.autoencoding.settings import AutoencoderSettings
 from ..tasks.baselines.linear_probe import Features, LinearProbe, flat_weights, probe_statistics
 from ..tasks.baselines.regressors import quantiles_of
 from ..tasks.scoring.metrics import accuracy, r2

@@ -31,11 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.loaders.batching.window_reader import WindowReader
-from weightzoo.tasks.autoencoding.autoencoder_training import (
-    AutoencoderSettings,
-    AutoencoderTraining,
-    train_rows,
-)
+from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderTraining
 from weightzoo.tasks.autoencoding.canonical import Canonical
 from weightzoo.tasks.autoencoding.hyper_representation import (
     ModelTraining,
@@ -48,6 +44,8 @@ from weightzoo.tasks.autoencoding.sane import (
     SequenceTraining,
     make_sane,
 )
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
+from weightzoo.tasks.autoencoding.views import train_rows
 from weightzoo.zoos.format import ZooHeader, create_zoo_file, finish_zoo_file, open_zoo_file
 from weightzoo.zoos.networks.architectures import Architecture
 from weightzoo.zoos.networks.presets import preset

@@ -171,8 +171,8 @@ def _trainer(encoder: str, epochs: int, batch: int) -> Callable[[Any, Any], list
         train_hyper_representation,
         train_sane,
     )
-    from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
     from weightzoo.tasks.autoencoding.sane import SequenceSettings
+    from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 
     common: dict[str, Any] = {"epochs": epochs, "batch_size": batch, "progress": False}
     auto: dict[str, Any] = common | {"shape": SHAPE, "aligned": False}

@@ -20,10 +20,10 @@ import torch
 
 from weightzoo import load_zoo
 from weightzoo.loaders import ZooDataset
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.canonical import last_rows
 from weightzoo.tasks.autoencoding.hyper_representation import train_hyper_representation
 from weightzoo.tasks.autoencoding.learnable_rows import homogeneous_splits
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.autoencoding.token_autoencoder import (
     TokenAutoencoder,
     explained,

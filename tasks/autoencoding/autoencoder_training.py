@@ -11,119 +11,28 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ...encoders.losses import CONTRASTS, REDUCTIONS, ProjectionHead, contrast_loss
-from ...loaders import HiddenPermutations, LayerStandardization, ZooDataset
+from ...encoders.losses import ProjectionHead, contrast_loss
+from ...loaders import ZooDataset
 from ...loaders.batching.device import rank_and_world
 from ...zoos.errors import DivergedError
-from ...zoos.images.catalog import Images, load_images
 from ...zoos.provenance import package_version
 from ..processes import step_on
 from ..random_states import random_state, restore_random_state
 from ..training.checkpoints import TrainingCheckpoint, zoo_identity
 from ..training.data_parallel import average_gradients, gather_rows
-from ..training.encoder_reader import training_mode
-from ..training.settings import adamw, check_least, check_positive, warmup_cosine
+from ..training.settings import adamw, warmup_cosine
 from .batch_share import BatchShare
-from .behaviour import behaviour_loss
-from .canonical import Canonical
-from .canonical_rows import CanonicalRows
+from .settings import LEAST_ROWS_PER_BATCH, AutoencoderSettings
 
-VIEWS = ("canonical", "permuted")
-KEPT = ("best", "last")
-LEAST_ROWS_PER_BATCH = 2  # nt_xent compares with another model
 CHECKPOINT_SECONDS = 60.0  # time between two checkpoints within an epoch
-
-
-@dataclass(frozen=True, kw_only=True)
-class AutoencoderSettings:
-    """Architecture and training settings of an autoencoder.
-
-    Attributes:
-        shape: keyword arguments of the encoder, e.g. {"latent": 64, "width": 64}.
-        aligned: whether every model is first aligned to one reference model, as in SANE
-            (sequential autoencoder for neural embeddings), so that corresponding neurons have
-            equal indices.
-        views: the two views of every model that are encoded. "canonical" is the model itself,
-            "permuted" has its hidden units in random order, drawn for each model and view.
-        erasing: probability that a span of a view is erased; the target is the complete view.
-        noise: deviation of gaussian noise on a view, in units of the layer's deviation.
-        gamma: weight of the contrastive loss between the two views; 0 leaves it out.
-        contrast: contrastive loss, "nt_xent" or "positive".
-        temperature: temperature of nt_xent.
-        normalised: whether errors are divided by the deviation of their layer. Otherwise the loss
-            is on the original weights, and layers with small weights hardly contribute.
-        reduction: mean of the errors, "global_mean" over values or "layer_mean" over layers.
-        structure: weight s of the reconstruction loss on weights; 1 - s is that on logits.
-        queries: number of images drawn for the logits of a step.
-        epochs: passes over the train rows.
-        batch_size: rows per step, each encoded in two views.
-        lr: peak learning rate of AdamW; it rises linearly, then falls as a cosine to 0.
-        weight_decay: weight decay of AdamW.
-        clip: largest norm of the gradient.
-        keep: epoch whose weights are kept: "best" by R2 on the val rows, or "last". R2 measures
-            weights only and ignores the gains of the behavioural loss.
-        device: training device; equal seeds give equal results on a CPU.
-        threads: number of torch threads on the CPU.
-        progress: whether to show progress on stderr.
-    """
-
-    shape: dict[str, Any] = field(default_factory=dict)
-    aligned: bool = True
-    views: tuple[str, str] = ("canonical", "canonical")
-    erasing: float = 0.5
-    noise: float = 0.1
-    gamma: float = 0.05
-    contrast: str = "nt_xent"
-    temperature: float = 0.1
-    normalised: bool = True
-    reduction: str = "global_mean"
-    structure: float = 1.0
-    queries: int = 64
-    epochs: int = 50
-    batch_size: int = 32
-    lr: float = 2e-3
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    keep: str = "best"
-    device: str = "cpu"
-    threads: int = 1
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        """Check choices and ranges.
-
-        Raises:
-            ValueError: if a choice is unknown or a number is out of range.
-        """
-        if len(self.views) != 2 or isinstance(self.views, str):
-            raise ValueError(f"views must be two of {VIEWS}, got {self.views!r}")
-        for name, value, allowed in (
-            ("contrast", self.contrast, CONTRASTS),
-            ("keep", self.keep, KEPT),
-            ("reduction", self.reduction, REDUCTIONS),
-            ("views", self.views[0], VIEWS),
-            ("views", self.views[1], VIEWS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
-        shares = (self.gamma, self.erasing, self.structure)
-        if min(shares) < 0 or max(shares) > 1 or self.noise < 0:
-            raise ValueError(
-                "gamma, erasing and structure must lie in [0, 1] and noise must be at least 0, got "
-                f"{self.gamma!r}, {self.erasing!r}, {self.structure!r} and {self.noise!r}"
-            )
-        least = {"epochs": 1, "threads": 1, "queries": 1, "batch_size": LEAST_ROWS_PER_BATCH}
-        check_least(self, least)
-        check_positive(self, "lr")
 
 
 class AutoencoderTraining:
@@ -396,127 +305,6 @@ class AutoencoderTraining:
             self._checkpoint.write(self.identity(), self.state_dict())
 
 
-def on_host(batches: Sequence[Tensor]) -> list[np.ndarray]:
-    """Row numbers of batches as arrays, by one copy from the device."""
-    if not batches:
-        return []
-    numbers = torch.cat(list(batches)).cpu().numpy()
-    return np.split(numbers, np.cumsum([len(rows) for rows in batches])[:-1])
-
-
-class ModelViews:
-    """Views of whole models."""
-
-    def __init__(self, canonical: Canonical, settings: AutoencoderSettings) -> None:
-        """Prepare the views.
-
-        Args:
-            canonical: alignment and standardisation of the rows.
-            settings: training settings.
-        """
-        self._standardise, self._kinds = canonical.standardization.apply, settings.views
-        self._permutations = None
-        if "permuted" in settings.views:
-            self._permutations = HiddenPermutations.of(canonical.architecture)
-
-    def draw(self, weights: Tensor, share: BatchShare, generator: torch.Generator) -> Tensor:
-        """Draw the standardised first view of every row, then the second, (2 B, D).
-
-        Args:
-            weights: canonical weights in their own units, (B, D).
-            share: share of the batch that these rows are.
-            generator: random generator of the permutations.
-        """
-        standard = self._standardise(weights)
-        return torch.cat([self._view(standard, kind, share, generator) for kind in self._kinds])
-
-    def _view(
-        self, weights: Tensor, kind: str, share: BatchShare, generator: torch.Generator
-    ) -> Tensor:
-        if kind == "canonical" or self._permutations is None:
-            return weights
-        drawn = self._permutations.random_permutations(generator, share.total)
-        return self._permutations.apply(weights, [share.of_rows(one) for one in drawn])
-
-
-def train_rows(
-    canonical: Canonical, train: ZooDataset, settings: AutoencoderSettings
-) -> CanonicalRows:
-    """Reader of the train rows, on the training device.
-
-    Args:
-        canonical: alignment and standardisation of the rows.
-        train: train rows.
-        settings: training settings.
-    """
-    mode = training_mode([train], settings.device)
-    return CanonicalRows(canonical, train, settings.batch_size, settings.device, mode)
-
-
-class Behaviour:
-    """The behavioural loss, on images of the zoo's own image set."""
-
-    def __init__(
-        self, train: ZooDataset, canonical: Canonical, settings: AutoencoderSettings
-    ) -> None:
-        """Load the images.
-
-        Args:
-            train: train rows.
-            canonical: alignment and standardisation of the rows.
-            settings: training settings.
-
-        Raises:
-            ValueError: if the zoo does not name its image set.
-        """
-        name = train.header.recipe.get("images")
-        if not isinstance(name, str):
-            raise ValueError(
-                f"zoo {train.name!r} does not name the image set of its models, which the "
-                "behavioural loss needs: train with structure=1"
-            )
-        self._images, self._canonical = load_images(name).train, canonical
-        self._count = settings.queries
-        self._activations = train.hidden_column("activation", "the behavioural loss").tolist()
-
-    def loss(self, rows: Tensor, made: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
-        """The loss of a batch, see `behaviour_loss`.
-
-        Args:
-            rows: row numbers, (B,).
-            made: reconstructed standardised weights, (B, D).
-            true: true standardised weights, (B, D).
-            generator: random generator of the query images.
-        """
-        inverse = self._canonical.standardization.inverse
-        activations = [self._activations[row] for row in rows.tolist()]
-        return behaviour_loss(
-            self._canonical.architecture,
-            inverse(made),
-            inverse(true),
-            activations,
-            self._draw(generator),
-        )
-
-    def _draw(self, generator: torch.Generator) -> Images:
-        """Draw random query images."""
-        device, count = generator.device, len(self._images)
-        index = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
-        pixels, labels = self._images.pixels[index], self._images.labels[index]
-        return Images(pixels.to(device), labels.to(device))
-
-
-def deviations(standardization: LayerStandardization) -> Tensor:
-    """The deviation of every value's layer, divided by the root mean square of all, (1, D).
-
-    The product with errors of standardised weights gives errors of the original weights in a
-    common unit.
-    """
-    ones = torch.ones(1, standardization.layer_table.width)
-    deviation = standardization.inverse(ones) - standardization.inverse(torch.zeros_like(ones))
-    return deviation / deviation.square().mean().sqrt()
-
-
 def checkpoint_in(folder: Path | None, resume: bool) -> TrainingCheckpoint | None:
     """The checkpoint of a training in a folder.
 
@@ -528,20 +316,3 @@ def checkpoint_in(folder: Path | None, resume: bool) -> TrainingCheckpoint | Non
     if checkpoint is not None and not resume:
         checkpoint.discard()
     return checkpoint
-
-
-def check_rows(rows: int, latent: int) -> None:
-    """Reject a zoo small enough for the latent vectors to memorise.
-
-    Args:
-        rows: number of train rows.
-        latent: length of a latent vector.
-
-    Raises:
-        ValueError: if there are no more rows than latent values.
-    """
-    if rows <= latent:
-        raise ValueError(
-            f"{rows} train rows are too few for a latent vector of {latent} values, which could "
-            "memorise them: take a larger zoo or a smaller latent"
-        )

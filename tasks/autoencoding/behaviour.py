@@ -13,9 +13,12 @@ from torch import Tensor
 
 from ...builders.population.population import Population
 from ...builders.training.objectives import evaluate, evaluate_windows
-from ...zoos.images.catalog import Images
+from ...loaders import ZooDataset
+from ...zoos.images.catalog import Images, load_images
 from ...zoos.networks.architectures import Architecture
 from ...zoos.texts.text_set import Windows
+from .canonical import Canonical
+from .settings import AutoencoderSettings
 
 MODELS_AT_ONCE = {"cpu": 8, "cuda": 128}
 
@@ -116,3 +119,56 @@ class _WithGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx: object, *grads: Tensor) -> tuple[Tensor, None, None]:
         return grads[0] * ctx.gradient, None, None  # type: ignore[attr-defined]
+
+
+class Behaviour:
+    """The behavioural loss, on images of the zoo's own image set."""
+
+    def __init__(
+        self, train: ZooDataset, canonical: Canonical, settings: AutoencoderSettings
+    ) -> None:
+        """Load the images.
+
+        Args:
+            train: train rows.
+            canonical: alignment and standardisation of the rows.
+            settings: training settings.
+
+        Raises:
+            ValueError: if the zoo does not name its image set.
+        """
+        name = train.header.recipe.get("images")
+        if not isinstance(name, str):
+            raise ValueError(
+                f"zoo {train.name!r} does not name the image set of its models, which the "
+                "behavioural loss needs: train with structure=1"
+            )
+        self._images, self._canonical = load_images(name).train, canonical
+        self._count = settings.queries
+        self._activations = train.hidden_column("activation", "the behavioural loss").tolist()
+
+    def loss(self, rows: Tensor, made: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
+        """The loss of a batch, see `behaviour_loss`.
+
+        Args:
+            rows: row numbers, (B,).
+            made: reconstructed standardised weights, (B, D).
+            true: true standardised weights, (B, D).
+            generator: random generator of the query images.
+        """
+        inverse = self._canonical.standardization.inverse
+        activations = [self._activations[row] for row in rows.tolist()]
+        return behaviour_loss(
+            self._canonical.architecture,
+            inverse(made),
+            inverse(true),
+            activations,
+            self._draw(generator),
+        )
+
+    def _draw(self, generator: torch.Generator) -> Images:
+        """Draw random query images."""
+        device, count = generator.device, len(self._images)
+        index = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
+        pixels, labels = self._images.pixels[index], self._images.labels[index]
+        return Images(pixels.to(device), labels.to(device))

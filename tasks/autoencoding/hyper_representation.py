@@ -18,20 +18,13 @@ from ...zoos.networks.layer_table import LayerTable
 from ..processes import threads
 from ..random_states import own_random_numbers
 from ..training.encoder_reader import training_mode
-from .autoencoder_training import (
-    AutoencoderSettings,
-    AutoencoderTraining,
-    Behaviour,
-    ModelViews,
-    check_rows,
-    checkpoint_in,
-    deviations,
-    on_host,
-    train_rows,
-)
+from .autoencoder_training import AutoencoderTraining, checkpoint_in
+from .behaviour import Behaviour
 from .canonical import Canonical
 from .canonical_rows import CanonicalRows
+from .settings import AutoencoderSettings
 from .token_autoencoder import TokenAutoencoder
+from .views import ModelViews, check_rows, deviations, on_host, train_rows
 
 
 class ZooAutoencoder(TokenAutoencoder):
@@ -99,7 +92,7 @@ def train_hyper_representation(
     Example:
         >>> from weightzoo import load_zoo
         >>> from weightzoo.tasks import train_hyper_representation
-        >>> from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+        >>> from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
         >>> shape = {"latent": 2, "width": 8, "heads": 2, "blocks": 1}
         >>> settings = AutoencoderSettings(shape=shape, epochs=1, progress=False)
         >>> zoo = load_zoo(ZOO)

@@ -25,19 +25,13 @@ from ...zoos.tokens.tokenizers import POSITIONS
 from ..processes import threads
 from ..random_states import own_random_numbers
 from ..training.encoder_reader import training_mode
-from .autoencoder_training import (
-    AutoencoderSettings,
-    AutoencoderTraining,
-    Behaviour,
-    ModelViews,
-    checkpoint_in,
-    deviations,
-    on_host,
-    train_rows,
-)
+from .autoencoder_training import AutoencoderTraining, checkpoint_in
+from .behaviour import Behaviour
 from .canonical import Canonical
 from .canonical_rows import CanonicalRows
+from .settings import AutoencoderSettings
 from .token_autoencoder import TokenAutoencoder
+from .views import ModelViews, deviations, on_host, train_rows
 
 
 @dataclass(frozen=True, kw_only=True)

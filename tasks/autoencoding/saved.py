@@ -23,11 +23,11 @@ from ..training.model_folder import (
     read_model_tensors,
     write_model_folder,
 )
-from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
 from .hyper_representation import ZooAutoencoder, make_module
 from .probe import EmbeddingProbe
 from .sane import SequenceAutoencoder, SequenceSettings, make_sane
+from .settings import AutoencoderSettings
 from .token_autoencoder import Origin, TokenAutoencoder
 
 FORMAT = "weightzoo-autoencoder-1"

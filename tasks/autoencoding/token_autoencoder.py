@@ -20,10 +20,10 @@ from ...zoos.tokens.tokenizers import Tokenizer
 from ..processes import threads
 from ..training.checks import check_target
 from ..training.property_predictor import check_finite
-from .autoencoder_training import AutoencoderSettings
 from .canonical import Canonical
 from .canonical_rows import CanonicalRows
 from .probe import EmbeddingProbe
+from .settings import AutoencoderSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,11 +16,11 @@ from ...zoos.images.catalog import load_images
 from ...zoos.images.signals import is_signal_set
 from ..training.checks import check_target
 from ..training.settings import TrainOptions
-from .autoencoder_training import AutoencoderSettings
 from .hyper_representation import train_hyper_representation
 from .learnable_rows import homogeneous_splits
 from .sane import SequenceSettings, train_sane
 from .saved import save_autoencoder
+from .settings import AutoencoderSettings
 from .token_autoencoder import Origin
 
 ENCODER_ARGUMENTS = ("latent", "width", "heads", "blocks", "feed_forward", "dropout")

@@ -85,7 +85,7 @@ def generate(
         >>> from dataclasses import replace
         >>> from weightzoo import build_zoo, load_recipe, load_zoo
         >>> from weightzoo.tasks import generate, train_hyper_representation
-        >>> from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+        >>> from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
         >>> recipe = load_recipe("digits-mlp")
         >>> factors = recipe.factors | {"activation": "relu"}
         >>> recipe = replace(recipe, factors=factors, epochs=1, checkpoints=(0, 1))

@@ -25,8 +25,8 @@ from weightzoo.benchmarks.generation_report import (
 from weightzoo.builders.build import build_zoo
 from weightzoo.cli.main import main
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.learnable_rows import best_hyper_parameters, homogeneous
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.zoos.recipe import load_recipe
 
 METHODS = ("B_T", "B_F", "B_KDE30")

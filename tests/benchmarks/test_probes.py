@@ -22,7 +22,7 @@ from weightzoo.benchmarks.probes import (
 )
 from weightzoo.builders.build import build_zoo
 from weightzoo.loaders import ZooDataset, load_zoo
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.baselines.linear_probe import LinearProbe, probe_statistics
 from weightzoo.tasks.scoring import targets
 from weightzoo.tasks.scoring.metrics import r2

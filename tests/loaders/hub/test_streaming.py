@@ -32,7 +32,7 @@ TRAIN = """
 import torch
 from weightzoo import load_zoo
 from weightzoo.tasks import EncoderSpec, TrainingSettings, train_encoder, train_hyper_representation
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 torch.set_num_threads(1)
 train, val = (load_zoo(zoo, split=split, **options) for split in ("train", "val"))
 if options.get("streaming"):

@@ -8,10 +8,7 @@ import pytest
 import torch
 
 from weightzoo.loaders import HiddenPermutations, ZooDataset, load_zoo
-from weightzoo.tasks.autoencoding.autoencoder_training import (
-    AutoencoderSettings,
-    AutoencoderTraining,
-)
+from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderTraining
 from weightzoo.tasks.autoencoding.batch_share import BatchShare
 from weightzoo.tasks.autoencoding.canonical import Canonical
 from weightzoo.tasks.autoencoding.canonical_rows import CanonicalRows
@@ -27,6 +24,7 @@ from weightzoo.tasks.autoencoding.sane import (
     make_sane,
     train_sane,
 )
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.autoencoding.token_autoencoder import TokenAutoencoder
 from weightzoo.zoos.errors import DivergedError, ZooFormatError
 from weightzoo.zoos.format import write_zoo_file

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from weightzoo.loaders import ZooDataset
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.hyper_representation import train_hyper_representation
 from weightzoo.tasks.autoencoding.sane import SequenceSettings, train_sane
 from weightzoo.tasks.autoencoding.saved import load_autoencoder
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.autoencoding.token_autoencoder import Origin, TokenAutoencoder
 from weightzoo.tasks.pretrained import from_pretrained, save_pretrained
 from weightzoo.tasks.training.model_folder import ModelFormatError

@@ -11,7 +11,6 @@ from make_tiny_zoo import copy_as_imported
 
 from weightzoo.builders.training.cohort import train_cohort
 from weightzoo.loaders import HiddenPermutations, ZooDataset, load_zoo
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.behaviour import accuracies, behaviour_loss, logits
 from weightzoo.tasks.autoencoding.canonical import Canonical, last_rows
 from weightzoo.tasks.autoencoding.hyper_representation import (
@@ -19,6 +18,7 @@ from weightzoo.tasks.autoencoding.hyper_representation import (
     train_hyper_representation,
 )
 from weightzoo.tasks.autoencoding.learnable_rows import homogeneous, late_epoch
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.generation.generated_zoo import generate, write_generated_zoo
 from weightzoo.tasks.generation.measures import (
     TrainingModels,

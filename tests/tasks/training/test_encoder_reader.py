@@ -11,10 +11,10 @@ from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
 from torch import Tensor, nn
 
 from weightzoo.loaders import LayerSets, ZooDataset, load_zoo
-from weightzoo.tasks.autoencoding import autoencoder_training
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
+from weightzoo.tasks.autoencoding import autoencoder_training, views
 from weightzoo.tasks.autoencoding.hyper_representation import train_hyper_representation
 from weightzoo.tasks.autoencoding.sane import SequenceSettings, train_sane
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.training import encoder_reader, encoder_training
 from weightzoo.tasks.training.encoder_making import EncoderSpec
 from weightzoo.tasks.training.encoder_reader import EncoderReader, declared_input
@@ -210,7 +210,7 @@ def test_rows_from_the_files_train_to_the_same_as_rows_in_memory(
 ) -> None:
     losses, made = trained(zoo, kind)
     monkeypatch.setattr(encoder_reader, "RESIDENT_BYTES", 0)
-    for module in (encoder_training, autoencoder_training):
+    for module in (encoder_training, views):
         assert module.training_mode([zoo["train"]], "cpu") == "auto"
     again, others = trained(zoo, kind)
     assert again == losses and np.array_equal(made, others)

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from weightzoo.loaders import load_zoo
-from weightzoo.tasks.autoencoding.autoencoder_training import AutoencoderSettings
 from weightzoo.tasks.autoencoding.hyper_representation import train_hyper_representation
+from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.training.data_parallel import SharedBatchNorm
 from weightzoo.tasks.training.encoder_making import EncoderSpec
 from weightzoo.tasks.training.encoder_training import train_encoder
