@@ -8,13 +8,14 @@ from typing import Any
 
 from ..zoos.errors import ZooError
 from . import generation_report
+from .cells import HEADS
 from .comparisons import comparison_table
 from .inrs import editing_report
 from .leaderboard_summary import summary
 from .merging import language_report
 from .merging import report as merging_report
 from .ranking.leaderboard_section import leaderboard_section as ranking_section
-from .report import HEADS, LAYOUTS, RESULT_NAME, summary_table, target_table
+from .report import LAYOUTS, RESULT_NAME, summary_table, target_table
 
 BENCHMARK_FORMAT = "weightzoo-benchmark-1"
 RANKING_FORMAT = "weightzoo-ranking-1"

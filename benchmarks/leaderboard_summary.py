@@ -5,7 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .report import HEADS, NOT_DEFINED, distinct, main_cells, mean_text, table
+from .cells import HEADS, NOT_DEFINED, distinct, table
+from .report import main_cells, mean_text
 
 LOWER_IS_BETTER = ("mse", "mae")
 ABLATIONS = ("sne-ablation",)  # benchmarks of the parts of one encoder

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..tasks.inspection.plots import figure, save
-from .report import HEADS, Cell, cell, distinct, diverged_note, value_of
+from .cells import HEADS, Cell, cell, distinct, diverged_note, value_of
 
 WIDE = ("mse",)  # metrics that span powers of ten
 MARKERS, COLORS = "os^D", 10  # the marker changes when matplotlib's colors repeat

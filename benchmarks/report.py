@@ -8,21 +8,18 @@ correlation with ties.
 import math
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..zoos.protocols.protocol import protocol_notes
 from ..zoos.strict_json import json_text
+from .cells import HEADS, NOT_DEFINED, Cell, cell, distinct, diverged_note, noted, table, value_of
 from .comparisons import comparison_table
 from .published import PUBLISHED, UNPRINTED
 from .runs import INVARIANCE_DRAWS, INVARIANCE_ROWS
 
 RESULT_NAME, REPORT_NAME, PLOT_NAME = "result.json", "report.md", "plot.png"
-NOT_DEFINED = "–"
-HEADS = {"tau_b": "τ_b", "tau_share": "τ_b / ceiling", "r2": "R²", "mae": "MAE"}
-HEADS |= {"mse": "MSE", "accuracy": "accuracy"}
 INVARIANCE_NOTE = (
     "*Invariance error*: half the squared distance between an encoder's outputs before and after "
     "hidden units are reordered, in units of the outputs' variance over models, on at most "
@@ -45,119 +42,6 @@ NOT_COMPARABLE = (
     "networks, other images, far more models)."
 )
 Result = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """The scores in one table cell, one per seed.
-
-    Attributes:
-        scores: scores of the fits that did not diverge.
-        diverged: number of fits without a score because they diverged.
-    """
-
-    scores: tuple[Mapping[str, Any], ...]
-    diverged: int = 0
-
-    def mean(self, metric: str) -> float:
-        """Mean over the seeds; NaN where a seed has no such metric."""
-        values = self._values(metric)
-        return statistics.fmean(values) if values else math.nan
-
-    def spread(self, metric: str) -> float:
-        """Sample standard deviation over the seeds; NaN for fewer than two."""
-        values = self._values(metric)
-        return statistics.stdev(values) if len(values) > 1 else math.nan
-
-    def text(self, metric: str) -> str:
-        """Mean ± spread, and the number of fits left out because they diverged."""
-        if not math.isfinite(mean := self.mean(metric)):
-            return self.note or NOT_DEFINED
-        spread = self.spread(metric)
-        shown = f"{mean:.3f}" + (f" ± {spread:.3f}" if math.isfinite(spread) else "")
-        return _noted(shown, self.note)
-
-    @property
-    def note(self) -> str:
-        """Number of fits that diverged, as text; empty for none."""
-        return diverged_note([self])
-
-    def part(self, name: str) -> "Cell":
-        """The cell with the scores of a part of the rows; empty where a seed has none."""
-        parts = [scores.get(name) for scores in self.scores]
-        return Cell(tuple(part for part in parts if part), self.diverged)
-
-    def interval(self, metric: str) -> str:
-        """The 95 % interval of the first seed as text; a dash where a seed diverged."""
-        ends = self.interval_ends(metric)
-        return NOT_DEFINED if ends is None else f"{ends[0]:.3f} to {ends[1]:.3f}"
-
-    def interval_ends(self, metric: str) -> tuple[float, float] | None:
-        """Ends of the 95 % interval of the first seed; None where a seed diverged."""
-        ends = (self.scores[0].get("intervals") or {}).get(metric) if self.scores else None
-        if not ends or None in ends or self.diverged:
-            return None
-        return float(ends[0]), float(ends[1])
-
-    def _values(self, metric: str) -> list[float]:
-        values = [scores.get(metric) for scores in self.scores]
-        return [] if None in values else [float(value) for value in values if value is not None]
-
-
-def cell(runs: Iterable[Mapping[str, Any]], tested: str, **wanted: Any) -> Cell:
-    """The scores of the runs with the wanted values, on one tested zoo.
-
-    Args:
-        runs: runs of a result.
-        tested: name of the tested zoo.
-        **wanted: required values: `predictor` by name, `sources` as a list, `target`, `fraction`.
-    """
-    found = [run for run in runs if all(value_of(run, key) == wanted[key] for key in wanted)]
-    return Cell(
-        tuple(run["scores"][tested] for run in found if tested in run["scores"]),
-        sum(tested in run.get("diverged", {}) for run in found),  # older results have none
-    )
-
-
-def diverged_note(cells: Sequence[Cell]) -> str:
-    """Number of fits of some cells that diverged, as text; empty for none."""
-    diverged = sum(found.diverged for found in cells)
-    return f"{diverged} of {diverged + sum(map(_count, cells))} diverged" if diverged else ""
-
-
-def value_of(run: Mapping[str, Any], key: str) -> Any:
-    """A field of a run; for the predictor, its name.
-
-    Args:
-        run: run of a result.
-        key: name of the field.
-    """
-    return run["predictor"]["name"] if key == "predictor" else run[key]
-
-
-def distinct(runs: Iterable[Mapping[str, Any]], key: str) -> list[Any]:
-    """The values of a field in order of first appearance.
-
-    Args:
-        runs: runs of a result.
-        key: name of the field.
-    """
-    values: list[Any] = []
-    for run in runs:
-        if (value := value_of(run, key)) not in values:
-            values.append(value)
-    return values
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with right-aligned numbers.
-
-    Args:
-        head: titles of the columns.
-        rows: cells of each row, the first being its name.
-    """
-    lines = [_line(head), _line(["---"] + ["---:"] * (len(head) - 1))]
-    return "\n".join([*lines, *map(_line, rows)])
 
 
 def to_markdown(result: Result) -> str:
@@ -233,7 +117,11 @@ def summary_table(result: Result) -> str:
         several = [run for run in own if len(run["sources"]) > 1]
         seen, others = _transfer_cells(single, list(result["zoos"]))
         row = [predictor, *(mean_text(cells, metric) for cells in (seen, others))]
-        row += [mean_text(others, "r2"), mean_text(others, "mae"), str(sum(map(_count, others)))]
+        row += [
+            mean_text(others, "r2"),
+            mean_text(others, "mae"),
+            str(sum(one.count for one in others)),
+        ]
         if left_out:
             row.append(mean_text(_transfer_cells(several, list(result["zoos"]))[1], metric))
         rows.append(row)
@@ -297,8 +185,8 @@ def mean_text(cells: Sequence[Cell], metric: str) -> str:
     if not cells or any(math.isnan(found.mean(metric)) for found in cells):
         return note or NOT_DEFINED
     if note:
-        return _noted(f"{statistics.fmean(found.mean(metric) for found in cells):.3f}", note)
-    seeds = min(map(_count, cells))
+        return noted(f"{statistics.fmean(found.mean(metric) for found in cells):.3f}", note)
+    seeds = min(one.count for one in cells)
     by_seed = [statistics.fmean(c.scores[seed][metric] for c in cells) for seed in range(seeds)]
     spread = f" ± {statistics.stdev(by_seed):.3f}" if seeds > 1 else ""
     return f"{statistics.fmean(by_seed):.3f}{spread}"
@@ -491,15 +379,3 @@ def _seconds_text(runs: Sequence[Mapping[str, Any]], predictor: str) -> str:
     seconds = [run["seconds"] for run in runs if value_of(run, "predictor") == predictor]
     known = [value for value in seconds if value is not None]
     return f"{statistics.fmean(known):.1f}" if known else NOT_DEFINED
-
-
-def _noted(shown: str, note: str) -> str:
-    return f"{shown} ({note})" if note else shown
-
-
-def _count(found: Cell) -> int:
-    return len(found.scores)
-
-
-def _line(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

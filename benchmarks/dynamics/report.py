@@ -7,7 +7,7 @@ from typing import Any
 
 from ...zoos.disk import write_whole
 from ...zoos.strict_json import json_text
-from ..report import HEADS, table
+from ..cells import HEADS, table
 
 FORMAT = "weightzoo-dynamics-benchmark-1"
 DATA_NAME, REPORT_NAME = "dynamics.json", "dynamics.md"

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...tasks.inspection.plots import figure, save
 from ...tasks.scoring.ranks import difference
-from ..report import NOT_DEFINED, table
+from ..cells import NOT_DEFINED, table
 
 FORMAT = "weightzoo-editing-1"
 NO_EDIT, MEAN, FLAT = "no edit", "mean edit", "flat MLP"

@@ -23,11 +23,12 @@ from weightzoo.benchmarks.benchmark import (
     BenchmarkOutcome,
     usable_runs,
 )
+from weightzoo.benchmarks.cells import Cell
 from weightzoo.benchmarks.definitions import BENCHMARKS
 from weightzoo.benchmarks.leaderboard import leaderboard_text, section, write_leaderboard
 from weightzoo.benchmarks.predictors import own_encoders, trained
 from weightzoo.benchmarks.registry import load_benchmark
-from weightzoo.benchmarks.report import Cell, summary_table, to_markdown
+from weightzoo.benchmarks.report import summary_table, to_markdown
 from weightzoo.benchmarks.runs import Run, execute
 from weightzoo.benchmarks.zoos import ZooPlan, build_once
 from weightzoo.loaders import ZooDataset
