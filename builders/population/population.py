@@ -56,8 +56,9 @@ class Population:
         self._layers = architecture.layers
         self._input_shape = architecture.input_shape
         self.runs = runs_of(activations)
-        rates = torch.tensor(dropout or [0.0] * len(flat), dtype=torch.float32)
-        self._keep = (1 - rates).to(flat.device)
+        self._keep = torch.ones(len(flat), device=flat.device)
+        if dropout:
+            self._keep = (1 - torch.tensor(dropout, dtype=torch.float32)).to(flat.device)
         table = architecture.layer_table()
         buffers = {tensor.name for tensor in table if tensor.role == "buffer"}
         # Split twice, so that updating buffers in a forward pass counts as no change of weights.

@@ -143,8 +143,11 @@ class Behaviour:
                 f"zoo {train.name!r} does not name the image set of its models, which the "
                 "behavioural loss needs: train with structure=1"
             )
-        self._images, self._canonical = load_images(name).train, canonical
-        self._count = settings.queries
+        images = load_images(name).train
+        self._pixels, self._labels = (
+            one.to(settings.device) for one in (images.pixels, images.labels)
+        )
+        self._canonical, self._count = canonical, settings.queries
         self._activations = train.hidden_column("activation", "the behavioural loss").tolist()
 
     def loss(self, rows: Tensor, made: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
@@ -157,18 +160,22 @@ class Behaviour:
             generator: random generator of the query images.
         """
         inverse = self._canonical.standardization.inverse
-        activations = [self._activations[row] for row in rows.tolist()]
         return behaviour_loss(
             self._canonical.architecture,
             inverse(made),
             inverse(true),
-            activations,
+            self._activations_of(rows),
             self._draw(generator),
         )
 
+    def _activations_of(self, rows: Tensor) -> list[str]:
+        """Activations of rows; the numbers leave the device only if the activations differ."""
+        if len(set(self._activations)) == 1:
+            return self._activations[:1] * len(rows)
+        return [self._activations[row] for row in rows.tolist()]
+
     def _draw(self, generator: torch.Generator) -> Images:
-        """Draw random query images."""
-        device, count = generator.device, len(self._images)
-        index = torch.randint(count, (self._count,), generator=generator, device=device).cpu()
-        pixels, labels = self._images.pixels[index], self._images.labels[index]
-        return Images(pixels.to(device), labels.to(device))
+        """Draw random query images, on the device."""
+        count, device = len(self._labels), generator.device
+        index = torch.randint(count, (self._count,), generator=generator, device=device)
+        return Images(self._pixels[index], self._labels[index])
