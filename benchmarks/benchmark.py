@@ -41,7 +41,7 @@ class BenchmarkOptions:
 
     Attributes:
         out: folder for zoos, finished fits, result and report.
-        size: "small" for about ten minutes on two CPU cores, "medium" for about an hour with a
+        size: "small" for about ten minutes on two CPU cores, "medium" for about an hour a seed with a
             thousand models, or "full".
         seeds: seeds of the fits, one fit of every predictor per seed.
         zoos: folders of the user's own zoos by name; empty builds the benchmark's zoos.

@@ -27,8 +27,6 @@ TARGETS = {
     "medium": ("test_accuracy",),
     "full": WITHIN_TARGETS,
 }
-ROWS = {"small": "all", "medium": "last", "full": "all"}
-"""Checkpoints by size: the medium variant takes a thousand models and their last ones."""
 
 
 def _within_plans(size: str) -> list[ZooPlan]:
@@ -44,7 +42,7 @@ def _within_runs(
         plain = [p for p in baselines() if not (category and p.name == "statistics + ridge")]
         predictors = [*plain, *probes(), *encoders(size), *own_encoders(own, size)]
         predictors += oracles() if target == "test_accuracy" else []
-        runs += repeated_runs(predictors, zoo, zoo, seeds, target, rows=ROWS[size])
+        runs += repeated_runs(predictors, zoo, zoo, seeds, target)
     return runs
 
 
@@ -99,11 +97,7 @@ def _matrix(
     predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int], size: str
 ) -> list[Run]:
     """Runs that train on one zoo and test on all, for every zoo."""
-    return [
-        run
-        for source in names
-        for run in repeated_runs(predictors, [source], names, seeds, rows=ROWS[size])
-    ]
+    return [run for source in names for run in repeated_runs(predictors, [source], names, seeds)]
 
 
 def _leave_one_out(
@@ -115,7 +109,7 @@ def _leave_one_out(
         run
         for name in names
         for run in repeated_runs(
-            several, [other for other in names if other != name], [name], seeds, rows=ROWS[size]
+            several, [other for other in names if other != name], [name], seeds
         )
     ]
 
@@ -128,7 +122,7 @@ def _efficiency_runs(
     return [
         run
         for fraction in FRACTIONS
-        for run in repeated_runs(predictors, zoo, zoo, seeds, fraction=fraction, rows=ROWS[size])
+        for run in repeated_runs(predictors, zoo, zoo, seeds, fraction=fraction)
     ]
 
 

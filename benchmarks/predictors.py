@@ -26,8 +26,9 @@ from ..tasks.training.settings import TrainingSettings
 
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
 SNE_RATE = 6e-3
-EPOCHS = {"small": 10, "medium": 60, "full": 30}
-"""Epochs of costly encoders; the medium variant has one checkpoint of each model."""
+EPOCHS = {"small": 10, "medium": 10, "full": 30}
+"""Epochs of costly encoders."""
+PROBING_EPOCHS = {"small": 10, "medium": 16, "full": 40}
 REDUCED: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}
 """Size of the paper's SNE in the small and medium variants, a fifth of the time."""
 
@@ -81,7 +82,7 @@ def probing(size: str, **settings: Any) -> list[Predictor]:
         size: "small" with half as many probes, "medium" or "full".
         **settings: fields of `TrainingSettings` that differ.
     """
-    common = {"lr": 1e-3, "batch_size": 32, "epochs": 10 if size == "small" else 40} | settings
+    common = {"lr": 1e-3, "batch_size": 32, "epochs": PROBING_EPOCHS[size]} | settings
     options: dict[str, Any] = {"probes": 32 if size == "small" else 64}
     random = options | {"probe_kind": "random"}
     return [

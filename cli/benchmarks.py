@@ -65,8 +65,8 @@ def _add_benchmark(commands: Any) -> None:
     benchmark.add_argument(
         "--size",
         choices=("small", "medium", "full"),
-        help="small: about ten minutes on two cores; medium: about an hour, 1,000 models, their "
-        "last checkpoints (property benchmarks only); full: hours (default: full)",
+        help="small: about ten minutes on two cores; medium: about an hour a seed, 1,000 models "
+        "or more (property benchmarks only); full: hours (default: full)",
     )
     benchmark.add_argument("--small", action="store_true", help="the same as --size small")
     benchmark.add_argument(
