@@ -41,8 +41,8 @@ class BenchmarkOptions:
 
     Attributes:
         out: folder for zoos, finished fits, result and report.
-        size: "small" for about ten minutes on two CPU cores, "medium" for about an hour a seed with a
-            thousand models, or "full".
+        size: "small" for about ten minutes on two CPU cores, "medium" for about an hour a seed with
+            a thousand models, or "full".
         seeds: seeds of the fits, one fit of every predictor per seed.
         zoos: folders of the user's own zoos by name; empty builds the benchmark's zoos.
         workers: number of worker processes, each with one thread.
