@@ -13,7 +13,6 @@ Shape letters: n rows in a batch, D length of the flat weight vector, k columns 
 import math
 import os
 import sys
-import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor
 
 from ...zoos.format import WEIGHTS
+from ...zoos.networks.devices import pinned_copy, pinned_memory
 from ..dataset.zoo_dataset import ZooDataset
 from ..storage.column_batches import ColumnBatch
 
@@ -226,33 +226,3 @@ class CudaSlots:
         spans = [slice(*pair) for pair in zip(bounds, bounds[1:], strict=False)]
         take = self._dataset.source.take
         list(self._gatherers.map(lambda span: take(rows[span], out=out[span]), spans))
-
-
-def pinned_memory(*shape: int) -> Tensor:
-    """Uninitialised float32 in memory that a GPU copies from by itself, or in plain memory.
-
-    The system limits how much may be pinned. Copies from plain memory are slower and are waited
-    for.
-    """
-    try:
-        return torch.empty(shape, pin_memory=True)
-    except RuntimeError as error:
-        _warn_unpinned(error)
-        return torch.empty(shape)
-
-
-def pinned_copy(tensor: Tensor) -> Tensor:
-    """A copy of a tensor in pinned memory, or the tensor itself where none can be pinned."""
-    try:
-        return tensor.pin_memory()
-    except RuntimeError as error:
-        _warn_unpinned(error)
-        return tensor
-
-
-def _warn_unpinned(error: RuntimeError) -> None:
-    warnings.warn(
-        f"no memory can be pinned ({str(error).splitlines()[0]}), so copies to the GPU are slower: "
-        "raise the limit of locked memory, or take smaller batches",
-        stacklevel=3,
-    )

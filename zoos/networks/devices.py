@@ -4,6 +4,7 @@ Nothing else is accepted: on other devices of torch, such as "mps" and "xpu", no
 package was tested, and some fail hours into the work.
 """
 
+import warnings
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,11 +76,42 @@ def upload(tensor: "Tensor", device: "torch.device | str") -> "Tensor":
     target = torch.device(device)
     if tensor.is_cuda or target.type != "cuda":
         return tensor.to(target)
+    return pinned_copy(tensor).to(target, non_blocking=True)  # a copy of plain memory is waited for
+
+
+def pinned_memory(*shape: int) -> "Tensor":
+    """Uninitialised float32 in memory that a GPU copies from by itself, or in plain memory.
+
+    The system limits how much may be pinned. Copies from plain memory are slower and are waited
+    for.
+
+    Args:
+        *shape: shape of the tensor.
+    """
+    import torch
+
     try:
-        pinned = tensor.pin_memory()  # a copy from other memory waits for the device
-    except RuntimeError:  # the system limits the memory that may be locked
-        return tensor.to(target)
-    return pinned.to(target, non_blocking=True)
+        return torch.empty(shape, pin_memory=True)
+    except RuntimeError as error:
+        _warn_unpinned(error)
+        return torch.empty(shape)
+
+
+def pinned_copy(tensor: "Tensor") -> "Tensor":
+    """A copy of a tensor in pinned memory, or the tensor itself where none can be pinned."""
+    try:
+        return tensor.pin_memory()
+    except RuntimeError as error:
+        _warn_unpinned(error)
+        return tensor
+
+
+def _warn_unpinned(error: RuntimeError) -> None:
+    warnings.warn(
+        f"no memory can be pinned ({str(error).splitlines()[0]}), so copies to the GPU are slower: "
+        "raise the limit of locked memory, or take smaller batches",
+        stacklevel=3,
+    )
 
 
 def _unknown(device: object) -> str:

@@ -1,9 +1,11 @@
 """Names of devices are checked before any work."""
 
+from typing import Any
+
 import pytest
 import torch
 
-from weightzoo.zoos.networks.devices import device_name, upload
+from weightzoo.zoos.networks.devices import device_name, pinned_copy, pinned_memory, upload
 
 
 @pytest.mark.parametrize("name", ["mps", "xpu", "meta", "gpu", "cuda:x", ""])
@@ -33,7 +35,35 @@ def test_upload_without_memory_to_lock_still_copies(monkeypatch: pytest.MonkeyPa
         return self
 
     monkeypatch.setattr(torch.Tensor, "to", to)
-    for pinned in (limited, lambda self: self):
-        monkeypatch.setattr(torch.Tensor, "pin_memory", pinned)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", limited)
+    with pytest.warns(UserWarning, match="cannot allocate pinned memory"):
         upload(torch.ones(2), "cuda")
-    assert copied == [{}, {"non_blocking": True}]
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    upload(torch.ones(2), "cuda")
+    assert copied == 2 * [{"non_blocking": True}]
+
+
+def test_memory_that_cannot_be_pinned_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = torch.empty
+
+    def limited(*shape: Any, pin_memory: bool = False) -> torch.Tensor:
+        if pin_memory:
+            raise RuntimeError("CUDA error: out of memory\nmore")
+        return plain(*shape)
+
+    monkeypatch.setattr(torch, "empty", limited)
+    with pytest.warns(UserWarning, match="can be pinned .CUDA error: out of memory., so copies"):
+        memory = pinned_memory(2, 3)
+    assert memory.shape == (2, 3) and memory.dtype == torch.float32
+
+
+def test_tensor_that_cannot_be_pinned_is_copied_from_where_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def limited(self: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("limit of locked memory")
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", limited)
+    given = torch.arange(3)
+    with pytest.warns(UserWarning, match="raise the limit of locked memory"):
+        assert pinned_copy(given) is given
