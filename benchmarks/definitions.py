@@ -20,6 +20,7 @@ from .predictors import (
 from .runs import Run, repeated_runs
 from .zoos import ZooPlan, plan
 
+ARCHITECTURE_SEEDS = {"digits-cnn": 31, "digits-mlp": 32, "digits-sne-cnn": 33, "digits-vit": 34}
 FRACTIONS = (0.1, 0.25, 0.5, 1.0)
 WITHIN_TARGETS = ("test_accuracy", "generalization_gap", "epoch", *CATEGORIES)
 TARGETS = {
@@ -73,8 +74,8 @@ def _architecture_plans(size: str) -> list[ZooPlan]:
         recipes = {"digits-cnn": 100, "digits-sne-cnn": 100, "digits-vit": 60}
         changes = {"epochs": 8, "checkpoints": (1, 3, 8)}
     return [
-        plan(recipe, recipe, models, seed=31 + index, seeds=1000, **changes)
-        for index, (recipe, models) in enumerate(recipes.items())
+        plan(recipe, recipe, models, seed=ARCHITECTURE_SEEDS[recipe], seeds=1000, **changes)
+        for recipe, models in recipes.items()
     ]
 
 
