@@ -12,6 +12,7 @@ and `generators.md`; a generator that is judged already is not trained again.
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ def collected(out: Path, zoo: str) -> dict[str, Any]:
             },
         }
     return {
+        "command": f"python {shlex.join(sys.argv)}",
         "zoo": zoo,
         "training_models": newest["training_models"],
         "generators": rows,
@@ -167,7 +169,7 @@ def write_table(out: Path, found: dict[str, Any]) -> None:
         found: result of `collected`.
     """
     lines = [
-        f"Learned from {found['training_models']} networks; 95 % intervals over networks.",
+        f"`{found['command']}`; learned from {found['training_models']} networks, 95 % intervals.",
         "",
         "| networks | test accuracy | distance | agreement | verdict | accuracy less averages |",
         "|---|---:|---:|---:|---|---:|",
