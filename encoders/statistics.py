@@ -17,6 +17,7 @@ from torch import Tensor
 from ..zoos.networks.layer_table import LayerTable
 from .parts.parameters import check_weights, parameter_tensors
 
+LARGEST = torch.finfo(torch.float32).max
 CACHED_SIZES = 512  # numbers of values of a tensor; a ResNet-18 has about 20
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STATISTICS = ("mean", "variance", *(f"quantile_{level}" for level in QUANTILES))
@@ -35,7 +36,8 @@ def layer_statistics(
     Returns:
         Statistics, (B, 7 * T), float32: `STATISTICS` of the first tensor, then of the second, and
         so on. For another number of quantiles 7 becomes 2 plus that number. The variance of a
-        single value is 0; quantiles are interpolated linearly.
+        single value is 0; quantiles are interpolated linearly. A statistic beyond float32, such as
+        the variance of weights of 1e20, is the largest float32.
 
     Raises:
         ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
@@ -50,7 +52,8 @@ def layer_statistics(
     check_weights(weights, layer_table)
     tensors = parameter_tensors(layer_table)
     values = [weights[:, spec.offset : spec.offset + spec.size].float() for spec in tensors]
-    return torch.cat([_summary(value, quantiles) for value in values], dim=1)
+    summaries = torch.cat([_summary(value, quantiles) for value in values], dim=1)
+    return summaries.clamp(-LARGEST, LARGEST)
 
 
 def _summary(values: Tensor, quantiles: Sequence[float]) -> Tensor:

@@ -66,3 +66,11 @@ def test_statistics_leave_buffers_out() -> None:
 def test_statistics_reject_weights_of_another_table() -> None:
     with pytest.raises(ValueError, match=r"D=17.*got \(2, 13\)"):
         layer_statistics(torch.zeros(2, 13), batch_norm_table())
+
+
+def test_statistics_of_huge_weights_are_finite() -> None:
+    """Models that diverged without a loss that says so have such weights."""
+    table = LayerTable.from_module(torch.nn.Linear(4, 1))
+    got = layer_statistics(torch.tensor([[1e20, -1e20, 3.0, 2.0, 7.0]]), table)
+    assert got.isfinite().all()
+    assert got[0, STATISTICS.index("variance")] == torch.finfo(torch.float32).max
