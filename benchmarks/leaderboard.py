@@ -127,7 +127,8 @@ def section(result: Mapping[str, Any]) -> str:
     return (
         f"## {result['benchmark']}: {result['question']}\n\n{main(result)}\n\n{pairs}"
         f"`{result['command']}`, seeds {seeds}; {len(result['runs'])} fits{earlier}; tested on "
-        f"{_tested(result)}; {environment['machine']}, torch {environment['torch']}.\n"
+        f"{_tested(result)}; {environment['machine']}, torch {environment['torch']}"
+        f"{_commit(environment)}.\n"
     )
 
 
@@ -149,6 +150,11 @@ def _generation_sections(folder: Path) -> list[str]:
     found = _read_results(folder, generation_report.DATA)
     ours = [data for data in found if data.get("format") == generation_report.FORMAT]
     return [generation_report.leaderboard_section(data) for data in ours]
+
+
+def _commit(environment: Mapping[str, str]) -> str:
+    """The commit that measured, as text; empty if it is unknown."""
+    return f", commit {environment['commit'][:10]}" if environment.get("commit") else ""
 
 
 def _tested(result: Mapping[str, Any]) -> str:
