@@ -8,29 +8,22 @@ unfiltered, so that it can be mapped into memory. JSON root attributes describe 
 Shape letters: N rows, D length of the flat weight vector.
 """
 
-from .columns import IDENTITY, METRICS, SPLITS, STATUSES, WEIGHTS, Column, checksum
-from .header import ATTRIBUTE_LIMIT_BYTES, FORMAT_VERSION, ZooHeader, check_format_version
-from .writing import create_zoo_file, finish_zoo_file, write_columns_file, write_zoo_file
-from .zoo_file import ZooFile, changed_file, open_zoo_file, read_columns_file
-
-__all__ = [
-    "ATTRIBUTE_LIMIT_BYTES",
-    "FORMAT_VERSION",
-    "IDENTITY",
-    "METRICS",
-    "SPLITS",
-    "STATUSES",
-    "WEIGHTS",
-    "Column",
-    "ZooFile",
-    "ZooHeader",
-    "changed_file",
-    "check_format_version",
-    "checksum",
-    "create_zoo_file",
-    "finish_zoo_file",
-    "open_zoo_file",
-    "read_columns_file",
-    "write_columns_file",
-    "write_zoo_file",
-]
+from .columns import IDENTITY as IDENTITY
+from .columns import METRICS as METRICS
+from .columns import SPLITS as SPLITS
+from .columns import STATUSES as STATUSES
+from .columns import WEIGHTS as WEIGHTS
+from .columns import Column as Column
+from .columns import checksum as checksum
+from .header import ATTRIBUTE_LIMIT_BYTES as ATTRIBUTE_LIMIT_BYTES
+from .header import FORMAT_VERSION as FORMAT_VERSION
+from .header import ZooHeader as ZooHeader
+from .header import check_format_version as check_format_version
+from .writing import create_zoo_file as create_zoo_file
+from .writing import finish_zoo_file as finish_zoo_file
+from .writing import write_columns_file as write_columns_file
+from .writing import write_zoo_file as write_zoo_file
+from .zoo_file import ZooFile as ZooFile
+from .zoo_file import changed_file as changed_file
+from .zoo_file import open_zoo_file as open_zoo_file
+from .zoo_file import read_columns_file as read_columns_file
