@@ -11,7 +11,7 @@ from . import generation_report
 from .cells import HEADS
 from .comparisons import comparison_table
 from .inrs import editing_report
-from .leaderboard_summary import summary
+from .leaderboard_summary import one_seed, summary
 from .merging import language_report
 from .merging import report as merging_report
 from .ranking.leaderboard_section import leaderboard_section as ranking_section
@@ -120,12 +120,13 @@ def section(result: Mapping[str, Any]) -> str:
         "rows": lambda result: target_table(result, result["target"]),
     }.get(result["layout"], LAYOUTS[result["layout"]])
     environment, seeds = result["environment"], ", ".join(map(str, result["seeds"]))
+    title = f"## {result['benchmark']}{one_seed(result)}: {result['question']}"
     reused = sum(run["reused"] for run in result["runs"])
     pairs = comparison_table(result, HEADS[result["metric"]])
     pairs = f"{pairs}\n\n" if pairs else ""
     earlier = f" ({reused} from an earlier start)" if reused else ""
     return (
-        f"## {result['benchmark']}: {result['question']}\n\n{main(result)}\n\n{pairs}"
+        f"{title}\n\n{main(result)}\n\n{pairs}"
         f"`{result['command']}`, seeds {seeds}; {len(result['runs'])} fits{earlier}; tested on "
         f"{_tested(result)}; {environment['machine']}, torch {environment['torch']}"
         f"{_commit(environment)}.\n"

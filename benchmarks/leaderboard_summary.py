@@ -38,9 +38,14 @@ def summary(results: Sequence[Mapping[str, Any]]) -> str:
     return f"## Summary\n\n{NOTE}\n\n{table(head, rows)}\n"
 
 
+def one_seed(result: Mapping[str, Any]) -> str:
+    """Note for a title that no spread over seeds is known; empty for several seeds."""
+    return ", one seed" if len({run["seed"] for run in result["runs"]}) == 1 else ""
+
+
 def _title(result: Mapping[str, Any]) -> str:
     models = max(run["train_models"] for run in result["runs"])
-    return f"{result['benchmark']}, {models:,} models, {HEADS[result['metric']]}"
+    return f"{result['benchmark']}, {models:,} models, {HEADS[result['metric']]}{one_seed(result)}"
 
 
 def _text(result: Mapping[str, Any], name: str, best: bool) -> str:

@@ -23,9 +23,9 @@ def row(text: str, name: str) -> list[str]:
 
 def test_summary_marks_the_best_of_a_column_and_what_was_not_run() -> None:
     rows = [run("SNE", 0.4), run("boosting", 0.5), run("oracle: accuracy on val images", 0.9)]
-    errors = [run("SNE", 0.1, fraction=0.5), run("SNE", 0.2), run("NFT", 0.3)]
+    errors = [run("SNE", 0.1, fraction=0.5), run("SNE", 0.2), run("NFT", 0.3, seed=1)]
     text = summary([result("rows", rows), result("curve", errors, "mse")])
-    assert "| rows, 55 models, τ_b | curve, 55 models, MSE |" in text
+    assert "| rows, 55 models, τ_b, one seed | curve, 55 models, MSE |" in text
     assert row(text, "boosting") == ["**0.500**", "–"]
     assert row(text, "SNE") == ["0.400", "**0.200**"]
     assert row(text, "oracle: accuracy on val images") == ["0.900", "–"]

@@ -12,6 +12,8 @@ from weightzoo.benchmarks.submissions import check_submission
 from weightzoo.cli.main import main
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+SEEDS_CHECK = "every predictor was fitted with every seed"
+BASELINE_CHECK = "the constant and the baseline are among the predictors"
 SHIPPED = [
     path.parent.name
     for path in sorted(RESULTS.glob("*/result.json"))
@@ -28,6 +30,17 @@ def failed(path: Path) -> dict[str, str]:
 def test_shipped_results_pass_every_check(name: str) -> None:
     assert len(SHIPPED) > 3
     assert failed(RESULTS / name / "result.json") == {}
+
+
+def test_results_with_one_seed_fail_that_check_alone() -> None:
+    """They are shown as such; the ablation compares variants of SNE, without statistics."""
+    found = sorted((RESULTS / "one-seed").glob("*/result.json"))
+    assert found
+    for path in found:
+        allowed = {SEEDS_CHECK} | (
+            {BASELINE_CHECK} if path.parent.name == "sne-ablation" else set()
+        )
+        assert set(failed(path)) == allowed, path
 
 
 def _drop_seed(result: Any) -> None:

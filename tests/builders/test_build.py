@@ -22,9 +22,8 @@ from weightzoo.builders.engines import process_engine
 from weightzoo.builders.engines.worker_processes import Worker
 from weightzoo.builders.writing.partial_zoo import PartialZoo
 from weightzoo.cli.main import main
-from weightzoo.zoos import format
 from weightzoo.zoos.errors import BuildError, RecipeError, ZooFormatError
-from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file
+from weightzoo.zoos.format import SPLITS, checksum, open_zoo_file, writing
 from weightzoo.zoos.index import ZooIndex
 from weightzoo.zoos.networks import convolution_c
 from weightzoo.zoos.recipe import Recipe, load_recipe
@@ -356,12 +355,12 @@ def test_build_zoo_killed_while_it_finishes_files_goes_on(
 
 def kill_in_finishing(monkeypatch: pytest.MonkeyPatch, file: int) -> None:
     """Stop when the rows of one finished file are copied, as a full disk or a kill may."""
-    real, count = format._copy_rows, iter(range(9))
+    real, count = writing._copy_rows, iter(range(9))
 
     def copy_or_die(*arguments: Any) -> None:
         _interrupt() if next(count) == file else real(*arguments)
 
-    monkeypatch.setattr(format, "_copy_rows", copy_or_die)
+    monkeypatch.setattr(writing, "_copy_rows", copy_or_die)
 
 
 def test_build_zoo_finishes_what_an_older_version_was_killed_in(
