@@ -81,6 +81,7 @@ def test_run_of_another_size_is_not_continued(tmp_path: Path) -> None:
 def test_benchmark_compares_all_methods_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("cmaes", reason="the extra 'search' is not installed")
     monkeypatch.setattr(benchmark, "SMALL", Size(1, 1, (1e-3,), 4, 1, 0, 2))
     monkeypatch.setattr(benchmark, "SCENARIOS", {"classes": SCENARIOS["classes"]})
     monkeypatch.setattr(rows, "SCALES", (0.5,))
