@@ -13,7 +13,10 @@ from weightzoo.tasks.training import data_parallel
 from weightzoo.tasks.training.data_parallel import SharedBatchNorm, share_batch_norms
 from weightzoo.zoos.format import write_zoo_file
 
-TOLERANCES = {"sne": 1e-3, "sne, pre-norm": 2e-4, "hyper-representation": 2e-4}  # of weights
+# of weights and buffers; with a batch norm in the head one process that starts from weights changed
+# by 3e-8 ends as far away, in its second loss by 0.4 %
+TOLERANCES = {"sne": 5e-3, "sne, pre-norm": 2e-4, "hyper-representation": 2e-4}
+LOSS_TOLERANCES = 2 * [1e-2] + 4 * [1e-5]
 # their gradients are zero but for rounding, which AdamW scales to whole steps
 WITHOUT_GRADIENT = ("key.bias", "in_proj_bias", "network.pool.block.norm.bias", "running_mean")
 
@@ -43,7 +46,8 @@ def test_two_processes_train_to_the_weights_of_one_with_the_batch_of_both(tmp_pa
             if not name.endswith(WITHOUT_GRADIENT):
                 torch.testing.assert_close(one[encoder][name], want, atol=tolerance, rtol=0)
     assert one["losses"] == other["losses"]
-    assert one["losses"] == pytest.approx(alone["losses"], rel=1e-3)
+    for loss, want, tolerance in zip(one["losses"], alone["losses"], LOSS_TOLERANCES, strict=True):
+        assert loss == pytest.approx(want, rel=tolerance)
     torch.testing.assert_close(torch.cat([one["norm"], other["norm"]]), alone["norm"])
 
 
