@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from make_tiny_zoo import tiny_architecture, tiny_rows
 
-from weightzoo.zoos import format as zoo_format
-from weightzoo.zoos.format import ZooHeader, create_zoo_file
+from weightzoo.zoos.format import ZooHeader, create_zoo_file, writing
 from weightzoo.zoos.recipe import hyper_parameter_names, load_recipe
 
 ROWS = 1_015_000  # of 2,464 float32: 10 GB
@@ -62,7 +61,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns, _ = tiny_rows(tiny_architecture(), ["train"] * 8)
     path = tmp_path_factory.mktemp("large") / "large.h5"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zoo_format, "_reserve", leave_a_hole)
+        patch.setattr(writing, "_reserve", leave_a_hole)
         create_zoo_file(path, header, {name: np.resize(c, ROWS) for name, c in columns.items()})
     assert path.stat().st_size > 10e9
     return path
