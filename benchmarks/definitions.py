@@ -62,7 +62,7 @@ def _dataset_runs(
     names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
     predictors = [*baselines(), *encoders(size), *own_encoders(own, size), *oracles()]
-    return _matrix(predictors, names, seeds)
+    return _matrix(predictors, names, names, seeds)
 
 
 def _architecture_plans(size: str) -> list[ZooPlan]:
@@ -88,17 +88,19 @@ def _architecture_runs(
     """
     predictors = [*crossing(size), *own_encoders(own, size, **ACROSS)]
     if size != "full":
-        sources = names[:-1]
-        return [r for name in sources for r in repeated_runs(predictors, [name], names, seeds)]
+        return _matrix(predictors, names[:-1], names, seeds)
     others = _leave_one_out(predictors, names, seeds)
-    return [*_matrix(predictors, names, seeds), *others]
+    return [*_matrix(predictors, names, names, seeds), *others]
 
 
 def _matrix(
-    predictors: Sequence[Predictor], names: Sequence[str], seeds: Sequence[int]
+    predictors: Sequence[Predictor],
+    sources: Sequence[str],
+    tested: Sequence[str],
+    seeds: Sequence[int],
 ) -> list[Run]:
-    """Runs that train on one zoo and test on all, for every zoo."""
-    return [run for source in names for run in repeated_runs(predictors, [source], names, seeds)]
+    """Runs that train on one zoo and test on all, for every source."""
+    return [run for name in sources for run in repeated_runs(predictors, [name], tested, seeds)]
 
 
 def _leave_one_out(

@@ -328,12 +328,13 @@ def _gather(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
 
 
 def _is_plain(shard: np.ndarray, rows: np.ndarray, out: np.ndarray) -> bool:
-    """Whether compiled loops can copy: bytes of a row and row numbers lie side by side."""
+    """Whether compiled loops can copy: shapes fit, bytes of a row and row numbers lie together."""
     return (
         library() is not None
         and shard.dtype == out.dtype
         and shard.strides[1] == shard.itemsize
-        and out.flags.c_contiguous
+        and out.shape == (len(rows), shard.shape[1])
+        and out.flags.carray
         and rows.dtype == np.int64
         and rows.flags.c_contiguous
     )

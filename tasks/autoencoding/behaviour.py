@@ -149,6 +149,7 @@ class Behaviour:
         )
         self._canonical, self._count = canonical, settings.queries
         self._activations = train.hidden_column("activation", "the behavioural loss").tolist()
+        self._is_one = len(set(self._activations)) == 1
 
     def loss(self, rows: Tensor, made: Tensor, true: Tensor, generator: torch.Generator) -> Tensor:
         """The loss of a batch, see `behaviour_loss`.
@@ -170,7 +171,7 @@ class Behaviour:
 
     def _activations_of(self, rows: Tensor) -> list[str]:
         """Activations of rows; the numbers leave the device only if the activations differ."""
-        if len(set(self._activations)) == 1:
+        if self._is_one:
             return self._activations[:1] * len(rows)
         return [self._activations[row] for row in rows.tolist()]
 

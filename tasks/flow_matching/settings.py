@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 
 from ..autoencoding.learnable_rows import TOP_SHARE
+from ..autoencoding.settings import KEPT
 from ..training.settings import check_least, check_positive
-
-KEPT = ("best", "last")
 
 
 @dataclass(frozen=True, kw_only=True)

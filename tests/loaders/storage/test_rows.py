@@ -106,6 +106,17 @@ def test_take_writes_into_memory_that_is_given(sharded_rows: WeightRows) -> None
     np.testing.assert_array_equal(out, every_row(sharded_rows)[[7, 1, 7]])
 
 
+def test_take_refuses_memory_of_another_size(sharded_rows: WeightRows) -> None:
+    rows = WeightRows(sharded_rows.files[:1])
+    for shape in ((1, rows.width), (2, rows.width - 1)):
+        with pytest.raises(ValueError):
+            rows.take(np.array([4, 1]), np.zeros(shape, np.float32))
+    memory = np.zeros((2, rows.width), np.float32)
+    memory.flags.writeable = False
+    with pytest.raises(ValueError):
+        rows.take(np.array([4, 1]), memory)
+
+
 def test_take_maps_no_more_files_than_allowed(
     sharded_rows: WeightRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
