@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...encoders.losses import CONTRASTS, REDUCTIONS
-from ..training.settings import check_least, check_positive
+from ..training.settings import check_choices, check_least, check_positive
 
 VIEWS = ("canonical", "permuted")
 KEPT = ("best", "last")
@@ -74,15 +74,10 @@ class AutoencoderSettings:
         """
         if len(self.views) != 2 or isinstance(self.views, str):
             raise ValueError(f"views must be two of {VIEWS}, got {self.views!r}")
-        for name, value, allowed in (
-            ("contrast", self.contrast, CONTRASTS),
-            ("keep", self.keep, KEPT),
-            ("reduction", self.reduction, REDUCTIONS),
-            ("views", self.views[0], VIEWS),
-            ("views", self.views[1], VIEWS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {value!r}")
+        check_choices(self, {"contrast": CONTRASTS, "keep": KEPT, "reduction": REDUCTIONS})
+        for view in self.views:
+            if view not in VIEWS:
+                raise ValueError(f"views must be one of {VIEWS}, got {view!r}")
         shares = (self.gamma, self.erasing, self.structure)
         if min(shares) < 0 or max(shares) > 1 or self.noise < 0:
             raise ValueError(

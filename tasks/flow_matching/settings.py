@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..autoencoding.learnable_rows import TOP_SHARE
 from ..autoencoding.settings import KEPT
-from ..training.settings import check_least, check_positive
+from ..training.settings import check_choices, check_least, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +57,7 @@ class FlowSettings:
         Raises:
             ValueError: if a choice is unknown or a number is out of range.
         """
-        if self.keep not in KEPT:
-            raise ValueError(f"keep must be one of {KEPT}, got {self.keep!r}")
+        check_choices(self, {"keep": KEPT})
         if not self.widths or not all(isinstance(one, int) and one > 0 for one in self.widths):
             raise ValueError(
                 f"widths must be whole numbers above 0, as in [512,512], got {list(self.widths)!r}"

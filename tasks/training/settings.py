@@ -109,15 +109,14 @@ class TrainingSettings:
         Raises:
             ValueError: if a choice is unknown or a number is out of range.
         """
-        for key, allowed in {
+        allowed = {
             "loss": LOSSES,
             "select": SELECTIONS,
             "scaling": SCALINGS,
             "invariance_on": PENALISED_OUTPUTS,
             "permutations": GROUPS,
-        }.items():
-            if (value := getattr(self, key)) not in allowed:
-                raise ValueError(f"{key} must be one of {allowed}, got {value!r}")
+        }
+        check_choices(self, allowed)
         # batch norm needs two rows
         check_least(self, {"epochs": 1, "patience": 1, "threads": 1, "batch_size": 2})
         check_positive(self, "lr", "clip")
@@ -126,6 +125,21 @@ class TrainingSettings:
                 raise ValueError(f"{key} must be at least 0 and finite, got {value!r}")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging must lie in [0, 1), got {self.averaging!r}")
+
+
+def check_choices(settings: Any, allowed: Mapping[str, Sequence[str]]) -> None:
+    """Reject settings that are none of their choices.
+
+    Args:
+        settings: settings with an attribute of every name.
+        allowed: choices by name.
+
+    Raises:
+        ValueError: if a setting is none of its choices.
+    """
+    for name, choices in allowed.items():
+        if (value := getattr(settings, name)) not in choices:
+            raise ValueError(f"{name} must be one of {choices}, got {value!r}")
 
 
 def check_least(settings: Any, least: Mapping[str, int]) -> None:
