@@ -23,6 +23,7 @@ from .parts.parameters import parameter_tensors, parameter_values
 CODES = ("none", "layer", "element")
 CODE_WIDTH = 16  # width of each sinusoidal encoding
 CACHED_TABLES = 32
+BLOCK_BYTES = 2**21  # of hidden values on a CPU, whose caches do not hold those of a whole batch
 
 
 class DeepSets(nn.Module):
@@ -91,10 +92,10 @@ class DeepSets(nn.Module):
         Returns:
             Embeddings, (B, H).
         """
-        hidden = self.value(parameter_values(weights, layer_table)[..., None])
-        if self.code is not None and codes is not None:
-            hidden = hidden + self.code(codes.to(weights.dtype))
-        return self.encoder(hidden).mean(dim=1)
+        values = parameter_values(weights, layer_table)
+        code = None if self.code is None or codes is None else self.code(codes.to(weights.dtype))
+        means = [self._mean(block, code) for block in values.split(self._block(values))]
+        return self.encoder[1][-1](torch.cat(means))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Predict from weights.
@@ -109,6 +110,24 @@ class DeepSets(nn.Module):
             Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))
+
+    def _block(self, values: Tensor) -> int:
+        """Number of models whose hidden values are computed together."""
+        if values.device.type != "cpu":
+            return len(values)
+        size = values.shape[1] * self.value.out_features * values.element_size()
+        return max(1, BLOCK_BYTES // size)
+
+    def _mean(self, values: Tensor, code: Tensor | None) -> Tensor:
+        """Mean over the values (B, P) of their hidden values before the last layer, (B, H).
+
+        The last layer is linear: the mean of its results is its result for the mean.
+        """
+        hidden = self.value(values[..., None])
+        if code is not None:
+            hidden = hidden + code
+        first, _, _ = self.encoder[1]
+        return first(hidden.relu()).relu().mean(dim=1)
 
 
 @lru_cache(maxsize=CACHED_TABLES)
