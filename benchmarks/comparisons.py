@@ -21,11 +21,16 @@ BOOSTING, POOLED, PERCEPTRON = (
     "statistics MLP",
 )
 PAIRS = (
+    ("ProbeStatistics", BOOSTING),
+    ("ProbeStatistics", POOLED),
+    ("ProbeStatistics", PERCEPTRON),
+    ("ProbeStatistics", "neural graph"),
+    ("ProbeStatistics", "DNG"),
+    ("ProbeStatistics", "SNE"),
+    ("ProbeStatistics", "ProbeGen"),
     ("HiddenProbe", BOOSTING),
     ("HiddenProbe", POOLED),
     ("HiddenProbe", PERCEPTRON),
-    ("HiddenProbe", "neural graph"),
-    ("HiddenProbe", "SNE"),
     ("ProbeGen", BOOSTING),
     ("ProbeGen", POOLED),
     ("ProbeGen", "ProbeGen, random probes"),

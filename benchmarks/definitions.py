@@ -61,8 +61,8 @@ def _dataset_plans(size: str) -> list[ZooPlan]:
 def _dataset_runs(
     names: Sequence[str], seeds: Sequence[int], size: str, own: Sequence[str] = ()
 ) -> list[Run]:
-    predictors = [*baselines(), *encoders(size), *own_encoders(own, size), *oracles()]
-    return _matrix(predictors, names, names, seeds)
+    learned = [*encoders(size, reads_classes=False), *own_encoders(own, size)]
+    return _matrix([*baselines(), *learned, *oracles()], names, names, seeds)
 
 
 def _architecture_plans(size: str) -> list[ZooPlan]:

@@ -1,10 +1,10 @@
 """Predictors that the benchmarks compare, with their training settings.
 
 Settings were chosen on val splits; `LOG.md` lists what was tried. Those of DNG (directed neural
-graph), ScaleGMN (scale-equivariant graph metanetwork), the encoders that run networks and the
-classifiers of INRs are first choices without a search. SNE is the
-set-based neural network encoder, NFN a neural functional network, INR an implicit neural
-representation.
+graph), ScaleGMN (scale-equivariant graph metanetwork) and the classifiers of INRs are first choices
+without a search. ProbeStatistics reads what means the same in all zoos of a benchmark: classes not
+across image sets, weight statistics not across architectures. SNE is the set-based neural network
+encoder, NFN a neural functional network, INR an implicit neural representation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,8 +48,13 @@ def probes() -> list[Predictor]:
     return [LinearProbe("weights"), LinearProbe("statistics")]
 
 
-def encoders(size: str) -> list[Predictor]:
-    """Learned encoders for one architecture; cheap ones get more epochs."""
+def encoders(size: str, reads_classes: bool = True) -> list[Predictor]:
+    """Learned encoders for one architecture; cheap ones get more epochs.
+
+    Args:
+        size: "small", "medium" or "full".
+        reads_classes: option of ProbeStatistics.
+    """
     epochs = EPOCHS[size]
     return [
         trained("flat MLP", "flat-mlp", lr=1e-3, epochs=2 * epochs),
@@ -62,7 +67,7 @@ def encoders(size: str) -> list[Predictor]:
         trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
         trained("SNE", "sne", lr=SNE_RATE, epochs=epochs),
         trained("SNE, paper", "sne-paper", paper_options(size), epochs=epochs),
-        *probing(size),
+        *probing(size, reads_classes=reads_classes),
     ]
 
 
@@ -75,20 +80,22 @@ def paper_options(size: str) -> dict[str, Any]:
     return {"chunk_size": 8} | ({} if size == "full" else REDUCED)
 
 
-def probing(size: str, **settings: Any) -> list[Predictor]:
+def probing(size: str, **readings: Any) -> list[Predictor]:
     """Encoders that run the networks on probes; frozen random probes are a control.
 
     Args:
         size: "small" with half as many probes, "medium" or "full".
-        **settings: fields of `TrainingSettings` that differ.
+        **readings: options of ProbeStatistics.
     """
-    common = {"lr": 1e-3, "batch_size": 32, "epochs": PROBING_EPOCHS[size]} | settings
+    common = {"lr": 2e-3, "batch_size": 32, "epochs": PROBING_EPOCHS[size]}
     options: dict[str, Any] = {"probes": 32 if size == "small" else 64}
     random = options | {"probe_kind": "random"}
+    own = options | readings
     return [
         trained("ProbeGen", "probegen", options, **common),
         trained("ProbeGen, random probes", "probegen", random, **common),
         trained("HiddenProbe", "hidden-probe", options, **common),
+        trained("ProbeStatistics", "probe-statistics", own, **common),
     ]
 
 
@@ -106,7 +113,7 @@ def crossing(size: str) -> list[Predictor]:
         trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
         trained("SNE", "sne", lr=SNE_RATE, epochs=epochs, **ACROSS),
         trained("SNE, paper", "sne-paper", paper_options(size), epochs=epochs, **ACROSS),
-        *probing(size),
+        *probing(size, reads_weights=False),
         *oracles(),
     ]
 

@@ -13,8 +13,9 @@ from .arguments import add_command, print_result
 SHELLS = ("bash", "zsh", "fish", "tcsh", "powershell")
 # Copies of names whose modules import torch; a test compares them.
 ENCODERS = (
-    "sne sne-paper deepsets neural-graph dng scale-gmn probegen hidden-probe padded-mlp flat-mlp "
-    "statistics-mlp nfn-hnp nfn-np nft dwsnet hyper-representation sane flow-matching"
+    "sne sne-paper deepsets neural-graph dng scale-gmn probegen hidden-probe probe-statistics "
+    "padded-mlp flat-mlp statistics-mlp nfn-hnp nfn-np nft dwsnet "
+    "hyper-representation sane flow-matching"
 ).split()
 IMAGE_SETS = (
     "digits digits-shuffled waves glyphs glyphs-latin glyphs-latin-sans glyphs-latin-serif "

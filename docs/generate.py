@@ -191,8 +191,8 @@ def encoder_page() -> str:
         "Training, prediction and embedding hand each encoder what it declares "
         "([your own encoder](your_encoder.md)): `sne`, `sne-paper` and `hyper-representation` "
         "layer sets (a layer set is the weights as a set of chunks), `sane` windows of tokens, "
-        "`scale-gmn`, `probegen` and `hidden-probe` networks with their activation functions, the "
-        "others flat weights.\n\n"
+        "`scale-gmn`, `probegen`, `hidden-probe` and `probe-statistics` networks with their "
+        "activation functions, the others flat weights.\n\n"
         f"{table(head, rows)}\n"
     )
 

@@ -146,6 +146,12 @@ ENCODERS: dict[str, EncoderEntry] = {
         "HiddenProbe",
         "hidden responses to learned probes; any architecture that weightzoo runs",
     ),
+    "probe-statistics": _entry(
+        "probe_statistics",
+        "ProbeStatistics",
+        "outputs on learned probes, with statistics of outputs and weights; any "
+        "architecture that weightzoo runs",
+    ),
     "padded-mlp": _entry(
         "padded_mlp", "PaddedMLP", "a perceptron over the first values; any architecture"
     ),

@@ -59,11 +59,21 @@ def layer_statistics(
 def _summary(values: Tensor, quantiles: Sequence[float]) -> Tensor:
     """Statistics (B, 7) of values (B, V)."""
     variance, mean = torch.var_mean(values, dim=1, correction=min(1, values.shape[1] - 1))
-    return torch.cat([mean[:, None], variance[:, None], _quantiles(values, quantiles)], dim=1)
+    return torch.cat(
+        [mean[:, None], variance[:, None], ordered_quantiles(values, quantiles)], dim=1
+    )
 
 
-def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
-    """Quantiles (B, levels) of values (B, V); torch.quantile rejects large tensors."""
+def ordered_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    """Quantiles of values, interpolated linearly; torch.quantile rejects large tensors.
+
+    Args:
+        values: values, (B, V).
+        levels: quantile levels in [0, 1].
+
+    Returns:
+        (B, levels).
+    """
     ordered = values.sort(dim=1).values
     where = _neighbours(tuple(levels), values.shape[1], values.device, values.dtype)
     below, above, share = where

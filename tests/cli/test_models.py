@@ -68,7 +68,7 @@ def test_predict_embed_and_sample_show_progress_on_stderr(
     assert "draws:" in (shown := capsys.readouterr()).err and "measures:" in shown.err
 
 
-@pytest.mark.parametrize("name", ["probegen", "hidden-probe", "scale-gmn"])
+@pytest.mark.parametrize("name", ["probegen", "hidden-probe", "probe-statistics", "scale-gmn"])
 def test_encoder_that_reads_networks_is_trained_saved_and_loaded(
     name: str, trained_zoo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +84,7 @@ def test_encoder_that_reads_networks_is_trained_saved_and_loaded(
     loaded, again = (from_pretrained(tmp_path / out) for out in ("one", "two"))
     assert results[0] == results[1] and "above_chance" in results[0]
     assert (loaded.predict(test) == again.predict(test)).all()
-    assert loaded.embed(test).shape == (len(test), 8 if name == "probegen" else 16)
+    assert loaded.embed(test).shape == (len(test), 8 if name.startswith("probe") else 16)
     assert loaded.scaler.scaling == "none"
 
 

@@ -6,6 +6,7 @@ import torch
 from weightzoo.encoders.hidden_probe import HiddenProbe
 from weightzoo.encoders.parts.probes import Probes
 from weightzoo.encoders.probe_gen import ProbeGen, output_features
+from weightzoo.encoders.probe_statistics import ProbeStatistics, confidence
 from weightzoo.encoders.registry import ENCODERS
 from weightzoo.zoos.errors import UnsuitableError
 from weightzoo.zoos.networks.batched import NetworkBatch
@@ -27,10 +28,10 @@ def test_probes_fit_every_input_shape_and_differ(shape: tuple[int, ...]) -> None
     assert torch.pdist(probes.flatten(1)).min() > 0.1
 
 
-@pytest.mark.parametrize("encoder", [ProbeGen, HiddenProbe])
+@pytest.mark.parametrize("encoder", [ProbeGen, HiddenProbe, ProbeStatistics])
 @pytest.mark.parametrize("kind", ["learned", "random"])
 def test_only_learned_probes_change_in_training(
-    encoder: type[ProbeGen] | type[HiddenProbe], kind: str
+    encoder: type[ProbeGen] | type[HiddenProbe] | type[ProbeStatistics], kind: str
 ) -> None:
     torch.manual_seed(0)
     module, networks = encoder(probes=4, probe_kind=kind), cnns()
@@ -47,6 +48,54 @@ def test_outputs_are_read_as_asinh_and_softmax() -> None:
     assert features.flatten().tolist() == pytest.approx(wanted)
     with pytest.raises(UnsuitableError, match="make it with values=4"):
         output_features(torch.zeros(1, 1, 4), values=3)
+
+
+def test_confidence_counts_entropies_and_variances() -> None:
+    sure, torn = [0.0, 60.0], [0.0, 0.0]
+    found = confidence(torch.tensor([[sure, torn]]))[0]
+    half = torch.tensor(2.0).log().item() / 2
+    assert found[:4].tolist() == pytest.approx([half, half, 0.75, 0.25], abs=1e-3)
+    mixed = -(0.25 * torch.tensor(0.25).log() + 0.75 * torch.tensor(0.75).log())
+    assert found[4].item() == pytest.approx(mixed.item(), abs=1e-3)
+    assert found[5:].exp().tolist() == pytest.approx([450.0, 450.0])
+
+
+def test_confidence_has_finite_gradients_for_dead_and_for_huge_outputs() -> None:
+    outputs = torch.stack([torch.zeros(3, 4), torch.full((3, 4), 1e30)]).requires_grad_()
+    confidence(outputs).sum().backward()
+    assert outputs.grad is not None and outputs.grad.isfinite().all()
+
+
+def test_probe_statistics_without_classes_is_blind_to_their_order_alone() -> None:
+    torch.manual_seed(0)
+    networks = cnns()
+    table = networks.architecture.layer_table()
+    tensors = {
+        name: tensor.flip(1) if name.startswith("linear2") else tensor
+        for name, tensor in table.split(networks.weights).items()
+    }
+    weights = torch.cat([tensor.flatten(1) for tensor in tensors.values()], 1)
+    turned = NetworkBatch(networks.architecture, networks.activations, weights)
+    for reads in (True, False):
+        encoder = ProbeStatistics(probes=4, reads_classes=reads).eval()
+        same = torch.allclose(encoder(networks, table), encoder(turned, table), atol=1e-5)
+        assert same != reads
+
+
+def test_probe_statistics_reads_weights_only_if_asked() -> None:
+    torch.manual_seed(0)
+    networks = cnns()
+    table = networks.architecture.layer_table()
+    weights = networks.weights.clone()
+    tensors = table.split(weights)
+    tensors["linear2.weight"].zero_()  # views: the outputs no longer depend on earlier weights
+    other = weights.clone()
+    table.split(other)["conv1.weight"].mul_(2)
+    pair = [NetworkBatch(networks.architecture, networks.activations, w) for w in (weights, other)]
+    for reads in (True, False):
+        encoder = ProbeStatistics(probes=4, reads_weights=reads).eval()
+        one, two = (encoder(batch, table) for batch in pair)
+        assert torch.allclose(one, two, atol=1e-7) != reads
 
 
 def test_hidden_probe_reads_hidden_units_and_probe_gen_outputs_alone() -> None:
@@ -72,7 +121,7 @@ def test_hidden_probe_reads_hidden_units_and_probe_gen_outputs_alone() -> None:
         ({"width": 0}, "must be at least 1"),
     ],
 )
-@pytest.mark.parametrize("encoder", [ProbeGen, HiddenProbe])
+@pytest.mark.parametrize("encoder", [ProbeGen, HiddenProbe, ProbeStatistics])
 def test_encoders_reject_bad_options(
     encoder: type[ProbeGen], options: dict[str, object], message: str
 ) -> None:

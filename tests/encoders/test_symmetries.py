@@ -25,11 +25,12 @@ INVARIANT = [
     ("dng", "gap"),
     *(
         (name, chain)
-        for name in ("probegen", "hidden-probe", "scale-gmn")
+        for name in ("probegen", "hidden-probe", "probe-statistics", "scale-gmn")
         for chain in ("mlp", "cnn", "gap")
     ),
     ("probegen", "inr"),
     ("hidden-probe", "inr"),
+    ("probe-statistics", "inr"),
     ("scale-gmn", "inr"),
     ("dwsnet", "mlp"),
     ("dwsnet", "inr"),
