@@ -1,15 +1,17 @@
 """Predictors that the benchmarks compare, with their training settings.
 
 Settings were chosen on val splits; `LOG.md` lists what was tried. Those of DNG (directed neural
-graph), ScaleGMN (scale-equivariant graph metanetwork) and the classifiers of INRs are first choices
-without a search. ProbeStatistics reads what means the same in all zoos of a benchmark: classes not
-across image sets, weight statistics not across architectures. SNE is the set-based neural network
-encoder, NFN a neural functional network, INR an implicit neural representation.
+graph), ScaleGMN (scale-equivariant graph metanetwork), NFT (neural functional transformer), the
+hyper-representation and the classifiers of INRs are first choices without a search. ProbeStatistics
+reads what means the same in all zoos of a benchmark: classes not across image sets, weight
+statistics not across architectures. SNE is the set-based neural network encoder, NFN a neural
+functional network, INR an implicit neural representation.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..tasks.autoencoding.representation_probe import HyperRepresentationProbe
 from ..tasks.baselines.linear_probe import LinearProbe
 from ..tasks.baselines.pooled_statistics import PooledStatisticsBoosting
 from ..tasks.baselines.regressors import (
@@ -23,12 +25,14 @@ from ..tasks.baselines.regressors import (
 from ..tasks.training.encoder_making import EncoderSpec
 from ..tasks.training.encoder_training import EncoderRegressor
 from ..tasks.training.settings import TrainingSettings
+from .probes import probe_settings
 
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
 SNE_RATE = 6e-3
 EPOCHS = {"small": 10, "medium": 10, "full": 30}
 """Epochs of costly encoders."""
 PROBING_EPOCHS = {"small": 10, "medium": 16, "full": 40}
+REPRESENTATION_EPOCHS = {"small": 12, "medium": 20, "full": 100}
 REDUCED: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}
 """Size of the paper's SNE in the small and medium variants, a fifth of the time."""
 
@@ -65,6 +69,8 @@ def encoders(size: str, reads_classes: bool = True) -> list[Predictor]:
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs),
         trained("DNG", "dng", lr=3e-3, epochs=2 * epochs),
         trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
+        trained("NFT", "nft", {"blocks": 1}, lr=3e-3, epochs=epochs),
+        HyperRepresentationProbe(probe_settings(REPRESENTATION_EPOCHS[size], progress=False)),
         trained("SNE", "sne", lr=SNE_RATE, epochs=epochs),
         trained("SNE, paper", "sne-paper", paper_options(size), epochs=epochs),
         *probing(size, reads_classes=reads_classes),

@@ -66,7 +66,7 @@ def probe_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     folder = requested_zoo(options, RECIPE, SMALL_MODELS if options.small else None)
     splits = load_zoo(folder)
     assert isinstance(splits, dict)
-    settings = probe_settings(options.small)
+    settings = probe_settings(12 if options.small else 100)
     results = probe_representations(splits, settings, options.seeds, options.progress)
     left_out = not_finite(splits)
     text = write_probe_report(options.out, folder.name, results, options.command, left_out)
@@ -115,16 +115,22 @@ def probe_representations(
     return results
 
 
-def probe_settings(small: bool) -> AutoencoderSettings:
-    """Settings of a contrastive hyper-representation, with permuted views and erased spans."""
+def probe_settings(epochs: int, progress: bool = True) -> AutoencoderSettings:
+    """Settings of a contrastive hyper-representation, with permuted views and erased spans.
+
+    Args:
+        epochs: number of passes over the train rows.
+        progress: whether to show progress bars on stderr.
+    """
     return AutoencoderSettings(
         shape={"latent": 64, "width": 64},
         aligned=False,
         views=("permuted", "permuted"),
         gamma=0.5,
         noise=0.05,
-        epochs=12 if small else 100,
+        epochs=epochs,
         keep="last",  # R2 of the reconstruction says little about the latent vector
+        progress=progress,
     )
 
 

@@ -136,7 +136,7 @@ def test_properties_without_finite_values_are_left_out_and_named(
 
 
 def test_probe_settings_contrast_permuted_views() -> None:
-    settings = probe_settings(small=True)
+    settings = probe_settings(epochs=12)
     assert settings.views == ("permuted", "permuted") and settings.gamma > 0
     assert np.isfinite(settings.lr)
 
