@@ -5,7 +5,7 @@ from typing import Any
 
 from ..tasks.baselines.regressors import Predictor
 from ..tasks.scoring.targets import CATEGORIES
-from ..tasks.training.encoder_training import EncoderRegressor
+from ..tasks.training.encoder_regressor import EncoderRegressor
 from ..zoos.images.glyphs import LARGE_TEST
 from .benchmark import Benchmark, BenchmarkOptions, BenchmarkOutcome
 from .predictors import (

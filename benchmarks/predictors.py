@@ -23,7 +23,7 @@ from ..tasks.baselines.regressors import (
     ValAccuracy,
 )
 from ..tasks.training.encoder_making import EncoderSpec
-from ..tasks.training.encoder_training import EncoderRegressor
+from ..tasks.training.encoder_regressor import EncoderRegressor
 from ..tasks.training.settings import TrainingSettings
 from .probes import probe_settings
 

@@ -27,7 +27,7 @@ from ..tasks.scoring.evaluator import Evaluator, evaluation_inputs
 from ..tasks.scoring.targets import CLASSES, is_category
 from ..tasks.training.encoder_making import describe_encoder
 from ..tasks.training.encoder_reader import EncoderReader
-from ..tasks.training.encoder_training import EncoderRegressor
+from ..tasks.training.encoder_regressor import EncoderRegressor
 from ..tasks.training.invariance import RandomPermutations, invariance_errors
 from ..zoos.errors import DivergedError, UnsuitableError
 from ..zoos.index import INDEX_NAME

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .pretrained import save_pretrained as save_pretrained
     from .scoring.evaluator import Evaluator as Evaluator
     from .training.encoder_making import EncoderSpec as EncoderSpec
-    from .training.encoder_training import EncoderRegressor as EncoderRegressor
-    from .training.encoder_training import train_encoder as train_encoder
+    from .training.encoder_regressor import EncoderRegressor as EncoderRegressor
+    from .training.encoder_regressor import train_encoder as train_encoder
     from .training.property_predictor import PropertyPredictor as PropertyPredictor
     from .training.settings import TrainingSettings as TrainingSettings
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EncoderRegressor": "training.encoder_training",
+    "EncoderRegressor": "training.encoder_regressor",
     "EncoderSpec": "training.encoder_making",
     "Evaluator": "scoring.evaluator",
     "PropertyPredictor": "training.property_predictor",
@@ -51,7 +51,7 @@ _HOMES = {
     "predict_property": "prediction.property_prediction",
     "push_to_hub": "pretrained",
     "save_pretrained": "pretrained",
-    "train_encoder": "training.encoder_training",
+    "train_encoder": "training.encoder_regressor",
     "train_flow_matching": "flow_matching.flow_training",
     "train_hyper_representation": "autoencoding.hyper_representation",
     "train_sane": "autoencoding.sane",

@@ -48,7 +48,7 @@ MODULES = (
     "tasks.pretrained",
     "tasks.scoring.evaluator",
     "tasks.training.encoder_making",
-    "tasks.training.encoder_training",
+    "tasks.training.encoder_regressor",
     "tasks.training.property_predictor",
     "tasks.training.settings",
     "zoos.networks.tracing",

@@ -29,7 +29,7 @@ from ..processes import worker_pool
 from ..scoring.accuracy_ceilings import accuracy_ceilings
 from ..scoring.metrics import score, tau_ceiling
 from ..scoring.targets import is_text
-from ..training.encoder_training import EncoderRegressor
+from ..training.encoder_regressor import EncoderRegressor
 from .property_report import PredictorResult, PropertyReport, SplitCounts
 
 ROWS = ("all", "last")

@@ -20,7 +20,7 @@ from ..pretrained import Model, from_pretrained
 from ..scoring.evaluator import Evaluator, evaluation_inputs
 from ..scoring.targets import is_category
 from ..training.encoder_making import EncoderSpec
-from ..training.encoder_training import train_encoder
+from ..training.encoder_regressor import train_encoder
 from ..training.fingerprints import fingerprints
 from ..training.pretrained import save_predictor
 from ..training.property_predictor import PropertyPredictor

@@ -1,4 +1,4 @@
-"""Trains an encoder end to end to predict one target column from weights.
+"""One training of an encoder, end to end, to predict one target column from weights.
 
 An encoder is any module that maps (weights, layer table) to (B, K). It is trained on one zoo, or
 on several zoos of mixed architectures with alternating batches.
@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,22 +23,17 @@ from ...encoders.parts.planning import compiled
 from ...loaders import MixedLoader, ZooDataset
 from ...loaders.batching.device import rank_and_world
 from ...loaders.batching.order import epoch_order
-from ...loaders.dataset.checks import check_datasets
 from ...zoos.errors import DivergedError
 from ...zoos.networks.devices import upload
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.provenance import commit, package_version
 from ...zoos.strict_json import finite_or_null
-from ..processes import report_progress, step_on, threads
-from ..random_states import (
-    own_random_numbers,
-    random_state,
-    restore_random_state,
-    seed_random_numbers,
-)
+from ..processes import report_progress, step_on
+from ..random_states import random_state, restore_random_state, seed_random_numbers
 from ..scoring.metrics import accuracy, kendall_tau, mse
 from ..scoring.targets import TargetMapping
 from .averaging import ExponentialAverage
+from .batch_norms import refresh_batch_norms
 from .checkpoints import TrainingCheckpoint, zoo_identity
 from .checks import (
     check_architecture,
@@ -49,13 +43,7 @@ from .checks import (
     check_zoos,
 )
 from .data_parallel import average_gradients, share_batch_norms
-from .encoder_making import (
-    EncoderFactory,
-    EncoderSpec,
-    encoder_config,
-    make_encoder,
-    source_of,
-)
+from .encoder_making import EncoderFactory, encoder_config, make_encoder, source_of
 from .encoder_reader import EncoderReader, declared_input, training_mode
 from .invariance import RandomPermutations
 from .property_predictor import PREDICTION_BATCH, PropertyPredictor
@@ -65,116 +53,7 @@ from .weight_scaling import WeightScaler
 BATCH_NORM_ROWS = 512
 CHECKPOINT_SECONDS = 60.0  # time between two checkpoints within an epoch
 
-Zoos = ZooDataset | Sequence[ZooDataset]
 Outputs = Callable[[Any, LayerTable], Tensor]
-
-
-class EncoderRegressor:
-    """A `Predictor` that trains an encoder from scratch on every fit.
-
-    Attributes:
-        trained: trained encoder of the last fit.
-
-    Example:
-        >>> from weightzoo import load_zoo
-        >>> from weightzoo.tasks import EncoderSpec, TrainingSettings, EncoderRegressor
-        >>> zoo, encoder = load_zoo(ZOO), EncoderSpec("flat-mlp", {"widths": [4]})
-        >>> settings = TrainingSettings(epochs=1, progress=False)
-        >>> regressor = EncoderRegressor("MLP", encoder, settings)
-        >>> regressor.fit(zoo["train"], zoo["val"], "test_accuracy", seed=0)
-        >>> regressor.predict(zoo["test"]).shape
-        (3,)
-    """
-
-    seeded = True
-    trained: PropertyPredictor
-
-    def __init__(
-        self,
-        name: str = "SNE",
-        encoder: EncoderFactory = EncoderSpec("sne"),  # noqa: B008 - frozen
-        settings: TrainingSettings | None = None,
-    ) -> None:
-        """Store the encoder and its training settings.
-
-        Args:
-            name: name in the report.
-            encoder: encoder to train.
-            settings: training settings; None takes the defaults.
-        """
-        self.name = name
-        self.encoder = encoder
-        self.settings = settings or TrainingSettings()
-
-    def fit(self, train: Zoos, val: Zoos, target: str, seed: int) -> None:
-        """Train from scratch; errors are those of `train_encoder`.
-
-        Args:
-            train: zoos of the train split.
-            val: zoos of the val split.
-            target: name of the target column.
-            seed: seed of the training.
-        """
-        self.trained = train_encoder(self.encoder, train, val, target, self.settings, seed)
-
-    def predict(self, dataset: ZooDataset) -> np.ndarray:
-        """Predict the target of every row, (N,)."""
-        return self.trained.predict(dataset)
-
-
-def train_encoder(
-    encoder: EncoderFactory,
-    train: Zoos,
-    val: Zoos,
-    target: str,
-    settings: TrainingSettings | None = None,
-    seed: int = 0,
-    folder: Path | None = None,
-    resume: bool = True,
-) -> PropertyPredictor:
-    """Train an encoder; keep the weights of the epoch with the best score on the val split.
-
-    Every process of `torch.distributed` takes `batch_size` rows of a step, so that the steps are
-    those of one process with the batch of all of them. The invariance penalty and dropout are drawn
-    by each process.
-
-    Args:
-        encoder: encoder to train.
-        train: train rows, of one zoo or of several zoos; datasets, or streams of `load_zoo`.
-        val: val rows, which the epoch is chosen on.
-        target: name of the target column, of text or numbers.
-        settings: training settings; None takes the defaults.
-        seed: seed of initial weights, order of the data, dropout and permutations.
-        folder: folder for a checkpoint after every epoch, and within an epoch every
-            `CHECKPOINT_SECONDS`; None writes no checkpoint.
-        resume: whether to continue from a checkpoint in the folder. The result equals that of an
-            uninterrupted run.
-
-    Raises:
-        TypeError: if train or val is no dataset, nor several in a list, or the encoder is a text.
-        ValueError: before any training: if the target is missing or not finite, or constant in
-            the train rows or in the val rows of a zoo, if weights are not finite, if the encoder
-            cannot take an architecture, or if the checkpoint in the folder belongs to another
-            training, version of weightzoo or format.
-        DivergedError: if training diverges before any epoch has a score.
-        DeviceMemoryError: if a step does not fit the memory of the device.
-
-    Example:
-        >>> from weightzoo import load_zoo
-        >>> from weightzoo.tasks import EncoderSpec, TrainingSettings, train_encoder
-        >>> zoo, encoder = load_zoo(ZOO), EncoderSpec("flat-mlp", {"widths": [4]})
-        >>> settings = TrainingSettings(epochs=1, progress=False)
-        >>> model = train_encoder(encoder, zoo["train"], zoo["val"], "test_accuracy", settings)
-        >>> model.target, model.predict(zoo["test"]).shape
-        ('test_accuracy', (3,))
-    """
-    settings = settings or TrainingSettings()
-    checkpoint = TrainingCheckpoint(folder) if folder is not None else None
-    if checkpoint is not None and not resume:
-        checkpoint.discard()
-    with own_random_numbers(seed, settings.device), threads(settings.threads):
-        training = EncoderTraining(encoder, _zoos(train), _zoos(val), target, settings, seed)
-        return training.run(checkpoint)
 
 
 class EncoderTraining:
@@ -439,16 +318,7 @@ class EncoderTraining:
     def _refresh_batch_norms(self) -> None:
         """Recompute the batch norm statistics, which averaged weights lack."""
         self.averaged.eval()  # no dropout, also in the first epoch after a resume
-        norms = [
-            m for m in self.averaged.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
-        ]
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the plain mean over batches
-            norm.train()
-        with torch.no_grad():
-            for given, table in self._sample() if norms else ():
-                self.averaged(given, table)
+        refresh_batch_norms(self.averaged, self._sample())
 
     def _sample(self) -> Iterator[tuple[Any, LayerTable]]:
         """Input of a sample of the train rows of every zoo, in batches."""
@@ -502,11 +372,6 @@ class EncoderTraining:
                 "history": finite_or_null(self.history),
             },
         )
-
-
-def _zoos(zoos: Zoos) -> tuple[ZooDataset, ...]:
-    one = isinstance(zoos, ZooDataset) or hasattr(zoos, "as_zoo")
-    return tuple(check_datasets((zoos,) if one else zoos, "train_encoder"))
 
 
 def _column(zoos: Sequence[ZooDataset], name: str) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 from weightzoo.benchmarks.inrs.definitions import ABLATION_PAIRS
 from weightzoo.benchmarks.inrs.predictors import CHUNK_SIZES, COMPLETE, ablations
 from weightzoo.encoders.registry import ENCODERS
-from weightzoo.tasks.training.encoder_training import EncoderRegressor
+from weightzoo.tasks.training.encoder_regressor import EncoderRegressor
 from weightzoo.zoos.networks.presets import preset
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from weightzoo import DeviceLoader, build_zoo, from_hf, load_zoo, save_zoo
 from weightzoo.loaders import MixedLoader, ZooDataset
-from weightzoo.tasks.training.encoder_training import train_encoder
+from weightzoo.tasks.training.encoder_regressor import train_encoder
 
 
 def test_dict_of_splits_is_no_dataset(tiny_zoo: Path) -> None:

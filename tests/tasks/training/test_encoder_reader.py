@@ -18,7 +18,7 @@ from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.training import encoder_reader, encoder_training
 from weightzoo.tasks.training.encoder_making import EncoderSpec
 from weightzoo.tasks.training.encoder_reader import EncoderReader, declared_input
-from weightzoo.tasks.training.encoder_training import train_encoder
+from weightzoo.tasks.training.encoder_regressor import train_encoder
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.settings import TrainingSettings
 from weightzoo.tasks.training.weight_scaling import WeightScaler

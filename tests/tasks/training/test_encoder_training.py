@@ -14,11 +14,8 @@ from weightzoo.loaders import ZooDataset, load_zoo
 from weightzoo.tasks.scoring.metrics import accuracy, kendall_tau
 from weightzoo.tasks.training import encoder_training
 from weightzoo.tasks.training.encoder_making import EncoderSpec
-from weightzoo.tasks.training.encoder_training import (
-    EncoderRegressor,
-    EncoderTraining,
-    train_encoder,
-)
+from weightzoo.tasks.training.encoder_regressor import EncoderRegressor, train_encoder
+from weightzoo.tasks.training.encoder_training import EncoderTraining
 from weightzoo.tasks.training.invariance import RandomPermutations, invariance_errors
 from weightzoo.tasks.training.property_predictor import PropertyPredictor
 from weightzoo.tasks.training.settings import TrainingSettings

@@ -13,7 +13,7 @@ from weightzoo.tasks.autoencoding.hyper_representation import train_hyper_repres
 from weightzoo.tasks.autoencoding.settings import AutoencoderSettings
 from weightzoo.tasks.training.data_parallel import SharedBatchNorm
 from weightzoo.tasks.training.encoder_making import EncoderSpec
-from weightzoo.tasks.training.encoder_training import train_encoder
+from weightzoo.tasks.training.encoder_regressor import train_encoder
 from weightzoo.tasks.training.settings import TrainingSettings
 
 BATCH = 16  # rows of all processes together
