@@ -14,6 +14,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ...tasks.merging.output import write_text
+from ...tasks.merging.search import check_packages
 from ...tasks.processes import threads, worker_pool
 from ...zoos.strict_json import json_text
 from ..benchmark import BenchmarkOptions, BenchmarkOutcome, environment
@@ -31,7 +32,7 @@ from .plan import (
     train_networks,
 )
 from .report import FORMAT, merging_markdown, plot_merging
-from .rows import family_rows
+from .rows import SEARCHES, family_rows
 from .rule import rule_rows
 
 
@@ -42,9 +43,11 @@ def merging_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
         ValueError: if zoos are given: the benchmark needs the lineage of those that it builds; or
             if the folder holds a run of another size.
         ZooError: if a zoo cannot be built.
+        MergeError: if a package that a search needs is missing, before any training.
     """
     if options.zoos:
         raise ValueError("benchmark 'merging' builds its own families: leave out --zoo")
+    check_packages(SEARCHES)
     start, size = time.perf_counter(), SMALL if options.small else FULL
     (options.out / "units").mkdir(parents=True, exist_ok=True)
     check_size(options.out, size)

@@ -9,8 +9,9 @@ Shape letters: M members.
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,19 @@ class SearchResult:
     evaluations: int
     members: tuple[int, ...]
     finished: bool
+
+
+def check_packages(strategies: Iterable[str]) -> None:
+    """Check that the packages which strategies need are there, before any costly work.
+
+    Args:
+        strategies: names in `STRATEGIES`.
+
+    Raises:
+        MergeError: if a package is missing.
+    """
+    if "cma" in strategies and find_spec("cmaes") is None:
+        raise MergeError("strategy 'cma' needs the package cmaes: pip install 'weightzoo[search]'")
 
 
 def search_weights(
@@ -226,12 +240,9 @@ def _chain(
 
 def _cma(evaluations: Evaluations, members: int, similarity: object, seed: int) -> None:
     """CMA-ES over weights in [0, 1], divided by their sum, until the budget is spent."""
-    try:
-        from cmaes import CMA
-    except ImportError as error:
-        raise MergeError(
-            "strategy 'cma' needs the package cmaes: pip install 'weightzoo[search]'"
-        ) from error
+    check_packages(["cma"])
+    from cmaes import CMA
+
     bounds = np.tile([0.0, 1.0], (members, 1))
     popsize = round(4 + 3 * math.log(members)) if members > 1 else 4
     optimizer = CMA(

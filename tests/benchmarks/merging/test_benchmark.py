@@ -29,6 +29,8 @@ from weightzoo.benchmarks.merging.report import (
     summarised,
 )
 from weightzoo.tasks.merge_methods import calibration
+from weightzoo.tasks.merging import search
+from weightzoo.zoos.errors import MergeError
 from weightzoo.zoos.images.catalog import load_images
 
 
@@ -75,6 +77,16 @@ def test_run_of_another_size_is_not_continued(tmp_path: Path) -> None:
     check_size(tmp_path, SMALL)
     with pytest.raises(ValueError, match="holds a run of another size, .*choose another --out"):
         check_size(tmp_path, FULL)
+
+
+def test_missing_package_of_a_search_is_named_before_any_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "find_spec", lambda name: None)
+    options = BenchmarkOptions(out=tmp_path, size="small", progress=False)
+    with pytest.raises(MergeError, match=r"needs the package cmaes: pip install .weightzoo.search"):
+        merging_benchmark(options)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
