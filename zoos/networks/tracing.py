@@ -9,70 +9,21 @@ Shapes are (channels, height, width) or (features,), without the batch.
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
 from ..errors import UnsuitableError, ZooFormatError
-from . import modules
 from .architectures import Architecture
-from .layers import (
-    ACTIVATIONS,
-    Activation,
-    Attention,
-    BatchNorm,
-    CausalAttention,
-    Conv,
-    Dropout,
-    Embedding,
-    Flatten,
-    GlobalAvgPool,
-    Layer,
-    LayerNorm,
-    Linear,
-    MaxPool,
-    Offset,
-    PositionEmbedding,
-    Residual,
-    Shape,
-    Sine,
-    TokenPool,
-    Tokens,
-)
+from .layers import Embedding, Layer, Residual, Shape
+from .traced_steps import TracedStep, is_torch_layer, traced_steps
 
 LARGEST_SIDE = 512  # of the images that are tried where no input shape is given
 TOLERANCE = 1e-4  # relative to the largest output, of float32
 _BATCH = 2  # inputs that outputs are compared on
-_OWN = (
-    modules.Sine,
-    modules.Offset,
-    modules.GlobalAvgPool,
-    modules.Residual,
-    modules.Tokens,
-    modules.TokenEmbedding,
-    modules.PositionEmbedding,
-    modules.Attention,
-    modules.TokenPool,
-)
-_ACTIVATION_MODULES: dict[type[nn.Module], str] = {
-    type(make()): name for name, make in ACTIVATIONS.items()
-}
-_ACTIVATION_CALLS: dict[Any, str] = {
-    call: name
-    for name, calls in {
-        "relu": (F.relu, torch.relu, "relu"),
-        "tanh": (torch.tanh, F.tanh, "tanh"),
-        "sigmoid": (torch.sigmoid, F.sigmoid, "sigmoid"),
-        "gelu": (F.gelu,),
-        "silu": (F.silu,),
-        "leaky_relu": (F.leaky_relu,),
-    }.items()
-    for call in calls
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +78,7 @@ def trace_architecture(
         >>> traced.activation, traced.names["linear2.weight"]
         ('tanh', '2.weight')
     """
-    steps = list(_steps(module, ""))
+    steps = list(traced_steps(module, ""))
     layers = tuple(step.layer for step in steps)
     shape = _input_shape(layers, steps, input_shape)
     architecture = Architecture(
@@ -149,264 +100,14 @@ def trace_architecture(
     return traced
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Step:
-    """One traced layer: the layer, the name of its module, and the values it has of its own."""
-
-    layer: Layer
-    owner: str = ""
-    activation: str | None = None
-    dropout: float | None = None
-    features: int | None = None  # that it takes, of a linear layer
-    channels: int | None = None  # that it takes, of a convolution
-    inner: "tuple[tuple[_Step, ...], ...]" = ()
-
-
-class _Tracer(fx.Tracer):
-    """Records calls of torch's layers and of ours, not what happens inside them."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, _OWN) or super().is_leaf_module(m, module_qualified_name)
-
-
-def _steps(module: nn.Module, prefix: str) -> Iterator[_Step]:
-    """The layers of a module, input to output."""
-    if isinstance(module, _OWN) or _is_torch_layer(module):
-        module = nn.Sequential(module) if not prefix else module
-    try:
-        graph = _Tracer().trace(module)
-    except Exception as error:  # fx refuses control flow by many kinds of errors
-        raise UnsuitableError(f"torch.fx cannot trace the module: {error}") from error
-    before: fx.Node | None = None
-    seen: set[str] = set()
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            if before is not None:
-                raise UnsuitableError("the module takes more than one input")
-            before = node
-        elif node.op == "output":
-            if node.args[0] is not before:
-                raise UnsuitableError("the module does not return the output of its last layer")
-        elif _is_shape(node):
-            continue  # x.size(0) of a flattening, read there
-        else:
-            if not node.args or node.args[0] is not before:
-                raise UnsuitableError(
-                    f"{node.target!r} does not take the output of the layer before it alone: the "
-                    "module is no chain of layers"
-                )
-            before = node
-            yield from _step(module, node, prefix, seen)
-
-
-def _is_torch_layer(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn") and not isinstance(
-        module, nn.Sequential | nn.ModuleList | nn.ModuleDict
-    )
-
-
-def _step(module: nn.Module, node: fx.Node, prefix: str, seen: set[str]) -> Iterator[_Step]:
-    if node.op == "call_module":
-        owner = f"{prefix}{node.target}"
-        child = module.get_submodule(str(node.target))
-        has_tensors = any(True for _ in child.state_dict())
-        if owner in seen and has_tensors:
-            raise UnsuitableError(f"layer {owner!r} is used twice")
-        seen.add(owner)
-        yield from _module_step(child, owner)
-    elif node.op in ("call_function", "call_method"):
-        yield from _call_step(node)
-    else:
-        raise UnsuitableError(f"{node.target!r} is a tensor of the module outside of any layer")
-
-
-def _module_step(child: nn.Module, owner: str) -> Iterator[_Step]:
-    """The step of one layer; none of an identity."""
-    if isinstance(child, nn.Identity):
-        return
-    if type(child) in _ACTIVATION_MODULES:
-        yield _activation_step(_ACTIVATION_MODULES[type(child)], child, owner)
-        return
-    maker = _MAKERS.get(type(child))
-    if maker is None:
-        raise UnsuitableError(f"layer {owner!r} is a {type(child).__name__}, which no zoo rebuilds")
-    yield maker(child, owner)
-
-
-def _activation_step(name: str, child: nn.Module, owner: str) -> _Step:
-    usual = ACTIVATIONS[name]()
-    if child.extra_repr().replace("inplace=True", "") != usual.extra_repr():
-        raise UnsuitableError(f"layer {owner!r} is {child}, a zoo rebuilds {usual} only")
-    return _Step(layer=Activation(), owner=owner, activation=name)
-
-
-def _call_step(node: fx.Node) -> Iterator[_Step]:
-    """The step of a function or method that is called in `forward`."""
-    target, rest = node.target, (*node.args[1:], *node.kwargs.items())
-    plain = [item for item in rest if item not in (("inplace", False), ("inplace", True))]
-    if target in _ACTIVATION_CALLS and not plain:
-        yield _Step(layer=Activation(), activation=_ACTIVATION_CALLS[target])
-    elif _is_flatten(node):
-        yield _Step(layer=Flatten())
-    elif target in (F.max_pool2d, torch.max_pool2d) or getattr(target, "__name__", "") in (
-        "max_pool2d",
-        "boolean_dispatch",
-    ):
-        yield _Step(layer=_max_pool(_bound_pool(node)))
-    elif target is F.adaptive_avg_pool2d and node.args[1:] in ((1,), ((1, 1),)):
-        yield _Step(layer=GlobalAvgPool())
-    elif target is F.dropout:
-        rate = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
-        yield _Step(layer=Dropout(), dropout=float(rate))  # type: ignore[arg-type]
-    else:
-        shown = getattr(target, "__name__", target)
-        raise UnsuitableError(f"forward calls {shown!r}, which no zoo rebuilds")
-
-
-def _bound_pool(node: fx.Node) -> nn.Module:
-    """The pooling layer that a call of `max_pool2d` stands for."""
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-    given = dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
-    if given.get("stride") is None:
-        given.pop("stride", None)
-    return nn.MaxPool2d(**given)  # type: ignore[arg-type]
-
-
-def _is_shape(node: fx.Node) -> bool:
-    """Whether a node reads the size of a batch."""
-    if node.op == "call_method":
-        return node.target == "size"
-    name = getattr(node.target, "__name__", "")
-    return node.op == "call_function" and (name in ("getattr", "getitem") or node.target is len)
-
-
-def _is_flatten(node: fx.Node) -> bool:
-    if node.target in (torch.flatten, "flatten"):
-        start = node.args[1] if len(node.args) > 1 else node.kwargs.get("start_dim", 0)
-        return bool(start == 1) and len(node.args) < 3 and "end_dim" not in node.kwargs
-    is_view = node.target in ("view", "reshape", torch.reshape)
-    sizes = node.args[1:] if len(node.args) == 3 else (node.args[1:] or ((),))[0]
-    return is_view and isinstance(sizes, tuple) and len(sizes) == 2 and bool(sizes[1] == -1)
-
-
-def _square(value: Any, what: str) -> int:
-    """One number of a square setting."""
-    sides = (value, value) if isinstance(value, int) else tuple(value)
-    if len(set(sides)) != 1 or not isinstance(sides[0], int):
-        raise UnsuitableError(f"{what} {value!r} is not square")
-    return int(sides[0])
-
-
-def _conv(child: Any, owner: str) -> _Step:
-    usual = (child.groups, _square(child.dilation, "dilation"), child.padding_mode)
-    if usual != (1, 1, "zeros") or isinstance(child.padding, str):
-        raise UnsuitableError(f"layer {owner!r} is {child}, with settings that no zoo rebuilds")
-    layer = Conv(
-        out=child.out_channels,
-        kernel=_square(child.kernel_size, "kernel"),
-        stride=_square(child.stride, "stride"),
-        padding=_square(child.padding, "padding"),
-        bias=child.bias is not None,
-    )
-    return _Step(layer=layer, owner=owner, channels=child.in_channels)
-
-
-def _linear(child: Any, owner: str) -> _Step:
-    if child.bias is None:
-        raise UnsuitableError(f"layer {owner!r} is a linear layer without bias")
-    layer = Linear(out=child.out_features)
-    return _Step(layer=layer, owner=owner, features=child.in_features)
-
-
-def _max_pool(child: Any, owner: str = "") -> MaxPool:
-    size = _square(child.kernel_size, "kernel")
-    stride = size if child.stride is None else _square(child.stride, "stride")
-    usual = (stride, _square(child.padding, "padding"), _square(child.dilation, "dilation"))
-    if usual != (size, 0, 1) or child.ceil_mode or child.return_indices:
-        raise UnsuitableError(f"layer {owner or 'max_pool2d'!r} is {child}, whose squares overlap")
-    return MaxPool(size=size)
-
-
-def _global_pool(child: Any, owner: str) -> _Step:
-    if child.output_size not in (1, (1, 1)):
-        raise UnsuitableError(f"layer {owner!r} pools to {child.output_size!r}, not to 1")
-    return _Step(layer=GlobalAvgPool(), owner=owner)
-
-
-def _flatten(child: Any, owner: str) -> _Step:
-    if (child.start_dim, child.end_dim) != (1, -1):
-        raise UnsuitableError(f"layer {owner!r} is {child}, which does not keep the batch alone")
-    return _Step(layer=Flatten(), owner=owner)
-
-
-def _batch_norm(child: Any, owner: str) -> _Step:
-    if not (
-        child.affine and child.track_running_stats and (child.eps, child.momentum) == (1e-5, 0.1)
-    ):
-        raise UnsuitableError(f"layer {owner!r} is {child}, with settings that no zoo rebuilds")
-    return _Step(layer=BatchNorm(), owner=owner, channels=child.num_features)
-
-
-def _layer_norm(child: Any, owner: str) -> _Step:
-    plain = child.elementwise_affine and child.bias is not None and child.eps == 1e-5
-    if not plain or len(child.normalized_shape) != 1:
-        raise UnsuitableError(f"layer {owner!r} is {child}, with settings that no zoo rebuilds")
-    return _Step(layer=LayerNorm(), owner=owner, features=child.normalized_shape[0])
-
-
-def _residual(child: Any, owner: str) -> _Step:
-    branches = tuple(
-        tuple(_steps(branch, f"{owner}.{name}."))
-        for name, branch in (("body", child.body), ("shortcut", child.shortcut))
-    )
-    body, shortcut = (tuple(step.layer for step in branch) for branch in branches)
-    return _Step(layer=Residual(body=body, shortcut=shortcut), owner=owner, inner=branches)
-
-
-def _position(child: Any, owner: str) -> _Step:
-    layer = PositionEmbedding(class_token=hasattr(child, "class_token"))
-    return _Step(layer=layer, owner=owner)
-
-
-def _attention(child: Any, owner: str) -> _Step:
-    made = CausalAttention if child.causal else Attention
-    return _Step(layer=made(heads=child.heads), owner=owner)
-
-
-def _embedding(child: Any, owner: str) -> _Step:
-    layer = Embedding(vocabulary=child.num_embeddings, width=child.embedding_dim)
-    return _Step(layer=layer, owner=owner)
-
-
-_MAKERS: dict[type[nn.Module], Callable[[Any, str], _Step]] = {
-    nn.Conv2d: _conv,
-    nn.Linear: _linear,
-    nn.MaxPool2d: lambda child, owner: _Step(layer=_max_pool(child, owner), owner=owner),
-    nn.AdaptiveAvgPool2d: _global_pool,
-    nn.Flatten: _flatten,
-    nn.Dropout: lambda child, owner: _Step(layer=Dropout(), owner=owner, dropout=child.p),
-    nn.BatchNorm2d: _batch_norm,
-    nn.LayerNorm: _layer_norm,
-    modules.Sine: lambda child, owner: _Step(layer=Sine(omega=float(child.omega)), owner=owner),
-    modules.Offset: lambda child, owner: _Step(layer=Offset(value=float(child.value)), owner=owner),
-    modules.GlobalAvgPool: lambda child, owner: _Step(layer=GlobalAvgPool(), owner=owner),
-    modules.Tokens: lambda child, owner: _Step(layer=Tokens(), owner=owner),
-    modules.TokenPool: lambda child, owner: _Step(layer=TokenPool(mode=child.mode), owner=owner),
-    modules.Attention: _attention,
-    modules.TokenEmbedding: _embedding,
-    modules.PositionEmbedding: _position,
-    modules.Residual: _residual,
-}
-
-
-def _all_steps(steps: Sequence[_Step]) -> Iterator[_Step]:
+def _all_steps(steps: Sequence[TracedStep]) -> Iterator[TracedStep]:
     for step in steps:
         yield step
         for branch in step.inner:
             yield from _all_steps(branch)
 
 
-def _only(steps: Sequence[_Step], key: str, what: str) -> Any:
+def _only(steps: Sequence[TracedStep], key: str, what: str) -> Any:
     """The one value that all steps have which have any."""
     values = {value for step in _all_steps(steps) if (value := getattr(step, key)) is not None}
     if len(values) > 1:
@@ -415,7 +116,7 @@ def _only(steps: Sequence[_Step], key: str, what: str) -> Any:
 
 
 def _input_shape(
-    layers: Sequence[Layer], steps: Sequence[_Step], given: Sequence[int] | None
+    layers: Sequence[Layer], steps: Sequence[TracedStep], given: Sequence[int] | None
 ) -> Shape:
     """The shape that is given, or the only one that fits."""
     if given is not None:
@@ -435,7 +136,9 @@ def _input_shape(
     )
 
 
-def _fits(layers: Sequence[Layer], steps: Sequence[_Step], first: _Step, side: int) -> bool:
+def _fits(
+    layers: Sequence[Layer], steps: Sequence[TracedStep], first: TracedStep, side: int
+) -> bool:
     """Whether every linear layer takes what the layers before it make of a square image."""
     try:
         found = Architecture(
@@ -449,10 +152,10 @@ def _fits(layers: Sequence[Layer], steps: Sequence[_Step], first: _Step, side: i
 
 
 def _tensor_names(
-    architecture: Architecture, steps: Sequence[_Step], module: nn.Module
+    architecture: Architecture, steps: Sequence[TracedStep], module: nn.Module
 ) -> dict[str, str]:
     """The module's name of each tensor, by ours."""
-    wrapped = f"{steps[0].owner}." if len(steps) == 1 and _is_torch_layer(module) else ""
+    wrapped = f"{steps[0].owner}." if len(steps) == 1 and is_torch_layer(module) else ""
     names = dict(_owned_names("", architecture.layer_names(), steps, architecture.layers))
     ours = {tensor.name: tensor.shape for tensor in architecture.layer_table()}
     theirs = {name: tuple(value.shape) for name, value in module.state_dict().items()}
@@ -479,7 +182,7 @@ def _prefixes(layer: str) -> Iterator[str]:
 
 
 def _owned_names(
-    prefix: str, names: Sequence[str], steps: Sequence[_Step], layers: Sequence[Layer]
+    prefix: str, names: Sequence[str], steps: Sequence[TracedStep], layers: Sequence[Layer]
 ) -> Iterator[tuple[str, str]]:
     """(our layer, their layer) of all steps, those inside residuals too."""
     from .layers import layer_names
