@@ -22,9 +22,8 @@ from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import LayerTable
 from .parts.blocks import perceptron
 from .parts.probes import Probes, probed_shape
-from .pooled_statistics import GROUPS, pooled_statistics
 from .probe_gen import output_features
-from .statistics import STATISTICS
+from .statistics import GROUPS, STATISTICS, pooled_statistics
 
 CONFIDENCE = 7  # numbers of `confidence`
 SMALLEST, LARGEST = 1e-6, 1e6

@@ -14,11 +14,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..zoos.networks.layer_table import LayerTable
+from ..zoos.networks.layer_table import LayerTable, TensorSpec
 from .parts.parameters import check_weights, parameter_tensors
 
 LARGEST = torch.finfo(torch.float32).max
 CACHED_SIZES = 512  # numbers of values of a tensor; a ResNet-18 has about 20
+GROUPS = 6  # of tensors that are pooled
+SAMPLED_VALUES = 65_536  # of a group at most, evenly spaced: more only cost time
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 STATISTICS = ("mean", "variance", *(f"quantile_{level}" for level in QUANTILES))
 
@@ -56,6 +58,35 @@ def layer_statistics(
     return summaries.clamp(-LARGEST, LARGEST)
 
 
+def pooled_statistics(weights: Tensor, layer_table: LayerTable) -> Tensor:
+    """Summarise six groups of tensors as `layer_statistics` does tensors, for any architecture.
+
+    Groups are the first and the last weight, the first and the last bias, all weights and all
+    biases. Statistics of biases are 0 for a network without biases. Values are multiplied by the
+    root of their tensor's fan-in, so that layers of different sizes are comparable. Attention,
+    norm and embedding tensors count as weights or biases by their role.
+
+    Args:
+        weights: flat weight vectors of one architecture, (B, D).
+        layer_table: layer table of the architecture.
+
+    Returns:
+        Statistics, (B, 42), float64: those of the first group, then of the second, and so on.
+
+    Raises:
+        ValueError: if `weights` and `layer_table` disagree, or the table has no parameter.
+
+    Example:
+        >>> from weightzoo import load_zoo
+        >>> from weightzoo.encoders.statistics import pooled_statistics
+        >>> train = load_zoo(ZOO, split="train")
+        >>> pooled_statistics(train.weights(), train.layer_table).shape
+        torch.Size([6, 42])
+    """
+    check_weights(weights, layer_table)
+    return torch.cat([_pooled_summary(weights, group) for group in _groups(layer_table)], dim=1)
+
+
 def _summary(values: Tensor, quantiles: Sequence[float]) -> Tensor:
     """Statistics (B, 7) of values (B, V)."""
     variance, mean = torch.var_mean(values, dim=1, correction=min(1, values.shape[1] - 1))
@@ -90,3 +121,24 @@ def _neighbours(
     below, above = position.floor(), position.ceil()
     share = (position - below).to(device, dtype)
     return below.long().to(device), above.long().to(device), share
+
+
+def _groups(table: LayerTable) -> list[list[TensorSpec]]:
+    weights = [spec for spec in table if spec.role == "weight" and spec.size]
+    biases = [spec for spec in table if spec.role == "bias" and spec.size]
+    return [weights[:1], weights[-1:], biases[:1], biases[-1:], weights, biases]
+
+
+def _pooled_summary(weights: Tensor, group: list[TensorSpec]) -> Tensor:
+    """Mean, variance and quantiles of the values of some tensors, (B, 7), float64."""
+    if not group:
+        return weights.new_zeros(len(weights), len(STATISTICS), dtype=torch.float64)
+    parts = [
+        weights[:, spec.offset : spec.offset + spec.size].double() * spec.fan_in**0.5
+        for spec in group
+    ]
+    values = torch.cat(parts, dim=1)
+    step = -(-values.shape[1] // SAMPLED_VALUES)
+    variance, mean = torch.var_mean(values, dim=1, correction=0)
+    quantiles = ordered_quantiles(values[:, ::step], QUANTILES)
+    return torch.cat([mean[:, None], variance[:, None], quantiles], dim=1)

@@ -6,7 +6,7 @@ Shape letter: N rows.
 import numpy as np
 import torch
 
-from ...encoders import pooled_statistics as pooled
+from ...encoders import statistics
 from ...loaders import ZooDataset
 from .regressors import fit_boosting
 
@@ -35,8 +35,8 @@ class PooledStatisticsBoosting:
 def pooled_statistics(dataset: ZooDataset) -> np.ndarray:
     """Seven statistics of six groups of tensors of every row, (N, 42), float64.
 
-    They are those of `encoders.pooled_statistics`.
+    They are those of `encoders.statistics.pooled_statistics`.
     """
     table = dataset.layer_table
-    parts = [pooled.pooled_statistics(weights, table) for weights in dataset.weight_blocks()]
+    parts = [statistics.pooled_statistics(weights, table) for weights in dataset.weight_blocks()]
     return torch.cat(parts).numpy()

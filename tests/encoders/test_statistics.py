@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from weightzoo.encoders.statistics import QUANTILES, STATISTICS, layer_statistics
+from weightzoo.encoders.statistics import (
+    GROUPS,
+    QUANTILES,
+    STATISTICS,
+    layer_statistics,
+    pooled_statistics,
+)
 from weightzoo.zoos.networks.layer_table import LayerTable
 from weightzoo.zoos.recipe import load_recipe
 
@@ -27,6 +33,34 @@ def test_statistics_match_numpy_on_every_tensor() -> None:
         parts = [model[spec.offset : spec.offset + spec.size] for spec in table]
         want = np.concatenate([numpy_summary(part) for part in parts])
         np.testing.assert_allclose(got[row].numpy(), want, rtol=1e-4, atol=1e-6)
+
+
+def test_pooled_statistics_match_numpy_and_have_one_length_for_all_architectures() -> None:
+    for recipe in ("digits-cnn", "digits-mlp"):
+        table = load_recipe(recipe).architecture.layer_table()
+        weights = torch.randn(2, table.width, generator=torch.Generator().manual_seed(0))
+        got = pooled_statistics(weights, table)
+        assert got.shape == (2, GROUPS * len(STATISTICS)) and got.dtype == torch.float64
+        model = weights[1].numpy().astype(np.float64)
+        scaled = {
+            role: [
+                model[spec.offset : spec.offset + spec.size] * spec.fan_in**0.5
+                for spec in table
+                if spec.role == role
+            ]
+            for role in ("weight", "bias")
+        }
+        weight, bias = scaled["weight"], scaled["bias"]
+        groups = [weight[:1], weight[-1:], bias[:1], bias[-1:], weight, bias]
+        joined = [np.concatenate(group) for group in groups]
+        want = [[v.mean(), v.var(), *np.quantile(v, QUANTILES)] for v in joined]
+        np.testing.assert_allclose(got[1].numpy(), np.concatenate(want), rtol=1e-6)
+
+
+def test_pooled_statistics_of_biases_are_zero_without_biases() -> None:
+    table = LayerTable.from_module(torch.nn.Linear(4, 2, bias=False))
+    got = pooled_statistics(torch.randn(3, table.width), table).unflatten(1, (GROUPS, -1))
+    assert got[:, [0, 1, 4]].any(-1).all() and not got[:, [2, 3, 5]].any()
 
 
 def test_statistics_of_known_values() -> None:
