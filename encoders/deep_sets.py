@@ -95,7 +95,7 @@ class DeepSets(nn.Module):
         values = parameter_values(weights, layer_table)
         code = None if self.code is None or codes is None else self.code(codes.to(weights.dtype))
         means = [self._mean(block, code) for block in values.split(self._block(values))]
-        return self.encoder[1][-1](torch.cat(means))
+        return self._layers[1](torch.cat(means))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Predict from weights.
@@ -110,6 +110,12 @@ class DeepSets(nn.Module):
             Predictions, (B, outputs), without a final activation.
         """
         return self.head(self.embed(weights, layer_table))
+
+    @property
+    def _layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """Both linear layers of the encoder."""
+        first, last = (part for part in self.encoder.modules() if isinstance(part, nn.Linear))
+        return first, last
 
     def _block(self, values: Tensor) -> int:
         """Number of models whose hidden values are computed together."""
@@ -126,8 +132,7 @@ class DeepSets(nn.Module):
         hidden = self.value(values[..., None])
         if code is not None:
             hidden = hidden + code
-        first, _, _ = self.encoder[1]
-        return first(hidden.relu()).relu().mean(dim=1)
+        return self._layers[0](hidden.relu()).relu().mean(dim=1)
 
 
 @lru_cache(maxsize=CACHED_TABLES)

@@ -7,6 +7,7 @@ Shape letters: N rows, H width of the embedding.
 """
 
 import numpy as np
+from torch import Tensor
 
 from ...loaders import ZooDataset
 from ...zoos.errors import UnsuitableError
@@ -41,11 +42,8 @@ class HyperRepresentationProbe:
             seed: seed of both trainings.
         """
         self.autoencoder = train_hyper_representation(train, val, self.settings, seed)
-        labelled = [
-            (self.autoencoder.embed(self.autoencoder.canonical.weights(rows)), rows.columns[target])
-            for rows in (train, val)
-        ]
-        self.probe = EmbeddingProbe.fit(*labelled, target, seed)
+        labelled = [(self._embedding(rows), rows.columns[target]) for rows in (train, val)]
+        self.probe = EmbeddingProbe.fit(labelled[0], labelled[1], target, seed)
 
     def predict(self, dataset: ZooDataset) -> np.ndarray:
         """Predict the target of every row, (N,).
@@ -60,6 +58,8 @@ class HyperRepresentationProbe:
                 f"{dataset.name!r} has networks of another architecture with "
                 f"{dataset.layer_table.width}: it is tied to one architecture"
             )
-        return self.probe.predict(
-            self.autoencoder.embed(self.autoencoder.canonical.weights(dataset))
-        )
+        return self.probe.predict(self._embedding(dataset))
+
+    def _embedding(self, rows: ZooDataset) -> Tensor:
+        """(N, H)."""
+        return self.autoencoder.embed(self.autoencoder.canonical.weights(rows))
