@@ -37,7 +37,8 @@ over seeds. 95 % intervals are for the first seed, by bootstrap over test models
   equivariant to reordered hidden units; NP: to reordered input and output units too), NFT a
   neural functional transformer, DWSNet a deep weight-space network, DNG a directed neural graph,
   ScaleGMN a scale-equivariant graph metanetwork, MLP a multilayer perceptron, boosting
-  gradient-boosted trees.
+  gradient-boosted trees; ProbeGen, HiddenProbe and ProbeStatistics run the networks on learned
+  probes.
 - Networks: CNN is a convolutional network, CNN-s the small CNN of the Model Zoos with 2,464
   parameters, ViT a vision transformer, INR an implicit neural representation, a network that
   stores one signal.
