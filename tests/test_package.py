@@ -60,9 +60,9 @@ def test_layout_reports_an_arrow_that_runs_up(copy: Path) -> None:
 
 
 def test_layout_reports_an_arrow_between_neighbours(copy: Path) -> None:
-    (copy / "encoders" / "late.py").write_text("from ..loaders import load_zoo\n")
+    (copy / "encoders" / "parts" / "late.py").write_text("from ...loaders import load_zoo\n")
     (fault,) = layout_faults(copy)
-    assert "encoders/late.py:1 imports loaders" in fault
+    assert "encoders/parts/late.py:1 imports loaders" in fault
 
 
 def test_layout_reports_a_circle_of_modules_behind_type_checking(copy: Path) -> None:
