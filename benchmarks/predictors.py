@@ -25,14 +25,13 @@ from ..tasks.baselines.regressors import (
 from ..tasks.training.encoder_making import EncoderSpec
 from ..tasks.training.encoder_regressor import EncoderRegressor
 from ..tasks.training.settings import TrainingSettings
-from .probes import probe_settings
+from .probes import REPRESENTATION_EPOCHS, probe_settings
 
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
 SNE_RATE = 6e-3
 EPOCHS = {"small": 10, "medium": 10, "full": 30}
 """Epochs of costly encoders."""
 PROBING_EPOCHS = {"small": 10, "medium": 16, "full": 40}
-REPRESENTATION_EPOCHS = {"small": 12, "medium": 20, "full": 100}
 REDUCED: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}
 """Size of the paper's SNE in the small and medium variants, a fifth of the time."""
 

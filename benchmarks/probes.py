@@ -32,6 +32,7 @@ RECIPE, SMALL_MODELS = "digits-cnn", 160
 PROPERTIES = ("test_accuracy", "epoch", "generalization_gap", "frequency")
 FEATURES = {"W": flat_weights, "s(W)": probe_statistics}
 EMBEDDING = "E"
+REPRESENTATION_EPOCHS = {"small": 12, "medium": 20, "full": 100}
 TABLE, DATA = "probes.md", "probes.json"
 FEWEST_VALUES = 2
 
@@ -66,7 +67,7 @@ def probe_benchmark(options: BenchmarkOptions) -> BenchmarkOutcome:
     folder = requested_zoo(options, RECIPE, SMALL_MODELS if options.small else None)
     splits = load_zoo(folder)
     assert isinstance(splits, dict)
-    settings = probe_settings(12 if options.small else 100)
+    settings = probe_settings(REPRESENTATION_EPOCHS["small" if options.small else "full"])
     results = probe_representations(splits, settings, options.seeds, options.progress)
     left_out = not_finite(splits)
     text = write_probe_report(options.out, folder.name, results, options.command, left_out)

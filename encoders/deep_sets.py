@@ -94,8 +94,9 @@ class DeepSets(nn.Module):
         """
         values = parameter_values(weights, layer_table)
         code = None if self.code is None or codes is None else self.code(codes.to(weights.dtype))
-        means = [self._mean(block, code) for block in values.split(self._block(values))]
-        return self._layers[1](torch.cat(means))
+        first, last = (part for part in self.encoder.modules() if isinstance(part, nn.Linear))
+        means = [self._mean(block, code, first) for block in values.split(self._block(values))]
+        return last(torch.cat(means))
 
     def forward(self, weights: Tensor, layer_table: LayerTable) -> Tensor:
         """Predict from weights.
@@ -111,12 +112,6 @@ class DeepSets(nn.Module):
         """
         return self.head(self.embed(weights, layer_table))
 
-    @property
-    def _layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """Both linear layers of the encoder."""
-        first, last = (part for part in self.encoder.modules() if isinstance(part, nn.Linear))
-        return first, last
-
     def _block(self, values: Tensor) -> int:
         """Number of models whose hidden values are computed together."""
         if values.device.type != "cpu":
@@ -124,7 +119,7 @@ class DeepSets(nn.Module):
         size = values.shape[1] * self.value.out_features * values.element_size()
         return max(1, BLOCK_BYTES // size)
 
-    def _mean(self, values: Tensor, code: Tensor | None) -> Tensor:
+    def _mean(self, values: Tensor, code: Tensor | None, first: nn.Linear) -> Tensor:
         """Mean over the values (B, P) of their hidden values before the last layer, (B, H).
 
         The last layer is linear: the mean of its results is its result for the mean.
@@ -132,7 +127,7 @@ class DeepSets(nn.Module):
         hidden = self.value(values[..., None])
         if code is not None:
             hidden = hidden + code
-        return self._layers[0](hidden.relu()).relu().mean(dim=1)
+        return first(hidden.relu()).relu().mean(dim=1)
 
 
 @lru_cache(maxsize=CACHED_TABLES)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import LayerTable
 from .parts.blocks import encoding, normalized_perceptron
-from .parts.probes import Probes, probed_shape
+from .parts.probes import Probes
 from .parts.set_functions import MAB, PMA
 
 FROM_INPUT, FROM_OUTPUT, NUMBER = range(3)  # indices of the encodings, each with its own start
@@ -121,8 +121,7 @@ class HiddenProbe(nn.Module):
         Raises:
             UnsuitableError: if the networks read token numbers.
         """
-        probes = self.input(probed_shape(networks.architecture)).to(networks.weights)
-        found, hidden = networks.responses(probes)
+        found, hidden = networks.responses(self.input.fitting(networks))
         sets = [*hidden, found]
         units = torch.cat([self._units(values, n, len(sets)) for n, values in enumerate(sets)], 1)
         for block in self.blocks:

@@ -23,7 +23,7 @@ from ..zoos.errors import UnsuitableError
 from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import LayerTable
 from .parts.blocks import normalized_perceptron
-from .parts.probes import Probes, probed_shape
+from .parts.probes import Probes
 
 
 class ProbeGen(nn.Module):
@@ -58,11 +58,7 @@ class ProbeGen(nn.Module):
             ValueError: if the kind is unknown, or a size is below 1.
         """
         super().__init__()
-        if min(values, width, layers) < 1:
-            raise ValueError(
-                f"values, width and layers must be at least 1, got {values!r}, {width!r} and "
-                f"{layers!r}"
-            )
+        check_sizes(values, width, layers)
         self.config: dict[str, Any] = {
             "probes": probes,
             "probe_kind": probe_kind,
@@ -94,9 +90,7 @@ class ProbeGen(nn.Module):
         Raises:
             UnsuitableError: if a network has more outputs than `values`, or reads token numbers.
         """
-        found = networks.outputs(
-            self.input(probed_shape(networks.architecture)).to(networks.weights)
-        )
+        found = networks.outputs(self.input.fitting(networks))
         return self.trunk(output_features(found, self.values).flatten(1))
 
     def forward(self, networks: NetworkBatch, layer_table: LayerTable) -> Tensor:
@@ -132,3 +126,20 @@ def output_features(found: Tensor, values: int) -> Tensor:
         )
     features = torch.stack([torch.asinh(found), found.softmax(-1)], dim=-1)
     return F.pad(features, (0, 0, 0, values - found.shape[-1])).flatten(2)
+
+
+def check_sizes(values: int, width: int, layers: int) -> None:
+    """Check the sizes of what reads the outputs of networks.
+
+    Args:
+        values: V, most outputs of a network.
+        width: H, width of the perceptron.
+        layers: number of its hidden layers.
+
+    Raises:
+        ValueError: if a size is below 1.
+    """
+    if min(values, width, layers) < 1:
+        raise ValueError(
+            f"values, width and layers must be at least 1, got {values!r}, {width!r} and {layers!r}"
+        )

@@ -13,6 +13,7 @@ Shape letters: B models, D length of the flat vector, P probes, O outputs of a n
 most, H width.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 from ..zoos.networks.batched import NetworkBatch
 from ..zoos.networks.layer_table import LayerTable
 from .parts.blocks import perceptron
-from .parts.probes import Probes, probed_shape
-from .probe_gen import output_features
+from .parts.probes import Probes
+from .probe_gen import check_sizes, output_features
 from .statistics import GROUPS, STATISTICS, pooled_statistics
 
 CONFIDENCE = 7  # numbers of `confidence`
@@ -66,11 +67,7 @@ class ProbeStatistics(nn.Module):
             ValueError: if the kind is unknown, or a size is below 1.
         """
         super().__init__()
-        if min(values, width, layers) < 1:
-            raise ValueError(
-                f"values, width and layers must be at least 1, got {values!r}, {width!r} and "
-                f"{layers!r}"
-            )
+        check_sizes(values, width, layers)
         self.config: dict[str, Any] = {
             "probes": probes,
             "probe_kind": probe_kind,
@@ -88,9 +85,10 @@ class ProbeStatistics(nn.Module):
         read = CONFIDENCE
         read += 2 * probes * values if reads_classes else 0
         read += GROUPS * len(STATISTICS) if reads_weights else 0
-        hidden = [nn.Sequential(nn.Linear(read, width), nn.ReLU(), nn.Dropout(dropout))]
-        for _ in range(layers - 1):
-            hidden.append(nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Dropout(dropout)))
+        hidden = [
+            nn.Sequential(nn.Linear(into, out), nn.ReLU(), nn.Dropout(dropout))
+            for into, out in itertools.pairwise([read, *[width] * layers])
+        ]
         self.trunk = nn.Sequential(nn.BatchNorm1d(read), nn.Dropout(dropout), *hidden)
         self.head = perceptron([width, outputs])
 
@@ -108,8 +106,7 @@ class ProbeStatistics(nn.Module):
             UnsuitableError: if a network has more outputs than `values`, where outputs are read, or
                 reads token numbers.
         """
-        probes = self.input(probed_shape(networks.architecture)).to(networks.weights)
-        found = networks.outputs(probes)
+        found = networks.outputs(self.input.fitting(networks))
         features = [confidence(found)]
         if self.reads_classes:
             features.append(output_features(found, self.values).flatten(1))

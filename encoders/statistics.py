@@ -87,24 +87,18 @@ def pooled_statistics(weights: Tensor, layer_table: LayerTable) -> Tensor:
     return torch.cat([_pooled_summary(weights, group) for group in _groups(layer_table)], dim=1)
 
 
-def _summary(values: Tensor, quantiles: Sequence[float]) -> Tensor:
-    """Statistics (B, 7) of values (B, V)."""
-    variance, mean = torch.var_mean(values, dim=1, correction=min(1, values.shape[1] - 1))
-    return torch.cat(
-        [mean[:, None], variance[:, None], ordered_quantiles(values, quantiles)], dim=1
-    )
+def _summary(
+    values: Tensor, quantiles: Sequence[float], correction: int = 1, step: int = 1
+) -> Tensor:
+    """Statistics (B, 7) of values (B, V); quantiles are those of every step-th value."""
+    correction = min(correction, values.shape[1] - 1)
+    variance, mean = torch.var_mean(values, dim=1, correction=correction)
+    levels = _quantiles(values[:, ::step], quantiles)
+    return torch.cat([mean[:, None], variance[:, None], levels], dim=1)
 
 
-def ordered_quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
-    """Quantiles of values, interpolated linearly; torch.quantile rejects large tensors.
-
-    Args:
-        values: values, (B, V).
-        levels: quantile levels in [0, 1].
-
-    Returns:
-        (B, levels).
-    """
+def _quantiles(values: Tensor, levels: Sequence[float]) -> Tensor:
+    """Quantiles (B, levels) of values (B, V); torch.quantile rejects large tensors."""
     ordered = values.sort(dim=1).values
     where = _neighbours(tuple(levels), values.shape[1], values.device, values.dtype)
     below, above, share = where
@@ -139,6 +133,4 @@ def _pooled_summary(weights: Tensor, group: list[TensorSpec]) -> Tensor:
     ]
     values = torch.cat(parts, dim=1)
     step = -(-values.shape[1] // SAMPLED_VALUES)
-    variance, mean = torch.var_mean(values, dim=1, correction=0)
-    quantiles = ordered_quantiles(values[:, ::step], QUANTILES)
-    return torch.cat([mean[:, None], variance[:, None], quantiles], dim=1)
+    return _summary(values, QUANTILES, correction=0, step=step)

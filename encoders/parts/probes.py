@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from ...zoos.errors import UnsuitableError
 from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.batched import NetworkBatch
 from ...zoos.networks.layers import Embedding, Shape
 
 SIDE, CHANNELS = 32, 3
@@ -75,8 +76,16 @@ class Probes(nn.Module):
             return _resized(images, (1, side, side)).flatten(1)[:, : shape[0]]
         return _resized(images, shape)
 
+    def fitting(self, networks: NetworkBatch) -> Tensor:
+        """Make the probes for networks, on their device and of their type.
 
-def probed_shape(architecture: Architecture) -> Shape:
+        Raises:
+            UnsuitableError: if the networks read token numbers, which have no gradient.
+        """
+        return self(_probed_shape(networks.architecture)).to(networks.weights)
+
+
+def _probed_shape(architecture: Architecture) -> Shape:
     """Input shape of networks that can be run on probes.
 
     Raises:
