@@ -24,7 +24,7 @@ from ..zoos.errors import UnsuitableError
 from ..zoos.index import INDEX_NAME
 from ..zoos.provenance import commit, package_version
 from ..zoos.recipe import load_recipe, recipe_names
-from .comparisons import PAIRS, comparisons, without_predictions
+from .comparisons import BOOSTING, PAIRS, POOLED, comparisons, without_predictions
 from .plots import plot_result
 from .report import PLOT_NAME, to_markdown, write_result
 from .runs import Run, describe_predictor, execute
@@ -33,6 +33,8 @@ from .zoos import ZooPlan, describe_zoo, provide_zoos, warn_of_other_code
 FORMAT = "weightzoo-benchmark-1"
 SEEDS = (0, 1, 2)
 SIZES = ("small", "medium", "full")
+ALWAYS = ("constant", BOOSTING, POOLED)
+"""Predictors that every result holds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class BenchmarkOptions:
         command: command line, for the report.
         progress: whether to show progress on stderr.
         encoders: names of further encoders to compare, or "package.module:Class".
+        only: names of the predictors to fit beside the constant, weight statistics with boosting
+            and the user's encoders; empty fits all.
         images: image set beside the embedded ones, such as "idx:FOLDER"; "" for none.
     """
 
@@ -60,6 +64,7 @@ class BenchmarkOptions:
     command: str = ""
     progress: bool = True
     encoders: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
     images: str = ""
 
     def __post_init__(self) -> None:
@@ -132,23 +137,23 @@ class Benchmark:
         """Run the benchmark.
 
         Raises:
-            ValueError: if the user's zoos are too few or unsuitable, or an encoder is unknown,
-                before any training.
+            ValueError: if the user's zoos are too few or unsuitable, or an encoder or a predictor
+                is unknown, before any training.
             ZooError: if a zoo cannot be built or read.
         """
         started, about = time.perf_counter(), environment()
         for name in options.encoders:
             encoder_entry(name)  # a class that cannot be imported is reported before any work
+        if options.only:
+            names = list(options.zoos) or [plan.name for plan in self.plans(options.size)]
+            self._planned(names, options)  # an unknown predictor is reported before any work
         zoos, build_seconds = self._zoos(options)
         described = {
             name: describe_zoo(path, self.target) | {"path": _shown(path, options.out)}
             for name, path in zoos.items()
         }
-        runs, left_out = usable_runs(
-            self.runs(list(zoos), options.seeds, options.size, options.encoders),
-            zoos,
-            self.target,
-        )
+        planned = self._planned(list(zoos), options)
+        runs, left_out = usable_runs(planned, zoos, self.target)
         done = execute(runs, zoos, options.out / "runs", options.workers, options.progress)
         predictors = {run.predictor.name: describe_predictor(run.predictor) for run in runs}
         result = {
@@ -162,6 +167,7 @@ class Benchmark:
             "command": options.command,
             "seeds": list(options.seeds),
             "workers": options.workers,
+            "only": list(options.only),
             "build_seconds": build_seconds,
             "seconds": time.perf_counter() - started,
             "environment": about,
@@ -174,6 +180,22 @@ class Benchmark:
         plot_result(result, options.out / PLOT_NAME)
         path = write_result(options.out, result)
         return BenchmarkOutcome(result, to_markdown(result), path)
+
+    def _planned(self, zoos: Sequence[str], options: BenchmarkOptions) -> list[Run]:
+        """Runs of the predictors that the options ask for.
+
+        Raises:
+            ValueError: if the benchmark has no predictor of such a name.
+        """
+        runs = self.runs(zoos, options.seeds, options.size, options.encoders)
+        names = dict.fromkeys(run.predictor.name for run in runs)
+        if unknown := [name for name in options.only if name not in names]:
+            raise ValueError(
+                f"only must name predictors of the benchmark {self.name!r}, one of {list(names)}, "
+                f"got {unknown}"
+            )
+        wanted = {*options.only, *options.encoders, *ALWAYS}
+        return [run for run in runs if not options.only or run.predictor.name in wanted]
 
     def _zoos(self, options: BenchmarkOptions) -> tuple[dict[str, Path], float]:
         """Folders of the zoos by name, and the seconds spent on building them in this run."""

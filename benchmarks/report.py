@@ -37,6 +37,9 @@ VAL_WHOLE = (
     "Only the train split shrinks: choices on val, such as the number of epochs, use the whole val "
     "split at every share."
 )
+CHOSEN_NOTE = (
+    "The command names the predictors that were fitted; the benchmark has more (`--only`)."
+)
 NOT_COMPARABLE = (
     "Published figures are for orientation only: **the populations are not comparable** (other "
     "networks, other images, far more models)."
@@ -290,6 +293,7 @@ def _circumstances(result: Result) -> str:
         "test models, not rows. τ_b: Kendall's rank correlation with ties; its ceiling is that of "
         "predictors without ties of their own; within strata: mean τ_b within groups of models "
         "with equal hyper-parameters; MAE, MSE: mean absolute and squared error."
+        + (f" {CHOSEN_NOTE}" if result.get("only") else "")
     )
 
 

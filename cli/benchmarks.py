@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,14 @@ def _add_benchmark(commands: Any) -> None:
         "working folder) or a registered name; may be repeated",
     )
     benchmark.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="PREDICTOR",
+        help="fit this predictor, by its name in the tables, beside the constant, weight "
+        "statistics with boosting and your encoders; may be repeated (default: all)",
+    )
+    benchmark.add_argument(
         "--images",
         metavar="idx:FOLDER",
         help="of the benchmark ranking: rank for this image set of 28x28 and its changed versions, "
@@ -122,11 +131,12 @@ def _benchmark(options: argparse.Namespace) -> None:
     benchmark = load_benchmark(options.name)
     out = options.out or Path(f"weightzoo-{options.name}")
     check_folder(out)
-    if options.encoder and not isinstance(benchmark, Benchmark):
+    chosen = [option for option in ("encoder", "only") if getattr(options, option)]
+    if chosen and not isinstance(benchmark, Benchmark):
         known = [name for name, module in BENCHMARKS.items() if module.endswith(".definitions")]
         raise ValueError(
-            f"benchmark {options.name!r} compares no encoders: leave out --encoder, or take one of "
-            f"{known}"
+            f"benchmark {options.name!r} compares no encoders: leave out --{chosen[0]}, or take "
+            f"one of {known}"
         )
     if options.images and (options.name != "ranking" or options.matrix):
         raise ValueError("--images is of the benchmark 'ranking' without --matrix")
@@ -137,6 +147,7 @@ def _benchmark(options: argparse.Namespace) -> None:
     command = f"weightzoo benchmark {options.name}" + _size_option(size)
     command += "".join(f" --zoo {text}" for text in options.zoo)
     command += "".join(f" --encoder {text}" for text in options.encoder)
+    command += "".join(f" --only {shlex.quote(name)}" for name in options.only)
     command += f" --images {options.images}" if options.images else ""
     outcome = benchmark(
         BenchmarkOptions(
@@ -146,6 +157,7 @@ def _benchmark(options: argparse.Namespace) -> None:
             zoos=zoos,
             workers=options.workers or os.cpu_count() or 1,
             encoders=tuple(options.encoder),
+            only=tuple(options.only),
             images=options.images or "",
             command=f"{command} --seeds {options.seeds}",
         )

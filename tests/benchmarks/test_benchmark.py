@@ -24,11 +24,12 @@ from weightzoo.benchmarks.benchmark import (
     usable_runs,
 )
 from weightzoo.benchmarks.cells import Cell
+from weightzoo.benchmarks.comparisons import POOLED
 from weightzoo.benchmarks.definitions import BENCHMARKS
 from weightzoo.benchmarks.leaderboard import leaderboard_text, section, write_leaderboard
 from weightzoo.benchmarks.predictors import own_encoders, trained
 from weightzoo.benchmarks.registry import load_benchmark
-from weightzoo.benchmarks.report import summary_table, to_markdown
+from weightzoo.benchmarks.report import CHOSEN_NOTE, summary_table, to_markdown
 from weightzoo.benchmarks.runs import Run, execute
 from weightzoo.benchmarks.zoos import ZooPlan, build_once
 from weightzoo.loaders import ZooDataset
@@ -337,6 +338,27 @@ def test_too_few_zoos_and_bad_options_are_refused(tmp_path: Path, zoos: dict[str
         options(tmp_path, zoos, size="tiny")
     with pytest.raises(ValueError, match="has the sizes .*'small', 'full'.*, got 'medium'"):
         assert options(tmp_path, zoos, size="medium").small
+
+
+def test_only_named_predictors_and_baselines_are_fitted(
+    tmp_path: Path, zoos: dict[str, Path]
+) -> None:
+    outcome = benchmark()(options(tmp_path, zoos, only=("flat MLP",)))
+    assert list(outcome.data["predictors"]) == ["constant", POOLED, "flat MLP"]
+    assert outcome.data["only"] == ["flat MLP"] and CHOSEN_NOTE in outcome.text
+
+
+def test_all_predictors_are_fitted_without_a_choice(finished: Finished) -> None:
+    assert list(finished.outcome.data["predictors"]) == [one.name for one in quick()]
+    assert CHOSEN_NOTE not in finished.outcome.text
+
+
+def test_unknown_predictor_stops_a_benchmark_before_any_work(
+    tmp_path: Path, zoos: dict[str, Path]
+) -> None:
+    with pytest.raises(ValueError, match=r"one of \['constant', .*\], got \['flat mlp'\]"):
+        benchmark()(options(tmp_path, zoos, only=("flat mlp",)))
+    assert not (tmp_path / "out").exists()
 
 
 def test_targets_that_do_not_vary_are_left_out_with_the_reason(

@@ -64,6 +64,8 @@ def test_class_of_the_working_folder_is_trained_and_predicts(
         ),
         (["train", "snee", "ZOO", "--out", "m"], "did you mean 'sne'?"),
         (["benchmark", "generation", "--encoder", "mine:Own"], "compares no encoders"),
+        (["benchmark", "merging", "--only", "SNE"], "leave out --only"),
+        (["benchmark", "within-zoo", "--only", "SNF"], "got ['SNF']"),
         (["benchmark", "within-zoo", "--encoder", "yours:Own"], "cannot import 'yours'"),
     ],
 )
