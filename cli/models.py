@@ -200,6 +200,13 @@ def _add_settings(train: argparse.ArgumentParser) -> None:
         "autoencoders (default: 0)",
     )
     train.add_argument(
+        "--augment",
+        action="store_const",
+        const=True,
+        help="reorder the hidden units of every model at random in every step, which keeps its "
+        "function; not for autoencoders",
+    )
+    train.add_argument(
         "--scaling",
         help="scaling of the weights: tensor, fan_in or none; not for autoencoders (default: "
         "tensor "
@@ -336,7 +343,7 @@ def _train(options: argparse.Namespace) -> None:
     train = train_kind(options.encoder)
     check_folder(options.out)
     check_device(options.device)
-    names = ("epochs", "batch_size", "lr", "invariance", "scaling", "loss", "device")
+    names = ("epochs", "batch_size", "lr", "invariance", "augment", "scaling", "loss", "device")
     given = {name: getattr(options, name) for name in names}
     result = train(
         TrainOptions(

@@ -23,7 +23,7 @@ from ...encoders.parts.planning import compiled
 from ...loaders import MixedLoader, ZooDataset
 from ...loaders.batching.device import rank_and_world
 from ...loaders.batching.order import epoch_order
-from ...zoos.errors import DivergedError
+from ...zoos.errors import DivergedError, UnsuitableError
 from ...zoos.networks.devices import upload
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.provenance import commit, package_version
@@ -111,11 +111,9 @@ class EncoderTraining:
             check_architecture(self.module, zoo)
         self.averaged = ExponentialAverage(self.module, settings.averaging)
         share_batch_norms(self.module)
-        self.permute = None
-        if settings.invariance:
-            if settings.invariance_on == "embedding":
-                check_embedding(self.module)
-            self.permute = RandomPermutations(train, settings.permutations, seed)
+        if settings.invariance and settings.invariance_on == "embedding":
+            check_embedding(self.module)
+        self.permute = self._permutations()
         self.loader = self._loader()
         self.losses = list[Tensor]()  # of the epoch so far
         self.seconds = 0.0
@@ -127,6 +125,22 @@ class EncoderTraining:
         self.best, self.best_epoch = -math.inf, 0
         self.kept = copy.deepcopy(self.averaged.state_dict())
         self.history = list[dict[str, float]]()
+
+    def _permutations(self) -> RandomPermutations | None:
+        """Permutations of the penalty and the augmentation; None without both.
+
+        Models whose hidden units are unknown are not augmented, which the note says.
+        """
+        settings = self.settings
+        if not settings.invariance and not settings.augment:
+            return None
+        try:
+            return RandomPermutations(self.train, settings.permutations, self.seed)
+        except UnsuitableError as error:
+            if settings.invariance:
+                raise UnsuitableError(f"{error}: train with invariance=0") from error
+            self.note = f"trained without reordered models: {error}"
+            return None
 
     def run(self, checkpoint: TrainingCheckpoint | None) -> PropertyPredictor:
         """Train to the last epoch or until patience ends, starting at the checkpoint if any."""
@@ -277,7 +291,7 @@ class EncoderTraining:
         With the penalty `given` holds the models twice, the second time permuted.
         """
         predicted = outputs(given, table).float()
-        if self.permute is None:
+        if not self.settings.invariance:
             return self.mapping.loss(predicted, labels)
         penalised = predicted
         if self.settings.invariance_on == "embedding":
@@ -285,9 +299,17 @@ class EncoderTraining:
         penalty = half_squared_distance(*penalised.chunk(2))
         return self.mapping.loss(predicted.chunk(2)[0], labels) + self.settings.invariance * penalty
 
-    def _with_permuted(self, weights: Tensor, table: LayerTable) -> Tensor:
-        """Scaled weights (B, D) with a permuted copy of every model behind them, (2 B, D)."""
+    def _permuted(self, weights: Tensor, table: LayerTable) -> Tensor:
+        """Scaled weights (B, D), permuted if augmented; with the penalty permuted copies follow.
+
+        Returns:
+            (B, D), or (2 B, D) with the penalty.
+        """
         assert self.permute is not None
+        if self.settings.augment:
+            weights = self.permute(weights, table)
+        if not self.settings.invariance:
+            return weights
         return torch.cat([weights, self.permute(weights, table)])
 
     def _autocast(self) -> torch.autocast:
@@ -309,7 +331,7 @@ class EncoderTraining:
                 mode=mode,
                 rank=rank,
                 world_size=world,
-                change=self._with_permuted if self.permute else None,
+                change=self._permuted if self.permute else None,
             )
             for index, zoo in enumerate(self.train)
         }

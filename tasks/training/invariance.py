@@ -91,7 +91,7 @@ def _plan(zoo: ZooDataset, group: str) -> HiddenPermutations:
     if architecture is None or architecture.layer_table() != zoo.layer_table:
         raise UnsuitableError(
             f"zoo {zoo.name!r} does not hold its complete architecture, so the permutations of "
-            "its hidden units are unknown: train with invariance=0"
+            "its hidden units are unknown"
         )
     groups = hidden_groups(architecture)
     chosen = groups if group == "hidden" else uncoupled(groups)

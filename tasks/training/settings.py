@@ -67,8 +67,11 @@ class TrainingSettings:
             predict, since the last weights are too noisy.
         invariance: weight nu of the logit-invariance penalty; 0 trains without the penalty.
         invariance_on: output that the penalty is computed on, one of `PENALISED_OUTPUTS`.
-        permutations: one of `invariance.GROUPS`; "uncoupled" is the negative control, with
-            permutations that change the function.
+        augment: whether to reorder the hidden units of every model at random, anew in every step;
+            this keeps the function of a network, and makes more of few models. It does nothing
+            for zoos without a known architecture, as the record of the training says.
+        permutations: reordering of the penalty and of `augment`, one of `invariance.GROUPS`;
+            "uncoupled" is the negative control, with permutations that change the function.
         mixed_precision: whether to compute in bfloat16 on a CUDA device. Off by default: on 128
             randomly initialised CNN-s, bfloat16 moved the outputs of untrained SNEs by .58 of
             their deviation between models (median, 3 seeds, measured on a CPU).
@@ -96,6 +99,7 @@ class TrainingSettings:
     averaging: float = 0.98
     invariance: float = 0.0
     invariance_on: str = "prediction"
+    augment: bool = False
     permutations: str = "hidden"
     mixed_precision: bool = False
     compile: bool = False

@@ -142,6 +142,8 @@ def test_train_lists_what_it_knows(
 ) -> None:
     assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--invariance", "1") == 1
     assert "unknown arguments ['invariance'], known are" in capsys.readouterr().err
+    assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--augment") == 1
+    assert "unknown arguments ['augment'], known are" in capsys.readouterr().err
     assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--set", "halo=2") == 1
     assert "unknown arguments ['halo']" in capsys.readouterr().err
     assert train(trained_zoo, tmp_path / "m", "hyper-representation", "--epochs", "0") == 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from make_tiny_zoo import tiny_architecture, tiny_header, tiny_rows
+from torch import Tensor
 
 from weightzoo.encoders.sne import SNE
 from weightzoo.loaders import ZooDataset, load_zoo
@@ -22,6 +23,7 @@ from weightzoo.tasks.training.settings import TrainingSettings
 from weightzoo.zoos.errors import DivergedError, UnsuitableError
 from weightzoo.zoos.format import write_zoo_file
 from weightzoo.zoos.networks.architectures import Architecture
+from weightzoo.zoos.networks.layer_table import LayerTable
 
 Change = Callable[[dict[str, np.ndarray], np.ndarray], None]
 TINY = partial(SNE, width=8, heads=1, chunk_size=16, blocks=1)
@@ -134,11 +136,14 @@ def test_encoder_tied_to_an_architecture_refuses_several_and_others(
         dwsnet.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
 
 
-@pytest.mark.parametrize("invariance", [0.0, 0.1])
+@pytest.mark.parametrize("options", [{}, {"invariance": 0.1}, {"augment": True}])
 def test_killed_training_goes_on_to_the_same_result(
-    zoo: dict[str, ZooDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invariance: float
+    zoo: dict[str, ZooDataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
 ) -> None:
-    whole = trained(zoo, epochs=4, invariance=invariance)
+    whole = trained(zoo, epochs=4, **options)
     epoch, calls = EncoderTraining._epoch, []
 
     def killed(self: EncoderTraining, *arguments: Any) -> None:
@@ -148,8 +153,8 @@ def test_killed_training_goes_on_to_the_same_result(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(EncoderTraining, "_epoch", killed)
-        trained(zoo, tmp_path / "run", epochs=4, invariance=invariance)
-    resumed = trained(zoo, tmp_path / "run", epochs=4, invariance=invariance)
+        trained(zoo, tmp_path / "run", epochs=4, **options)
+    resumed = trained(zoo, tmp_path / "run", epochs=4, **options)
     assert [epoch["train_loss"] for epoch in resumed.training["history"]] == [
         epoch["train_loss"] for epoch in whole.training["history"]
     ]
@@ -272,6 +277,51 @@ def test_invariance_penalty_lowers_the_distance_between_reordered_models(
         outputs_of = partial(trained.module, layer_table=test.layer_table)
         errors.append(invariance_errors(outputs_of, weights, test.layer_table, permutations, 3))
     assert errors[1][0] < 0.5 * errors[0][0]
+
+
+@pytest.mark.parametrize("invariance", [0.0, 0.1])
+def test_augmented_batches_hold_reordered_models(
+    zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch, invariance: float
+) -> None:
+    seen = list[Tensor]()
+    read = EncoderTraining._permuted
+
+    def permuted(self: EncoderTraining, weights: Tensor, table: LayerTable) -> Tensor:
+        made = read(self, weights, table)
+        assert made.shape[0] == len(weights) * (2 if invariance else 1)
+        for copy in made.split(len(weights)):
+            assert torch.equal(copy.sort().values, weights.sort().values)
+        seen.append(made[: len(weights)] != weights)
+        return made
+
+    monkeypatch.setattr(EncoderTraining, "_permuted", permuted)
+    fitted(zoo, epochs=2, augment=True, invariance=invariance)
+    moved = torch.cat(seen).any(dim=1)
+    assert len(moved) >= 2 * 60 and moved.float().mean() > 0.9
+
+
+def test_models_of_unknown_architecture_are_not_reordered(
+    zoo: dict[str, ZooDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise UnsuitableError("the hidden units of zoo 'x' are unknown")
+
+    monkeypatch.setattr(encoder_training, "RandomPermutations", unknown)
+    said = "trained without reordered models: the hidden units of zoo 'x' are unknown"
+    assert fitted(zoo, epochs=1, augment=True).trained.training["note"] == said
+    with pytest.raises(UnsuitableError, match="are unknown: train with invariance=0"):
+        fitted(zoo, epochs=1, augment=True, invariance=0.1)
+
+
+def test_augmentation_changes_nothing_for_an_invariant_encoder(
+    zoo: dict[str, ZooDataset],
+) -> None:
+    losses = []
+    for augment in (False, True):
+        regressor = EncoderRegressor(encoder=LAYERED, settings=settings(augment=augment))
+        regressor.fit(zoo["train"], zoo["val"], "test_accuracy", 0)
+        losses.append([epoch["train_loss"] for epoch in regressor.trained.training["history"]])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
