@@ -130,10 +130,19 @@ class EncoderTraining:
         """Permutations of the penalty and the augmentation; None without both.
 
         Models whose hidden units are unknown are not augmented, which the note says.
+
+        Raises:
+            ValueError: if the encoder reads trajectories.
+            UnsuitableError: if the penalty needs hidden units that are unknown.
         """
         settings = self.settings
         if not settings.invariance and not settings.augment:
             return None
+        if self.reader.reads == "trajectories":
+            raise ValueError(
+                f"{type(self.module).__name__} reads trajectories, whose models are not reordered: "
+                "train with augment=False and invariance=0"
+            )
         try:
             return RandomPermutations(self.train, settings.permutations, self.seed)
         except UnsuitableError as error:

@@ -121,6 +121,13 @@ def test_activation_is_no_target_of_an_encoder_that_gets_it(zoo: Splits) -> None
         train_encoder(EncoderSpec("probegen"), zoo["train"], zoo["val"], "activation")
 
 
+@pytest.mark.parametrize("options", [{"augment": True}, {"invariance": 0.1}])
+def test_models_of_trajectories_are_not_reordered(zoo: Splits, options: dict[str, Any]) -> None:
+    settings = TrainingSettings(epochs=1, progress=False, **options)
+    with pytest.raises(ValueError, match="OfTrajectories reads trajectories, .*augment=False"):
+        train_encoder(OfTrajectories, zoo["train"], zoo["val"], "test_accuracy", settings)
+
+
 def test_networks_that_cannot_run_are_refused(zoo: Splits) -> None:
     with pytest.raises(UnsuitableError, match="no column 'activation'"):
         read(OfNetworks(), zoo["train"].select_columns(["epoch"]))
