@@ -179,18 +179,18 @@ def _add_settings(train: argparse.ArgumentParser) -> None:
     train.add_argument(
         "--epochs",
         type=int,
-        help="largest number of passes over the train rows (default: 10; autoencoders 50, "
-        "flow-matching 200)",
+        help="largest number of passes over the train rows (default: 10; sne 30, autoencoders "
+        "50, flow-matching 200)",
     )
     train.add_argument(
         "--batch-size",
         type=int,
-        help="rows per step, at least 2 (default: 16; autoencoders and flow-matching 32)",
+        help="rows per step, at least 2 (default: 16; sne, autoencoders and flow-matching 32)",
     )
     train.add_argument(
         "--lr",
         type=float,
-        help="peak learning rate (default: 0.001; sne 0.006, autoencoders 0.002)",
+        help="peak learning rate (default: 0.001; sne 0.004, autoencoders 0.002)",
     )
     train.add_argument(
         "--invariance",
@@ -201,10 +201,9 @@ def _add_settings(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument(
         "--augment",
-        action="store_const",
-        const=True,
+        action=argparse.BooleanOptionalAction,
         help="reorder the hidden units of every model at random in every step, which keeps its "
-        "function; not for autoencoders",
+        "function; not for autoencoders (default: --augment for sne, else --no-augment)",
     )
     train.add_argument(
         "--scaling",

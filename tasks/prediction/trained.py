@@ -27,7 +27,11 @@ from ..training.property_predictor import PropertyPredictor
 from ..training.settings import TrainingSettings, TrainOptions
 from .property_prediction import usable_rows
 
-LEARNING_RATES = {"sne": 6e-3, "sne-paper": 6e-3}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sne": {"lr": 4e-3, "batch_size": 32, "epochs": 30, "augment": True},
+    "sne-paper": {"lr": 4e-3, "batch_size": 32},
+}
+"""Settings of `weightzoo train` that differ from `TrainingSettings` and `OTHER_LR`, by encoder."""
 OTHER_LR = 1e-3
 IDENTITY = ("model_id", "epoch", "split")
 
@@ -53,8 +57,9 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     zoos = [_splits(zoo, options.target, options.rows) for zoo in options.zoos]
     scaling = "tensor" if len({zoo["train"].layer_table for zoo in zoos}) == 1 else "fan_in"
     settings: dict[str, Any] = {
-        "lr": LEARNING_RATES.get(encoder, OTHER_LR),
+        "lr": OTHER_LR,
         "scaling": scaling,
+        **SETTINGS.get(encoder, {}),
         **options.settings,
     }
     trained = train_encoder(

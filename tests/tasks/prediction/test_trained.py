@@ -35,6 +35,19 @@ def test_train_saves_an_encoder_and_prints_its_scores(
     assert config["config"]["widths"] == [8, 4] and config["link"]["target"] == "activation"
 
 
+@pytest.mark.parametrize(
+    ("options", "augment", "batch_size"),
+    [([], True, 32), (["--no-augment", "--batch-size", "8"], False, 8)],
+)
+def test_sne_learns_with_settings_of_its_own_that_can_be_changed(
+    trained_zoo: Path, tmp_path: Path, options: list[str], augment: bool, batch_size: int
+) -> None:
+    small = ["--out", str(tmp_path / "m"), "--epochs", "1", "--set", "width=8", "--set", "heads=1"]
+    assert main(["train", "sne", str(trained_zoo), *small, *options]) == 0
+    settings = json.loads((tmp_path / "m" / "config.json").read_text())["training"]["settings"]
+    assert (settings["augment"], settings["batch_size"]) == (augment, batch_size)
+
+
 def test_train_saves_an_encoder_without_a_score_and_says_why(
     trained_zoo: Path,
     tmp_path: Path,
