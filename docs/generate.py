@@ -283,8 +283,10 @@ def sentence(text: str) -> str:
 
 
 def paper(module: str) -> str:
-    """The first paper in the docstring of an encoder's module; "baseline" if it is from none."""
+    """The first paper in the docstring of an encoder's module, its public code, or "baseline"."""
     text = importlib.import_module(f"weightzoo.encoders.{module}").__doc__ or ""
+    if code := re.search(r"public code \(`([\w-]+/[\w-]+)`\)", text):
+        return f"[{code[1]}](https://github.com/{code[1]})"
     found = re.search(r"arXiv[: ](\d{4}\.\d{4,5})", text)
     if found is None or module == "flat_mlp":
         return "baseline"
