@@ -56,7 +56,7 @@ def frequency_predictors(size: str) -> list[Predictor]:
         trained("statistics MLP", "statistics-mlp", lr=1e-3, **common),
         trained("DeepSets", "deepsets", lr=1e-2, **common),
         trained("DWSNet", "dwsnet", lr=3e-3, **common),
-        trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 25 if size == "small" else 100}),
+        trained("NFT", "nft", {"blocks": 1}, **plain | {"epochs": 100 if size == "full" else 25}),
         trained("ScaleGMN", "scale-gmn", lr=3e-3, **common | {"epochs": common["epochs"] // 2}),
         trained("ProbeGen", "probegen", {"values": 1}, lr=1e-3, **common),
     ]
