@@ -23,13 +23,13 @@ from ..tasks.baselines.regressors import (
     StatisticsRidge,
     ValAccuracy,
 )
+from ..tasks.prediction.trained import ENCODER_SETTINGS
 from ..tasks.training.encoder_making import EncoderSpec
 from ..tasks.training.encoder_regressor import EncoderRegressor
 from ..tasks.training.settings import TrainingSettings
 from .probes import REPRESENTATION_EPOCHS, probe_settings
 
 ACROSS: dict[str, Any] = {"scaling": "fan_in"}
-SNE_SETTINGS: dict[str, Any] = {"lr": 4e-3, "batch_size": 32}
 EPOCHS = {"small": 10, "medium": 10, "full": 30}
 """Epochs of costly encoders."""
 PROBING_EPOCHS = {"small": 10, "medium": 16, "full": 40}
@@ -71,9 +71,24 @@ def encoders(size: str, reads_classes: bool = True) -> list[Predictor]:
         trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
         trained("NFT", "nft", {"blocks": 1}, lr=3e-3, epochs=epochs),
         HyperRepresentationProbe(probe_settings(REPRESENTATION_EPOCHS[size], progress=False)),
-        trained("SNE", "sne", epochs=3 * epochs, augment=True, **SNE_SETTINGS),
-        trained("SNE, paper", "sne-paper", paper_options(size), epochs=epochs, **SNE_SETTINGS),
+        *both_sne(size),
         *probing(size, reads_classes=reads_classes),
+    ]
+
+
+def both_sne(size: str, **settings: Any) -> list[Predictor]:
+    """Our SNE and the paper's, with the settings of `weightzoo train` but for their epochs.
+
+    Args:
+        size: "small", "medium" or "full".
+        **settings: fields of `TrainingSettings` that differ.
+    """
+    epochs = EPOCHS[size]
+    ours = ENCODER_SETTINGS["sne"] | {"epochs": 3 * epochs} | settings
+    paper = ENCODER_SETTINGS["sne-paper"] | {"epochs": epochs} | settings
+    return [
+        trained("SNE", "sne", **ours),
+        trained("SNE, paper", "sne-paper", paper_options(size), **paper),
     ]
 
 
@@ -107,7 +122,7 @@ def probing(size: str, **readings: Any) -> list[Predictor]:
 
 def crossing(size: str) -> list[Predictor]:
     """Predictors that are defined for any architecture."""
-    epochs, sne_across = EPOCHS[size], SNE_SETTINGS | ACROSS
+    epochs = EPOCHS[size]
     return [
         Constant(),
         HyperParameterBoosting(),
@@ -117,8 +132,7 @@ def crossing(size: str) -> list[Predictor]:
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
         trained("DNG", "dng", lr=3e-3, epochs=2 * epochs, **ACROSS),
         trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
-        trained("SNE", "sne", epochs=3 * epochs, augment=True, **sne_across),
-        trained("SNE, paper", "sne-paper", paper_options(size), epochs=epochs, **sne_across),
+        *both_sne(size, **ACROSS),
         *probing(size, reads_weights=False),
         *oracles(),
     ]

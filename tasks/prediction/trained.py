@@ -27,7 +27,7 @@ from ..training.property_predictor import PropertyPredictor
 from ..training.settings import TrainingSettings, TrainOptions
 from .property_prediction import usable_rows
 
-SETTINGS: dict[str, dict[str, Any]] = {
+ENCODER_SETTINGS: dict[str, dict[str, Any]] = {
     "sne": {"lr": 4e-3, "batch_size": 32, "epochs": 30, "augment": True},
     "sne-paper": {"lr": 4e-3, "batch_size": 32},
 }
@@ -59,7 +59,7 @@ def train_property(encoder: str, options: TrainOptions) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "lr": OTHER_LR,
         "scaling": scaling,
-        **SETTINGS.get(encoder, {}),
+        **ENCODER_SETTINGS.get(encoder, {}),
         **options.settings,
     }
     trained = train_encoder(
