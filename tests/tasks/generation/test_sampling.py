@@ -37,7 +37,8 @@ def test_samplers_keep_place_and_scale_and_repeat(name: str) -> None:
     assert torch.equal(drawn, sampler.sample(500, generator()))
     assert not torch.equal(drawn, sampler.sample(500, generator(1)))
     deviation = 2.0 if name == "uniform" else 1.0
-    assert abs(float(drawn[:, 0].mean()) - 3) < 0.5
+    # Means of GANs from 24 seeds lie .22 (standard deviation) around 3, the farthest .58 away.
+    assert abs(float(drawn[:, 0].mean()) - 3) < (1.0 if name == "gan" else 0.5)
     assert deviation / 2 < float(drawn[:, 0].std()) < 2 * deviation
     assert deviation / 2 < float(drawn[:, 1].std()) / 10 < 2 * deviation
 
