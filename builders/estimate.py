@@ -17,7 +17,7 @@ from ..zoos.images.glyphs import GLYPH_SETS
 from ..zoos.images.hub_images import HUB_SETS
 from ..zoos.images.image_set import make_image_set
 from ..zoos.images.signals import IMAGE_SUFFIX, SignalSet, is_signal_set, load_signals
-from ..zoos.networks.layers import Shape
+from ..zoos.networks.layer_kind import Shape
 from ..zoos.recipe import Model, Recipe
 from ..zoos.texts.text_set import TextSet, Windows, is_text_set, load_texts
 from .engines.process_engine import core_count

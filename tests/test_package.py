@@ -76,7 +76,7 @@ def test_layout_reports_a_circle_of_modules_behind_type_checking(copy: Path) -> 
 
 
 def test_layout_reports_a_circle_of_sub_folders(copy: Path) -> None:
-    for folder, other in (("networks", "images"), ("images", "networks")):
+    for folder, other in (("texts", "images"), ("images", "texts")):
         (copy / "zoos" / folder / "plain.py").write_text("")
         (copy / "zoos" / folder / "late.py").write_text(f"from ..{other}.plain import x\n")
     (fault,) = layout_faults(copy)

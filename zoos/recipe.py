@@ -20,7 +20,7 @@ from .format import SPLITS
 from .images.catalog import check_image_set
 from .images.signals import is_signal_set
 from .networks.architectures import Architecture
-from .networks.layers import ACTIVATIONS
+from .networks.layer_kind import ACTIVATIONS
 from .networks.presets import resolve
 from .splits import draw_splits
 from .texts.text_set import is_text_set

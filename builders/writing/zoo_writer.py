@@ -26,8 +26,8 @@ from ...zoos.folder_identity import Identity
 from ...zoos.format import ZooHeader
 from ...zoos.index import LONGEST_NAME, ZooIndex
 from ...zoos.networks.architectures import Architecture
+from ...zoos.networks.layer_kind import ACTIVATIONS
 from ...zoos.networks.layer_table import LayerTable
-from ...zoos.networks.layers import ACTIVATIONS
 from ...zoos.networks.tracing import TracedModule
 from ...zoos.partial_folder import SCRATCH_NAME, partial_folder
 from ...zoos.provenance import commit, package_version, parent_provenance

@@ -25,7 +25,7 @@ from ...zoos.format import ZooHeader
 from ...zoos.images.signals import SignalSet
 from ...zoos.index import ZooIndex
 from ...zoos.networks.architectures import Architecture
-from ...zoos.networks.layers import ACTIVATIONS
+from ...zoos.networks.layer_kind import ACTIVATIONS
 from ...zoos.partial_folder import partial_folder
 from ...zoos.provenance import package_version
 from ...zoos.zoo_folder import write_zoo_rows

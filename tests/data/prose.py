@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ BANNED = re.compile(
     re.IGNORECASE,
 )
 SECTIONS = ("Args:", "Attributes:")
+POINTER = re.compile(r"See `(\w+)`\.")
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,20 @@ def public_functions(root: Path, file: Path) -> Iterator[Function]:
     yield from _functions(tree.body, file, "")
 
 
-def lacks_args(function: Function) -> bool:
-    """Whether a function with two or more arguments has no section on them."""
-    return function.arguments >= 2 and "Args:" not in function.docstring
+def without_args(functions: Iterable[Function]) -> list[Function]:
+    """Functions with two or more arguments and no section on them.
+
+    A method may point to the class that describes it: "See `Class`."
+    """
+    known = list(functions)
+    described = {one.name for one in known if "Args:" in one.docstring}
+
+    def is_described(one: Function) -> bool:
+        pointer = POINTER.match(one.docstring)
+        name = one.name.rpartition(".")[2]
+        return one.name in described or bool(pointer and f"{pointer[1]}.{name}" in described)
+
+    return [one for one in known if one.arguments >= 2 and not is_described(one)]
 
 
 def lacks_raises(function: Function) -> bool:

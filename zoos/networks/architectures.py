@@ -17,8 +17,9 @@ import torch
 from torch import nn
 
 from ..errors import ZooFormatError
+from .layer_kind import Shape
 from .layer_table import LayerTable
-from .layers import LAYERS, Layer, Residual, Shape, layer_names, sequential, shapes
+from .layers import LAYERS, Layer, Residual, layer_names, sequential, shapes
 
 LARGEST = 2**31 - 1  # of any number in an architecture, so that sizes fit torch's integers
 DEEPEST = 16  # residuals inside residuals

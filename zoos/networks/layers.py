@@ -1,13 +1,12 @@
 """The layers of an architecture as data, with their output shapes and torch modules.
 
-Layers inside a `Residual` are of the same kinds as all others.
-
-Shapes are (channels, height, width), (tokens, width) or (features,), without the batch.
+Layers of tokens are in `token_layers`; layers inside a `Residual` are of the same kinds as all
+others.
 """
 
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,30 +14,19 @@ from torch import nn
 
 from ..errors import ZooFormatError
 from . import modules
-
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "leaky_relu": nn.LeakyReLU,
-}
-POOL_MODES = ("mean", "first")
-
-Shape = tuple[int, ...]
-
-
-class _Same:
-    """A layer that keeps the shape."""
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """The shape, unchanged."""
-        return shape
+from .layer_kind import ACTIVATIONS, LayerKind, Shape, image_shape
+from .token_layers import (
+    Attention,
+    CausalAttention,
+    Embedding,
+    PositionEmbedding,
+    TokenPool,
+    Tokens,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv:
+class Conv(LayerKind):
     """2-D convolution; a square kernel, no padding by default."""
 
     kind: ClassVar[str] = "conv"
@@ -50,17 +38,11 @@ class Conv:
 
     def output_shape(self, shape: Shape) -> Shape:
         """(channels, height, width) after the layer."""
-        _, height, width = _image(shape, self.kind)
+        _, height, width = image_shape(shape, self.kind)
         return self.out, self._side(height), self._side(width)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return nn.Conv2d(shape[0], self.out, self.kernel, self.stride, self.padding, bias=self.bias)
 
     def _side(self, side: int) -> int:
@@ -68,7 +50,7 @@ class Conv:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaxPool:
+class MaxPool(LayerKind):
     """Maximum over squares of `size` without overlap; remaining rows and columns are dropped."""
 
     kind: ClassVar[str] = "max_pool"
@@ -76,43 +58,31 @@ class MaxPool:
 
     def output_shape(self, shape: Shape) -> Shape:
         """(channels, height, width) after the layer."""
-        channels, height, width = _image(shape, self.kind)
+        channels, height, width = image_shape(shape, self.kind)
         return channels, height // self.size, width // self.size
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return nn.MaxPool2d(self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
-class GlobalAvgPool:
+class GlobalAvgPool(LayerKind):
     """Mean over all positions of an image."""
 
     kind: ClassVar[str] = "global_avg_pool"
 
     def output_shape(self, shape: Shape) -> Shape:
         """(channels,)."""
-        return (_image(shape, self.kind)[0],)
+        return (image_shape(shape, self.kind)[0],)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return modules.GlobalAvgPool()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear:
+class Linear(LayerKind):
     """Fully connected layer with bias, on features or on every token."""
 
     kind: ClassVar[str] = "linear"
@@ -129,18 +99,12 @@ class Linear:
         return (*shape[:-1], self.out)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return nn.Linear(shape[-1], self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flatten:
+class Flatten(LayerKind):
     """All features in one dimension, channels first."""
 
     kind: ClassVar[str] = "flatten"
@@ -150,29 +114,18 @@ class Flatten:
         return (math.prod(shape),)
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return nn.Flatten()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Activation(_Same):
+class Activation(LayerKind):
     """The model's own activation function."""
 
     kind: ClassVar[str] = "activation"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the activation.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
+        """See `LayerKind`.
 
         Raises:
             ValueError: if the activation is unknown.
@@ -183,242 +136,64 @@ class Activation(_Same):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sine(_Same):
+class Sine(LayerKind):
     """sin(omega x): the activation of SIREN, independent of the model's activation."""
 
     kind: ClassVar[str] = "sine"
     omega: float = 30.0
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return modules.Sine(self.omega)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offset(_Same):
+class Offset(LayerKind):
     """x + value with a fixed value; the published implicit neural representations add 0.5."""
 
     kind: ClassVar[str] = "offset"
     value: float
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return modules.Offset(self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropout(_Same):
+class Dropout(LayerKind):
     """Dropout with the model's own rate; the layer exists at rate 0 too."""
 
     kind: ClassVar[str] = "dropout"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return nn.Dropout(dropout)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchNorm(_Same):
+class BatchNorm(LayerKind):
     """Batch normalisation of every channel, with torch's momentum (0.1) and eps (1e-5)."""
 
     kind: ClassVar[str] = "batch_norm"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
-        return nn.BatchNorm2d(_image(shape, self.kind)[0])
+        """See `LayerKind`."""
+        return nn.BatchNorm2d(image_shape(shape, self.kind)[0])
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerNorm(_Same):
+class LayerNorm(LayerKind):
     """Layer normalisation of every token, or of the features, with torch's eps (1e-5)."""
 
     kind: ClassVar[str] = "layer_norm"
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return nn.LayerNorm(shape[-1])
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """Every position of an image as a token."""
-
-    kind: ClassVar[str] = "tokens"
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(height * width, channels)."""
-        channels, height, width = _image(shape, self.kind)
-        return height * width, channels
-
-    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
-        return modules.Tokens()
-
-
-@dataclass(frozen=True, kw_only=True)
-class PositionEmbedding:
-    """A learned vector added to every token, after a learned class token if asked for."""
-
-    kind: ClassVar[str] = "position_embedding"
-    class_token: bool = False
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(tokens, width), one token more with a class token."""
-        tokens, width = _tokens(shape, self.kind)
-        return tokens + self.class_token, width
-
-    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
-        tokens, width = shape
-        return modules.PositionEmbedding(tokens, width, self.class_token)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Attention(_Same):
-    """Multi-head self-attention with biases."""
-
-    kind: ClassVar[str] = "attention"
-    heads: int
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """The shape, unchanged.
-
-        Raises:
-            ZooFormatError: if the heads do not divide the width.
-        """
-        _, width = _tokens(shape, self.kind)
-        if width % self.heads:
-            raise ZooFormatError(f"attention: {self.heads} heads do not divide the width {width}")
-        return shape
-
-    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
-        return modules.Attention(shape[1], self.heads)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CausalAttention(Attention):
-    """Multi-head self-attention in which a token sees itself and the tokens before it."""
-
-    kind: ClassVar[str] = "causal_attention"
-
-    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
-        return modules.Attention(shape[1], self.heads, causal=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Embedding:
-    """A learned vector of every token of a vocabulary; the input holds the tokens' numbers."""
-
-    kind: ClassVar[str] = "embedding"
-    vocabulary: int
-    width: int
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(tokens, width).
-
-        Raises:
-            ZooFormatError: if the input is no row of token numbers.
-        """
-        if len(shape) != 1:
-            raise ZooFormatError(f"embedding needs token numbers (tokens,), got shape {shape}")
-        return shape[0], self.width
-
-    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
-        return modules.TokenEmbedding(self.vocabulary, self.width)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenPool:
-    """The mean of all tokens, or the first one (the class token)."""
-
-    kind: ClassVar[str] = "token_pool"
-    mode: str = "mean"
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown mode."""
-        if self.mode not in POOL_MODES:
-            raise ZooFormatError(f"token_pool: mode must be one of {POOL_MODES}, got {self.mode!r}")
-
-    def output_shape(self, shape: Shape) -> Shape:
-        """(width,)."""
-        return (_tokens(shape, self.kind)[1],)
-
-    def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
-        return modules.TokenPool(self.mode)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Residual:
+class Residual(LayerKind):
     """body(x) + shortcut(x); an empty shortcut adds x itself."""
 
     kind: ClassVar[str] = "residual"
@@ -437,13 +212,7 @@ class Residual:
         return body
 
     def module(self, shape: Shape, activation: str, dropout: float) -> nn.Module:
-        """Make the torch module of the layer.
-
-        Args:
-            shape: input shape, without the batch.
-            activation: name of the model's activation, a key of `ACTIVATIONS`.
-            dropout: rate of the model's dropout layers, in [0, 1).
-        """
+        """See `LayerKind`."""
         return modules.Residual(
             sequential(self.body, shape, activation, dropout),
             sequential(self.shortcut, shape, activation, dropout),
@@ -532,15 +301,3 @@ def sequential(
         for layer, before in zip(layers, shapes(layers, shape), strict=False)
     ]
     return nn.Sequential(OrderedDict(zip(layer_names(layers), made, strict=True)))
-
-
-def _image(shape: Shape, kind: str) -> Shape:
-    if len(shape) != 3:
-        raise ZooFormatError(f"{kind} needs an image (channels, height, width), got shape {shape}")
-    return shape
-
-
-def _tokens(shape: Shape, kind: str) -> Shape:
-    if len(shape) != 2:
-        raise ZooFormatError(f"{kind} needs tokens (tokens, width), got shape {shape}")
-    return shape

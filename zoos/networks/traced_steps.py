@@ -10,15 +10,12 @@ from torch.nn import functional as F
 
 from ..errors import UnsuitableError
 from . import modules
+from .layer_kind import ACTIVATIONS
 from .layers import (
-    ACTIVATIONS,
     Activation,
-    Attention,
     BatchNorm,
-    CausalAttention,
     Conv,
     Dropout,
-    Embedding,
     Flatten,
     GlobalAvgPool,
     Layer,
@@ -26,9 +23,14 @@ from .layers import (
     Linear,
     MaxPool,
     Offset,
-    PositionEmbedding,
     Residual,
     Sine,
+)
+from .token_layers import (
+    Attention,
+    CausalAttention,
+    Embedding,
+    PositionEmbedding,
     TokenPool,
     Tokens,
 )

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from ..errors import UnsuitableError, ZooFormatError
 from .architectures import Architecture
-from .layers import Embedding, Layer, Residual, Shape
+from .layer_kind import Shape
+from .layers import Layer, Residual
+from .token_layers import Embedding
 from .traced_steps import TracedStep, is_torch_layer, traced_steps
 
 LARGEST_SIDE = 512  # of the images that are tried where no input shape is given

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ZooFormatError
-from .layers import ACTIVATIONS
+from .layer_kind import ACTIVATIONS
 
 
 class WildParkCNN(nn.Module):

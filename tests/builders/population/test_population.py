@@ -5,7 +5,7 @@ import torch
 
 from weightzoo.builders.population.population import Population
 from weightzoo.builders.training.initialization import initial_weights, stream
-from weightzoo.zoos.networks.layers import ACTIVATIONS
+from weightzoo.zoos.networks.layer_kind import ACTIVATIONS
 from weightzoo.zoos.recipe import load_recipe
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from weightzoo.loaders.transforms.permutation_groups import Axis, PermutationGroup, hidden_groups
 from weightzoo.loaders.transforms.permutations import HiddenPermutations, inverse_permutations
 from weightzoo.zoos.networks.architectures import Architecture
-from weightzoo.zoos.networks.layers import ACTIVATIONS
+from weightzoo.zoos.networks.layer_kind import ACTIVATIONS
 from weightzoo.zoos.recipe import load_recipe
 
 ARCHITECTURES = {name: load_recipe(name).architecture for name in ("digits-cnn", "digits-mlp")}

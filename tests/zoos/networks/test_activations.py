@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from weightzoo.zoos.networks.activations import activate, runs_of
-from weightzoo.zoos.networks.layers import ACTIVATIONS
+from weightzoo.zoos.networks.layer_kind import ACTIVATIONS
 
 
 @pytest.mark.parametrize("transposed", [False, True])

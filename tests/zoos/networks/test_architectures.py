@@ -10,7 +10,8 @@ from torch import nn
 
 from weightzoo.zoos.errors import ZooFormatError
 from weightzoo.zoos.networks.architectures import Architecture
-from weightzoo.zoos.networks.layers import ACTIVATIONS, LAYERS
+from weightzoo.zoos.networks.layer_kind import ACTIVATIONS
+from weightzoo.zoos.networks.layers import LAYERS
 from weightzoo.zoos.recipe import load_recipe
 
 PARAMETERS = {"digits-cnn": 2464, "digits-mlp": 16330}

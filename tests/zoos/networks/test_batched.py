@@ -6,7 +6,7 @@ from torch import Tensor
 
 from weightzoo.zoos.networks.architectures import Architecture
 from weightzoo.zoos.networks.batched import NetworkBatch
-from weightzoo.zoos.networks.layers import ACTIVATIONS
+from weightzoo.zoos.networks.layer_kind import ACTIVATIONS
 from weightzoo.zoos.networks.presets import preset
 from weightzoo.zoos.recipe import load_recipe
 
