@@ -90,6 +90,8 @@ LABEL_PAIRS = (  # named before the run
     ("ScaleGMN", "neural graph"),
     ("ScaleGMN", "DNG"),
     ("DWSNet", "flat MLP"),
+    ("SNE", "statistics + boosting"),
+    ("SNE, paper", "statistics + boosting"),
     ("ProbeGen", "ScaleGMN"),
     ("ceiling: rendered images", "ProbeGen"),
 )

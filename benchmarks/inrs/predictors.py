@@ -11,6 +11,7 @@ from typing import Any
 from ...tasks.baselines.linear_probe import LinearProbe
 from ...tasks.baselines.regressors import Constant, Predictor, StatisticsBoosting
 from ...tasks.baselines.rendered_images import RenderedImages
+from ...tasks.prediction.trained import ENCODER_SETTINGS
 from ..predictors import REDUCED, trained
 
 INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32, "patience": 1000}
@@ -69,6 +70,8 @@ def inr_classifiers(size: str) -> list[Predictor]:
     """
     factor = INR_PASSES[size]
     common: dict[str, Any] = {"batch_size": 32, "patience": 1000}
+    sne, sne_paper = (common | ENCODER_SETTINGS[name] for name in ("sne", "sne-paper"))
+    paper = {} if size == "full" else REDUCED
 
     def encoder(name: str, key: str, epochs: int, lr: float, **options: Any) -> Predictor:
         return trained(name, key, options, epochs=factor * epochs, lr=lr, **common)
@@ -82,6 +85,9 @@ def inr_classifiers(size: str) -> list[Predictor]:
         encoder("neural graph", "neural-graph", 12, 3e-3),
         encoder("DNG", "dng", 20, 3e-3),
         encoder("ScaleGMN", "scale-gmn", 12, 3e-3),
+        encoder("NFT", "nft", 15, 3e-3, blocks=1),
+        trained("SNE", "sne", **sne | {"epochs": factor * 30}),
+        trained("SNE, paper", "sne-paper", paper, **sne_paper | {"epochs": factor * 15}),
         encoder("HiddenProbe", "hidden-probe", 15, 1e-3),
         encoder("ProbeGen", "probegen", 40, 1e-3, values=1),
         RenderedImages(),
