@@ -36,9 +36,11 @@ def check_zoos(train: Sequence[ZooDataset], val: Sequence[ZooDataset], target: s
     for split, zoos in {"train": train, "val": val}.items():
         rows = sum(len(zoo) for zoo in zoos)
         if rows < MIN_ROWS[split] or min(map(len, zoos)) < 2:
+            found = " and ".join(f"{len(zoo)} rows of zoo {zoo.name!r}" for zoo in zoos)
             raise UnsuitableError(
-                f"split {split!r} has {rows} rows in {len(zoos)} zoos; at least "
-                f"{MIN_ROWS[split]} rows are needed, and 2 in every zoo: build a larger zoo"
+                f"split {split!r} has {found} with finite weights and {target!r}; at least "
+                f"{MIN_ROWS[split]} are needed, and 2 in every zoo: build a larger zoo, or choose "
+                "another target"
             )
         for zoo in zoos:
             check_target(zoo, target)

@@ -2,8 +2,8 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from ...encoders.registry import (
 from ...zoos.errors import UnsuitableError, did_you_mean
 from ...zoos.networks.layer_table import LayerTable
 from ...zoos.strict_json import json_text
+from .settings import TrainingSettings
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -217,6 +218,17 @@ def _checked(entry: EncoderEntry, name: str, path: str | None) -> EncoderEntry:
     return entry
 
 
+def _training_hint(names: Iterable[str]) -> str:
+    """Where to set what is no option of an encoder, as the end of an error message."""
+    settings = sorted({field.name for field in fields(TrainingSettings)} & set(names))
+    if not settings:
+        return ""
+    return (
+        f"; set {settings} in TrainingSettings(...), or with options of the command such as "
+        "--epochs N"
+    )
+
+
 def _made(
     name: str, entry: EncoderEntry, options: Mapping[str, Any], table: LayerTable | None
 ) -> nn.Module:
@@ -224,7 +236,8 @@ def _made(
     known = [key for key in parameters if key != "layer_table"]
     every = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
     if (odd := sorted(set(options) - set(known))) and not every:
-        raise ValueError(f"encoder {name!r} takes {known}, got {odd}" + did_you_mean(odd, known))
+        hint = _training_hint(odd) or did_you_mean(odd, known)
+        raise ValueError(f"encoder {name!r} takes {known}, got {odd}{hint}")
     try:
         return entry.make(table, **options)
     except TypeError as error:  # a value of a wrong type, e.g. text for a number

@@ -113,6 +113,10 @@ def test_embed_writes_a_vector_per_row(
     ("arguments", "message"),
     [
         (["train", "resnet", "ZOO", "--out", "OUT"], "encoder must be one of"),
+        (
+            ["train", "sne", "ZOO", "--out", "OUT", "--set", "epochs=3"],
+            "set ['epochs'] in Train",
+        ),
         (["train", "sne", "ZOO", "--out", "OUT", "--target", "x"], "no column 'x'"),
         (["train", "sne", "ZOO", "--out", "OUT", "--target", "batch_size"], "nothing to learn"),
         (["train", "sne", "ZOO", "--out", "OUT", "--set", "wide"], "KEY=VALUE"),
