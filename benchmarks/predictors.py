@@ -33,8 +33,6 @@ ACROSS: dict[str, Any] = {"scaling": "fan_in"}
 EPOCHS = {"small": 10, "medium": 10, "full": 30}
 """Epochs of costly encoders."""
 PROBING_EPOCHS = {"small": 10, "medium": 16, "full": 40}
-REDUCED: dict[str, Any] = {"width": 16, "heads": 1, "blocks": 1}
-"""Size of the paper's SNE in the small and medium variants, a fifth of the time."""
 
 
 def baselines() -> list[Predictor]:
@@ -71,25 +69,33 @@ def encoders(size: str, reads_classes: bool = True) -> list[Predictor]:
         trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
         trained("NFT", "nft", {"blocks": 1}, lr=3e-3, epochs=epochs),
         HyperRepresentationProbe(probe_settings(REPRESENTATION_EPOCHS[size], progress=False)),
-        *both_sne(size),
+        *both_sne(3 * epochs, epochs, paper_options(size)),
         *probing(size, reads_classes=reads_classes),
     ]
 
 
-def both_sne(size: str, **settings: Any) -> list[Predictor]:
+def both_sne(
+    epochs: int, paper_epochs: int, options: Mapping[str, Any], **settings: Any
+) -> list[Predictor]:
     """Our SNE and the paper's, with the settings of `weightzoo train` but for their epochs.
 
     Args:
-        size: "small", "medium" or "full".
+        epochs: epochs of ours.
+        paper_epochs: epochs of the paper's.
+        options: arguments of the paper's encoder.
         **settings: fields of `TrainingSettings` that differ.
     """
-    epochs = EPOCHS[size]
-    ours = ENCODER_SETTINGS["sne"] | {"epochs": 3 * epochs} | settings
-    paper = ENCODER_SETTINGS["sne-paper"] | {"epochs": epochs} | settings
+    ours = ENCODER_SETTINGS["sne"] | {"epochs": epochs} | settings
+    paper = ENCODER_SETTINGS["sne-paper"] | {"epochs": paper_epochs} | settings
     return [
         trained("SNE", "sne", **ours),
-        trained("SNE, paper", "sne-paper", paper_options(size), **paper),
+        trained("SNE, paper", "sne-paper", options, **paper),
     ]
+
+
+def paper_size(size: str) -> dict[str, Any]:
+    """Size of the paper's SNE: reduced in the small and medium variants, a fifth of the time."""
+    return {} if size == "full" else {"width": 16, "heads": 1, "blocks": 1}
 
 
 def paper_options(size: str) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def paper_options(size: str) -> dict[str, Any]:
     Chunks of eight kernels hold the weights of one unit of the second layer of CNN-s, as the paper
     asks for; it does not print its chunk sizes.
     """
-    return {"chunk_size": 8} | ({} if size == "full" else REDUCED)
+    return {"chunk_size": 8} | paper_size(size)
 
 
 def probing(size: str, **readings: Any) -> list[Predictor]:
@@ -132,7 +138,7 @@ def crossing(size: str) -> list[Predictor]:
         trained("neural graph", "neural-graph", lr=6e-3, epochs=2 * epochs, **ACROSS),
         trained("DNG", "dng", lr=3e-3, epochs=2 * epochs, **ACROSS),
         trained("ScaleGMN", "scale-gmn", lr=3e-3, epochs=epochs),
-        *both_sne(size, **ACROSS),
+        *both_sne(3 * epochs, epochs, paper_options(size), **ACROSS),
         *probing(size, reads_weights=False),
         *oracles(),
     ]

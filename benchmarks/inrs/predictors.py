@@ -11,8 +11,7 @@ from typing import Any
 from ...tasks.baselines.linear_probe import LinearProbe
 from ...tasks.baselines.regressors import Constant, Predictor, StatisticsBoosting
 from ...tasks.baselines.rendered_images import RenderedImages
-from ...tasks.prediction.trained import ENCODER_SETTINGS
-from ..predictors import REDUCED, trained
+from ..predictors import both_sne, paper_size, trained
 
 INR_SETTINGS: dict[str, Any] = {"select": "mse", "loss": "mse", "batch_size": 32, "patience": 1000}
 FREQUENCY_EPOCHS = {"small": 50, "medium": 30, "full": 100}
@@ -34,7 +33,7 @@ def frequency_predictors(size: str) -> list[Predictor]:
     common = INR_SETTINGS | {"epochs": FREQUENCY_EPOCHS[size]}
     plain = common | {"lr": 1e-2}
     regular = plain | {"invariance": NU}
-    paper = {} if size == "full" else REDUCED
+    paper = paper_size(size)
     bare = paper | {"positions": "none"}
     flat = bare | {"hierarchy": False}
     return [
@@ -70,8 +69,6 @@ def inr_classifiers(size: str) -> list[Predictor]:
     """
     factor = INR_PASSES[size]
     common: dict[str, Any] = {"batch_size": 32, "patience": 1000}
-    sne, sne_paper = (common | ENCODER_SETTINGS[name] for name in ("sne", "sne-paper"))
-    paper = {} if size == "full" else REDUCED
 
     def encoder(name: str, key: str, epochs: int, lr: float, **options: Any) -> Predictor:
         return trained(name, key, options, epochs=factor * epochs, lr=lr, **common)
@@ -86,8 +83,7 @@ def inr_classifiers(size: str) -> list[Predictor]:
         encoder("DNG", "dng", 20, 3e-3),
         encoder("ScaleGMN", "scale-gmn", 12, 3e-3),
         encoder("NFT", "nft", 15, 3e-3, blocks=1),
-        trained("SNE", "sne", **sne | {"epochs": factor * 30}),
-        trained("SNE, paper", "sne-paper", paper, **sne_paper | {"epochs": factor * 15}),
+        *both_sne(factor * 30, factor * 15, paper_size(size), **common),
         encoder("HiddenProbe", "hidden-probe", 15, 1e-3),
         encoder("ProbeGen", "probegen", 40, 1e-3, values=1),
         RenderedImages(),
@@ -107,7 +103,7 @@ def ablations(size: str) -> list[Predictor]:
         size: "small", "medium" or "full".
     """
     plain = INR_SETTINGS | {"epochs": FREQUENCY_EPOCHS[size], "lr": 1e-2}
-    paper = {} if size == "full" else REDUCED
+    paper = paper_size(size)
     regular, bare = plain | {"invariance": NU}, {"positions": "none"}
 
     def without(part: str, options: Mapping[str, Any], nu: float = NU) -> Predictor:

@@ -220,7 +220,7 @@ def _checked(entry: EncoderEntry, name: str, path: str | None) -> EncoderEntry:
 
 def _training_hint(names: Iterable[str]) -> str:
     """Where to set what is no option of an encoder, as the end of an error message."""
-    settings = sorted({field.name for field in fields(TrainingSettings)} & set(names))
+    settings = sorted({one.name for one in fields(TrainingSettings)} & set(names))
     if not settings:
         return ""
     return (
